@@ -1,0 +1,58 @@
+# Everything starts from a Python (3.11 or newer) and make: the environments are made as they are needed.
+
+PYTHON ?= python3
+VENV := .venv
+VENV_BENCH := .venv-bench
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean distclean
+
+help:  ## list these goals
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
+	$(VENV)/bin/pushforward demo --out demo
+
+test: ARGS ?= -n 2
+test: $(VENV)/.installed-dev  ## run the tests; other arguments for pytest: make test ARGS="-x tests/test_flow.py"
+	$(VENV)/bin/pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## check style, format and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its own: make bench ARGS="--only training"
+	$(VENV_BENCH)/bin/python benchmarks/speed.py $(ARGS)
+
+clean:  ## remove what was built, cached and drawn, but not the environments
+	rm -rf demo build dist site .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the environments too
+	rm -rf $(VENV) $(VENV_BENCH)
+
+# pip is what venv installs last, so it stands for an environment that is complete. An old pip will do if there is no
+# newer one to be had.
+$(VENV)/bin/pip $(VENV_BENCH)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "pushforward needs Python 3.11 or newer, which '$(PYTHON)' is not; name another: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(@:/bin/pip=)
+	@$(@:pip=python) -m pip install --quiet --upgrade --retries 1 pip || echo "pip stays as it is"
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	@echo "installing into $(VENV); the first time takes some minutes"
+	@$(VENV)/bin/pip install --quiet -e .
+	@touch $@
+
+# The developer's installation holds the user's.
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
+	@echo "installing into $(VENV); the first time takes some minutes"
+	@$(VENV)/bin/pip install --quiet -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV_BENCH)/.installed: pyproject.toml benchmarks/requirements.txt | $(VENV_BENCH)/bin/pip
+	@echo "installing into $(VENV_BENCH); the first time takes some minutes"
+	@$(VENV_BENCH)/bin/pip install --quiet -e . -r benchmarks/requirements.txt
+	@touch $@

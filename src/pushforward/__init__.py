@@ -1,0 +1,13 @@
+"""Variational inference with normalizing flows."""
+
+from pushforward import bijections as bijections, flows as flows, testing as testing
+from pushforward.flow import Flow as Flow, Learnable as Learnable
+from pushforward.objectives import ForwardKL as ForwardKL, ReverseKL as ReverseKL
+from pushforward.posterior import (
+    Diagnostics as Diagnostics,
+    Posterior as Posterior,
+    Target as Target,
+    fit_posterior as fit_posterior,
+)
+from pushforward.serialization import load as load, save as save
+from pushforward.training import train as train

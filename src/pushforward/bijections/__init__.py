@@ -1,0 +1,54 @@
+"""Bijections: the parts that flows are built from."""
+
+from pushforward.bijections.autoregressive import Coupling as Coupling, MaskedAutoregressive as MaskedAutoregressive
+from pushforward.bijections.base import (
+    AbstractBijection as AbstractBijection,
+    num_parameters as num_parameters,
+    shift_arrays as shift_arrays,
+)
+from pushforward.bijections.composition import (
+    Amortized as Amortized,
+    Chain as Chain,
+    Elementwise as Elementwise,
+    Identity as Identity,
+    Invert as Invert,
+    Scan as Scan,
+)
+from pushforward.bijections.conditioners import MLP as MLP
+from pushforward.bijections.elementwise import (
+    Affine as Affine,
+    Arctan as Arctan,
+    Exp as Exp,
+    LeakyReLU as LeakyReLU,
+    Power as Power,
+    Sigmoid as Sigmoid,
+    SinhArcsinh as SinhArcsinh,
+    Softplus as Softplus,
+    Tanh as Tanh,
+)
+from pushforward.bijections.linear import (
+    PLU as PLU,
+    QR as QR,
+    Orthogonal as Orthogonal,
+    Permutation as Permutation,
+    Triangular as Triangular,
+)
+from pushforward.bijections.low_rank import (
+    Planar as Planar,
+    Radial as Radial,
+    Sylvester as Sylvester,
+    TriangularSylvester as TriangularSylvester,
+)
+from pushforward.bijections.residual import (
+    Contractive as Contractive,
+    ExactLogDet as ExactLogDet,
+    PowerSeries as PowerSeries,
+    RussianRoulette as RussianRoulette,
+)
+from pushforward.bijections.splines import (
+    CubicSpline as CubicSpline,
+    LinearRationalSpline as LinearRationalSpline,
+    LinearSpline as LinearSpline,
+    QuadraticSpline as QuadraticSpline,
+    RationalQuadraticSpline as RationalQuadraticSpline,
+)

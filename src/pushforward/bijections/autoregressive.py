@@ -1,0 +1,272 @@
+r"""Autoregressive bijections $x_i = \tau(u_i;\, c_i(u_{<i}))$: any transformer with any conditioner.
+
+The transformer $\tau$ is a scalar bijection; the conditioner $c$ is a network that supplies its arrays, by
+`shift_arrays`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.base import (
+    AbstractBijection,
+    bounds,
+    check_transformer,
+    covers,
+    detach,
+    map_scalars,
+    num_parameters,
+    push_score_scalar,
+    shift_arrays,
+)
+from pushforward.bijections.conditioners import MLP
+from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
+
+# A transformer's arrays for every coordinate, raveled.
+Shifts = Float[Array, "parameters dim *batch"]
+
+
+def _transform(transformer: AbstractBijection, shifts: Shifts, u: Array, *, inverse: bool = False):
+    """Apply the transformer to each coordinate; the log-derivatives are returned unsummed."""
+
+    def one(bijection, u):
+        return bijection.inverse_and_log_det(u) if inverse else bijection.forward_and_log_det(u)
+
+    return map_scalars(one, shift_arrays(transformer, shifts), u)
+
+
+def _transform_score(transformer: AbstractBijection, shifts: Shifts, u: Array, score: Array):
+    return map_scalars(push_score_scalar, shift_arrays(transformer, shifts), u, score)
+
+
+def _shift_cotangents(transformer: AbstractBijection, shifts: Shifts, u: Array, score: Array) -> Shifts:
+    """The gradient of score . x + log-derivatives by the shifts, all else held fixed."""
+    transformer, shifts, u = detach((transformer, shifts, u))
+    _, pull = jax.vjp(lambda p: _transform(transformer, p, u), shifts)
+    return pull((score, jnp.ones_like(score)))[0]
+
+
+def _with_condition(u: Array, condition: Array | None) -> Array:
+    if condition is None:
+        return u
+    return jnp.concatenate([u, jnp.broadcast_to(condition, condition.shape[:1] + u.shape[1:])])
+
+
+class Coupling(AbstractBijection):
+    r"""Some coordinates pass as they are and supply the transformer of the others:
+    $x_a = u_a$, $x_b = \tau(u_b;\, c(u_a))$.
+
+    Both directions cost one pass of the network. At first it is the transformer as given, in every coordinate of b.
+
+    Args:
+        transformer: a scalar bijection.
+        dim: the dimension.
+        hidden: widths of the conditioner's hidden layers.
+        mask: True for the coordinates that pass; by default the first `dim // 2`.
+        cond_dim: the size of a condition that the network sees too.
+        activation: of the network; a module-level function.
+        key: for the network's initial weights.
+
+    References:
+        Dinh et al., Density Estimation Using Real NVP (2017), section 3.2. https://arxiv.org/abs/1605.08803
+        Papamakarios et al. (2021), section 3.1.2.
+    """
+
+    transformer: AbstractBijection
+    network: MLP
+    mask: tuple[bool, ...] = eqx.field(static=True)
+    cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    vectorized: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        transformer: AbstractBijection,
+        dim: int,
+        *,
+        key: PRNGKeyArray,
+        hidden: Sequence[int] = (64, 64),
+        mask: Sequence[bool] | None = None,
+        cond_dim: int | None = None,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+    ):
+        check_transformer(transformer)
+        mask = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
+        if mask.shape != (dim,) or mask.dtype != bool:
+            raise ValueError(f"the mask must hold {dim} booleans, but has shape {mask.shape} and dtype {mask.dtype}.")
+        if mask.all() or (dim > 1 and not mask.any()):
+            raise ValueError(
+                f"the mask must let some coordinates pass and not all, but all are {bool(mask.all())} (dim={dim})."
+            )
+        self.transformer = transformer
+        self.mask = tuple(mask.tolist())
+        self.cond_shape = None if cond_dim is None else (cond_dim,)
+        outputs = num_parameters(transformer) * (dim - int(mask.sum()))
+        self.network = MLP(int(mask.sum()) + (cond_dim or 0), outputs, hidden, key=key, activation=activation)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.mask),)
+
+    @property
+    def domain(self) -> Constraint:
+        return self._beside_lines(self.transformer.domain)
+
+    @property
+    def codomain(self) -> Constraint:
+        return self._beside_lines(self.transformer.codomain)
+
+    def _beside_lines(self, constraint: Constraint) -> Constraint:
+        """The constraint for the coordinates that are transformed, none for those that pass."""
+        if covers(constraint, constraints.real):
+            return constraints.real
+        lower, upper = bounds(constraint)
+        return constraints.interval(np.where(self.mask, -np.inf, lower), np.where(self.mask, np.inf, upper))
+
+    def _split(self, u: Array) -> tuple[Array, Array]:
+        mask = np.array(self.mask)
+        return u[_indices(mask)], u[_indices(~mask)]
+
+    def _join(self, head: Array, tail: Array) -> Array:
+        back = np.argsort(np.argsort(~np.array(self.mask), kind="stable"))
+        return jnp.concatenate([head, tail])[_indices_of(back)]
+
+    def _shifts(self, head: Array, condition: Array | None) -> Shifts:
+        return self.network(_with_condition(head, condition)).reshape(
+            num_parameters(self.transformer), -1, *head.shape[1:]
+        )
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        head, tail = self._split(u)
+        tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail)
+        return self._join(head, tail), log_slopes.sum(0)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        head, tail = self._split(x)
+        tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail, inverse=True)
+        return self._join(head, tail), log_slopes.sum(0)
+
+    def push_score(self, u, score, condition=None):
+        (head, tail), (head_score, tail_score) = self._split(u), self._split(score)
+        shifts = self._shifts(head, condition)
+        x_tail, log_slopes, tail_score = _transform_score(self.transformer, shifts, tail, tail_score)
+        # The head's score loses what the tail and the log-determinant owe to the head, through the network.
+        frozen, condition = detach((self, condition))
+        _, pull = jax.vjp(lambda head: frozen._shifts(head, condition), detach(head))
+        head_score = head_score - pull(_shift_cotangents(self.transformer, shifts, tail, tail_score))[0]
+        return self._join(head, x_tail), log_slopes.sum(0), self._join(head_score, tail_score)
+
+
+def _indices(mask: np.ndarray) -> slice | np.ndarray:
+    return _indices_of(np.flatnonzero(mask))
+
+
+def _indices_of(indices: np.ndarray) -> slice | np.ndarray:
+    """A slice where one will do: XLA copies slices, and gathers and scatters the rest element by element."""
+    if indices.size and np.array_equal(indices, np.arange(indices[0], indices[0] + indices.size)):
+        return slice(int(indices[0]), int(indices[0]) + indices.size)
+    return indices
+
+
+class MaskedAutoregressive(AbstractBijection):
+    r"""$x_i = \tau(u_i;\, c_i(u_{<i}))$ for all $i$ in one pass of a masked network.
+
+    Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
+    moves: at most `dim` of them, in practice few. At first it is the transformer as given, in every coordinate.
+    `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
+    `Flow(base, Invert(MaskedAutoregressive(...)))` has a fast density (masked autoregressive flow).
+
+    Args:
+        transformer: a scalar bijection.
+        dim: the dimension.
+        hidden: widths of the conditioner's hidden layers.
+        cond_dim: the size of a condition that every output sees.
+        activation: of the network; a module-level function.
+        key: for the network's initial weights.
+
+    References:
+        Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).
+        https://arxiv.org/abs/1606.04934
+        Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017).
+        https://arxiv.org/abs/1705.07057
+    """
+
+    transformer: AbstractBijection
+    network: MLP
+    dim: int = eqx.field(static=True)
+    cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    vectorized: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        transformer: AbstractBijection,
+        dim: int,
+        *,
+        key: PRNGKeyArray,
+        hidden: Sequence[int] = (64, 64),
+        cond_dim: int | None = None,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+    ):
+        check_transformer(transformer)
+        self.transformer, self.dim = transformer, dim
+        self.cond_shape = None if cond_dim is None else (cond_dim,)
+        # The last coordinate is not among the inputs, for no other depends on it.
+        before = np.tril(np.ones((dim, dim - 1), bool), -1)
+        sees = np.concatenate([before, np.ones((dim, cond_dim or 0), bool)], axis=1)
+        self.network = MLP(
+            sees.shape[1],
+            num_parameters(transformer) * dim,
+            hidden,
+            key=key,
+            activation=activation,
+            adjacency=np.tile(sees, (num_parameters(transformer), 1)),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def domain(self) -> Constraint:
+        return self.transformer.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.transformer.codomain
+
+    def _shifts(self, u: Array, condition: Array | None) -> Shifts:
+        return self.network(_with_condition(u[:-1], condition)).reshape(-1, *u.shape)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x, log_slopes = _transform(self.transformer, self._shifts(u, condition), u)
+        return x, log_slopes.sum(0)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        def sweep(u, args):
+            bijection, x, condition = args
+            return _transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
+
+        u = solve_triangular_fixed_point(sweep, x, (self, x, condition))
+        return u, -self.forward_and_log_det(u, condition)[1]
+
+    def push_score(self, u, score, condition=None):
+        shifts = self._shifts(u, condition)
+        x, log_slopes, local = _transform_score(self.transformer, shifts, u, score)
+        # J is diagonal plus strictly triangular, so the score is the local one less what later coordinates owe.
+        frozen, frozen_shifts, fixed_u, fixed_condition = detach((self, shifts, u, condition))
+        slopes = jnp.exp(detach(log_slopes))
+        _, through_network = jax.vjp(lambda u: frozen._shifts(u, fixed_condition), fixed_u)
+        _, through_transformer = jax.vjp(lambda p: _transform(frozen.transformer, p, fixed_u), frozen_shifts)
+
+        def owed(score, log_slope_weight):
+            return -through_network(through_transformer((score, log_slope_weight))[0])[0] / slopes
+
+        zeros = jnp.zeros_like(slopes)
+        start = local + owed(zeros, zeros + 1)
+        return x, log_slopes.sum(0), solve_nilpotent(lambda s: owed(s, zeros), start)

@@ -1,0 +1,199 @@
+"""What a bijection is, and where its arrays come from.
+
+A bijection acts on one event; batches are `jax.vmap`. `forward` maps base to data (u to x), `inverse` data to base.
+Its inexact arrays are its parameters, all of them; constants are bool, integer or static. Because a bijection is
+plain data, the optimiser, a conditioner and an encoder all parametrise it in the same way: `shift_arrays`.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+T = TypeVar("T")
+
+
+class AbstractBijection(eqx.Module):
+    r"""A diffeomorphism $x = T(u)$ of one event, with the log-determinants of both directions.
+
+    Subclasses give `shape` (of the event), `cond_shape` (of the condition, or None) and two methods. Each returns the
+    log-determinant of its own direction. `key` feeds stochastic log-determinants: without it they are exact.
+    `domain` and `codomain` tell where the coordinates of $u$ and of $x$ lie, where that is not the whole line.
+
+    References:
+        Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference (2021), section 2.
+        https://arxiv.org/abs/1912.02762
+    """
+
+    shape: eqx.AbstractVar[tuple[int, ...]]
+    cond_shape: eqx.AbstractVar[tuple[int, ...] | None]
+    domain: ClassVar[Constraint] = constraints.real
+    codomain: ClassVar[Constraint] = constraints.real
+    # Whether the methods also take events along a last axis, as `batched` needs them: faster than `jax.vmap`, which
+    # puts the batch first, where it tears the coordinates of a batch apart.
+    vectorized: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def forward_and_log_det(
+        self, u: Array, condition: Array | None = None, *, key: PRNGKeyArray | None = None
+    ) -> tuple[Array, Float[Array, ""]]:
+        r"""$T(u)$ and $\log|\det J_T(u)|$."""
+
+    @abc.abstractmethod
+    def inverse_and_log_det(
+        self, x: Array, condition: Array | None = None, *, key: PRNGKeyArray | None = None
+    ) -> tuple[Array, Float[Array, ""]]:
+        r"""$T^{-1}(x)$ and $\log|\det J_{T^{-1}}(x)|$."""
+
+    def forward(self, u: Array, condition: Array | None = None) -> Array:
+        """$T(u)$."""
+        return self.forward_and_log_det(u, condition)[0]
+
+    def inverse(self, x: Array, condition: Array | None = None) -> Array:
+        """$T^{-1}(x)$."""
+        return self.inverse_and_log_det(x, condition)[0]
+
+    def push_score(self, u: Array, score: Array, condition: Array | None = None) -> tuple[Array, Array, Array]:
+        r"""Carry the score of a density along: from $\nabla_u \log q_u(u)$ to $\nabla_x \log q_x(x)$ at $x = T(u)$.
+
+        This is what a path gradient needs. The score solves $J_T^\top s_x = s_u - \nabla_u \log|\det J_T(u)|$, which
+        the inverse's vector-Jacobian product does for any bijection; layers that can do it without an inverse
+        pass override this method.
+
+        Gradients flow through $x$ and the log-determinant, never through the score.
+
+        Returns:
+            $x$, $\log|\det J_T(u)|$ and the score at $x$.
+
+        References:
+            Vaitl et al., Fast and Unified Path Gradient Estimators for Normalizing Flows (2024), section 3.
+            https://arxiv.org/abs/2403.15881
+        """
+        x, log_det = self.forward_and_log_det(u, condition)
+        frozen, fixed_condition = detach((self, condition))
+        _, pull = jax.vjp(lambda x: frozen.inverse_and_log_det(x, fixed_condition), detach(x))
+        return x, log_det, pull((score, jnp.ones_like(log_det)))[0]
+
+    def batched(
+        self, method: str, arrays: tuple[Array, ...], condition: Array | None = None, condition_axis: int | None = None
+    ) -> tuple[Array, ...]:
+        """Apply a method to events along the last axis of each array; the results have them there too.
+
+        Args:
+            method: "forward_and_log_det", "inverse_and_log_det" or "push_score".
+            arrays: its arguments before the condition.
+            condition: one condition, or one for each event.
+            condition_axis: the axis of `condition` that runs over events, None for one condition.
+        """
+        if self.vectorized:
+            if condition is not None:
+                condition = jnp.moveaxis(condition, condition_axis, -1) if condition_axis is not None else condition
+                condition = condition[..., None] if condition_axis is None else condition
+            return getattr(self, method)(*arrays, condition)
+
+        def one(arrays, condition):
+            return getattr(self, method)(*arrays, condition)
+
+        return jax.vmap(one, in_axes=(-1, condition_axis), out_axes=-1)(arrays, condition)
+
+
+def parameters(tree: PyTree) -> PyTree[Array | None]:
+    """The trainable part of a bijection: its inexact arrays (None elsewhere)."""
+    return eqx.filter(tree, eqx.is_inexact_array)
+
+
+def num_parameters(tree: PyTree) -> int:
+    """The number of scalars in the inexact arrays of `tree`: the length of `shift_arrays`' vector."""
+    return sum(leaf.size for leaf in jax.tree.leaves(parameters(tree)))
+
+
+def detach(tree: T) -> T:
+    """`jax.lax.stop_gradient` for the inexact arrays of a pytree that holds other things too."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
+    """Add a vector to the raveled inexact arrays of a pytree.
+
+    This is how a network parametrises a bijection: the arrays that are there act as the bias of the network's last
+    layer, so a network that gives zeros leaves the bijection as it is. Further axes of the vector become last axes of
+    the arrays: as many bijections in one.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    start, shifted = 0, []
+    for leaf in leaves:
+        if eqx.is_inexact_array(leaf):
+            part = vector[start : start + leaf.size].reshape(leaf.shape + vector.shape[1:])
+            leaf, start = along(leaf, part) + part, start + leaf.size
+        shifted.append(leaf)
+    return jax.tree.unflatten(treedef, shifted)
+
+
+def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array):
+    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, which are the last axes of the scalars'."""
+    axes = jax.tree.map(lambda leaf: -1 if eqx.is_inexact_array(leaf) else None, scalars)
+    for _ in range(arrays[0].ndim):
+        fn = jax.vmap(fn, in_axes=(axes,) + (-1,) * len(arrays), out_axes=-1)
+    return fn(scalars, *arrays)
+
+
+def merge_cond_shapes(bijections: Sequence[AbstractBijection]) -> tuple[int, ...] | None:
+    """The one condition shape that several bijections share; those without a condition do not count."""
+    shapes = {b.cond_shape for b in bijections if b.cond_shape is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"all parts must take a condition of the same shape, but got {sorted(shapes)}.")
+    return next(iter(shapes), None)
+
+
+def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of an interval that NumPyro names: real, positive, unit_interval, greater_than ... or interval.
+
+    An interval may have arrays for ends: one interval for each coordinate.
+    """
+    while isinstance(constraint, constraints.independent):
+        constraint = constraint.base_constraint
+    ends = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
+    if constraint.is_discrete or (ends == [None, None] and constraint is not constraints.real):
+        raise ValueError(f"a bijection's domain must be an interval of the real line, but got {constraint}.")
+    lower, upper = (np.asarray(inf if end is None else end) for end, inf in zip(ends, (-np.inf, np.inf), strict=True))
+    return lower, upper
+
+
+def covers(domain: Constraint, codomain: Constraint) -> bool:
+    """Whether one interval holds another. Ends do not count: no density has mass there."""
+    (low, high), (inner_low, inner_high) = bounds(domain), bounds(codomain)
+    return bool(np.all(low <= inner_low) and np.all(inner_high <= high))
+
+
+def along(vector: Array, u: Array) -> Array:
+    """A vector with as many axes as `u`, to go with its first; the batch, if any, is last."""
+    return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
+
+
+def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
+    """The log-determinant 0, for each event of `u`."""
+    return jnp.zeros(u.shape[len(bijection.shape) :], u.dtype)
+
+
+def check_transformer(bijection: AbstractBijection) -> None:
+    """Raise unless the bijection is scalar and unconditional, as a transformer must be."""
+    if bijection.shape != () or bijection.cond_shape is not None:
+        raise ValueError(
+            f"a transformer must be a scalar bijection without a condition, but {type(bijection).__name__} has "
+            f"shape {bijection.shape} and cond_shape {bijection.cond_shape}."
+        )
+
+
+def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):
+    r"""`push_score` of a scalar bijection, whose Jacobian is known: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
+    x, log_det = bijection.forward_and_log_det(u)
+    frozen = detach(bijection)
+    slope = jax.grad(lambda u: frozen.forward_and_log_det(u)[1])(detach(u))
+    return x, log_det, (score - slope) * jnp.exp(-detach(log_det))

@@ -1,0 +1,318 @@
+"""How bijections are put together: inverted, chained, repeated, applied to each coordinate, amortised."""
+
+import abc
+import itertools
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.base import (
+    AbstractBijection,
+    check_transformer,
+    covers,
+    map_scalars,
+    merge_cond_shapes,
+    no_log_det,
+    num_parameters,
+    push_score_scalar,
+    shift_arrays,
+)
+
+
+class Identity(AbstractBijection):
+    """$x = u$."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        self.shape = shape
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return u, no_log_det(self, u)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return x, no_log_det(self, x)
+
+
+class Invert(AbstractBijection):
+    """The inverse of a bijection, as a bijection: its two directions change places."""
+
+    bijection: AbstractBijection
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijection.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.bijection.cond_shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijection.codomain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijection.domain
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.bijection.inverse_and_log_det(u, condition, key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self.bijection.forward_and_log_det(x, condition, key=key)
+
+    def batched(self, method, arrays, condition=None, condition_axis=None):
+        other = {"forward_and_log_det": "inverse_and_log_det", "inverse_and_log_det": "forward_and_log_det"}
+        if method not in other:
+            return super().batched(method, arrays, condition, condition_axis)
+        return self.bijection.batched(other[method], arrays, condition, condition_axis)
+
+
+class _Composition(AbstractBijection):
+    """What Chain and Scan share: every method is a fold over parts that hands arrays on and adds log-determinants."""
+
+    @abc.abstractmethod
+    def _fold(self, apply: Callable, arrays: tuple[Array, ...], key: PRNGKeyArray | None, reverse: bool):
+        """Fold `apply(part, arrays, key) -> (x, log_det, *others)`, where (x, *others) are the next part's arrays."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self._fold(lambda part, u, k: part.forward_and_log_det(*u, condition, key=k), (u,), key, False)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self._fold(lambda part, x, k: part.inverse_and_log_det(*x, condition, key=k), (x,), key, True)
+
+    def push_score(self, u, score, condition=None):
+        return self._fold(lambda part, arrays, _: part.push_score(*arrays, condition), (u, score), None, False)
+
+    def batched(self, method, arrays, condition=None, condition_axis=None):
+        def apply(part, arrays, _):
+            return part.batched(method, arrays, condition, condition_axis)
+
+        return self._fold(apply, arrays, None, method == "inverse_and_log_det")
+
+
+class Chain(_Composition):
+    r"""The composition $T = T_K \circ \dots \circ T_1$ of bijections, given in the order of forward.
+
+    Each must take what the one before it gives: its domain must hold that one's codomain.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, bijections: Sequence[AbstractBijection]):
+        self.bijections = tuple(bijections)
+        shapes = [b.shape for b in self.bijections]
+        if not shapes or any(shape != shapes[0] for shape in shapes):
+            raise ValueError(f"Chain needs one or more bijections of one shape, but got shapes {shapes}.")
+        for i, (first, then) in enumerate(itertools.pairwise(self.bijections)):
+            if not covers(then.domain, first.codomain):
+                raise ValueError(
+                    f"part {i} of the chain, {type(first).__name__}, has codomain {first.codomain}, which is not "
+                    f"inside the domain {then.domain} of part {i + 1}, {type(then).__name__}."
+                )
+        merge_cond_shapes(self.bijections)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijections[0].shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return merge_cond_shapes(self.bijections)
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijections[0].domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijections[-1].codomain
+
+    def _fold(self, apply, arrays, key, reverse):
+        parts = self.bijections[::-1] if reverse else self.bijections
+        keys = [None] * len(parts) if key is None else jax.random.split(key, len(parts))
+        total = 0.0
+        for part, k in zip(parts, keys, strict=True):
+            x, log_det, *others = apply(part, arrays, k)
+            arrays, total = (x, *others), total + log_det
+        return arrays[0], total, *arrays[1:]
+
+
+class Scan(_Composition):
+    """A chain of layers of equal structure, compiled once whatever their number.
+
+    The layers' arrays are stacked along a new first axis and applied by `jax.lax.scan`.
+
+    Args:
+        layers: bijections that differ in nothing but the values of their arrays.
+    """
+
+    stacked: AbstractBijection
+
+    def __init__(self, layers: Sequence[AbstractBijection]):
+        layers = tuple(layers)
+        if not layers:
+            raise ValueError("Scan needs one or more layers, but got none.")
+        arrays, static = zip(*(eqx.partition(layer, eqx.is_array) for layer in layers), strict=True)
+        kinds = [jax.tree.map(lambda a: (a.shape, a.dtype), a) for a in arrays]
+        for i in range(1, len(layers)):
+            if not eqx.tree_equal(static[0], static[i]) or not eqx.tree_equal(kinds[0], kinds[i]):
+                raise ValueError(
+                    f"Scan needs layers of equal structure, but layer {i} differs from layer 0 in more than the values "
+                    f"of its arrays; use Chain for layers that differ."
+                )
+        domain, codomain = layers[0].domain, layers[0].codomain
+        if not (covers(domain, codomain) and covers(codomain, domain)):
+            raise ValueError(
+                f"Scan needs layers that map their domain onto itself, but {type(layers[0]).__name__} maps {domain} "
+                f"onto {codomain}."
+            )
+        self.stacked = eqx.combine(jax.tree.map(lambda *a: jnp.stack(a), *arrays), static[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stacked.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.stacked.cond_shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.stacked.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.stacked.codomain
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
+
+    def _fold(self, apply, arrays, key, reverse):
+        layers, static = eqx.partition(self.stacked, eqx.is_array)
+        keys = None if key is None else jax.random.split(key, len(self))
+
+        def body(arrays, layer_and_key):
+            layer, k = layer_and_key
+            x, log_det, *others = apply(eqx.combine(layer, static), arrays, k)
+            return (x, *others), log_det
+
+        arrays, log_dets = jax.lax.scan(body, arrays, (layers, keys), reverse=reverse)
+        return arrays[0], log_dets.sum(0), *arrays[1:]
+
+
+class Elementwise(AbstractBijection):
+    """A scalar bijection with its own arrays for each coordinate of a vector.
+
+    Args:
+        bijection: a scalar bijection; each coordinate starts with its arrays.
+        dim: the number of coordinates.
+    """
+
+    scalars: AbstractBijection
+    dim: int = eqx.field(static=True)
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, bijection: AbstractBijection, dim: int):
+        check_transformer(bijection)
+        self.scalars = shift_arrays(bijection, jnp.zeros((num_parameters(bijection), dim)))
+        self.dim = dim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def domain(self) -> Constraint:
+        return self.scalars.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.scalars.codomain
+
+    def _each(self, method: Callable, *args: Array):
+        batch = args[0].shape[1:]
+        scalars = jax.tree.map(
+            lambda a: (
+                jnp.broadcast_to(a[(..., *[None] * len(batch))], a.shape + batch) if eqx.is_inexact_array(a) else a
+            ),
+            self.scalars,
+        )
+        return map_scalars(method, scalars, *args)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x, log_det = self._each(lambda b, u: b.forward_and_log_det(u), u)
+        return x, log_det.sum(0)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u, log_det = self._each(lambda b, x: b.inverse_and_log_det(x), x)
+        return u, log_det.sum(0)
+
+    def push_score(self, u, score, condition=None):
+        x, log_det, score = self._each(push_score_scalar, u, score)
+        return x, log_det.sum(0), score
+
+
+class Amortized(AbstractBijection):
+    r"""A bijection whose arrays depend on the condition: $x = T(u;\, \theta + g(c))$.
+
+    Args:
+        bijection: the template; its arrays are $\theta$.
+        network: maps a condition to a vector with one entry for each scalar in the template's arrays.
+        cond_shape: the shape of the condition.
+    """
+
+    bijection: AbstractBijection
+    network: Callable[[Array], Float[Array, " n"]]
+    cond_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        bijection: AbstractBijection,
+        network: Callable[[Array], Float[Array, " n"]],
+        cond_shape: tuple[int, ...],
+    ):
+        self.bijection, self.network, self.cond_shape = bijection, network, tuple(cond_shape)
+        merge_cond_shapes([self, bijection])
+        given, expected = (
+            eqx.filter_eval_shape(network, jnp.zeros(cond_shape)).shape,
+            num_parameters(bijection),
+        )
+        if given != (expected,):
+            raise ValueError(
+                f"the network must return one number for each of the {expected} scalars in the arrays of "
+                f"{type(bijection).__name__}, shape ({expected},), but returns shape {given}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijection.shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijection.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijection.codomain
+
+    def at(self, condition: Array) -> AbstractBijection:
+        """The bijection for one condition."""
+        return shift_arrays(self.bijection, self.network(condition))
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.at(condition).forward_and_log_det(u, condition, key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self.at(condition).inverse_and_log_det(x, condition, key=key)
+
+    def push_score(self, u, score, condition=None):
+        return self.at(condition).push_score(u, score, condition)

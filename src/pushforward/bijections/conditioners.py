@@ -1,0 +1,92 @@
+"""The networks that conditioners use: multilayer perceptrons with a prescribed pattern of dependence."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from pushforward.bijections.base import along
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron whose outputs depend on just the inputs that `adjacency` allows.
+
+    The last layer starts at zero, so a conditioner starts by leaving its transformer as it is.
+
+    Args:
+        in_size: the number of inputs.
+        out_size: the number of outputs.
+        hidden: the widths of the hidden layers.
+        activation: applied after each hidden layer; a module-level function.
+        adjacency: boolean array (out_size, in_size), True where the output may depend on the input; by default
+            all do. The Jacobian has exact zeros elsewhere.
+        key: for the initial weights.
+
+    References:
+        Germain et al., MADE: Masked Autoencoder for Distribution Estimation (2015), section 3.
+        https://arxiv.org/abs/1502.03509
+    """
+
+    weights: tuple[Float[Array, "out in"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+    masks: tuple[Bool[Array, "out in"], ...] | None
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+        adjacency: np.ndarray | None = None,
+    ):
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden layers need at least one unit each, but got hidden={tuple(hidden)}.")
+        sizes = (in_size, *hidden, out_size)
+        keys = jr.split(key, len(sizes) - 1)
+        # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
+        scales = [(2 / max(size, 1)) ** 0.5 for size in sizes[:-2]] + [0.0]
+        self.weights = tuple(
+            scale * jr.normal(k, (o, i)) for k, i, o, scale in zip(keys, sizes[:-1], sizes[1:], scales, strict=True)
+        )
+        self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
+        self.masks = None if adjacency is None else tuple(map(jnp.asarray, layer_masks(adjacency, hidden)))
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, " in *batch"]) -> Float[Array, " out *batch"]:
+        weights = self.weights
+        if self.masks is not None:
+            weights = [jnp.where(m, w, 0) for m, w in zip(self.masks, weights, strict=True)]
+        for weight, bias in zip(weights[:-1], self.biases[:-1], strict=True):
+            x = self.activation(weight @ x + along(bias, x))
+        return weights[-1] @ x + along(self.biases[-1], x)
+
+
+def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray]:
+    """One mask a layer, such that through them output o sees input i only if `adjacency[o, i]`.
+
+    Each hidden unit is given the set of inputs that some output may see (a row of the adjacency), and feeds the units
+    whose sets hold its own. For an autoregressive adjacency this is MADE, the sets being its degrees.
+    """
+    adjacency = np.asarray(adjacency, bool)
+    rows = np.unique(adjacency, axis=0)
+    rows = rows[np.argsort(rows.sum(1), kind="stable")]
+    if len(rows) > 1 and not rows[0].any():
+        rows = rows[1:]  # a unit that sees nothing is a bias
+    masks, seen = [], np.eye(adjacency.shape[1], dtype=bool)
+    for width in hidden:
+        sets = rows[np.arange(width) * len(rows) // width]
+        masks.append(_holds(sets, seen))
+        seen = sets
+    return [*masks, _holds(adjacency, seen)]
+
+
+def _holds(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """[o, i] is True where the set `inner[i]` is part of the set `outer[o]`."""
+    return ~np.any(inner[None] & ~outer[:, None], axis=-1)

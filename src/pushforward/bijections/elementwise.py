@@ -1,0 +1,383 @@
+"""Scalar bijections in closed form. Each is a transformer for the conditioners of `autoregressive`."""
+
+import abc
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.base import AbstractBijection, bounds
+
+# The powers of Yeo and Johnson stay this far inside (0, 2), for at its ends the image is no longer the whole line.
+SMALLEST_POWER = 1e-2
+
+
+@jax.custom_jvp
+def log_positive(raw: Array) -> Array:
+    r"""$\log p(r) = \operatorname{arsinh}(r/2)$, the logarithm of the positive number that a raw array stands for.
+
+    $p(r) = (r + \sqrt{r^2 + 4}) / 2$ is 1 at 0, grows linearly, and $p(-r) = 1/p(r)$: halving is as easy to learn as
+    doubling, and no step of an optimiser can make a scale explode or vanish as an exponential would.
+    """
+    size = jnp.log(_at_least_one(raw))
+    return jnp.where(raw < 0, -size, size)
+
+
+@jax.custom_jvp
+def positive(raw: Array) -> Array:
+    r"""$p(r) = (r + \sqrt{r^2 + 4})/2$, see `log_positive`."""
+    large = _at_least_one(raw)
+    return jnp.where(raw < 0, 1 / large, large)
+
+
+def _at_least_one(raw: Array) -> Array:
+    """$p(|r|)$: with a sum of positive numbers, nothing cancels. Twice as fast as arsinh and its exponential."""
+    half = jnp.abs(raw) / 2
+    return half + jnp.sqrt(1 + half**2)
+
+
+def _log_slope(raw: Array) -> Array:
+    return 0.5 * jax.lax.rsqrt(1 + (raw / 2) ** 2)
+
+
+# The absolute value has no slope at 0, where parameters begin; p has.
+log_positive.defjvps(lambda tangent, _, raw: tangent * _log_slope(raw))
+positive.defjvps(lambda tangent, value, raw: tangent * value * _log_slope(raw))
+
+
+def raw_positive(value: ArrayLike) -> Array:
+    r"""The raw array that stands for a positive number: $r = p - 1/p$."""
+    value = jnp.asarray(value)
+    return value - 1 / value
+
+
+class Affine(AbstractBijection):
+    r"""$x = \mathrm{scale} \cdot u + \mathrm{loc}$ with a positive scale; $\log|T'| = \log \mathrm{scale}$.
+
+    Args:
+        loc: the image of 0.
+        scale: the slope, positive.
+    """
+
+    loc: Float[Array, ""]
+    raw_scale: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0):
+        self.loc = jnp.asarray(loc, dtype=float)
+        self.raw_scale = raw_positive(jnp.asarray(scale, dtype=float))
+
+    @property
+    def scale(self) -> Array:
+        return positive(self.raw_scale)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return u * self.scale + self.loc, log_positive(self.raw_scale)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return (x - self.loc) / self.scale, -log_positive(self.raw_scale)
+
+
+def strictly_inside(x: Array, constraint: Constraint) -> Array:
+    """The nearest number of its dtype inside the open interval: rounding must not put a number on an end."""
+    tiny, infinity = np.asarray(jnp.finfo(x.dtype).tiny), np.asarray(np.inf, x.dtype)
+    lower, upper = (end.astype(x.dtype) for end in bounds(constraint))
+    lower, upper = np.nextafter(lower, infinity), np.nextafter(upper, -infinity)
+    # Next to 0 are subnormal numbers, which some devices take for 0.
+    lower, upper = np.where(np.abs(lower) < tiny, tiny, lower), np.where(np.abs(upper) < tiny, -tiny, upper)
+    return clamp(x, lower, upper)
+
+
+def clamp(x: Array, lower: ArrayLike, upper: ArrayLike) -> Array:
+    """`jnp.clip`, but with slope 1 at the ends, where `jnp.clip` has one half."""
+    return jnp.where(x < lower, lower, jnp.where(x > upper, upper, x))
+
+
+def largest_exponent(dtype: jnp.dtype) -> float:
+    """The exponentials of this number and of its negative are finite, and not subnormal."""
+    return -(1 - 1e-4) * math.log(float(jnp.finfo(dtype).tiny))
+
+
+class _Fixed(AbstractBijection):
+    """A bijection without arrays, given by its value, its inverse and its log-slope, all as functions of one number."""
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    @abc.abstractmethod
+    def _value(self, u: Array) -> Array:
+        """$T(u)$."""
+
+    @abc.abstractmethod
+    def _root(self, x: Array) -> Array:
+        """$T^{-1}(x)$."""
+
+    @abc.abstractmethod
+    def _log_slope(self, u: Array) -> Array:
+        r"""$\log T'(u)$."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return _forward(self, u), self._log_slope(u)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u = self._root(strictly_inside(x, self.codomain))
+        return u, -self._log_slope(u)
+
+
+@eqx.filter_custom_jvp
+def _forward(bijection: _Fixed, u: Array) -> Array:
+    return strictly_inside(bijection._value(u), bijection.codomain)
+
+
+@_forward.def_jvp
+def _forward_jvp(primals, tangents):
+    # By the log-slope, which is exact where the value is as good as constant and its own derivative cancels to 0.
+    (bijection, u), (_, tangent) = primals, tangents
+    return _forward(bijection, u), None if tangent is None else tangent * jnp.exp(bijection._log_slope(u))
+
+
+class Exp(_Fixed):
+    r"""$x = e^u$, from the line onto the positive numbers; $\log T' = u$. The logarithm is `Invert(Exp())`."""
+
+    codomain: ClassVar[Constraint] = constraints.positive
+
+    def _value(self, u):
+        return jnp.exp(self._log_slope(u))
+
+    def _root(self, x):
+        return jnp.log(x)
+
+    def _log_slope(self, u):
+        limit = largest_exponent(u.dtype)
+        return clamp(u, -limit, limit)
+
+
+class Softplus(_Fixed):
+    r"""$x = \log(1 + e^u)$, from the line onto the positive numbers; $\log T' = -\log(1 + e^{-u})$.
+
+    Unlike the exponential it grows linearly.
+    """
+
+    codomain: ClassVar[Constraint] = constraints.positive
+
+    def _value(self, u):
+        return jax.nn.softplus(u)
+
+    def _root(self, x):
+        return x + jnp.log(-jnp.expm1(-x))
+
+    def _log_slope(self, u):
+        return -jax.nn.softplus(-u)
+
+
+class Sigmoid(_Fixed):
+    r"""$x = 1/(1 + e^{-u})$, from the line onto (0, 1); $\log T' = -\log(1 + e^u) - \log(1 + e^{-u})$.
+
+    Results stay inside (0, 1) in floating point too. Near 1 they are as coarse as numbers there are: in float32 u comes
+    back from x with an absolute error of about $10^{-7} e^u$, and u > 17 not at all.
+    """
+
+    codomain: ClassVar[Constraint] = constraints.unit_interval
+
+    def _value(self, u):
+        return jax.nn.sigmoid(u)
+
+    def _root(self, x):
+        return jnp.log(x) - jnp.log1p(-x)
+
+    def _log_slope(self, u):
+        return -jax.nn.softplus(u) - jax.nn.softplus(-u)
+
+
+class Tanh(_Fixed):
+    r"""$x = \tanh u$, from the line onto (-1, 1); $\log T' = 2(\log 2 - u - \log(1 + e^{-2u}))$.
+
+    Results stay inside (-1, 1) in floating point too. Near the ends they are as coarse as numbers there are: in float32
+    u comes back from x with an absolute error of about $10^{-8} e^{2|u|}$, and |u| > 9 not at all.
+    """
+
+    codomain: ClassVar[Constraint] = constraints.open_interval(-1.0, 1.0)
+
+    def _value(self, u):
+        return jnp.tanh(u)
+
+    def _root(self, x):
+        return 0.5 * (jnp.log1p(x) - jnp.log1p(-x))
+
+    def _log_slope(self, u):
+        return 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
+
+
+class Arctan(_Fixed):
+    r"""$x = \arctan u$, from the line onto $(-\pi/2, \pi/2)$; $\log T' = -\log(1 + u^2)$."""
+
+    codomain: ClassVar[Constraint] = constraints.open_interval(-math.pi / 2, math.pi / 2)
+
+    def _value(self, u):
+        return jnp.arctan(u)
+
+    def _root(self, x):
+        return jnp.tan(x)
+
+    def _log_slope(self, u):
+        return -2 * _log_cosh(jnp.arcsinh(u))  # as the square would overflow
+
+
+class LeakyReLU(_Fixed):
+    r"""$x = u$ for $u \ge 0$ and $x = s u$ for $u < 0$, whose density jumps at 0.
+
+    Args:
+        slope: $s$, positive.
+    """
+
+    slope: float = eqx.field(static=True)
+
+    def __init__(self, slope: float = 0.1):
+        if not 0 < slope < math.inf:
+            raise ValueError(f"the slope of a leaky ReLU must be positive and finite, got slope={slope}.")
+        self.slope = float(slope)
+
+    def _value(self, u):
+        return jnp.where(u < 0, u * self.slope, u)
+
+    def _root(self, x):
+        return jnp.where(x < 0, x / self.slope, x)
+
+    def _log_slope(self, u):
+        return jnp.where(u < 0, math.log(self.slope), jnp.zeros_like(u))
+
+
+class Power(AbstractBijection):
+    r"""$x = u^p$ on the positive numbers, with a positive exponent; $\log T' = \log p + (p - 1) \log u$.
+
+    Args:
+        exponent: $p$.
+    """
+
+    raw_exponent: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+    domain: ClassVar[Constraint] = constraints.positive
+    codomain: ClassVar[Constraint] = constraints.positive
+
+    def __init__(self, exponent: float = 1.0):
+        if not 0 < exponent < math.inf:
+            raise ValueError(f"the exponent must be positive and finite, got exponent={exponent}.")
+        self.raw_exponent = raw_positive(jnp.asarray(exponent, dtype=float))
+
+    @property
+    def exponent(self) -> Array:
+        return positive(self.raw_exponent)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        log_u, limit = jnp.log(strictly_inside(u, self.domain)), largest_exponent(u.dtype)
+        log_x = clamp(self.exponent * log_u, -limit, limit)
+        return jnp.exp(log_x), log_positive(self.raw_exponent) + log_x - log_u
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        log_x, limit = jnp.log(strictly_inside(x, self.codomain)), largest_exponent(x.dtype)
+        log_u = clamp(log_x / self.exponent, -limit, limit)
+        return jnp.exp(log_u), -log_positive(self.raw_exponent) + log_u - log_x
+
+
+class YeoJohnson(AbstractBijection):
+    r"""A power on each side of 0, for skewness: the line onto itself, with continuous slope, 1 at 0.
+
+    $$x = \frac{(1 + u)^\lambda - 1}{\lambda} \quad (u \ge 0), \qquad
+    x = -\frac{(1 - u)^{2 - \lambda} - 1}{2 - \lambda} \quad (u < 0),$$
+    with $0 < \lambda < 2$, 1 for the identity; $\log T' = \pm(\lambda - 1) \log(1 + |u|)$.
+
+    Args:
+        power: $\lambda$.
+
+    References:
+        Yeo and Johnson, A New Family of Power Transformations to Improve Normality or Symmetry (2000), equation 2.1.
+    """
+
+    raw_power: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, power: float = 1.0):
+        if not SMALLEST_POWER < power < 2 - SMALLEST_POWER:
+            raise ValueError(f"the power must lie in ({SMALLEST_POWER}, {2 - SMALLEST_POWER}), got power={power}.")
+        share = (power - SMALLEST_POWER) / (2 - 2 * SMALLEST_POWER)
+        self.raw_power = jnp.asarray(math.log(share) - math.log1p(-share), dtype=float)
+
+    @property
+    def power(self) -> Array:
+        return self._power(jnp.ones(()))
+
+    def _power(self, side: Array) -> Array:
+        """The power on that side of 0."""
+        raw = jnp.where(side < 0, -self.raw_power, self.raw_power)
+        return SMALLEST_POWER + (2 - 2 * SMALLEST_POWER) * jax.nn.sigmoid(raw)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        power, log_size = self._power(u), jnp.log1p(jnp.where(u < 0, -u, u))
+        x = jnp.expm1(_at_most(power * log_size, largest_exponent(u.dtype))) / power
+        return jnp.where(u < 0, -x, x), (power - 1) * log_size
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        power = self._power(x)
+        log_size = _at_most(jnp.log1p(power * jnp.where(x < 0, -x, x)) / power, largest_exponent(x.dtype))
+        u = jnp.expm1(log_size)
+        return jnp.where(x < 0, -u, u), (1 - power) * log_size
+
+
+def _at_most(x: Array, upper: float) -> Array:
+    return jnp.where(x > upper, upper, x)
+
+
+class SinhArcsinh(AbstractBijection):
+    r"""$x = \sinh(t \operatorname{arsinh} u + s)$: $s$ skews, $t$ makes tails heavier (above 1) or lighter (below 1).
+
+    $\log T' = \log t + \log\cosh(t \operatorname{arsinh} u + s) - \log\cosh(\operatorname{arsinh} u)$.
+
+    Args:
+        skew: $s$.
+        tail: $t$, positive.
+
+    References:
+        Jones and Pewsey, Sinh-arcsinh Distributions (2009), section 2; their map from data to a normal is the inverse,
+        with $\delta = 1/t$ and $\epsilon = s/t$.
+    """
+
+    skew: Float[Array, ""]
+    raw_tail: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, skew: float = 0.0, tail: float = 1.0):
+        if not 0 < tail < math.inf:
+            raise ValueError(f"the tail parameter must be positive and finite, got tail={tail}.")
+        self.skew = jnp.asarray(skew, dtype=float)
+        self.raw_tail = raw_positive(jnp.asarray(tail, dtype=float))
+
+    @property
+    def tail(self) -> Array:
+        return positive(self.raw_tail)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        limit, before = largest_exponent(u.dtype), jnp.arcsinh(u)
+        after = clamp(self.tail * before + self.skew, -limit, limit)
+        return jnp.sinh(after), self._log_slope(before, after)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        limit, after = largest_exponent(x.dtype), jnp.arcsinh(x)
+        before = clamp((after - self.skew) / self.tail, -limit, limit)
+        return jnp.sinh(before), -self._log_slope(before, after)
+
+    def _log_slope(self, before: Array, after: Array) -> Array:
+        return log_positive(self.raw_tail) + _log_cosh(after) - _log_cosh(before)
+
+
+def _log_cosh(x: Array) -> Array:
+    return jnp.logaddexp(x, -x) - math.log(2)

@@ -1,0 +1,310 @@
+"""Linear bijections whose determinants cost no more than the dimension, and whose inverses need no factorisation."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pushforward.bijections.base import AbstractBijection, along, no_log_det
+from pushforward.bijections.elementwise import log_positive, positive, raw_positive
+
+
+class Permutation(AbstractBijection):
+    """$x_i = u_{p(i)}$ for a fixed permutation; the log-determinant is 0.
+
+    Args:
+        order: the permutation $p$, a sequence that holds 0, ..., dim - 1 once each.
+    """
+
+    order: Int[Array, " dim"]
+    back: Int[Array, " dim"]
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):
+        order = np.asarray(order)
+        if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
+            raise ValueError(f"a permutation holds each of 0, ..., dim - 1 once, but got {order.tolist()}.")
+        self.order, self.back = jnp.asarray(order), jnp.asarray(np.argsort(order))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.order.shape
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return _permute(u, self.order, self.back), no_log_det(self, u)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return _permute(x, self.back, self.order), no_log_det(self, x)
+
+    def push_score(self, u, score, condition=None):
+        return *self.forward_and_log_det(u), _permute(score, self.order, self.back)
+
+
+def _permute(x, order, back):
+    """`x[order]`, whose transpose is the gather `x[back]`: a scatter, which XLA would use, is slow on CPU.
+
+    The result y solves `y[back] = x`, and a linear solve is where JAX lets one give the transpose.
+    """
+    return jax.lax.custom_linear_solve(lambda y: y[back], x, lambda _, x: x[order], lambda _, x: x[back])
+
+
+class Triangular(AbstractBijection):
+    r"""$x = L u + b$ with $L$ lower triangular, its diagonal positive; $\log|\det| = \sum_i \log L_{ii}$.
+
+    The inverse is one triangular solve. With all arrays zero it is the identity.
+
+    Args:
+        dim: the dimension.
+        loc: $b$, by default 0.
+        matrix: $L$, by default the identity; its upper part must be zero and its diagonal positive.
+    """
+
+    loc: Float[Array, " dim"]
+    lower: Float[Array, " dim*(dim-1)/2"]
+    raw_diagonal: Float[Array, " dim"]
+    dim: int = eqx.field(static=True)
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, dim: int, loc: Array | None = None, matrix: Array | None = None):
+        loc = jnp.zeros(dim) if loc is None else jnp.asarray(loc, dtype=float)
+        matrix = jnp.eye(dim) if matrix is None else jnp.asarray(matrix, dtype=float)
+        if loc.shape != (dim,) or matrix.shape != (dim, dim):
+            raise ValueError(
+                f"with dim={dim}, loc must have shape ({dim},) and matrix ({dim}, {dim}), but they have "
+                f"{loc.shape} and {matrix.shape}."
+            )
+        if np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) > 0):
+            raise ValueError("the matrix must be lower triangular with a positive diagonal.")
+        self.dim, self.loc = dim, loc
+        self.lower = matrix[np.tril_indices(dim, -1)]
+        self.raw_diagonal = raw_positive(jnp.diag(matrix))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def matrix(self) -> Float[Array, "dim dim"]:
+        """$L$."""
+        return jnp.diag(positive(self.raw_diagonal)).at[np.tril_indices(self.dim, -1)].set(self.lower)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x = self.matrix @ u + along(self.loc, u)
+        return x, no_log_det(self, u) + log_positive(self.raw_diagonal).sum()
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u = solve_triangular(self.matrix, x - along(self.loc, x), lower=True)
+        return u, no_log_det(self, x) - log_positive(self.raw_diagonal).sum()
+
+    def push_score(self, u, score, condition=None):
+        matrix = jax.lax.stop_gradient(self.matrix)
+        score = solve_triangular(matrix, score, lower=True, trans="T")
+        return *self.forward_and_log_det(u), score
+
+
+class PLU(AbstractBijection):
+    r"""$x = P L U u + b$ with a fixed permutation $P$, $L$ unit lower triangular and $U$ upper triangular with a
+    positive diagonal; $\log|\det| = \sum_i \log U_{ii}$.
+
+    With a free $P$ these are all invertible matrices; a fixed one reaches almost all of one sign of determinant.
+    Both directions cost two triangular products or solves. With all arrays zero it is the permutation.
+
+    Args:
+        dim: the dimension.
+        order: the permutation, row i of $LUu$ going where `order` holds i; by default a random one.
+        key: for the permutation, unless `order` is given.
+
+    References:
+        Kingma and Dhariwal, Glow (2018), section 3.2. https://arxiv.org/abs/1807.03039
+    """
+
+    loc: Float[Array, " dim"]
+    # As LAPACK stores them: L below the diagonal, U above; on it the raw diagonal of U.
+    factors: Float[Array, "dim dim"]
+    permutation: Permutation
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, dim: int, *, key: PRNGKeyArray | None = None, order: Sequence[int] | None = None):
+        if order is None:
+            if key is None:
+                raise ValueError("PLU needs a key to draw its permutation, or the permutation as order.")
+            order = np.asarray(jr.permutation(key, dim))
+        self.permutation = Permutation(order)
+        if self.permutation.shape != (dim,):
+            raise ValueError(f"with dim={dim}, order must have {dim} entries, but has {self.permutation.shape[0]}.")
+        self.loc, self.factors = jnp.zeros(dim), jnp.zeros((dim, dim))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.loc.shape
+
+    @property
+    def matrix(self) -> Float[Array, "dim dim"]:
+        """$PLU$."""
+        lower = jnp.tril(self.factors, -1) + jnp.eye(*self.factors.shape)
+        return self.permutation.forward(lower @ _upper(self.factors))
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x = _upper(self.factors) @ u
+        x = x + jnp.tril(self.factors, -1) @ x
+        return self.permutation.forward(x) + along(self.loc, u), no_log_det(self, u) + _log_diagonal(self.factors)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u = self.permutation.inverse(x - along(self.loc, x))
+        u = solve_triangular(self.factors, u, lower=True, unit_diagonal=True)
+        return solve_triangular(_upper(self.factors), u), no_log_det(self, x) - _log_diagonal(self.factors)
+
+    def push_score(self, u, score, condition=None):
+        factors = jax.lax.stop_gradient(self.factors)
+        score = solve_triangular(_upper(factors), score, trans="T")
+        score = solve_triangular(factors, score, lower=True, unit_diagonal=True, trans="T")
+        return *self.forward_and_log_det(u), self.permutation.forward(score)
+
+
+class QR(AbstractBijection):
+    r"""$x = Q R u + b$ with a rotation $Q$, see `rotate`, and $R$ upper triangular with a positive diagonal;
+    $\log|\det| = \sum_i \log R_{ii}$.
+
+    It reaches almost every matrix of positive determinant. It starts as a random rotation; with all arrays zero it is
+    the identity.
+
+    Args:
+        dim: the dimension.
+        key: for the initial rotation.
+
+    References:
+        Hoogeboom et al., Emerging Convolutions for Generative Normalizing Flows (2019).
+        https://arxiv.org/abs/1901.11137
+    """
+
+    loc: Float[Array, " dim"]
+    # As LAPACK stores them: the reflections below the diagonal, R above; on it the raw diagonal of R.
+    factors: Float[Array, "dim dim"]
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, dim: int, *, key: PRNGKeyArray):
+        self.loc, self.factors = jnp.zeros(dim), jnp.tril(jr.normal(key, (dim, dim)), -1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.loc.shape
+
+    @property
+    def matrix(self) -> Float[Array, "dim dim"]:
+        """$QR$."""
+        return rotate(self.factors, _upper(self.factors))
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x = rotate(self.factors, _upper(self.factors) @ u) + along(self.loc, u)
+        return x, no_log_det(self, u) + _log_diagonal(self.factors)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u = solve_triangular(_upper(self.factors), rotate(self.factors, x - along(self.loc, x), back=True))
+        return u, no_log_det(self, x) - _log_diagonal(self.factors)
+
+    def push_score(self, u, score, condition=None):
+        factors = jax.lax.stop_gradient(self.factors)
+        score = rotate(factors, solve_triangular(_upper(factors), score, trans="T"))
+        return *self.forward_and_log_det(u), score
+
+
+class Orthogonal(AbstractBijection):
+    r"""$x = Q u$ with a rotation $Q$ made of Householder reflections, see `rotate`; the log-determinant is 0.
+
+    It starts as a random rotation; with all arrays zero it is the identity.
+
+    Args:
+        dim: the dimension.
+        num_reflections: at most `dim`, which is the default and reaches almost every rotation; fewer cost less.
+        key: for the initial rotation.
+
+    References:
+        Tomczak and Welling, Improving Variational Auto-Encoders using Householder Flow (2016).
+        https://arxiv.org/abs/1611.09630
+    """
+
+    below: Float[Array, " n"]
+    dim: int = eqx.field(static=True)
+    num_reflections: int = eqx.field(static=True)
+    cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, dim: int, num_reflections: int | None = None, *, key: PRNGKeyArray):
+        num_reflections = dim if num_reflections is None else num_reflections
+        if not 1 <= num_reflections <= dim:
+            raise ValueError(
+                f"num_reflections must be in 1, ..., dim, but got num_reflections={num_reflections}, dim={dim}."
+            )
+        self.dim, self.num_reflections = dim, num_reflections
+        self.below = jr.normal(key, np.tril_indices(dim, -1, num_reflections)[0].shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def reflectors(self) -> Float[Array, "dim reflections"]:
+        """The reflections, for `rotate`."""
+        return unpack_reflectors(self.below, self.dim, self.num_reflections)
+
+    @property
+    def matrix(self) -> Float[Array, "dim dim"]:
+        """$Q$."""
+        return rotate(self.reflectors, jnp.eye(self.dim))
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return rotate(self.reflectors, u), no_log_det(self, u)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return rotate(self.reflectors, x, back=True), no_log_det(self, x)
+
+    def push_score(self, u, score, condition=None):
+        return *self.forward_and_log_det(u), rotate(jax.lax.stop_gradient(self.reflectors), score)
+
+
+def rotate(
+    reflectors: Float[Array, "dim m"], u: Float[Array, "dim *batch"], *, back: bool = False
+) -> Float[Array, "dim *batch"]:
+    r"""$Q u$, or $Q^\top u$ if `back`, for $Q = H_1 \cdots H_m D$ with $H_k = I - 2 v_k v_k^\top / \|v_k\|^2$ and
+    $D$ the signs that make $Q$ the identity where all reflectors are zero.
+
+    $v_k$ is 0 above entry k, 1 there, and below column k of `reflectors`, whose other entries play no part: never
+    zero, so that Q is orthogonal and smooth for any arrays. The product is applied at once, as $I - V T V^\top$ with
+    unit $v_k$ and $T^{-1} = \tfrac12 I + \mathrm{striu}(V^\top V)$, at the cost of $O(dm)$ a vector after $O(dm^2)$.
+
+    References:
+        Joffrain et al., Accumulating Householder Transformations, Revisited (2006).
+    """
+    dim, m = reflectors.shape
+    v = jnp.tril(reflectors, -1) + jnp.eye(dim, m, dtype=reflectors.dtype)
+    v = v / jnp.linalg.norm(v, axis=0)
+    inverse_t = jnp.triu(v.T @ v, 1) + 0.5 * jnp.eye(m, dtype=v.dtype)
+    signs = along(jnp.where(np.arange(dim) < m, -1, 1).astype(v.dtype), u)
+    if back:
+        return signs * (u - v @ solve_triangular(inverse_t, v.T @ u, trans="T"))
+    u = signs * u
+    return u - v @ solve_triangular(inverse_t, v.T @ u)
+
+
+def unpack_reflectors(below: Float[Array, " n"], dim: int, num_reflections: int) -> Float[Array, "dim m"]:
+    """The entries below the diagonal, row by row, as a matrix for `rotate`."""
+    zeros = jnp.zeros((dim, num_reflections), below.dtype)
+    return zeros.at[np.tril_indices(dim, -1, num_reflections)].set(below)
+
+
+def _upper(factors: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    return jnp.triu(factors, 1) + jnp.diag(positive(jnp.diag(factors)))
+
+
+def _log_diagonal(factors: Float[Array, "dim dim"]) -> Float[Array, ""]:
+    return log_positive(jnp.diag(factors)).sum()

@@ -1,0 +1,247 @@
+"""The command line: `pushforward demo`, `pushforward fit`."""
+
+import argparse
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+DESCRIPTION = "Variational inference with normalizing flows, with an honest statement of whether to trust the result."
+FIT = """\
+Fit the posterior of a NumPyro model.
+
+MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE.json holds one object; each of its entries
+is passed to the model as the argument of that name, lists of numbers as arrays.
+
+DIR will hold posterior.nc (the draws, for ArviZ), posterior.flow (the fitted flow, for pushforward.load), trace.png,
+marginals.png and pairs.png.
+
+The verdict is "good" (use the draws), "reweight" (the draws in posterior.nc are corrected by importance weights; use
+those) or "unreliable" (do not use them).
+"""
+
+
+class UserError(Exception):
+    """Something that the person at the terminal can mend; its text says how."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, 2 for what the user can mend."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    console = Console()
+    try:
+        return options.run(options, console)
+    except UserError as error:
+        text = textwrap.fill(str(error), width=min(console.width, 100), break_long_words=False, break_on_hyphens=False)
+        print(f"pushforward: error: {text}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pushforward: interrupted before there was anything to keep", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pushforward", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=version("pushforward"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    demo = commands.add_parser("demo", help="fit eight schools, twice", description="Fit the eight-schools posterior.")
+    fit = commands.add_parser(
+        "fit",
+        help="fit the posterior of a NumPyro model",
+        description=FIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
+    fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; none if left out")
+    fit.add_argument("--budget", type=int, metavar="N", help="at most so many gradients of the density for training")
+    for command, run in ((demo, _demo), (fit, _fit)):
+        needed = command is fit
+        command.add_argument("--out", required=needed, type=Path, metavar="DIR", help="the folder for the results")
+        command.add_argument("--seed", type=int, default=0, help="for all randomness (default 0)")
+        command.add_argument("--float32", action="store_true", help="single precision; the default is double")
+        command.add_argument("--quiet", action="store_true", help="no progress bar")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _demo(options: argparse.Namespace, console: Console) -> int:
+    from pushforward import examples
+
+    if options.out is not None:
+        _check_writable(options.out)
+    _set_precision(options)
+    for model in (examples.eight_schools_noncentered, examples.eight_schools_centered):
+        out = options.out and options.out / model.__name__
+        _run(model, examples.EIGHT_SCHOOLS, model.__name__, out, None, options, console)
+    return 0
+
+
+def _set_precision(options: argparse.Namespace) -> None:
+    """Before the model is imported: its arrays have this precision too."""
+    import jax
+
+    jax.config.update("jax_enable_x64", not options.float32)
+
+
+def _fit(options: argparse.Namespace, console: Console) -> int:
+    _check_writable(options.out)
+    if options.budget is not None and options.budget < 1:
+        raise UserError(f"--budget must be a positive number of gradients, but is {options.budget}.")
+    data = _load_data(options.data)
+    _set_precision(options)
+    model = _load_model(options.model)
+    _check_arguments(model, data, options)
+    arrays = {name: np.asarray(value) if isinstance(value, list) else value for name, value in data.items()}
+    _run(model, arrays, options.model, options.out, options.budget, options, console)
+    return 0
+
+
+def _run(
+    model: Callable,
+    data: dict[str, Any],
+    name: str,
+    out: Path | None,
+    budget: int | None,
+    options: argparse.Namespace,
+    console: Console,
+) -> None:
+    # JAX is slow to import: errors in the arguments come before it.
+    import jax
+
+    from pushforward import report
+    from pushforward.posterior import Target, fit_posterior
+
+    began = time.perf_counter()
+    try:
+        target = Target.from_numpyro(model, **data)
+        posterior = fit_posterior(target, key=jax.random.key(options.seed), budget=budget, progress=not options.quiet)
+        columns = report.scalars(posterior, jax.random.key(options.seed))
+        files = None if out is None else report.write(posterior, out, jax.random.key(options.seed))
+    except Exception as error:
+        if os.environ.get("PUSHFORWARD_TRACEBACK"):
+            raise
+        raise UserError(
+            f"{name}: {_first_paragraph(error)} (Set PUSHFORWARD_TRACEBACK=1 to see where it comes from.)"
+        ) from error
+    seconds = time.perf_counter() - began
+    console.print(report.summary_table(columns, name))
+    console.print(report.verdict_text(posterior.diagnostics))
+    evaluations = posterior.trace[-1].evaluations
+    console.print(f"{seconds:.1f} s with compilation, {evaluations:,} gradients of the log-density")
+    if files is not None:
+        console.print(f"wrote {', '.join(file.name for file in files)} to {out}", soft_wrap=True)
+    console.print()
+
+
+def _first_paragraph(error: Exception) -> str:
+    text = str(error).strip().split("\n\n")[0].replace("\n", " ")
+    return text if isinstance(error, ValueError) and text else f"the model raised {type(error).__name__}: {text}"
+
+
+def _load_data(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        text = Path(path).read_text()
+    except FileNotFoundError:
+        raise UserError(f"there is no data file {path}; --data takes the path of a JSON file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the data file {path} cannot be read: {error}.") from None
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path} must hold a JSON object, whose entries are the model's arguments, as in "
+            f'{{"y": [1.0, 2.0]}}, but holds a {type(data).__name__}.'
+        )
+    for name, value in data.items():
+        if isinstance(value, list):
+            _check_list(path, name, value)
+    return data
+
+
+def _check_list(path: str, name: str, value: list) -> None:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise UserError(f"{path}: the rows of {name} have different lengths; give a rectangular array.") from None
+    if array.dtype.kind not in "bif":
+        raise UserError(f"{path}: {name} must be an array of numbers, but holds other things (null, text, objects?).")
+    if not np.isfinite(array.astype(float)).all():
+        raise UserError(f"{path}: {name} holds NaN or infinite values; leave those observations out.")
+
+
+def _load_model(spec: str) -> Callable:
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file or not name:
+        raise UserError(f"the model must be given as MODEL.py:NAME, a file and a function in it, but got {spec!r}.")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"there is no model file {file}; give the path of a Python file, as in models.py:{name}.")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"{file} is not a Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(module_spec)
+    # As for a script: its folder stays importable, and dataclasses find their module.
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules.setdefault(module_spec.name, module)
+    try:
+        module_spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{file} cannot be imported: {type(error).__name__}: {error}.") from None
+    model = getattr(module, name, None)
+    if not callable(model):
+        own = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
+        raise UserError(f"{file} has no function {name}; it has {', '.join(own) or 'no functions'}.")
+    return model
+
+
+def _check_arguments(model: Callable, data: dict[str, Any], options: argparse.Namespace) -> None:
+    try:
+        parameters = inspect.signature(model).parameters.values()
+    except (TypeError, ValueError):
+        return
+    where = options.data or "no data file"
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    missing = [p.name for p in named if p.default is p.empty and p.name not in data]
+    if missing:
+        raise UserError(
+            f"the model {options.model} needs the arguments {', '.join(missing)}, which {where} does not have; it has "
+            f"{', '.join(data) or 'none'}."
+        )
+    unknown = [name for name in data if name not in {p.name for p in named}]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise UserError(
+            f"{where} has the entries {', '.join(unknown)}, which the model {options.model} does not take; it takes "
+            f"{', '.join(p.name for p in named) or 'no arguments'}."
+        )
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before an hour of work, and leave no trace if the folder cannot be used."""
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserError(f"the output folder {out} cannot be written: {error.strerror}; give another --out.") from None
+    if not existed:
+        out.rmdir()

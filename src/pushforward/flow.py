@@ -1,0 +1,199 @@
+"""A flow: the pushforward of a base distribution by a bijection, as a distribution over arrays of any batch shape."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions.util import lazy_property
+
+from pushforward.bijections import AbstractBijection
+from pushforward.bijections.base import detach
+
+
+class Learnable(eqx.Module):
+    """A NumPyro distribution with trainable parameters, each kept inside the constraint that the distribution declares.
+
+    Args:
+        distribution: gives the family and the initial parameters, which must be real-valued.
+    """
+
+    raw: dict[str, Array]
+    template: dist.Distribution
+
+    def __init__(self, distribution: dist.Distribution):
+        self.template = distribution
+        self.raw = {}
+
+        def record(path, value, constraint):
+            value = jnp.asarray(value)
+            if not jnp.issubdtype(value.dtype, jnp.inexact):
+                value = value.astype(float)
+            self.raw[path] = dist.biject_to(constraint).inv(value)
+            return value
+
+        _rebuild(distribution, record)
+        if not self.raw:
+            raise ValueError(f"{type(distribution).__name__} has no parameters to learn.")
+
+    @property
+    def distribution(self) -> dist.Distribution:
+        """The distribution at the current parameters."""
+        return _rebuild(self.template, lambda path, value, constraint: dist.biject_to(constraint)(self.raw[path]))
+
+
+def _rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distribution:
+    """The distribution with each parameter replaced by `visit(path, value, constraint)`.
+
+    It goes through the constructors, for some distributions keep copies of their parameters.
+    """
+    if isinstance(d, dist.Independent):
+        return _rebuild(d.base_dist, visit, path).to_event(d.reinterpreted_batch_ndims)
+    if isinstance(d, dist.ExpandedDistribution):
+        return _rebuild(d.base_dist, visit, path).expand(d.batch_shape)
+    if isinstance(d, dist.MixtureSameFamily):
+        mixing = _rebuild(d.mixing_distribution, visit, f"{path}mixing.")
+        return dist.MixtureSameFamily(mixing, _rebuild(d.component_distribution, visit, f"{path}component."))
+    accepted = inspect.signature(type(d).__init__).parameters
+    # What is computed from other parameters, as a covariance from its factor, is none itself.
+    own = [name for name in d.arg_constraints if not isinstance(getattr(type(d), name, None), lazy_property)]
+    names = [name for name in own if name in accepted and d.__dict__.get(name) is not None]
+    if names:
+        return type(d)(**{n: visit(f"{path}{n}", d.__dict__[n], d.arg_constraints[n]) for n in names})
+    if isinstance(d, dist.TransformedDistribution):
+        return dist.TransformedDistribution(_rebuild(d.base_dist, visit, path), d.transforms)
+    raise ValueError(
+        f"the parameters of {type(d).__name__} cannot be learned; use a distribution with declared arg_constraints, or "
+        "Independent, Expanded, Transformed and MixtureSameFamily over such distributions."
+    )
+
+
+class Flow(eqx.Module):
+    r"""The distribution of $x = T(u)$, $u \sim$ base: $\log q(x) = \log p_u(T^{-1}(x)) + \log|\det J_{T^{-1}}(x)|$.
+
+    Methods take leading batch axes, which broadcast between `x` and `condition`.
+
+    Args:
+        base: a NumPyro distribution over arrays of the bijection's shape, fixed; or a `Learnable` one.
+        bijection: $T$.
+
+    References:
+        Papamakarios et al. (2021), equations 1 and 2. https://arxiv.org/abs/1912.02762
+    """
+
+    base: dist.Distribution | Learnable
+    bijection: AbstractBijection
+
+    def __init__(self, base: dist.Distribution | Learnable, bijection: AbstractBijection):
+        self.base, self.bijection = base, bijection
+        d = self.base_distribution
+        if tuple(d.event_shape) != tuple(bijection.shape) or d.batch_shape != ():
+            raise ValueError(
+                f"the base must have the bijection's event shape {bijection.shape} and an empty batch shape, but has "
+                f"event shape {d.event_shape} and batch shape {d.batch_shape}"
+                + ("; .to_event() turns batch axes into event axes." if d.batch_shape else ".")
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one draw."""
+        return self.bijection.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        """The shape of one condition, None for an unconditional flow."""
+        return self.bijection.cond_shape
+
+    @property
+    def base_distribution(self) -> Any:
+        """The base at its current parameters, a NumPyro distribution."""
+        return self.base.distribution if isinstance(self.base, Learnable) else self.base
+
+    def log_prob(self, x: Array, condition: Array | None = None) -> Array:
+        """The log-density of each event of `x`, of shape batch (in nats)."""
+        x = jnp.asarray(x, dtype=jnp.result_type(x, float))
+        _check_event("x", x, self.shape)
+        u, log_det = self._apply("inverse_and_log_det", (x,), self._check_condition(condition))
+        return self.base_distribution.log_prob(u) + log_det
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
+        """Draws of shape sample_shape + condition batch + event."""
+        return self.sample_and_log_prob(key, sample_shape, condition)[0]
+
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Draws and their log-densities, in one pass and without an inverse."""
+        condition = self._check_condition(condition)
+        u = self._sample_base(key, sample_shape, condition)
+        x, log_det = self._apply("forward_and_log_det", (u,), condition)
+        return x, self.base_distribution.log_prob(u) - log_det
+
+    def sample_log_prob_and_score(
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        r"""Draws, their log-densities and scores $\nabla_x \log q(x)$, in one pass.
+
+        Gradients flow through the draws and log-densities, not through the scores.
+        """
+        condition = self._check_condition(condition)
+        u = self._sample_base(key, sample_shape, condition)
+        base = detach(self.base).distribution if isinstance(self.base, Learnable) else self.base_distribution
+        score = jax.grad(lambda u: jnp.sum(base.log_prob(u)))(jax.lax.stop_gradient(u))
+        x, log_det, score = self._apply("push_score", (u, score), condition)
+        return x, self.base_distribution.log_prob(u) - log_det, jax.lax.stop_gradient(score)
+
+    def _apply(self, method: str, arrays: tuple[Array, ...], condition: Array | None) -> tuple[Array, ...]:
+        """Apply a method of the bijection to arrays with leading batch axes, which broadcast."""
+        dims = len(self.shape)
+        cond_dims = len(self.cond_shape or ())
+        batch = np.broadcast_shapes(
+            *(a.shape[: a.ndim - dims] for a in arrays),
+            () if condition is None else condition.shape[: condition.ndim - cond_dims],
+        )
+        if not batch:
+            return getattr(self.bijection, method)(*arrays, condition)
+
+        def batch_last(a, dims):
+            event = a.shape[a.ndim - dims :]
+            return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(-1, *event), 0, -1)
+
+        shared = condition is None or condition.ndim == cond_dims
+        out = self.bijection.batched(
+            method,
+            tuple(batch_last(a, dims) for a in arrays),
+            condition if shared else batch_last(condition, cond_dims),
+            None if shared else -1,
+        )
+        return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
+
+    def _sample_base(self, key, sample_shape, condition):
+        batch = () if condition is None else condition.shape[: condition.ndim - len(self.cond_shape or ())]
+        d = self.base_distribution
+        draw = d.rsample if isinstance(self.base, Learnable) and d.has_rsample else d.sample
+        return draw(key, (*sample_shape, *batch))
+
+    def _check_condition(self, condition):
+        if self.cond_shape is None:
+            if condition is not None:
+                raise ValueError("this flow takes no condition, but one was given; build it with cond_dim.")
+            return None
+        if condition is None:
+            raise ValueError(f"this flow needs a condition of shape (..., {_commas(self.cond_shape)}), but got none.")
+        condition = jnp.asarray(condition, dtype=jnp.result_type(condition, float))
+        _check_event("condition", condition, self.cond_shape)
+        return condition
+
+
+def _commas(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _check_event(name: str, value: Array, shape: tuple[int, ...]) -> None:
+    if value.shape[value.ndim - len(shape) :] != tuple(shape):
+        raise ValueError(f"{name} must have shape (..., {_commas(shape)}), but has shape {value.shape}.")

@@ -1,0 +1,133 @@
+"""What training minimises. Objectives are pytrees: their data are arguments of the compiled program, not constants."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from pushforward.flow import Flow, Learnable
+
+
+class AbstractObjective(eqx.Module):
+    """A loss that a flow is trained to minimise, in nats."""
+
+    @abc.abstractmethod
+    def loss(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, ""]:
+        """An unbiased estimate for one step of training; its gradient may be another, better estimator's."""
+
+    @abc.abstractmethod
+    def evaluate(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, ""]:
+        """A fresh estimate that two stages of one training can be compared by."""
+
+
+class ReverseKL(AbstractObjective):
+    r"""$\mathrm{KL}(q \,\|\, p)$ up to the constant $\log Z$: the negative ELBO $E_q[\log q(x) - \log \tilde p(x)]$.
+
+    By default its gradient is the path gradient, which leaves out the score term of mean zero; its variance vanishes
+    as $q \to p$. The score of $q$ is carried along the forward pass, so no inverse is needed.
+
+    Args:
+        target: maps one event to its log-density up to a constant.
+        num_samples: draws a step.
+        path_gradient: False for the total gradient.
+        num_evaluation_samples: draws for a fresh estimate.
+
+    References:
+        Roeder et al., Sticking the Landing (2017). https://arxiv.org/abs/1703.09194
+        Vaitl et al., Fast and Unified Path Gradient Estimators for Normalizing Flows (2024).
+        https://arxiv.org/abs/2403.15881
+    """
+
+    target: Callable[[Array], Float[Array, ""]]
+    num_samples: int = eqx.field(static=True)
+    path_gradient: bool = eqx.field(static=True)
+    num_evaluation_samples: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        target: Callable[[Array], Float[Array, ""]],
+        num_samples: int = 128,
+        *,
+        path_gradient: bool = True,
+        num_evaluation_samples: int = 1024,
+    ):
+        if num_samples < 1 or num_evaluation_samples < 1:
+            raise ValueError(f"ReverseKL needs one or more samples, got {num_samples} and {num_evaluation_samples}.")
+        self.target, self.num_samples = target, num_samples
+        self.path_gradient, self.num_evaluation_samples = path_gradient, num_evaluation_samples
+
+    def loss(self, flow, key):
+        if isinstance(flow.base, Learnable) and not flow.base_distribution.has_rsample:
+            raise ValueError(
+                f"the reverse KL needs draws that are differentiable in the base's parameters, which "
+                f"{type(flow.base.template).__name__} does not offer; use it without Learnable."
+            )
+        if not self.path_gradient:
+            x, log_q = flow.sample_and_log_prob(key, (self.num_samples,))
+            return jnp.mean(log_q - jax.vmap(self.target)(x))
+        x, log_q, score = flow.sample_log_prob_and_score(key, (self.num_samples,))
+        # The value of log q, with the gradient that it has along the path x alone.
+        along = jnp.sum(score * x, axis=range(1, x.ndim))
+        log_q = jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
+        return jnp.mean(log_q - jax.vmap(self.target)(x))
+
+    def evaluate(self, flow, key):
+        x, log_q = flow.sample_and_log_prob(key, (self.num_evaluation_samples,))
+        return jnp.mean(log_q - jax.vmap(self.target)(x))
+
+
+class ForwardKL(AbstractObjective):
+    r"""$\mathrm{KL}(p \,\|\, q)$ up to the entropy of $p$: the negative log-likelihood $-E_p[\log q(x)]$ of samples.
+
+    Args:
+        data: samples, of shape (n, *event).
+        condition: their conditions, of shape (n, *cond_shape).
+        batch_size: samples a step, drawn with replacement; all of them if None.
+        num_evaluation_samples: at most this many samples for a fresh estimate.
+    """
+
+    data: Array
+    condition: Array | None
+    batch_size: int | None = eqx.field(static=True)
+    num_evaluation_samples: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        data: ArrayLike,
+        condition: ArrayLike | None = None,
+        *,
+        batch_size: int | None = 256,
+        num_evaluation_samples: int = 4096,
+    ):
+        self.data = jnp.asarray(data, dtype=float)
+        self.condition = None if condition is None else jnp.asarray(condition, dtype=float)
+        if self.data.ndim < 1 or self.data.shape[0] < 1:
+            raise ValueError(f"ForwardKL needs one or more samples along the first axis, got shape {self.data.shape}.")
+        if self.condition is not None and self.condition.shape[:1] != self.data.shape[:1]:
+            raise ValueError(
+                f"data and condition must have as many rows, but have {self.data.shape[0]} and "
+                f"{self.condition.shape[0]}."
+            )
+        if not bool(jnp.isfinite(self.data).all()):
+            raise ValueError("the samples hold values that are NaN or infinite; remove those rows first.")
+        self.batch_size, self.num_evaluation_samples = batch_size, num_evaluation_samples
+
+    def _negative_log_likelihood(self, flow, rows):
+        pick = (lambda a: a) if rows is None else (lambda a: a[rows])
+        condition = None if self.condition is None else pick(self.condition)
+        return -jnp.mean(flow.log_prob(pick(self.data), condition))
+
+    def loss(self, flow, key):
+        size = self.data.shape[0]
+        rows = None if self.batch_size is None else jr.randint(key, (self.batch_size,), 0, size)
+        return self._negative_log_likelihood(flow, rows)
+
+    def evaluate(self, flow, key):
+        size = self.data.shape[0]
+        few = size <= self.num_evaluation_samples
+        rows = None if few else jr.choice(key, size, (self.num_evaluation_samples,), replace=False)
+        return self._negative_log_likelihood(flow, rows)

@@ -1,0 +1,6 @@
+"""Posteriors of models: targets, the fit, its diagnostics and its result."""
+
+from pushforward.posterior.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose
+from pushforward.posterior.fit import fit_posterior as fit_posterior
+from pushforward.posterior.posterior import Posterior as Posterior
+from pushforward.posterior.target import Target as Target

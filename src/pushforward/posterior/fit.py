@@ -1,0 +1,316 @@
+"""`fit_posterior`: from a target to draws and a verdict, without anything to tune.
+
+The recipe, each part of which guards against a known failure of flow variational inference:
+
+1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`precondition`).
+2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If it is right, it is
+   the answer.
+3. Else a flow that begins as the identity is trained on top of it, with a triangular affine map at its end.
+4. Both train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
+   whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
+   importance weights give is no larger than the ELBO: there is nothing left to gain.
+5. Fresh draws, none of which was used before, tell the ELBO, the evidence and whether to trust it all (`diagnostics`).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.bijections import Chain, Triangular
+from pushforward.flow import Flow
+from pushforward.flows import realnvp, standard_normal
+from pushforward.objectives import ReverseKL
+from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.posterior import Posterior, TracePoint
+from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.target import Target
+from pushforward.progress import progress_bar
+from pushforward.training import Trainer, trainable
+
+NUM_SAMPLES = 256
+CHUNK = 250  # steps between two looks at the ELBO
+DEFAULT_BUDGET = 4_000_000
+NUM_FINAL_DRAWS = 100_000
+NUM_LOOK_DRAWS = 8192
+BATCH = 4096  # draws at a time, which bounds the memory
+# A gain in the ELBO below this over a window is none (nats).
+SMALLEST_GAIN = 0.002
+# A fit this near to the posterior is not improved.
+EXACT_GAP = 0.003
+EXACT_ESS_FRACTION = 0.99
+
+
+class Whitened(eqx.Module):
+    """A target in the coordinates w of an affine map, u = L w + b."""
+
+    target: Callable[[Array], Float[Array, ""]]
+    affine: Triangular
+
+    def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
+        u, log_det = self.affine.forward_and_log_det(w)
+        return self.target(u) + log_det
+
+
+class Stage(NamedTuple):
+    """How a stage trains: rates in turn, how many chunks without a gain end one, and its share of the budget."""
+
+    name: str
+    rates: tuple[float, ...]
+    window: int
+    share: float
+
+
+GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), window=1, share=0.25)
+FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), window=2, share=1.0)
+
+
+@cache
+def adam() -> optax.GradientTransformation:
+    """One optimiser for all fits, so that targets of one structure compile once; its rate is part of its state."""
+    return optax.chain(
+        clip_by_running_norm(10.0), optax.inject_hyperparams(optax.adam)(learning_rate=1e-3, b1=0.9, b2=0.99)
+    )
+
+
+class RunningNorm(NamedTuple):
+    """The running mean of the logarithm of the gradient's norm, and how many steps are in it."""
+
+    log_norm: Array
+    count: Array
+
+
+def clip_by_running_norm(factor: float) -> optax.GradientTransformation:
+    """Shorten a gradient to `factor` times the typical norm so far: one draw from the far tail must not ruin a fit."""
+
+    def init(params):
+        return RunningNorm(jnp.zeros(()), jnp.zeros(()))
+
+    def update(updates, state, params=None):
+        norm = optax.tree.norm(updates)
+        # A gradient of zero says nothing of the typical norm.
+        log_norm = jnp.where(norm > 0, jnp.log(jnp.where(norm > 0, norm, 1.0)), state.log_norm)
+        log_limit = jnp.where(state.count > 0, state.log_norm + math.log(factor), jnp.inf)
+        updates = optax.tree.scale(jnp.exp(jnp.minimum(log_limit - log_norm, 0.0)), updates)
+        weight = jnp.maximum(1 / (state.count + 1), 0.02)
+        new = state.log_norm + weight * (jnp.minimum(log_norm, log_limit) - state.log_norm)
+        return updates, RunningNorm(new, state.count + (norm > 0))
+
+    return optax.GradientTransformation(init, update)
+
+
+class _Run:
+    """What a fit keeps while it goes on: the budget, the trace and the clock."""
+
+    def __init__(self, budget: int, show: Callable[[float, str], None]):
+        self.budget, self.show = budget, show
+        self.spent, self.began = 0, time.perf_counter()
+        self.trace: list[TracePoint] = []
+        self.interrupted = False
+        self.out_of_budget = False
+
+    def record(self, stage: str, evaluations: int, elbo: float) -> None:
+        self.spent += evaluations
+        self.trace.append(TracePoint(stage, self.spent, time.perf_counter() - self.began, elbo))
+        self.show(self.spent, f"{stage}: ELBO {elbo:.3f}")
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C ends the training, not the fit: what has been reached is judged and returned."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+
+def fit_posterior(
+    target: Target,
+    *,
+    key: PRNGKeyArray,
+    flow: Flow | None = None,
+    budget: int | None = None,
+    progress: bool = False,
+) -> Posterior:
+    """Fit a flow to a posterior, and say whether to trust it.
+
+    Everything is done in unconstrained coordinates and in JAX's default precision: with
+    `jax.config.update("jax_enable_x64", True)` in float64, which posteriors with much data need.
+
+    Args:
+        target: what to fit, `Target(...)`, `Target.from_numpyro(...)`.
+        key: for all randomness; the same key gives the same result.
+        flow: a flow of shape (target.dim,) to use instead of the recipe's. It is trained in whitened coordinates.
+        budget: the largest number of gradients of the log-density to spend on training, by default 4 million. Most
+            posteriors take less.
+        progress: whether to show a progress bar.
+
+    Returns:
+        A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
+
+    Raises:
+        TypeError: if the target is not a `Target`.
+        ValueError: if the log-density is NaN or -inf wherever the fit could start, or the flow has another shape.
+    """
+    if not isinstance(target, Target):
+        raise TypeError(
+            f"fit_posterior takes a pushforward.Target, but got {type(target).__name__}; wrap a log-density as "
+            "Target(log_density, example) or a NumPyro model as Target.from_numpyro(model, *args)."
+        )
+    if flow is not None and (flow.shape != (target.dim,) or flow.cond_shape is not None):
+        raise ValueError(
+            f"the flow must have shape ({target.dim},) and no condition, for the target has {target.dim} unconstrained "
+            f"dimensions, but it has shape {flow.shape} and cond_shape {flow.cond_shape}."
+        )
+    budget = DEFAULT_BUDGET if budget is None else budget
+    if budget < 1:
+        raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
+    start_key, gaussian_key, look_key, flow_key, train_key, final_key, missed_key = jr.split(key, 7)
+    with progress_bar("posterior", budget, show=progress) as show:
+        run = _Run(budget, show)
+        found = candidates(target, target.start, start_key)
+        if not found:
+            raise _no_start(target)
+        run.record("precondition", 0, found[0].elbo)
+        affine = found[0].affine
+        fitted = Flow(standard_normal(target.dim), affine)
+        with run.interruptible():
+            if flow is None:
+                gaussian = Flow(standard_normal(target.dim), Triangular(target.dim))
+                gaussian = _train(gaussian, Whitened(target, affine), GAUSSIAN, gaussian_key, run)
+                assert isinstance(gaussian.bijection, Triangular)
+                affine = _compose(affine, gaussian.bijection)
+                fitted = Flow(standard_normal(target.dim), affine)
+            if not run.interrupted and (flow is not None or not _is_exact(target, fitted, look_key)):
+                small = flow or _default_flow(target.dim, flow_key)
+                small = _train(small, Whitened(target, affine), FLOW, train_key, run)
+                fitted = Flow(small.base, Chain([small.bijection, affine]))
+        draws, log_weights = _log_weights(target, fitted, final_key, NUM_FINAL_DRAWS)
+        diagnostics = _judge(target, fitted, found, log_weights, run, missed_key)
+        show(budget, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
+    return Posterior.of(target, fitted, diagnostics, run.trace, draws, log_weights)
+
+
+def _no_start(target: Target) -> ValueError:
+    value = float(target(target.start))
+    return ValueError(
+        f"the log-density is NaN or infinite wherever the fit tried to start; at the example it is {value}. Check the "
+        "log-density there, and give an example at which it is finite."
+    )
+
+
+def _default_flow(dim: int, key: PRNGKeyArray) -> Flow:
+    """Affine couplings that begin as the identity, and an affine map on top, for what is left of location and scale."""
+    width = max(32, min(2 * dim, 128))
+    couplings = realnvp(dim, num_layers=12, hidden=(width, width), key=key)
+    return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
+
+
+def _compose(outer: Triangular, inner: Triangular) -> Triangular:
+    """The triangular map outer after inner."""
+    return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
+
+
+def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
+    """Train by path gradients until the ELBO no longer rises at the last rate, or the budget is spent."""
+    run.out_of_budget = False
+    parameters, static = eqx.partition(flow, trainable(flow))
+    trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=BATCH), adam(), static)
+    state = trainer.init(parameters, key)
+    with run.interruptible():
+        for rate in stage.rates:
+            history: list[float] = []
+            clip, inner = state.optimizer_state
+            old = inner.hyperparams["learning_rate"]
+            inner = inner._replace(hyperparams=inner.hyperparams | {"learning_rate": jnp.full_like(old, rate)})
+            state = eqx.tree_at(lambda s: s.optimizer_state, state, (clip, inner))
+            while not _flat(history, stage.window):
+                if run.spent + CHUNK * NUM_SAMPLES > stage.share * run.budget:
+                    run.out_of_budget = True
+                    return trainer.model(state.best)
+                stop = int(state.step) + CHUNK
+                losses = jnp.full(CHUNK, jnp.nan)
+                state, losses, _ = trainer.advance(state, losses, jnp.array(stop))
+                history.append(-float(np.nanmean(losses)) if np.isfinite(losses).any() else -math.inf)
+                run.record(stage.name, CHUNK * NUM_SAMPLES, history[-1])
+                if _is_exact(target, trainer.model(state.parameters), jr.fold_in(key, stop)):
+                    run.out_of_budget = False
+                    return trainer.model(state.parameters)
+    return trainer.model(state.best)
+
+
+def _is_exact(target: Callable, flow: Flow, key: PRNGKeyArray) -> bool:
+    """Whether the weights of fresh draws say that there is nothing left to gain."""
+    look = diagnose(_log_weights(target, flow, key, NUM_LOOK_DRAWS)[1])
+    return look.gap < EXACT_GAP and look.ess_fraction > EXACT_ESS_FRACTION
+
+
+def _flat(history: list[float], window: int) -> bool:
+    """Whether the ELBO of the last window of chunks is no better than that of the window before."""
+    if len(history) < 2 * window:
+        return False
+    return not np.mean(history[-window:]) - np.mean(history[-2 * window : -window]) > SMALLEST_GAIN * window
+
+
+def _log_weights(target: Callable, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[Array, np.ndarray]:
+    """Draws, in unconstrained coordinates, and their log-weights."""
+    draws, log_weights = _weigh(target, flow, jr.split(key, math.ceil(num / BATCH)))
+    return draws[:num], np.asarray(log_weights)[:num]
+
+
+@eqx.filter_jit
+def _weigh(target, flow, keys):
+    def batch(key):
+        u, log_q = flow.sample_and_log_prob(key, (BATCH,))
+        return u, jax.vmap(target)(u) - log_q
+
+    draws, log_weights = jax.lax.map(batch, keys)
+    return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
+
+
+def _judge(
+    target: Target, flow: Flow, found: list[Candidate], log_weights: np.ndarray, run: _Run, key: PRNGKeyArray
+) -> Diagnostics:
+    notes = []
+    if run.interrupted:
+        notes.append("The fit was interrupted before the ELBO had settled.")
+    if run.out_of_budget:
+        notes.append(f"The budget of {run.budget} gradients was spent before the ELBO had settled; a larger may help.")
+    evidence = diagnose(log_weights).log_evidence
+    missed = _missed_mass(target, flow, found, evidence, key) if math.isfinite(evidence) else 0.0
+    return diagnose(log_weights, missed_mass=missed, notes=tuple(notes))
+
+
+def _missed_mass(target: Target, flow: Flow, found: list[Candidate], log_evidence: float, key: PRNGKeyArray) -> float:
+    """The share of the evidence near other candidates where the fit has under a tenth of the posterior's density.
+
+    A fit cannot see a mode that it does not visit, but the paths that led elsewhere can.
+    """
+    most = 0.0
+    for candidate, k in zip(found, jr.split(key, len(found)), strict=True):
+        other = Flow(standard_normal(target.dim), candidate.affine)
+        log_other, log_q = _elsewhere(target, flow, other, k)
+        weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
+        missed = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
+        # One lucky draw is no evidence of a mode.
+        if missed.sum() ** 2 > 20 * (missed**2).sum():
+            most = max(most, float(missed.mean()))
+    return most / (1 + most)
+
+
+@eqx.filter_jit
+def _elsewhere(target, flow, other, key):
+    """At draws of another distribution: the logarithms of p / other and of q / p."""
+    u, log_other = other.sample_and_log_prob(key, (BATCH,))
+    log_p = jax.vmap(target)(u)
+    log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
+    return log_p - log_other, flow.log_prob(u) - log_p

@@ -1,0 +1,121 @@
+"""NumPyro models as spaces: the same unconstrained density that NumPyro's own samplers see."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from numpyro import handlers
+from numpyro.infer import init_to_uniform
+from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
+
+from pushforward.posterior.target import AbstractSpace, SupportSpace
+
+
+class NumpyroSpace(AbstractSpace):
+    """The latent sites of a NumPyro model; draws are dicts of sites, deterministic ones included.
+
+    Build it with `trace`.
+    """
+
+    model: Callable = eqx.field(static=True)
+    args: tuple
+    kwargs: dict[str, Any]
+    names: tuple[str, ...] = eqx.field(static=True)
+    # The latent sites alone, None where a support depends on another site.
+    plain: SupportSpace | None
+
+    @classmethod
+    def trace(cls, model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple["NumpyroSpace", PyTree]:
+        """The space, and unconstrained values of the latent sites."""
+        given = args, kwargs
+        args, kwargs = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, given)
+        sites = _sites(model, *given, seed=0)
+        latent = {name: site for name, site in sites.items() if _is_latent(site)}
+        _check_sites(sites, latent)
+        values, supports = _latent_values(sites)
+        # A support that differs at another point depends on other sites.
+        fixed = eqx.tree_equal(supports, _latent_values(_sites(model, *given, seed=1))[1])
+        plain = SupportSpace(None, supports, values) if fixed else None
+        example = unconstrain_fn(model, *given, values)
+        space = cls(model, args, kwargs, tuple(latent), plain)
+        try:
+            eqx.filter_eval_shape(lambda space, z: space.log_density(z), space, example)
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.NonConcreteBooleanIndexError,
+            jax.errors.TracerArrayConversionError,
+        ):
+            # The model looks at the values of its arguments, as it may under NumPyro: they become constants.
+            space = cls(_Bound(model, *given), (), {}, tuple(latent), plain)
+        return space, example
+
+    def log_density(self, z):
+        return -potential_energy(self.model, self.args, self.kwargs, z)
+
+    def constrain(self, z):
+        return constrain_fn(self.model, self.args, self.kwargs, z, return_deterministic=True)
+
+    def unconstrain(self, draw):
+        return unconstrain_fn(self.model, self.args, self.kwargs, {name: draw[name] for name in self.names})
+
+    def log_volume(self, z):
+        draw = constrain_fn(self.model, self.args, self.kwargs, z)
+        constrained, _ = log_density(self.model, self.args, self.kwargs, {name: draw[name] for name in self.names})
+        return self.log_density(z) - constrained
+
+    def detached(self):
+        if self.plain is None:
+            raise ValueError(
+                "the support of a site of this model depends on another site, so its draws cannot be made without the "
+                "model's code; keep the draws (posterior.to_arviz()) instead."
+            )
+        return self.plain
+
+
+class _Bound:
+    """A model with its arguments, as one static object."""
+
+    def __init__(self, model: Callable, args: tuple, kwargs: dict[str, Any]):
+        self.call = lambda: model(*args, **kwargs)
+
+    def __call__(self):
+        return self.call()
+
+
+def _is_latent(site: dict) -> bool:
+    return site["type"] == "sample" and not site["is_observed"]
+
+
+def _sites(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
+    start = handlers.substitute(handlers.seed(model, seed), substitute_fn=init_to_uniform)
+    return handlers.trace(start).get_trace(*args, **kwargs)
+
+
+def _latent_values(sites: dict) -> tuple[dict, dict]:
+    latent = {name: site for name, site in sites.items() if _is_latent(site)}
+    return {n: site["value"] for n, site in latent.items()}, {n: site["fn"].support for n, site in latent.items()}
+
+
+def _check_sites(sites: dict, latent: dict) -> None:
+    discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
+    if discrete:
+        raise ValueError(
+            f"the latent sites {', '.join(discrete)} are discrete, and a flow draws real numbers: sum them out of the "
+            "model (for mixtures, use numpyro.distributions.MixtureSameFamily or logsumexp), or observe them."
+        )
+    subsampled = [
+        name
+        for name, site in sites.items()
+        if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0])
+    ]
+    if subsampled:
+        raise ValueError(f"the plates {', '.join(subsampled)} are subsampled; fit_posterior needs the full density.")
+    if not latent:
+        raise ValueError("the model has no latent site: there is nothing to infer. Are all of its sites observed?")
+    if any(site["type"] == "param" for site in sites.values()):
+        warnings.warn("param sites of the model are held at their initial values.", stacklevel=4)

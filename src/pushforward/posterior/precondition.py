@@ -1,0 +1,153 @@
+"""Where the posterior is and how wide: Gaussians along Newton paths, scored by their ELBO.
+
+Scales of real posteriors differ by factors of 10^5, which no learning rate survives. So before any training, Newton's
+method, which does not see the scale of coordinates, walks uphill from several starts. Each point it visits offers the
+Gaussian of the local curvature, and the one with the best ELBO wins: at a mode that is the Laplace approximation, but
+a funnel's mode is at infinity, and there a point on the way is better. This is Pathfinder with exact curvature.
+
+References:
+    Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.bijections import Triangular
+
+LogDensity = Callable[[Array], Float[Array, ""]]
+
+# Exact Hessians are worth their cost up to this dimension; beyond it the curvature is that of each coordinate alone.
+LARGEST_DENSE = 256
+NUM_ITERATIONS = 40
+SMALLEST_GAIN = 1e-6
+NUM_PATH_DRAWS = 24
+NUM_SCORE_DRAWS = 1024
+# Step lengths tried at once, on the way that Newton's method points.
+STEP_LENGTHS = 2.0 ** jnp.arange(1, -20, -1)
+
+
+class Candidate(NamedTuple):
+    """A Gaussian, as the affine bijection that makes it from N(0, I), and its ELBO with its standard error."""
+
+    affine: Triangular
+    elbo: float
+    elbo_se: float
+
+
+def candidates(
+    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, num_paths: int = 6
+) -> list[Candidate]:
+    """Gaussians that may fit the target, the best first.
+
+    Args:
+        target: the log-density.
+        start: where one of the paths begins; another begins at 0, the others at random.
+        key: for starts and draws.
+        num_paths: the number of paths.
+    """
+    start_key, path_key, score_key = jr.split(key, 3)
+    dim = start.size
+    random = jr.uniform(start_key, (max(num_paths - 2, 0), dim), start.dtype, -2, 2)
+    starts = jnp.concatenate([start[None], jnp.zeros_like(start)[None], random])
+    locs, factors = walk(target, starts, path_key)
+    none = jnp.zeros_like(start)[None], jnp.eye(dim, dtype=start.dtype)[None]
+    locs, factors = jnp.concatenate([locs, none[0]]), jnp.concatenate([factors, none[1]])
+    elbos, errors = score(target, locs, factors, score_key)
+    found = [
+        Candidate(Triangular(dim, loc, factor), float(elbo), float(error))
+        for loc, factor, elbo, error in zip(locs, factors, elbos, errors, strict=True)
+        if bool(
+            jnp.isfinite(elbo) & jnp.isfinite(factor).all() & jnp.isfinite(loc).all() & (jnp.diag(factor) > 0).all()
+        )
+    ]
+    return sorted(found, key=lambda candidate: -candidate.elbo)
+
+
+@eqx.filter_jit
+def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """ELBOs of Gaussians N(loc, factor factor^T) and their standard errors, from common draws."""
+    noise = jr.normal(key, (NUM_SCORE_DRAWS, locs.shape[-1]), locs.dtype)
+
+    def one(loc, factor):
+        log_weights = _log_weights(target, loc, factor, noise)
+        return log_weights.mean(), log_weights.std() / NUM_SCORE_DRAWS**0.5
+
+    return jax.lax.map(lambda gaussian: one(*gaussian), (locs, factors))
+
+
+def _log_weights(target: LogDensity, loc: Array, factor: Array, noise: Array) -> Array:
+    """Log p - log q at draws of N(loc, factor factor^T), -inf where p is not finite."""
+    log_q = -0.5 * jnp.sum(noise**2, 1) - 0.5 * loc.size * jnp.log(2 * jnp.pi) - jnp.log(jnp.diag(factor)).sum()
+    log_p = jax.vmap(target)(loc + noise @ factor.T)
+    return jnp.where(jnp.isfinite(log_p), log_p - log_q, -jnp.inf)
+
+
+@eqx.filter_jit
+def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
+    """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances."""
+    dim = starts.shape[1]
+    key, probe_key = jr.split(key)
+    noise = jr.normal(key, (NUM_PATH_DRAWS, dim), starts.dtype)
+    dense = dim <= LARGEST_DENSE
+    probes = jr.rademacher(probe_key, (16, dim), starts.dtype)
+
+    def curvature(u):
+        """The gradient, and a triangular factor of the inverse of the curvature made positive."""
+        gradient = jax.grad(target)(u)
+        if dense:
+            return gradient, _inverse_factor(-jax.hessian(target)(u))
+        products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
+        diagonal = jnp.abs(jnp.mean(probes * products, 0))
+        return gradient, jnp.diag(jax.lax.rsqrt(jnp.maximum(diagonal, jnp.finfo(u.dtype).tiny ** 0.5)))
+
+    def step(state):
+        iteration, u, value, best, _ = state
+        gradient, factor = curvature(u)
+        move = factor @ (factor.T @ gradient)
+        # The Gaussian of the local curvature has its mean where Newton's method would go.
+        for loc in (u + move, u):
+            elbo = _log_weights(target, loc, factor, noise).mean()
+            usable = jnp.isfinite(elbo) & jnp.isfinite(factor).all()
+            better = usable & (elbo > best[0])
+            best = jax.tree.map(lambda new, old, b=better: jnp.where(b, new, old), (elbo, loc, factor), best)
+        values = jax.vmap(lambda length: target(u + length * move))(STEP_LENGTHS.astype(u.dtype))
+        values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
+        longest = jnp.argmax(values)
+        climbs = values[longest] > value
+        u = jnp.where(climbs, u + STEP_LENGTHS[longest].astype(u.dtype) * move, u)
+        gain = jnp.where(climbs, values[longest] - value, 0.0)
+        return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
+
+    def path(start):
+        value = target(start)
+        value = jnp.where(jnp.isfinite(value), value, -jnp.inf)
+        minus = jnp.array(-jnp.inf, start.dtype)
+        best = (minus, start, jnp.eye(dim, dtype=start.dtype))
+        state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))
+        state = jax.lax.while_loop(lambda s: (s[0] < NUM_ITERATIONS) & (s[-1] > SMALLEST_GAIN), step, state)
+        return state[3][1:]
+
+    return jax.lax.map(path, starts)
+
+
+def _inverse_factor(hessian: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """A lower triangular L with L L^T = |H|^-1, the eigenvalues of H made positive.
+
+    It works on H scaled to a unit diagonal, so that coordinates of very different scales lose no digits.
+    """
+    dtype = hessian.dtype
+    diagonal = jnp.abs(jnp.diag(hessian))
+    scale = jax.lax.rsqrt(jnp.maximum(diagonal, jnp.max(diagonal) * jnp.finfo(dtype).eps ** 2 + jnp.finfo(dtype).tiny))
+    values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
+    values = jnp.abs(values)
+    # A direction without curvature is taken to be far wider than the others, not infinitely.
+    values = jnp.maximum(values, jnp.max(values) * 10 * jnp.finfo(dtype).eps ** 0.5)
+    root = scale[:, None] * vectors * jax.lax.rsqrt(values)
+    upper = jnp.linalg.qr(root.T, mode="r")
+    return (upper * jnp.where(jnp.diag(upper) < 0, -1, 1)[:, None]).T

@@ -1,0 +1,203 @@
+"""Targets: densities known up to a constant, seen through unconstrained vectors."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from pushforward.bijections import num_parameters
+
+Draw = PyTree
+Unconstrained = PyTree
+
+
+class AbstractSpace(eqx.Module):
+    """What a model's draws look like, how they come from unconstrained numbers, and their density."""
+
+    @abc.abstractmethod
+    def log_density(self, z: Unconstrained) -> Float[Array, ""]:
+        """The log-density of z up to a constant, the volume element of `constrain` included."""
+
+    @abc.abstractmethod
+    def constrain(self, z: Unconstrained) -> Draw:
+        """The draw that z stands for."""
+
+    @abc.abstractmethod
+    def unconstrain(self, draw: Draw) -> Unconstrained:
+        """The z that stands for a draw."""
+
+    @abc.abstractmethod
+    def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
+        r"""$\log|\det|$ of the Jacobian of `constrain`, the draw in its own free coordinates."""
+
+    @abc.abstractmethod
+    def detached(self) -> "AbstractSpace":
+        """The space without its density: it constrains all the same, and needs none of the user's code."""
+
+
+class SupportSpace(AbstractSpace):
+    """Pytrees whose leaves lie in NumPyro constraints.
+
+    Args:
+        density: maps a draw to its log-density; None if it was left behind on saving.
+        support: constraints, in a pytree of the draw's structure.
+    """
+
+    density: Callable[[Draw], Float[Array, ""]] | None
+    support: list[dist.constraints.Constraint]
+    structure: Any = eqx.field(static=True)
+
+    def __init__(self, density: Callable | None, support: PyTree, example: Draw):
+        self.density = density
+        self.structure = jax.tree.structure(example)
+        self.support = match_support(support, example)
+
+    def _each(self, fn: Callable, tree: PyTree) -> list:
+        leaves = jax.tree.leaves(tree)
+        return [fn(dist.biject_to(c), leaf) for c, leaf in zip(self.support, leaves, strict=True)]
+
+    def log_density(self, z):
+        if self.density is None:
+            raise ValueError("this posterior was loaded from a file, which does not hold the density of the model.")
+        return self.density(self.constrain(z)) + self.log_volume(z)
+
+    def constrain(self, z):
+        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t(leaf), z))
+
+    def unconstrain(self, draw):
+        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t.inv(leaf), draw))
+
+    def log_volume(self, z):
+        return sum(self._each(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
+
+    def detached(self):
+        return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
+
+
+def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Constraint]:
+    """One constraint for each leaf of the example; a constraint may stand for a whole subtree, None for real."""
+
+    def is_leaf(node):
+        return node is None or isinstance(node, dist.constraints.Constraint)
+
+    try:
+        spread = jax.tree.map(
+            lambda c, part: [c or dist.constraints.real] * len(jax.tree.leaves(part)), support, example, is_leaf=is_leaf
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"support must be a pytree of NumPyro constraints that matches the example; the example's structure is "
+            f"{jax.tree.structure(example)}, the support's {jax.tree.structure(support, is_leaf=is_leaf)}."
+        ) from error
+    flat = jax.tree.leaves(spread, is_leaf=is_leaf)
+    for constraint in flat:
+        if not isinstance(constraint, dist.constraints.Constraint):
+            raise ValueError(f"support must hold NumPyro constraints, but holds {constraint!r}.")
+        if constraint.is_discrete:
+            raise ValueError(f"a flow draws real numbers, so the support must be continuous, but holds {constraint!r}.")
+    return flat
+
+
+class Target(eqx.Module):
+    r"""A density known up to a constant, over any pytree of real arrays with any support.
+
+    A target is a function of an unconstrained vector: `target(u)` is the log-density of u, the log-determinant of the
+    transform to the support included. `constrain` gives the draw that u stands for.
+
+    Args:
+        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats; any constant may be missing.
+        example: a pytree of arrays, for the structure and shapes. Where it lies in the support it is also one of the
+            points that a fit starts from.
+        support: NumPyro constraints, in a pytree like the example or a prefix of it; by default all is real.
+
+    Raises:
+        ValueError: if the example is empty, not real-valued or not finite, or the support does not match it, or the
+            log-density is not a scalar.
+    """
+
+    space: AbstractSpace
+    example: Unconstrained
+
+    def __init__(
+        self, log_density: Callable[[Draw], Float[Array, ""]] | AbstractSpace, example: Draw, support: PyTree = None
+    ):
+        example = _checked_example(example)
+        if isinstance(log_density, AbstractSpace):
+            self.space, z = log_density, example
+        else:
+            self.space = SupportSpace(log_density, support, example)
+            z = self.space.unconstrain(example)
+        # An example outside of its support still tells the shapes.
+        self.example = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), z)
+        shape = getattr(eqx.filter_eval_shape(self, self.start), "shape", None)
+        if shape != ():
+            raise ValueError(f"the log-density must be a scalar, but for the example it has shape {shape}.")
+
+    @classmethod
+    def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
+        """The posterior of a NumPyro model, given its arguments (with the data among them).
+
+        All continuous latent sites are parameters, whatever their supports; deterministic sites are part of the draws.
+
+        Raises:
+            ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
+        """
+        from pushforward.posterior.numpyro_model import NumpyroSpace
+
+        space, example = NumpyroSpace.trace(model, args, kwargs)
+        return cls(space, example)
+
+    @property
+    def start(self) -> Float[Array, " dim"]:
+        """The example, as an unconstrained vector."""
+        return ravel_pytree(self.example)[0]
+
+    @property
+    def dim(self) -> int:
+        """The number of unconstrained dimensions."""
+        return num_parameters(self.example)
+
+    def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
+        """The unconstrained pytree that a vector stands for."""
+        return ravel_pytree(self.example)[1](u)
+
+    def detached(self) -> "Target":
+        """The target without its density: enough for draws, and free of the user's code."""
+        return eqx.tree_at(lambda t: t.space, self, self.space.detached())
+
+    def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
+        return self.space.log_density(self.unravel(u))
+
+    def constrain(self, u: Float[Array, " dim"]) -> Draw:
+        """The draw that u stands for."""
+        return self.space.constrain(self.unravel(u))
+
+    def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
+        """The u that stands for a draw."""
+        return ravel_pytree(self.space.unconstrain(draw))[0]
+
+    def log_volume(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
+        """The log-volume element of `constrain` at u."""
+        return self.space.log_volume(self.unravel(u))
+
+
+def _checked_example(example: Draw) -> Draw:
+    if not jax.tree.leaves(example):
+        raise ValueError("the example is empty: it must hold at least one array, to tell structure and shapes.")
+    for path, leaf in jax.tree.leaves_with_path(example):
+        name = f"example{jax.tree_util.keystr(path)}"
+        try:
+            value = jnp.asarray(leaf)
+        except TypeError as error:
+            raise ValueError(f"{name} must be a real array, but is a {type(leaf).__name__}.") from error
+        if jnp.issubdtype(value.dtype, jnp.complexfloating) or not value.size:
+            raise ValueError(f"{name} must be a real array that is not empty, but has {value.dtype}{value.shape}.")
+        if not bool(jnp.isfinite(value).all()):
+            raise ValueError(f"{name} must be finite, but holds NaN or infinite values.")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=float), example)

@@ -1,0 +1,164 @@
+"""What a person sees of a posterior: tables, plots, and a folder of files that appears whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from pushforward.posterior.diagnostics import Diagnostics
+from pushforward.posterior.posterior import Posterior, TracePoint, named
+
+COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
+NUM_PLOTTED = 4000
+MOST_ROWS = 40
+MOST_PAIRS = 6
+
+
+def scalars(posterior: Posterior, key: PRNGKeyArray, num_samples: int = 20_000) -> dict[str, Float[np.ndarray, " n"]]:
+    """Draws of every scalar of the posterior by its name, as `theta[2]`; weighted ones unless the verdict is good."""
+    draws = (posterior.sample if posterior.diagnostics.verdict == "good" else posterior.resample)(key, num_samples)
+    columns = {}
+    for name, value in named(draws).items():
+        value = np.asarray(value, float)
+        for index in np.ndindex(*value.shape[1:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            columns[label] = value[(slice(None), *index)]
+    return columns
+
+
+def verdict_text(diagnostics: Diagnostics) -> Group:
+    """The diagnostics in words and numbers."""
+    d = diagnostics
+    numbers = Table.grid(padding=(0, 2))
+    numbers.add_row("ELBO", f"{d.elbo:.4f} ± {d.elbo_se:.4f} nats")
+    numbers.add_row("log evidence", f"{d.log_evidence:.4f} ± {d.log_evidence_se:.4f} nats")
+    numbers.add_row("k-hat", f"{d.khat:.2f}")
+    numbers.add_row("effective draws", f"{d.ess:,.0f} of {d.num_draws:,} ({d.ess_fraction:.1%})")
+    verdict = Text("verdict: ", style="bold").append(d.verdict, style=f"bold {COLORS[d.verdict]}")
+    return Group(numbers, verdict, *(Text(f"  {reason}") for reason in d.reasons))
+
+
+def summary_table(columns: dict[str, Float[np.ndarray, " n"]], title: str) -> Table:
+    """Mean, standard deviation and quantiles of each scalar."""
+    table = Table(title=title, caption=_rest(len(columns)))
+    for head in ("", "mean", "sd", "5%", "median", "95%"):
+        table.add_column(head, justify="right" if head else "left")
+    for name, values in list(columns.items())[:MOST_ROWS]:
+        numbers = (values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95)))
+        table.add_row(name, *(f"{number:.4g}" for number in numbers))
+    return table
+
+
+def _rest(num: int) -> str | None:
+    return f"and {num - MOST_ROWS} more, in posterior.nc" if num > MOST_ROWS else None
+
+
+def write(posterior: Posterior, out: Path, key: PRNGKeyArray | None = None) -> list[Path]:
+    """Write posterior.nc (for ArviZ), posterior.flow (for `pushforward.load`) and the plots into a folder.
+
+    The files are made elsewhere and moved when all are done, so that a failure leaves nothing half-written.
+    """
+    key = jr.key(0) if key is None else key
+    columns = scalars(posterior, key, NUM_PLOTTED)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        made = Path(folder)
+        posterior.to_arviz(key).to_netcdf(str(made / "posterior.nc"))
+        # Without the model's code, draws of supports that depend on each other cannot be made again.
+        with contextlib.suppress(ValueError):
+            posterior.save(made / "posterior.flow")
+        for name, figure in (
+            ("trace.png", plot_trace(posterior.trace, posterior.diagnostics)),
+            ("marginals.png", plot_marginals(columns)),
+            ("pairs.png", plot_pairs(columns)),
+        ):
+            figure.savefig(made / name, dpi=120)
+        written = []
+        for file in sorted(made.iterdir()):
+            os.replace(file, out / file.name)
+            written.append(out / file.name)
+    return written
+
+
+def _figure(*args, **kwargs):
+    """A figure outside of pyplot, which would keep it and want a screen."""
+    from matplotlib.figure import Figure
+
+    return Figure(*args, layout="constrained", **kwargs)
+
+
+def plot_trace(trace: Sequence[TracePoint], diagnostics: Diagnostics):
+    """The ELBO against gradient evaluations, with the final ELBO and evidence."""
+    figure = _figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for stage in dict.fromkeys(point.stage for point in trace):
+        points = [(p.evaluations, p.elbo) for p in trace if p.stage == stage and np.isfinite(p.elbo)]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=stage)
+    axes.axhline(diagnostics.log_evidence, color="black", linewidth=0.8, linestyle="--", label="log evidence")
+    elbos = [p.elbo for p in trace if np.isfinite(p.elbo)]
+    if elbos and np.isfinite(diagnostics.log_evidence):
+        # The first points may be far below: the interesting part is the end.
+        low = np.quantile(elbos, 0.1)
+        margin = max(0.1 * (diagnostics.log_evidence - low), 0.01)
+        axes.set_ylim(low - margin, diagnostics.log_evidence + margin)
+    axes.set(xlabel="gradient evaluations", ylabel="ELBO (nats)", title=f"verdict: {diagnostics.verdict}")
+    axes.legend()
+    return figure
+
+
+def plot_marginals(columns: dict[str, Float[np.ndarray, " n"]]):
+    """A histogram of each scalar."""
+    shown = dict(list(columns.items())[:MOST_ROWS])
+    across = min(4, len(shown))
+    down = -(-len(shown) // across)
+    figure = _figure(figsize=(3 * across, 2.2 * down))
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, (name, values) in zip(grid, shown.items(), strict=False):
+        axes.hist(values, bins=60, density=True, color="steelblue", range=_range(values))
+        axes.set(title=name, yticks=[])
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
+    """Scatter plots of the first scalars against each other."""
+    shown = dict(list(columns.items())[:MOST_PAIRS])
+    names, size = list(shown), len(shown)
+    figure = _figure(figsize=(2 * size + 1, 2 * size + 1))
+    grid = figure.subplots(size, size, squeeze=False)
+    for row, below in enumerate(names):
+        for column, left in enumerate(names):
+            axes = grid[row, column]
+            if column > row:
+                axes.set_visible(False)
+            elif column == row:
+                axes.hist(shown[left], bins=60, color="steelblue", range=_range(shown[left]))
+                axes.set_yticks([])
+            else:
+                axes.plot(shown[left], shown[below], ",", alpha=0.5)
+                axes.set(xlim=_range(shown[left]), ylim=_range(shown[below]))
+            if row == size - 1:
+                axes.set_xlabel(left)
+            if column == 0:
+                axes.set_ylabel(below)
+    return figure
+
+
+def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Where nearly all of the draws are; a few from far tails would make a plot of nothing else."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return -0.5, 0.5
+    low, high = map(float, np.quantile(finite, (0.002, 0.998)))
+    constant = high - low <= 1e-9 * max(1.0, abs(low), abs(high))
+    return (low - 0.5, high + 0.5) if constant else (low, high)

@@ -1,0 +1,297 @@
+"""Flows, results and any pytree of theirs in one file, without pickle.
+
+A file is an .npz archive: the arrays, and a JSON document that tells how they are put together. Classes and functions
+stand in it by name, so that reading it runs none of its content.
+"""
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+import os
+import sys
+import types
+import uuid
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from numpyro.distributions import Distribution
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.transforms import Transform
+
+FORMAT = 1
+DOCUMENT = "pushforward.json"
+
+# What a file may name unasked. Some classes call a function with arguments of their own, so a file can choose both:
+# functions must be compiled ones, which do nothing but compute, or from where all do; `pushforward.save` writes files.
+# Equinox's function wrappers, which are just such classes, are left out.
+PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "optax", "numpy", "builtins")
+COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
+FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
+SCALARS = (int, float, complex, str, np.generic)
+# JAX's functions say that they live in private modules; these names last longer.
+PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
+
+
+def save(path: str | os.PathLike, tree: PyTree) -> None:
+    """Save a flow, a result or any pytree of such things to one file.
+
+    A tree may hold Equinox modules and other dataclasses, NumPyro distributions, constraints and transforms, (named)
+    tuples, lists, dicts, arrays, random keys, numbers, strings, dtypes, tree structures, and functions and classes from
+    the top level of a module, which are saved by name. The file is an .npz archive that `numpy.load` reads too.
+
+    Args:
+        path: taken as it is, no suffix is added. A file that is there is replaced, or on an error left as it was.
+        tree: what to save.
+
+    Raises:
+        ValueError: if the tree holds something else, a lambda for instance; the message says where.
+    """
+    path, arrays = Path(path), []
+    versions = {package: metadata.version(package) for package in ("pushforward", "jax", "equinox", "numpyro")}
+    document = json.dumps({"format": FORMAT, "versions": versions, "tree": _encode(tree, "", arrays)})
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with zipfile.ZipFile(part, "w") as archive:
+            archive.writestr(DOCUMENT, document)
+            for index, array in enumerate(arrays):
+                with archive.open(f"{index}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike, *, trusted: Sequence[str] = ()) -> PyTree:
+    """Load what `save` wrote.
+
+    A file chooses no code to run. It can name the data classes of this library, NumPyro, JAX, Optax and `equinox.nn`,
+    whose fields are filled in without a call, and functions of theirs that only compute. Arrays keep their dtypes, but
+    64-bit arrays of JAX become 32-bit ones, with a warning, where JAX is not in 64-bit mode.
+
+    Args:
+        path: the file.
+        trusted: further modules, or packages with all of their modules, that the file may refer to: those of your own
+            classes and functions. Loading imports them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not one of ours, damaged, or newer than this library, or if it names something that
+            is not trusted or no longer there, or a class whose fields have changed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            document = json.loads(archive.read(DOCUMENT))
+            versions = ", ".join(f"{package} {version}" for package, version in document["versions"].items())
+            source = f"{path} (saved with {versions})"
+            if document["format"] > FORMAT:
+                raise ValueError(
+                    f"{source} has format {document['format']}, but this pushforward reads formats up to {FORMAT}: "
+                    "upgrade it."
+                )
+            decoder = _Decoder(archive, (trusted,) if isinstance(trusted, str) else tuple(trusted), source)
+            tree = decoder.decode(document["tree"])
+    except (zipfile.BadZipFile, EOFError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a file of pushforward.save, or is truncated or damaged: {error}") from error
+    if decoder.narrowed:
+        warnings.warn(
+            f"{path} holds 64-bit arrays, which were converted to 32 bits because JAX is not in 64-bit mode; to keep "
+            'them, call jax.config.update("jax_enable_x64", True) before loading.',
+            stacklevel=2,
+        )
+    return tree
+
+
+def _encode(x: Any, where: str, arrays: list[np.ndarray]) -> Any:
+    """Describe x by what JSON can hold, and append its arrays to a list; `where` is its path in the tree."""
+
+    def described(kind: str, x: Any, **more: str) -> dict[str, str]:
+        x = np.asarray(x)
+        if x.dtype.isbuiltin == 2:  # bfloat16 and its like, which .npy files do not know
+            more["dtype"], x = x.dtype.name, x.view(f"u{x.dtype.itemsize}")
+        arrays.append(x)
+        return {"kind": kind, "array": str(len(arrays) - 1), **more}
+
+    cls: Any = type(x)
+    if x is None or cls in (bool, int, str) or (cls is float and math.isfinite(x)):
+        return x
+    if cls in (float, complex):
+        return {"kind": cls.__name__, "value": repr(x)}
+    if cls in (list, tuple):
+        items = [_encode(item, f"{where}[{i}]", arrays) for i, item in enumerate(x)]
+        return items if cls is list else {"kind": "tuple", "items": items}
+    if cls in (dict, OrderedDict):
+        items = [[_encode(k, where, arrays), _encode(v, f"{where}[{k!r}]", arrays)] for k, v in x.items()]
+        return {"kind": cls.__name__, "items": items}
+    if issubclass(cls, np.dtype) and x.names is None:
+        return {"kind": "dtype", "name": x.name if x.isbuiltin == 2 else x.str}
+    if isinstance(x, jax.tree_util.PyTreeDef):
+        return {"kind": "structure", "tree": _encode(jax.tree.unflatten(x, range(x.num_leaves)), where, arrays)}
+    if isinstance(x, jax.Array):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return described("key", jax.random.key_data(x), impl=str(jax.random.key_impl(x)))
+        return described("weak" if x.aval.weak_type else "jax", x)
+    if (cls is np.ndarray or issubclass(cls, np.generic)) and not x.dtype.hasobject:
+        return described("numpy" if cls is np.ndarray else "scalar", x)
+    # Constraints too: of `real` and its like there is but one instance, and NumPyro compares them by identity.
+    by_name = hasattr(x, "__qualname__") or isinstance(x, (Constraint, *COMPILED))
+    if by_name and (name := _import_name(x)):
+        return {"kind": "name", "name": name}
+    if _is_data_class(cls) and (name := _import_name(cls)):
+        fields = {n: _encode(getattr(x, n, None), f"{where}.{n}", arrays) for n in _field_names(x)}
+        return {"kind": "object", "class": name, "fields": fields}
+    named: Any = x if hasattr(x, "__qualname__") else cls
+    advice = "is of no type that can be saved; put its content into arrays, numbers, strings, tuples, lists or dicts"
+    if named is x or _is_data_class(cls):
+        advice = (
+            "cannot be imported by its name; define it at the top level of a module, not as a lambda, closure, method "
+            "or local class (a function with data of its own can be an equinox.Module)"
+        )
+    raise ValueError(f"cannot save {where or 'the tree'}: {named.__module__}.{named.__qualname__} {advice}.")
+
+
+class _Decoder:
+    """Rebuilds a tree from its description."""
+
+    def __init__(self, archive: zipfile.ZipFile, trusted: tuple[str, ...], source: str):
+        self.archive, self.trusted, self.source = archive, trusted, source
+        self.narrowed = False
+
+    def decode(self, node: Any) -> Any:
+        match node:
+            case None | bool() | int() | float() | str():
+                return node
+            case list():
+                return [self.decode(item) for item in node]
+            case {"kind": "tuple", "items": items}:
+                return tuple(self.decode(item) for item in items)
+            case {"kind": "dict" | "OrderedDict" as kind, "items": items}:
+                pairs = [(self.decode(key), self.decode(value)) for key, value in items]
+                return dict(pairs) if kind == "dict" else OrderedDict(pairs)
+            case {"kind": "float" | "complex" as kind, "value": value}:
+                return float(value) if kind == "float" else complex(value)
+            case {"kind": "dtype", "name": name}:
+                return np.dtype(name)
+            case {"kind": "structure", "tree": tree}:
+                return jax.tree.structure(self.decode(tree))
+            case {"kind": "jax" | "weak" | "key" | "numpy" | "scalar" as kind, "array": index}:
+                return self.array(kind, index, node)
+            case {"kind": "name", "name": name}:
+                return self.resolve(name)
+            case {"kind": "object", "class": name, "fields": fields}:
+                return self.build(self.resolve(name), {n: self.decode(value) for n, value in fields.items()})
+        raise ValueError(f"{self.source} holds something that this pushforward cannot read: {str(node)[:80]}")
+
+    def array(self, kind: str, index: str, node: dict[str, str]) -> Any:
+        # Read as a whole, for that is when the checksum is compared.
+        array = np.load(io.BytesIO(self.archive.read(f"{index}.npy")), allow_pickle=False)
+        array = array.view(np.dtype(node["dtype"])) if "dtype" in node else array
+        if kind == "key":
+            return jax.random.wrap_key_data(array, impl=node["impl"])
+        if kind in ("numpy", "scalar"):
+            return array if kind == "numpy" else array[()]
+        strong = jnp.asarray(array)
+        self.narrowed |= strong.dtype != array.dtype
+        # What Python numbers became gives way to the dtypes of other arrays, as they do.
+        return jnp.full(array.shape, array.dtype.type(0).item()).at[...].set(strong) if kind == "weak" else strong
+
+    def resolve(self, name: str) -> Any:
+        """The class, function or constraint of that name, if the file may use it."""
+        module, _, attribute = name.partition(":")
+        trusted = _within(module, self.trusted)
+        if trusted or (_within(module, PACKAGES) and "__main__" not in module):
+            try:
+                found = getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise ValueError(f"{self.source} needs {name}, which is not there: {error}.") from error
+            if trusted or _is_harmless(found, module):
+                return found
+        raise ValueError(
+            f"{self.source} refers to {name}, which a file may not use unasked. If you trust this file and that code, "
+            f"load it with trusted=({module!r},)."
+        )
+
+    def build(self, cls: Any, fields: dict[str, Any]) -> Any:
+        """An instance with these fields, made without its constructor; absent ones take the defaults of dataclasses."""
+        if not _is_data_class(cls):
+            raise ValueError(f"{self.source} holds an instance of {cls}, which is not a class of data.")
+        declared: Any = dataclasses.fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
+        fields = {f.name: f.default for f in declared if f.default is not dataclasses.MISSING} | fields
+        if _is_named_tuple(cls):
+            x = tuple.__new__(cls, map(fields.get, cls._fields))
+        else:
+            x = object.__new__(cls)
+            vars(x).update(fields)  # no setters, and no attributes of the class
+        try:
+            names = _field_names(x)
+        except AttributeError as error:  # constraints and transforms tell their fields from their values
+            names = [*fields, str(error.name)]
+        absent, unknown = [n for n in names if n not in fields], [n for n in fields if n not in names]
+        if absent or unknown:
+            raise ValueError(
+                f"{self.source} does not fit the class {cls.__module__}.{cls.__qualname__}, whose fields have changed "
+                f"since: missing from the file are {absent}, unknown to the class are {unknown}."
+            )
+        return x
+
+
+def _is_data_class(cls: Any) -> bool:
+    """Whether fields tell all about the instances of a class."""
+    return isinstance(cls, type) and (
+        (dataclasses.is_dataclass(cls) and cls.__dictoffset__ != 0)  # not those with slots
+        or _is_named_tuple(cls)
+        or issubclass(cls, Distribution | Constraint | Transform)
+    )
+
+
+def _is_named_tuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+def _field_names(x: Any) -> list[str]:
+    """The fields of an instance of a data class, static ones included."""
+    if _is_named_tuple(type(x)):
+        return list(x._fields)
+    if isinstance(x, Distribution):
+        names = {*x.gather_pytree_data_fields(), *x.gather_pytree_aux_fields(), "_support"}  # Levy does not declare it
+        return sorted(n for n in names if n in vars(x) or not hasattr(type(x), n))  # the class has the others
+    if isinstance(x, Constraint | Transform):
+        _, (names, others) = x.tree_flatten()
+        return [*names, *others]
+    return [f.name for f in dataclasses.fields(x)]
+
+
+def _import_name(x: Any) -> str | None:
+    """The name, as "module:name", by which x itself can be imported; the most public one."""
+    parts = (getattr(x, "__module__", None) or "").split(".")
+    for module in (*PUBLIC, *(".".join(parts[: n + 1]) for n in range(len(parts)))):
+        members = vars(sys.modules[module]) if module in sys.modules else {}
+        for name in (getattr(x, "__name__", ""), *members):  # constraints do not know their names
+            if members.get(name) is x:
+                return f"{module}:{name}"
+    return None
+
+
+def _is_harmless(found: Any, module: str) -> bool:
+    """Whether a file may use what it found in a module of PACKAGES, into which much is imported from elsewhere."""
+    return _within(getattr(found, "__module__", None) or module, PACKAGES) and (
+        isinstance(found, (Constraint, *COMPILED))
+        or _is_data_class(found)
+        or (isinstance(found, type) and issubclass(found, SCALARS))
+        or isinstance(getattr(found, "dtype", None), np.dtype)  # jnp.float32 and its like
+        or (isinstance(found, types.FunctionType) and _within(module, FUNCTIONS))
+    )
+
+
+def _within(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)

@@ -1,0 +1,278 @@
+"""The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections import AbstractBijection
+from pushforward.bijections.base import bounds
+
+T = TypeVar("T")
+
+# Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
+NUDGES = 300
+
+
+def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
+    """Add normal numbers of standard deviation `scale` to all inexact arrays: parameters far from where they start.
+
+    Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
+    for networks of any width.
+    """
+    arrays, static = eqx.partition(tree, eqx.is_inexact_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    keys = jr.split(key, max(len(leaves), 1))
+    widths = [max(leaf.shape[-1], 1) ** 0.5 if leaf.ndim > 1 else 1.0 for leaf in leaves]
+    moved = [
+        leaf + scale / width * jr.normal(k, leaf.shape, leaf.dtype)
+        for leaf, width, k in zip(leaves, widths, keys, strict=False)
+    ]
+    return eqx.combine(jax.tree.unflatten(treedef, moved), static)
+
+
+def check_bijection(
+    bijection: AbstractBijection,
+    key: PRNGKeyArray,
+    *,
+    scales: Sequence[float] = (0.0, 1.0, 3.0),
+    points: Array | None = None,
+    num_points: int = 16,
+    tolerance: float | None = None,
+) -> None:
+    """Check that a bijection is one, and that it does all that the package expects of bijections.
+
+    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
+    log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
+    automatic gradient; `jit` against eager execution and `vmap` against a loop; finite gradients by every point
+    and parameter; a gradient for every array from both directions; and that equal structures compile once.
+
+    Args:
+        bijection: the bijection.
+        key: for points, conditions and parameters.
+        scales: how far to move the parameters: standard deviations of what is added to every array.
+        points: more points u to check at, of shape (n, *shape): boundaries and knots, where things go wrong.
+        num_points: how many random points, half of them standard normal and half of five times that width, both
+            carried into the bijection's domain.
+        tolerance: relative error allowed, by default 1e-9 in float64 and 1e-4 in float32. Where the map is
+            ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides.
+
+    Raises:
+        AssertionError: names the property that fails, how and at which parameters and point.
+    """
+    point_key, condition_key, weight_key, *move_keys = jr.split(key, 3 + len(scales))
+    u = jr.normal(point_key, (num_points, *bijection.shape))
+    u = u.at[num_points // 2 :].multiply(5.0)
+    u = into(bijection.domain, jnp.concatenate([u, jnp.zeros((1, *bijection.shape))]))
+    if points is not None:
+        u = jnp.concatenate([u, jnp.asarray(points, u.dtype).reshape(-1, *bijection.shape)])
+    condition = None if bijection.cond_shape is None else jr.normal(condition_key, bijection.cond_shape)
+    weights = jr.normal(weight_key, bijection.shape, u.dtype)
+    if tolerance is None:
+        tolerance = 1e-9 if u.dtype == jnp.float64 else 1e-4
+
+    _check_structure(bijection)
+    for scale, move_key in zip(scales, move_keys, strict=True):
+        moved = randomize(bijection, move_key, scale) if scale else bijection
+        where = f"{type(bijection).__name__}, parameters moved by {scale} x normal"
+        found = {name: np.asarray(value) for name, value in _measure(moved, u, condition, weights).items()}
+        _check_found(found, u, bijection.shape, tolerance, where)
+        _check_execution(moved, u, condition, found, tolerance, where)
+        _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
+
+
+def into(domain: Constraint, z: Array) -> Array:
+    """Carry points of the whole line into an interval, each coordinate into its own."""
+    lower, upper = (jnp.asarray(end, z.dtype) for end in bounds(domain))
+    low, high = jnp.where(jnp.isfinite(lower), lower, 0), jnp.where(jnp.isfinite(upper), upper, 0)
+    one_end = jnp.where(jnp.isfinite(lower), low + jnp.exp(z), jnp.where(jnp.isfinite(upper), high - jnp.exp(z), z))
+    return jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), low + (high - low) * jax.nn.sigmoid(z), one_end)
+
+
+@eqx.filter_jit
+def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, weights: Array) -> dict[str, Array]:
+    size = int(np.prod(bijection.shape))
+    roundings = 8 * jnp.finfo(u.dtype).eps
+
+    def log_prob(x, bijection):
+        back, log_det = bijection.inverse_and_log_det(x, condition)
+        return log_det - 0.5 * jnp.sum(back**2), (back, log_det)
+
+    def forward(u, bijection=bijection):
+        x, log_det = bijection.forward_and_log_det(u, condition)
+        return x, (x, log_det)
+
+    def inverse(x):
+        u, log_det = bijection.inverse_and_log_det(x, condition)
+        return u, (u, log_det)
+
+    def by_inverse(x, bijection=bijection):
+        score, (back, log_det) = jax.grad(log_prob, has_aux=True)(x, bijection)
+        return {"back": back, "inverse_log_det": log_det, "expected_score": score}
+
+    def one(u):
+        jacobian, (x, log_det) = jax.jacfwd(forward, has_aux=True)(u)
+        inverse_jacobian, _ = jax.jacfwd(inverse, has_aux=True)(x)
+        found = by_inverse(x)
+        again, _ = forward(found["back"])
+        pushed_x, pushed_log_det, score = bijection.push_score(u, -u, condition)
+
+        # What a nudge of a few roundings does: no computation can be nearer to the truth than that.
+        def nudged(sign):
+            nudge = sign * roundings
+            near = jax.tree.map(lambda a: a * (1 + nudge).astype(a.dtype) if eqx.is_inexact_array(a) else a, bijection)
+            direction = nudge * jnp.sign(weights)
+            _, (nudged_x, nudged_log_det) = forward(_move(u, direction, bijection.domain), near)
+            return by_inverse(_move(x, direction, bijection.codomain), near) | {
+                "x": nudged_x,
+                "log_det": nudged_log_det,
+            }
+
+        values = found | {"x": x, "log_det": log_det}
+        nudges = jax.vmap(nudged)(jnp.array([1.0, -1.0], u.dtype))
+        sensitivity = {f"sensitivity of {k}": jnp.max(jnp.abs(nudges[k] - values[k])) for k in values}
+        return (
+            values
+            | sensitivity
+            | {
+                "jacobian": jacobian.reshape(size, size),
+                "inverse_jacobian": inverse_jacobian.reshape(size, size),
+                "again": again,
+                "pushed_x": pushed_x,
+                "pushed_log_det": pushed_log_det,
+                "score": score,
+            }
+        )
+
+    return jax.vmap(one)(u)
+
+
+def _move(x: Array, direction: Array, domain: Constraint) -> Array:
+    """Take a step, in units of 1 + |x|, unless it leads out of the domain."""
+    moved = x + (1 + jnp.abs(x)) * direction
+    lower, upper = (jnp.asarray(end, x.dtype) for end in bounds(domain))
+    return jnp.where((lower < moved) & (moved < upper), moved, x)
+
+
+def _compare(what: str, got, expected, allowed, u, where: str) -> None:
+    """Assert |got - expected| <= allowed for each point, and say where not."""
+    axes = tuple(range(1, np.ndim(got)))
+    error = np.max(np.abs(got - expected), axis=axes) if axes else np.abs(got - expected)
+    bad = ~(error <= allowed)
+    if bad.any():
+        i = int(np.argmax(np.where(np.isnan(error), np.inf, error / allowed)))
+        raise AssertionError(
+            f"{where}: {what} is off by {error[i]:.3g}, more than the {np.broadcast_to(allowed, error.shape)[i]:.3g} "
+            f"allowed, at u = {np.asarray(u[i])}; got {np.asarray(got[i])}, expected {np.asarray(expected[i])}"
+        )
+
+
+def _check_structure(bijection: AbstractBijection) -> None:
+    name = type(bijection).__name__
+    copy = jax.tree.map(lambda leaf: leaf + 0 if eqx.is_inexact_array(leaf) else leaf, bijection)
+    same = jax.tree.structure(bijection) == jax.tree.structure(copy)
+    try:
+        hash(jax.tree.structure(bijection))
+    except TypeError as error:
+        raise AssertionError(f"{name}: static fields must be hashable, or nothing can be compiled: {error}") from error
+    assert same, f"{name}: a copy has another structure, so everything would be compiled again for each instance"
+    for path, leaf in jax.tree.leaves_with_path(bijection):
+        assert eqx.is_array(leaf), (
+            f"{name}{jax.tree_util.keystr(path)} is a {type(leaf).__name__}: fields hold arrays, or are static"
+        )
+
+
+def _check_found(found, u, shape, tolerance, where) -> None:
+    flat = {
+        k: v.reshape(len(u), -1) for k, v in found.items() if k in ("x", "back", "again", "score", "expected_score")
+    }
+    points = np.asarray(u).reshape(len(u), -1)
+    for name in ("x", "back", "score"):
+        assert found[name].shape == (len(u), *shape), f"{where}: {name} has shape {found[name].shape[1:]}, not {shape}"
+        assert found[name].dtype == u.dtype, f"{where}: {name} has dtype {found[name].dtype}, not {u.dtype}"
+    for name in ("log_det", "inverse_log_det", "pushed_log_det"):
+        assert found[name].shape == (len(u),), f"{where}: {name} has shape {found[name].shape[1:]}, not ()"
+    for name, value in found.items():
+        _assert_finite(value, points, f"{where}: {name}")
+
+    def allow(name, slack=0.0):
+        """The error allowed for what should equal found[name]: any, where a nudge changes it altogether."""
+        size = 1 + np.abs(found[name]).reshape(len(u), -1).max(1)
+        rounding = NUDGES * found[f"sensitivity of {name}"]
+        return tolerance * size + np.where(rounding < size, rounding, np.inf) + slack
+
+    _compare("the round trip u -> x -> u", flat["back"], points, allow("back"), u, where)
+    _compare("the round trip x -> u -> x", flat["again"], flat["x"], allow("x"), u, where)
+    for name, jacobian in (("log_det", "jacobian"), ("inverse_log_det", "inverse_jacobian")):
+        expected, error = _log_abs_det(found[jacobian].astype(np.float64), float(jnp.finfo(u.dtype).eps))
+        _compare(f"{name} against the automatic Jacobian", found[name], expected, allow(name, error), u, where)
+    both = allow("log_det") + allow("inverse_log_det")
+    _compare("inverse_log_det + log_det", found["inverse_log_det"], -found["log_det"], both, u, where)
+    _compare("push_score's x", found["pushed_x"], found["x"], allow("x"), u, where)
+    _compare("push_score's log_det", found["pushed_log_det"], found["log_det"], allow("log_det"), u, where)
+    _compare("push_score's score", flat["score"], flat["expected_score"], allow("expected_score"), u, where)
+
+
+def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """log|det| of a batch of matrices, and how wrong rounding may have made it."""
+    if np.array_equal(jacobian, np.tril(jacobian)) or np.array_equal(jacobian, np.triu(jacobian)):
+        slopes = np.abs(np.diagonal(jacobian, axis1=1, axis2=2))
+        log_det, conditioning = np.log(slopes).sum(1), (1 / slopes).max(1)
+    else:
+        log_det, conditioning = np.linalg.slogdet(jacobian)[1], np.linalg.cond(jacobian)
+    error = NUDGES * eps * conditioning
+    return log_det, np.where(error < 1, error, np.inf)
+
+
+def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
+    """Eager execution, one by one, against the compiled batch."""
+    for i in (0, len(u) - 1):
+        x, log_det = bijection.forward_and_log_det(u[i], condition)
+        # Rounding differs between the two, and the map may enlarge it.
+        sensitivity = found["sensitivity of x"][i] + found["sensitivity of log_det"][i]
+        allowed = np.array([tolerance * (1 + np.abs(x).max() + np.abs(log_det)) + NUDGES * sensitivity])
+        _compare(
+            "eager forward against jit and vmap",
+            np.asarray(x)[None],
+            found["x"][i][None],
+            allowed,
+            u[i:],
+            where,
+        )
+        eager = np.asarray(log_det)[None]
+        _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
+
+
+@eqx.filter_jit
+def _gradients(bijection: AbstractBijection, method: str, points: Array, condition: Array | None, weights: Array):
+    """The gradients by the arrays and by the point of a random direction of the value plus the log-determinant."""
+    arrays, static = eqx.partition(bijection, eqx.is_inexact_array)
+
+    def output(arrays, point):
+        value, log_det = getattr(eqx.combine(arrays, static), method)(point, condition)
+        return jnp.sum(weights * value) + log_det
+
+    return jax.vmap(jax.grad(output, argnums=(0, 1)), in_axes=(None, 0))(arrays, points)
+
+
+def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
+    for direction, points in (("forward", u), ("inverse", x)):
+        by_array, by_point = _gradients(bijection, f"{direction}_and_log_det", points, condition, weights)
+        _assert_finite(by_point, points, f"{where}: {direction}'s gradient by the point")
+        for path, gradient in jax.tree.leaves_with_path(by_array):
+            name = jax.tree_util.keystr(path)
+            _assert_finite(gradient, points, f"{where}: {direction}'s gradient by {name}")
+            # As given, a part may wait for another: a layer behind a zero one gets no gradient yet.
+            unmoved = scale and gradient.size and not np.any(gradient)
+            assert not unmoved, f"{where}: {name} gets no gradient from {direction}"
+
+
+def _assert_finite(value, points, what: str) -> None:
+    finite = np.isfinite(value).reshape(len(points), -1).all(1)
+    assert finite.all(), f"{what} is not finite at {np.asarray(points[np.argmin(finite)])}"

@@ -1,0 +1,167 @@
+"""Training: one compiled program that runs many steps a call, so that progress shows and costs nothing."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro.distributions as dist
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from pushforward.objectives import AbstractObjective
+from pushforward.progress import progress_bar
+
+M = TypeVar("M")
+
+
+def trainable(model: PyTree) -> PyTree[bool]:
+    """Which leaves of a model are trained: inexact arrays, but those of NumPyro distributions, which are data."""
+    return jax.tree.map(
+        lambda leaf: eqx.is_inexact_array(leaf),
+        model,
+        is_leaf=lambda node: isinstance(node, dist.Distribution),
+    )
+
+
+class State(eqx.Module):
+    """Where a training stands, all of it: it can be saved, and continued to the bit."""
+
+    parameters: PyTree
+    optimizer_state: Any
+    best: PyTree
+    best_loss: Float[Array, ""]
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+class Trainer(eqx.Module):
+    """A training that goes on by as many steps as asked for.
+
+    Args:
+        objective: what is minimised.
+        optimizer: any Optax optimiser.
+        static: the part of the model that is not trained.
+    """
+
+    objective: AbstractObjective
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    static: PyTree
+
+    def init(self, parameters: PyTree, key: PRNGKeyArray) -> State:
+        """The state before the first step."""
+        best_loss = jnp.array(jnp.inf, jnp.result_type(float))
+        return State(parameters, self.optimizer.init(parameters), parameters, best_loss, jnp.array(0), key)
+
+    def model(self, parameters: PyTree) -> PyTree:
+        """The model with these parameters."""
+        return eqx.combine(parameters, self.static)
+
+    @eqx.filter_jit
+    def advance(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
+        """Train until step number `stop`, then compare a fresh estimate of the loss with the best so far.
+
+        Args:
+            state: where to start.
+            losses: filled with the losses of the steps; begun again at its front when it is full.
+            stop: the step to stop before.
+
+        Returns:
+            The new state, losses, and the fresh estimate. A step whose loss or gradient is not finite changes nothing
+            and leaves NaN as its loss.
+        """
+        training_key, evaluation_key = jr.split(state.key)
+
+        def step(index, carry):
+            parameters, optimizer_state, losses = carry
+            key = jr.fold_in(training_key, index)
+            loss, gradient = jax.value_and_grad(lambda p: self.objective.loss(self.model(p), key))(parameters)
+            finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
+
+            def update(parameters, optimizer_state):
+                updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, parameters)
+                return optax.apply_updates(parameters, updates), optimizer_state
+
+            parameters, optimizer_state = jax.lax.cond(
+                finite, update, lambda *unchanged: unchanged, parameters, optimizer_state
+            )
+            return parameters, optimizer_state, losses.at[index % losses.size].set(jnp.where(finite, loss, jnp.nan))
+
+        parameters, optimizer_state, losses = jax.lax.fori_loop(
+            state.step, stop, step, (state.parameters, state.optimizer_state, losses)
+        )
+        # One key for all evaluations: two stages differ by their parameters, not by their draws.
+        fresh = self.objective.evaluate(self.model(parameters), evaluation_key).astype(state.best_loss.dtype)
+        better = fresh < state.best_loss
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), parameters, state.best)
+        best_loss = jnp.where(better, fresh, state.best_loss)
+        return State(parameters, optimizer_state, best, best_loss, stop, state.key), losses, fresh
+
+
+def train(
+    model: M,
+    objective: AbstractObjective,
+    key: PRNGKeyArray,
+    *,
+    steps: int = 1000,
+    optimizer: optax.GradientTransformation | None = None,
+    progress: bool = False,
+    num_evaluations: int = 20,
+    callback: Callable[[int, float], None] | None = None,
+) -> tuple[M, Float[np.ndarray, " steps"]]:
+    """Minimise an objective.
+
+    All steps run in one compiled program, in `num_evaluations` equal chunks; after each, a fresh estimate of the loss
+    decides whether the parameters are the best so far. Those are returned.
+
+    Args:
+        model: the flow, or what else the objective takes. Its inexact arrays are trained, but not those of a NumPyro
+            distribution (use `Learnable`).
+        objective: what to minimise, `ReverseKL` or `ForwardKL`.
+        key: for all randomness.
+        steps: how many.
+        optimizer: any Optax optimiser, by default Adam at 1e-3 with a cosine decay.
+        progress: whether to show a bar.
+        num_evaluations: how often to compare with the best so far.
+        callback: called after each chunk with the number of steps done and the fresh loss.
+
+    Returns:
+        The best model, and the loss of each step, NaN where a step was skipped because its loss or gradient was not
+        finite (a warning says how many).
+
+    Raises:
+        FloatingPointError: if no fresh estimate of the loss was finite.
+    """
+    if steps < 1 or num_evaluations < 1:
+        raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
+    if optimizer is None:
+        optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+    parameters, static = eqx.partition(model, trainable(model))
+    if not jax.tree.leaves(parameters):
+        raise ValueError(f"{type(model).__name__} has no trainable arrays.")
+    trainer = Trainer(objective, optimizer, static)
+    state = trainer.init(parameters, key)
+    losses = jnp.full(steps, jnp.nan)
+    chunk = math.ceil(steps / num_evaluations)
+    with progress_bar("training", steps, show=progress) as advance:
+        for stop in range(chunk, steps + chunk, chunk):
+            stop = min(stop, steps)
+            state, losses, fresh = trainer.advance(state, losses, jnp.array(stop))
+            fresh = float(fresh)
+            advance(stop, f"loss {fresh:.4g}")
+            if callback is not None:
+                callback(stop, fresh)
+    losses = np.asarray(losses)
+    if not np.isfinite(state.best_loss):
+        raise FloatingPointError(
+            f"no estimate of the loss was finite in {steps} steps; check the target at typical draws of the model, or "
+            "start nearer to it."
+        )
+    if skipped := int(np.isnan(losses).sum()):
+        warnings.warn(f"{skipped} of {steps} steps were skipped: their loss or gradient was not finite.", stacklevel=2)
+    return trainer.model(state.best), losses

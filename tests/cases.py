@@ -1,0 +1,72 @@
+"""Every bijection once, by name: `CASES[name](dim, key)`. A new bijection is one more line."""
+
+import jax.random as jr
+import numpy as np
+
+from pushforward import bijections as bj
+
+HIDDEN = (8,)
+COND_DIM = 2
+
+
+def amortized(bijection, key):
+    network = bj.MLP(COND_DIM, bj.num_parameters(bijection), HIDDEN, key=key)
+    return bj.Amortized(bijection, network, (COND_DIM,))
+
+
+def chain_conditional(dim, key):
+    """Parts with and without a condition."""
+    coupling = bj.Coupling(bj.Affine(), dim, hidden=HIDDEN, cond_dim=COND_DIM, key=key)
+    return bj.Chain([amortized(bj.Elementwise(bj.Affine(), dim), key), reversal(dim), coupling])
+
+
+def scan(dim, key):
+    """Layers as recipes build them: a coupling, then a permutation."""
+    keys = jr.split(key, 2)
+    return bj.Scan([bj.Chain([bj.Coupling(bj.Affine(), dim, hidden=HIDDEN, key=k), reversal(dim)]) for k in keys])
+
+
+def reversal(dim):
+    return bj.Permutation(np.arange(dim)[::-1])
+
+
+# Scalar bijections of the whole line: what conditioners take.
+TRANSFORMERS = {
+    "affine": lambda: bj.Affine(0.5, 2.0),
+    "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
+}
+
+CONDITIONERS = {
+    "coupling": bj.Coupling,
+    "masked_autoregressive": bj.MaskedAutoregressive,
+}
+
+CASES = {
+    "identity": lambda dim, key: bj.Identity((dim,)),
+    "invert": lambda dim, key: bj.Invert(bj.Triangular(dim)),
+    "chain": lambda dim, key: bj.Chain([bj.Triangular(dim), reversal(dim), bj.Elementwise(bj.Affine(), dim)]),
+    "chain_conditional": chain_conditional,
+    "scan": scan,
+    "permutation": lambda dim, key: bj.Permutation(np.asarray(jr.permutation(key, dim))),
+    "triangular": lambda dim, key: bj.Triangular(dim),
+    "amortized": lambda dim, key: amortized(bj.Triangular(dim), key),
+    "invert_conditional": lambda dim, key: bj.Invert(
+        bj.MaskedAutoregressive(bj.Affine(), dim, hidden=HIDDEN, cond_dim=COND_DIM, key=key)
+    ),
+}
+
+CASES |= {
+    f"elementwise_{name}": lambda dim, key, scalar=scalar: bj.Elementwise(scalar(), dim)
+    for name, scalar in TRANSFORMERS.items()
+}
+
+CASES |= {
+    f"{kind}_{name}{'_conditional' if cond_dim else ''}": (
+        lambda dim, key, of=conditioner, scalar=scalar, cond_dim=cond_dim: of(
+            scalar(), dim, hidden=HIDDEN, cond_dim=cond_dim, key=key
+        )
+    )
+    for kind, conditioner in CONDITIONERS.items()
+    for name, scalar in TRANSFORMERS.items()
+    for cond_dim in (None, COND_DIM)
+}

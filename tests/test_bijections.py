@@ -1,0 +1,293 @@
+"""Every bijection passes the conformance suite, and the suite catches bijections that are none."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import pushforward as pf
+from cases import CASES
+from pushforward import bijections as bj
+from pushforward.bijections.base import push_score_scalar
+from pushforward.testing import check_bijection, randomize
+
+METHODS = ("forward_and_log_det", "inverse_and_log_det", "push_score")
+
+# All dimensions for what compiles in a second; one or two each, spread, for the rest.
+DIMS = dict.fromkeys(("identity", "permutation", "triangular", "elementwise_affine"), (1, 2, 5, 17))
+DIMS |= {
+    "invert": (1, 17),
+    "chain": (1, 17),
+    "chain_conditional": (2,),
+    "scan": (2, 17),
+    "amortized": (17,),
+    "invert_conditional": (1, 17),
+    "elementwise_spline": (1, 17),
+    "coupling_affine": (1, 2, 17),
+    "coupling_affine_conditional": (1, 5),
+    "coupling_spline": (2, 17),
+    "coupling_spline_conditional": (1, 5),
+    "masked_autoregressive_affine": (1, 17),
+    "masked_autoregressive_affine_conditional": (2, 5),
+    "masked_autoregressive_spline": (17,),
+    "masked_autoregressive_spline_conditional": (2,),
+}
+
+
+def special_points(dim):
+    """At, next to and beyond the bounds (3) and first knots (0, 1.5) of the cases' splines, in all coordinates."""
+    dtype = jnp.result_type(float)
+    at = np.array([-3.0, -1.5, 1.5, 3.0], dtype)
+    beside = [np.nextafter(at, dtype.type(to)) for to in (-100.0, 100.0)]
+    return jnp.outer(jnp.array([*at, *np.concatenate(beside), -4.0, 50.0]), jnp.ones(dim))
+
+
+@pytest.mark.parametrize(
+    ("name", "dim"), [pytest.param(name, dim, id=f"{name}-{dim}") for name in CASES for dim in DIMS.get(name, (5,))]
+)
+def test_conformance(name, dim):
+    check_bijection(CASES[name](dim, jr.key(0)), jr.key(dim), points=special_points(dim))
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n == "invert_conditional" or not n.endswith("conditional")])
+def test_conformance_in_float32(name):
+    with jax.enable_x64(False):
+        check_bijection(CASES[name](5, jr.key(0)), jr.key(1), points=special_points(5))
+
+
+SCALARS = {"affine": bj.Affine(0.5, 2.0), "spline": bj.RationalQuadraticSpline(3, 2.0), "identity": bj.Identity()}
+
+
+@pytest.mark.parametrize("scalar", SCALARS.values(), ids=SCALARS)
+def test_conformance_of_scalars(scalar):
+    check_bijection(scalar, jr.key(0), points=jnp.array([-2.0, 2.0, 3.0]))
+
+
+# Bijections that are none: each gets one thing wrong.
+
+
+class Scale(bj.AbstractBijection):
+    """x = scale u, rightly."""
+
+    scale: jax.Array
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, scale=2.0):
+        self.scale = jnp.asarray(scale, dtype=float)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.scale * u, jnp.log(jnp.abs(self.scale))
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return x / self.scale, -jnp.log(jnp.abs(self.scale))
+
+
+class LogDetTimes(Scale):
+    factors: tuple[float, float] = eqx.field(static=True)
+
+    def __init__(self, forward, inverse, scale=2.0):
+        super().__init__(scale)
+        self.factors = (forward, inverse)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x, log_det = super().forward_and_log_det(u)
+        return x, self.factors[0] * log_det
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u, log_det = super().inverse_and_log_det(x)
+        return u, self.factors[1] * log_det
+
+
+class WrongInverse(Scale):
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return x / self.scale + 1e-6, -jnp.log(jnp.abs(self.scale))
+
+
+class HalfLine(Scale):
+    """A logarithm, which most numbers do not have."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return jnp.log(u), -jnp.log(u)
+
+
+class SlopeZeroAtZero(Scale):
+    """The value at 0 is right, the slope there is that of a constant."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return jnp.where(u == 0, 0.0, self.scale * u), jnp.log(jnp.abs(self.scale))
+
+
+class NoGradientAtZero(Scale):
+    """The value at 0 is right, but the root of a square has no slope there."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.scale * jnp.sign(u) * jnp.sqrt(u**2), jnp.log(jnp.abs(self.scale))
+
+
+class WithExtra(Scale):
+    extra: jax.Array
+
+    def __init__(self):
+        super().__init__()
+        self.extra = jnp.array(0.0)
+
+
+class NoGradientByArray(WithExtra):
+    """The root of a square has no slope at 0, where the array begins."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.scale * u + jnp.sqrt(self.extra**2), jnp.log(jnp.abs(self.scale))
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return (x - jnp.sqrt(self.extra**2)) / self.scale, -jnp.log(jnp.abs(self.scale))
+
+
+class DetachedInverse(WithExtra):
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.scale * u + self.extra, jnp.log(jnp.abs(self.scale))
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return (x - jax.lax.stop_gradient(self.extra)) / self.scale, -jnp.log(jnp.abs(self.scale))
+
+
+class FunctionLeaf(Scale):
+    function: Callable
+
+    def __init__(self):
+        super().__init__()
+        self.function = jnp.tanh
+
+
+class UnhashableStatic(Scale):
+    constant: np.ndarray = eqx.field(static=True)
+
+    def __init__(self):
+        super().__init__()
+        self.constant = np.zeros(2)
+
+
+class WrongScore(Scale):
+    def push_score(self, u, score, condition=None):
+        x, log_det, score = push_score_scalar(self, u, score)
+        return x, log_det, score * self.scale**2
+
+
+class WrongPushedLogDet(Scale):
+    def push_score(self, u, score, condition=None):
+        x, log_det, score = push_score_scalar(self, u, score)
+        return x, -log_det, score
+
+
+class WrongLogDetShape(Scale):
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.scale * u, jnp.log(jnp.abs(self.scale))[None]
+
+
+class WrongShape(Scale):
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return (x / self.scale)[None], -jnp.log(jnp.abs(self.scale))
+
+
+class WrongDtype(Scale):
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return (x / self.scale).astype(jnp.float32), -jnp.log(jnp.abs(self.scale))
+
+
+class OtherWhenCompiled(Scale):
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        wrong = 0.0 if isinstance(u, jax.core.Tracer) else 1e-3
+        return self.scale * u + wrong, jnp.log(jnp.abs(self.scale))
+
+
+BROKEN = {
+    "wrong_sign": (LogDetTimes(-1.0, -1.0), "log_det against the automatic Jacobian"),
+    "wrong_factor": (LogDetTimes(2.0, 2.0), "log_det against the automatic Jacobian"),
+    "wrong_factor_unseen_at_first": (LogDetTimes(2.0, 2.0, scale=1.0), "moved by 1.0 .* log_det against the automatic"),
+    "wrong_sign_of_inverse": (LogDetTimes(1.0, -1.0), "inverse_log_det against the automatic Jacobian"),
+    "wrong_inverse": (WrongInverse(), "round trip"),
+    "not_the_whole_line": (HalfLine(), "not finite"),
+    "slope_zero_at_zero": (SlopeZeroAtZero(), "log_det against the automatic Jacobian"),
+    "no_gradient_at_zero": (NoGradientAtZero(), r"not finite at \[0\.\]"),
+    "no_gradient_by_array": (NoGradientByArray(), "gradient by .extra is not finite"),
+    "unused_array": (WithExtra(), ".extra gets no gradient from forward"),
+    "detached_inverse": (DetachedInverse(), ".extra gets no gradient from inverse"),
+    "function_leaf": (FunctionLeaf(), "fields hold arrays, or are static"),
+    "unhashable_static": (UnhashableStatic(), "static fields must be hashable"),
+    "wrong_score": (WrongScore(), "push_score's score"),
+    "wrong_pushed_log_det": (WrongPushedLogDet(), "push_score's log_det"),
+    "wrong_log_det_shape": (WrongLogDetShape(), "log_det has shape"),
+    "wrong_shape": (WrongShape(), "has shape"),
+    "wrong_dtype": (WrongDtype(), "dtype"),
+    "other_when_compiled": (OtherWhenCompiled(), "eager forward against jit and vmap"),
+}
+
+
+@pytest.mark.parametrize(("broken", "message"), BROKEN.values(), ids=BROKEN)
+def test_conformance_catches(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_bijection(broken, jr.key(0), num_points=4)
+
+
+def test_conformance_accepts_the_unbroken():
+    check_bijection(Scale(), jr.key(0), num_points=4)
+
+
+# How bijections begin, and how batches go through them.
+
+forward = eqx.filter_jit(lambda bijection, u, condition=None: bijection.forward_and_log_det(u, condition))
+
+IDENTITIES = [
+    *(n for n in CASES if n not in ("chain", "chain_conditional", "scan", "permutation") and "affine" not in n)
+]
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_begins_as_the_identity(name):
+    bijection = CASES[name](4, jr.key(0))
+    u = 2 * jr.normal(jr.key(1), (4,))
+    condition = None if bijection.cond_shape is None else jnp.ones(bijection.cond_shape)
+    x, log_det = forward(bijection, u, condition)
+    np.testing.assert_allclose(x, u, atol=1e-13)
+    np.testing.assert_allclose(log_det, 0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("recipe", ["realnvp", "nsf", "maf", "iaf"])
+def test_recipes_begin_as_permutations(recipe):
+    flow = getattr(pf.flows, recipe)(dim=4, key=jr.key(0), hidden=(8,), num_layers=3)
+    u = jr.normal(jr.key(1), (4,))
+    x, log_det = forward(flow.bijection, u)
+    np.testing.assert_allclose(jnp.sort(x), jnp.sort(u), atol=1e-13)
+    np.testing.assert_allclose(log_det, 0.0, atol=1e-13)
+    np.testing.assert_allclose(flow.base.log_prob(x) - log_det, flow.base.log_prob(u), atol=1e-12)
+
+
+@eqx.filter_jit
+def batched_and_mapped(bijection, method, arrays, condition, axis):
+    batched = bijection.batched(method, arrays, condition, axis)
+    mapped = jax.vmap(lambda arrays, c: getattr(bijection, method)(*arrays, c), in_axes=(-1, axis), out_axes=-1)(
+        arrays, condition
+    )
+    return batched, mapped
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", [n for n in CASES if "spline" not in n or "elementwise" in n])
+def test_batched_is_vmap(name, method):
+    bijection = randomize(CASES[name](3, jr.key(0)), jr.key(1), 1.0)
+    u, score = jr.normal(jr.key(2), (2, 3, 4))
+    conditions = [(None, None)]
+    if bijection.cond_shape is not None:
+        condition = jr.normal(jr.key(3), (4, *bijection.cond_shape))
+        conditions = [(condition[0], None), (condition, 0)]
+    for condition, axis in conditions:
+        arrays = (u, score) if method == "push_score" else (u,)
+        batched, mapped = batched_and_mapped(bijection, method, arrays, condition, axis)
+        assert [a.shape for a in batched] == [a.shape for a in mapped]
+        for got, expected in zip(batched, mapped, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)

@@ -1,0 +1,228 @@
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+
+import pushforward as pf
+from pushforward import examples
+from pushforward.posterior.precondition import candidates
+from pushforward.training import Trainer
+
+
+def gaussian_target(dim, seed, widest):
+    """A correlated Gaussian whose standard deviations differ by up to `widest`, with evidence 1."""
+    rng = np.random.default_rng(seed)
+    scales = widest ** rng.uniform(-0.5, 0.5, dim)
+    root = jnp.asarray(scales[:, None] * (np.eye(dim) + np.tril(rng.normal(size=(dim, dim)), -1) / dim))
+    loc = jnp.asarray(scales * rng.normal(size=dim) * 30)
+    d = dist.MultivariateNormal(loc, scale_tril=root)
+    return pf.Target(d.log_prob, jnp.zeros(dim)), d
+
+
+@pytest.mark.parametrize(("dim", "widest"), [(1, 1.0), (3, 1e6), (12, 1e4)])
+def test_gaussians_of_any_scale_are_fitted_exactly(dim, widest):
+    target, d = gaussian_target(dim, 0, widest)
+    posterior = pf.fit_posterior(target, key=jr.key(1))
+    found = posterior.diagnostics
+    assert found.verdict == "good"
+    assert abs(found.log_evidence) < 1e-3
+    assert found.gap < 1e-3
+    draws = posterior.sample(jr.key(2), 50_000)
+    sd = jnp.sqrt(d.variance)
+    np.testing.assert_allclose((draws.mean(0) - d.mean) / sd, 0, atol=5 / math.sqrt(50_000))
+    np.testing.assert_allclose(draws.std(0) / sd, 1, atol=0.02)
+
+
+def test_conjugate_model_with_supports():
+    """Gamma-Poisson and beta-binomial in one pytree: both posteriors and the evidence are known."""
+    counts, successes, trials = jnp.array([3.0, 5.0, 4.0, 6.0]), 7.0, 10.0
+
+    def log_density(x):
+        return (
+            dist.Gamma(2.0, 1.0).log_prob(x["rate"])
+            + dist.Poisson(x["rate"]).log_prob(counts).sum()
+            + dist.Beta(1.0, 1.0).log_prob(x["p"])
+            + dist.Binomial(10, x["p"]).log_prob(successes)
+        )
+
+    support = {"rate": constraints.positive, "p": constraints.unit_interval}
+    target = pf.Target(log_density, {"rate": jnp.array(1.0), "p": jnp.array(0.5)}, support)
+    posterior = pf.fit_posterior(target, key=jr.key(0))
+    a, b = 2 + counts.sum(), 1 + len(counts)
+    log_evidence = (
+        math.lgamma(a)
+        - a * math.log(b)
+        - math.lgamma(2)
+        - sum(math.lgamma(c + 1) for c in counts)
+        - math.log(trials + 1)
+    )
+    d = posterior.diagnostics
+    assert d.verdict == "good"
+    assert d.log_evidence == pytest.approx(float(log_evidence), abs=0.005)
+    draws = posterior.sample(jr.key(1), 20_000)
+    exact = dist.Gamma(a, b)
+    assert abs(draws["rate"].mean() - exact.mean) < 0.05 * jnp.sqrt(exact.variance)
+    assert abs(draws["p"].mean() - 8 / 12) < 0.01
+    # log_prob is normalised in the space of the draws.
+    np.testing.assert_allclose(
+        posterior.log_prob(draws),
+        exact.log_prob(draws["rate"]) + dist.Beta(8.0, 4.0).log_prob(draws["p"]),
+        atol=0.6,
+    )
+    assert (
+        abs(
+            (
+                posterior.log_prob(draws) - exact.log_prob(draws["rate"]) - dist.Beta(8.0, 4.0).log_prob(draws["p"])
+            ).mean()
+        )
+        < 0.01
+    )
+
+
+@pytest.mark.parametrize("model", [examples.eight_schools_noncentered, examples.eight_schools_centered])
+def test_eight_schools_against_reference_draws(model, reference_data):
+    folder = reference_data / "posteriordb"
+    entry = json.loads((folder / "index.json").read_text())[f"eight_schools-{model.__name__}"]
+    reference = np.load(folder / entry["draws"])
+    # The reference's Cauchy is a full one on a half line; NumPyro's HalfCauchy is twice that.
+    log_evidence = entry["log_evidence"] + math.log(2)
+    posterior = pf.fit_posterior(pf.Target.from_numpyro(model, **examples.EIGHT_SCHOOLS), key=jr.key(3))
+    assert abs(posterior.diagnostics.elbo - log_evidence) < 0.05
+    for draws in (posterior.sample(jr.key(4), 20_000), posterior.resample(jr.key(4), 20_000)):
+        columns = {"mu": draws["mu"], "tau": draws["tau"]}
+        columns |= {f"theta[{i + 1}]": draws["theta"][:, i] for i in range(8)}
+        for name, expected in zip(reference["names"], reference["draws"].T, strict=True):
+            if name in columns:
+                assert abs(columns[name].mean() - expected.mean()) < 0.1 * expected.std(), name
+                assert abs(columns[name].std() - expected.std()) < 0.1 * expected.std(), name
+
+
+def test_missed_mode_is_unreliable():
+    modes = jnp.array([[-15.0, 0.0], [15.0, 3.0]])
+
+    def log_density(x):
+        return jax.nn.logsumexp(-0.5 * jnp.sum((x - modes) ** 2, 1))
+
+    posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), budget=600_000)
+    assert posterior.diagnostics.verdict == "unreliable"
+    assert "another region" in " ".join(posterior.diagnostics.reasons)
+
+
+def test_improper_posterior_ends_and_is_not_good():
+    posterior = pf.fit_posterior(pf.Target(lambda x: -0.5 * x[0] ** 2, jnp.zeros(2)), key=jr.key(0), budget=300_000)
+    assert posterior.diagnostics.verdict != "good"
+
+
+def test_nan_off_the_typical_set_does_no_harm():
+    def log_density(x):
+        value = -0.5 * jnp.sum(x**2)
+        return jnp.where(jnp.abs(x).max() > 6, jnp.nan, value)
+
+    posterior = pf.fit_posterior(pf.Target(log_density, jnp.zeros(2)), key=jr.key(0))
+    assert posterior.diagnostics.verdict == "good"
+
+
+@pytest.mark.parametrize("value", [-jnp.inf, jnp.nan])
+def test_nowhere_finite(value):
+    with pytest.raises(ValueError, match="wherever the fit tried to start"):
+        pf.fit_posterior(pf.Target(lambda x: jnp.sum(x) * 0 + value, jnp.zeros(2)), key=jr.key(0))
+
+
+def test_bad_arguments():
+    target = pf.Target(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(3))
+    with pytest.raises(TypeError, match="Target"):
+        pf.fit_posterior(lambda x: x, key=jr.key(0))
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        pf.fit_posterior(target, key=jr.key(0), flow=pf.flows.realnvp(2, key=jr.key(0)))
+    with pytest.raises(ValueError, match="budget"):
+        pf.fit_posterior(target, key=jr.key(0), budget=0)
+
+
+def banana(x):
+    return -0.5 * (x[0] ** 2 + (x[1] - x[0] ** 2) ** 2 / 0.25)
+
+
+def test_own_flow_and_budget():
+    flow = pf.flows.nsf(2, num_layers=2, hidden=(8,), key=jr.key(0))
+    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(1), flow=flow, budget=200_000)
+    assert posterior.trace[-1].evaluations <= 200_000
+    assert "budget" in " ".join(posterior.diagnostics.reasons)
+
+
+def test_interruption_returns_what_there_is(monkeypatch):
+    calls, advance = [], Trainer.advance
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return advance(self, *args)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0))
+    assert len(calls) == 3
+    assert "interrupted" in " ".join(posterior.diagnostics.reasons)
+    assert math.isfinite(posterior.diagnostics.elbo)
+
+
+def test_same_key_same_result():
+    target = pf.Target(banana, jnp.zeros(2))
+    one, two = (pf.fit_posterior(target, key=jr.key(5), budget=150_000) for _ in range(2))
+    assert one.diagnostics.elbo == two.diagnostics.elbo
+
+
+def test_candidates_find_the_laplace_gaussian():
+    target, d = gaussian_target(4, 2, 1e5)
+    best = candidates(target, target.start, jr.key(0))[0]
+    assert best.elbo == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(best.affine.loc, d.mean, rtol=1e-6, atol=1e-6 * float(jnp.sqrt(d.variance).max()))
+
+
+def test_many_dimensions_use_coordinate_curvature():
+    scales = jnp.asarray(10.0 ** np.random.default_rng(0).uniform(-2, 2, 300))
+    best = candidates(lambda x: -0.5 * jnp.sum((x / scales) ** 2), jnp.ones(300), jr.key(0), num_paths=2)[0]
+    np.testing.assert_allclose(jnp.diag(best.affine.matrix), scales, rtol=1e-6)
+
+
+def test_results_survive_a_file(tmp_path):
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 5))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(2))
+        numpyro.deterministic("ratio", mu / sigma)
+        numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
+
+    posterior = pf.fit_posterior(
+        pf.Target.from_numpyro(model, np.array([1.0, 2.0, 3.0, 2.5])), key=jr.key(0), budget=500_000
+    )
+    path = tmp_path / "posterior"
+    posterior.save(path)
+    loaded = pf.load(path)
+    assert loaded.diagnostics == posterior.diagnostics
+    draws, again = posterior.sample(jr.key(1), 50), loaded.sample(jr.key(1), 50)
+    assert set(draws) == {"mu", "sigma", "ratio"}
+    assert set(again) == {"mu", "sigma"}
+    for name in again:
+        np.testing.assert_allclose(draws[name], again[name])
+    np.testing.assert_allclose(posterior.log_prob(draws), loaded.log_prob(again), rtol=1e-8)
+    weighted = loaded.resample(jr.key(2), 100)
+    assert weighted["sigma"].min() > 0
+    data = posterior.to_arviz(num_samples=200)
+    assert data["posterior"]["ratio"].shape == (1, 200)
+    assert data["posterior"].attrs["verdict"] == posterior.diagnostics.verdict
+    with pytest.raises(ValueError, match="does not hold the density"):
+        loaded.target(loaded.target.start)
+
+
+def test_float32():
+    with jax.enable_x64(False):
+        posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0))
+        assert posterior.sample(jr.key(0), 5).dtype == jnp.float32
+    assert posterior.diagnostics.verdict in ("good", "reweight")
+    assert posterior.diagnostics.log_evidence == pytest.approx(math.log(2 * math.pi * 0.5), abs=0.01)

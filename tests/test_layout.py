@@ -1,0 +1,106 @@
+"""Imports point one way, files stay small, and public names say what they are."""
+
+import ast
+import graphlib
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import pushforward as pf
+
+SOURCE = Path(pf.__file__).parent
+FILES = {".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in sorted(SOURCE.rglob("*.py"))}
+# A package goes by its own name.
+FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
+
+CORE = ("bijections", "flow", "flows", "objectives", "training", "progress", "serialization")
+# What a module, or the modules of a package, may import of ours; the longest name counts.
+MAY_IMPORT = {
+    "bijections.base": (),
+    "bijections": ("bijections",),
+    "flow": ("bijections",),
+    "flows": ("bijections", "flow"),
+    "objectives": ("flow",),
+    "training": ("objectives", "progress", "flow"),
+    "progress": (),
+    "serialization": (),
+    "testing": ("bijections", "flow", "serialization"),
+    "posterior": (*CORE, "posterior"),
+    "density": CORE,
+    "vae": CORE,
+    "sklearn": (*CORE, "density"),
+    "examples": (*CORE, "posterior", "density"),
+    "report": (*CORE, "posterior", "density"),
+    "cli": (*CORE, "posterior", "density", "examples", "report"),
+}
+
+
+def is_part(name, of):
+    return name == of or name.startswith(f"{of}.")
+
+
+def imports(path, at_import_only=False):
+    """The modules of ours that a file imports, anywhere in it or outside of functions; "" is the package itself."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_import_only else ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            # `from package import module` imports the module, `from module import name` the module that holds it.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if is_part(name, "pushforward"):
+                name = name.removeprefix("pushforward").removeprefix(".")
+                yield name if name in FILES else name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_one_way(name):
+    rules = [rule for rule in MAY_IMPORT if is_part(name, rule)]
+    assert rules, f"say in MAY_IMPORT what {name} may import"
+    allowed = MAY_IMPORT[max(rules, key=len)]
+    for imported in imports(FILES[name]):
+        assert any(is_part(imported, rule) for rule in allowed), f"{name} must not import {imported or 'pushforward'}"
+
+
+def test_no_cycles():
+    graph = {name: {*imports(path, at_import_only=True)} - {name} for name, path in FILES.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("name", ["utils", "util", "core", "common", "helpers", "misc"])
+def test_no_module_for_things_without_a_place(name):
+    assert not [module for module in FILES if name in module.split(".")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_one_idea(name):
+    lines = len(FILES[name].read_text().splitlines())
+    assert lines <= 400, f"{name} has {lines} lines: it is probably two ideas"
+
+
+def public_names(module):
+    return [name for name in vars(module) if not name.startswith("_")]
+
+
+MODULES = ("pushforward", "pushforward.bijections")
+PUBLIC = [(module, name) for module in MODULES for name in public_names(importlib.import_module(module))]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=".".join)
+def test_public_names_have_docstrings(module, name):
+    value = getattr(importlib.import_module(module), name)
+    documented = inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)
+    doc = value.__doc__ if documented else "a constant"
+    # Dataclasses get their signature for want of a docstring, and other classes their parent's.
+    assert doc and not doc.startswith(f"{name}(")
+    assert not inspect.isclass(value) or all(doc != base.__doc__ for base in value.__mro__[1:])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_modules_have_docstrings(name):
+    assert ast.get_docstring(ast.parse(FILES[name].read_text()))
