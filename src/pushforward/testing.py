@@ -1,5 +1,6 @@
 """The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -81,8 +82,9 @@ def check_bijection(
     for scale, move_key in zip(scales, move_keys, strict=True):
         moved = randomize(bijection, move_key, scale) if scale else bijection
         where = f"{type(bijection).__name__}, parameters moved by {scale} x normal"
+        _check_shapes(moved, u[0], condition, where)
         found = {name: np.asarray(value) for name, value in _measure(moved, u, condition, weights).items()}
-        _check_found(found, u, bijection.shape, tolerance, where)
+        _check_found(found, u, tolerance, where)
         _check_execution(moved, u, condition, found, tolerance, where)
         _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
 
@@ -177,10 +179,7 @@ def _check_structure(bijection: AbstractBijection) -> None:
     name = type(bijection).__name__
     copy = jax.tree.map(lambda leaf: leaf + 0 if eqx.is_inexact_array(leaf) else leaf, bijection)
     same = jax.tree.structure(bijection) == jax.tree.structure(copy)
-    try:
-        hash(jax.tree.structure(bijection))
-    except TypeError as error:
-        raise AssertionError(f"{name}: static fields must be hashable, or nothing can be compiled: {error}") from error
+    _check_static(bijection, name)
     assert same, f"{name}: a copy has another structure, so everything would be compiled again for each instance"
     for path, leaf in jax.tree.leaves_with_path(bijection):
         assert eqx.is_array(leaf), (
@@ -188,16 +187,44 @@ def _check_structure(bijection: AbstractBijection) -> None:
         )
 
 
-def _check_found(found, u, shape, tolerance, where) -> None:
+def _check_static(module: eqx.Module, name: str) -> None:
+    for field in dataclasses.fields(module):
+        where, value = f"{name}.{field.name}", getattr(module, field.name, None)
+        if field.metadata.get("static", False):
+            try:
+                hash(value)
+            except TypeError as error:
+                raise AssertionError(
+                    f"{where}: static fields must be hashable, to be compiled once: {error}"
+                ) from error
+        else:
+            for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
+                if isinstance(part, eqx.Module):
+                    _check_static(part, where)
+
+
+def _check_shapes(bijection, u, condition, where) -> None:
+    """Each method's shapes and dtypes, without running it."""
+    for method in ("forward_and_log_det", "inverse_and_log_det", "push_score"):
+        arguments = (u, u) if method == "push_score" else (u,)
+        try:
+            point, log_det, *score = eqx.filter_eval_shape(getattr(bijection, method), *arguments, condition)
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{where}: {method} fails at a point of shape {u.shape}: {error}") from error
+        for name, found, shape in (
+            ("point", point, u.shape),
+            ("log_det", log_det, ()),
+            *(("score", s, u.shape) for s in score),
+        ):
+            assert found.shape == shape, f"{where}: {method}'s {name} has shape {found.shape}, not {shape}"
+            assert found.dtype == u.dtype, f"{where}: {method}'s {name} has dtype {found.dtype}, not {u.dtype}"
+
+
+def _check_found(found, u, tolerance, where) -> None:
     flat = {
         k: v.reshape(len(u), -1) for k, v in found.items() if k in ("x", "back", "again", "score", "expected_score")
     }
     points = np.asarray(u).reshape(len(u), -1)
-    for name in ("x", "back", "score"):
-        assert found[name].shape == (len(u), *shape), f"{where}: {name} has shape {found[name].shape[1:]}, not {shape}"
-        assert found[name].dtype == u.dtype, f"{where}: {name} has dtype {found[name].dtype}, not {u.dtype}"
-    for name in ("log_det", "inverse_log_det", "pushed_log_det"):
-        assert found[name].shape == (len(u),), f"{where}: {name} has shape {found[name].shape[1:]}, not ()"
     for name, value in found.items():
         _assert_finite(value, points, f"{where}: {name}")
 
@@ -223,11 +250,13 @@ def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarr
     """log|det| of a batch of matrices, and how wrong rounding may have made it."""
     if np.array_equal(jacobian, np.tril(jacobian)) or np.array_equal(jacobian, np.triu(jacobian)):
         slopes = np.abs(np.diagonal(jacobian, axis1=1, axis2=2))
-        log_det, conditioning = np.log(slopes).sum(1), (1 / slopes).max(1)
+        with np.errstate(divide="ignore"):
+            log_det, conditioning = np.log(slopes).sum(1), (1 / slopes).max(1)
     else:
         log_det, conditioning = np.linalg.slogdet(jacobian)[1], np.linalg.cond(jacobian)
     error = NUDGES * eps * conditioning
-    return log_det, np.where(error < 1, error, np.inf)
+    # What is next to singular says nothing, but what is singular is no bijection's.
+    return log_det, np.where(error < 1, error, np.where(np.isinf(log_det), 0.0, np.inf))
 
 
 def _check_execution(bijection, u, condition, found, tolerance, where) -> None:

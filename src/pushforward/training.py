@@ -1,5 +1,6 @@
 """Training: one compiled program that runs many steps a call, so that progress shows and costs nothing."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pushforward.objectives import AbstractObjective
 from pushforward.progress import progress_bar
 
 M = TypeVar("M")
+
+SHORTEST_BUFFER = 4096
 
 
 def trainable(model: PyTree) -> PyTree[bool]:
@@ -103,6 +106,12 @@ class Trainer(eqx.Module):
         return State(parameters, optimizer_state, best, best_loss, stop, state.key), losses, fresh
 
 
+@functools.lru_cache
+def _default_optimizer(steps: int) -> optax.GradientTransformation:
+    """One object for equal arguments, so that equal trainings compile once."""
+    return optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+
+
 def train(
     model: M,
     objective: AbstractObjective,
@@ -131,7 +140,7 @@ def train(
         callback: called after each chunk with the number of steps done and the fresh loss.
 
     Returns:
-        The best model, and the loss of each step, NaN where a step was skipped because its loss or gradient was not
+        The best model, which may be the one given, and the loss of each step, NaN where a step was skipped because its loss or gradient was not
         finite (a warning says how many).
 
     Raises:
@@ -140,13 +149,15 @@ def train(
     if steps < 1 or num_evaluations < 1:
         raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
     if optimizer is None:
-        optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+        optimizer = _default_optimizer(steps)
     parameters, static = eqx.partition(model, trainable(model))
     if not jax.tree.leaves(parameters):
         raise ValueError(f"{type(model).__name__} has no trainable arrays.")
     trainer = Trainer(objective, optimizer, static)
     state = trainer.init(parameters, key)
-    losses = jnp.full(steps, jnp.nan)
+    # A buffer whose size hardly depends on the number of steps: sizes are part of the compiled program.
+    losses = jnp.full(max(SHORTEST_BUFFER, 1 << (steps - 1).bit_length()), jnp.nan)
+    state, losses, _ = trainer.advance(state, losses, jnp.array(0))  # no step: what is given may be the best
     chunk = math.ceil(steps / num_evaluations)
     with progress_bar("training", steps, show=progress) as advance:
         for stop in range(chunk, steps + chunk, chunk):
@@ -156,7 +167,7 @@ def train(
             advance(stop, f"loss {fresh:.4g}")
             if callback is not None:
                 callback(stop, fresh)
-    losses = np.asarray(losses)
+    losses = np.asarray(losses)[:steps]
     if not np.isfinite(state.best_loss):
         raise FloatingPointError(
             f"no estimate of the loss was finite in {steps} steps; check the target at typical draws of the model, or "
