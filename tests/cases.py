@@ -41,7 +41,20 @@ CONDITIONERS = {
     "masked_autoregressive": bj.MaskedAutoregressive,
 }
 
+
+def from_parents(dim, key):
+    """Each coordinate depends on the next one alone, so the last comes first."""
+    return bj.MaskedAutoregressive(bj.Affine(), dim, hidden=HIDDEN, adjacency=np.eye(dim, k=1, dtype=bool), key=key)
+
+
 CASES = {
+    "coupling_transformed_head": lambda dim, key: bj.Coupling(
+        bj.Affine(), dim, hidden=HIDDEN, mask=np.arange(dim) % 2 == 1, transform_head=True, cond_dim=COND_DIM, key=key
+    ),
+    "masked_autoregressive_ordered": lambda dim, key: bj.MaskedAutoregressive(
+        bj.Affine(), dim, hidden=HIDDEN, ordering=jr.permutation(key, dim), key=key
+    ),
+    "masked_autoregressive_from_parents": from_parents,
     "identity": lambda dim, key: bj.Identity((dim,)),
     "invert": lambda dim, key: bj.Invert(bj.Triangular(dim)),
     "chain": lambda dim, key: bj.Chain([bj.Triangular(dim), reversal(dim), bj.Elementwise(bj.Affine(), dim)]),

@@ -21,6 +21,7 @@ METHODS = ("forward_and_log_det", "inverse_and_log_det", "push_score")
 # All dimensions for what compiles in a second; one or two each, spread, for the rest.
 DIMS = dict.fromkeys(("identity", "permutation", "triangular", "elementwise_affine"), (1, 2, 5, 17))
 DIMS |= {
+    "coupling_transformed_head": (1, 5),
     "invert": (1, 17),
     "chain": (1, 17),
     "chain_conditional": (2,),

@@ -85,6 +85,8 @@ def test_demo_help_and_version(capsys):
         (["models.py:normal", "--data", "ragged.json"], ["y", "different lengths"]),
         (["models.py:normal", "--data", "text.json"], ["y must be an array of numbers"]),
         (["models.py:normal", "--data", "nan.json"], ["y holds NaN"]),
+        (["models.py:normal", "--data", "nan_scalar.json"], ["width holds NaN"]),
+        (["models.py:normal", "--data", "nested.json"], ["y.inner must be an array of numbers"]),
         (["models.py:discrete", "--data", "data.json"], ["which", "discrete"]),
         (["models.py:broken", "--data", "data.json"], ["RuntimeError", "out of cheese"]),
         (["models.py:unlikely", "--data", "data.json"], ["NaN or infinite"]),
@@ -99,6 +101,8 @@ def test_errors_are_one_paragraph_and_leave_nothing(files, capsys, arguments, wo
     (files / "ragged.json").write_text('{"y": [[1.0], [1.0, 2.0]]}')
     (files / "text.json").write_text('{"y": ["a", null]}')
     (files / "nan.json").write_text('{"y": [1.0, NaN]}')
+    (files / "nan_scalar.json").write_text('{"y": [1.0], "width": Infinity}')
+    (files / "nested.json").write_text('{"y": {"inner": [[null]]}}')
     (files / "broken.py").write_text("def normal(:\n")
     assert main(["fit", *arguments, "--out", "out", "--quiet"]) == 2
     captured = capsys.readouterr()
@@ -115,6 +119,8 @@ def test_unwritable_folder(files, capsys):
     (files / "file").write_text("in the way")
     assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "file"]) == 2
     assert "output folder file cannot be written" in " ".join(capsys.readouterr().err.split())
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "new/deep", "--budget", "0"]) == 2
+    assert not (files / "new").exists()
     locked = files / "locked"
     locked.mkdir()
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -103,3 +103,41 @@ def test_a_new_network_gives_zeros():
 def test_a_layer_without_units_is_an_error(hidden):
     with pytest.raises(ValueError, match="at least one unit"):
         bj.MLP(3, 4, hidden, key=jr.key(0))
+
+
+def dependence(bijection):
+    """Which coordinate of x depends on which of u."""
+    moved = randomize(bijection, jr.key(1), 1.0)
+    return np.asarray(jax.jacfwd(moved.forward)(jr.normal(jr.key(2), bijection.shape))) != 0
+
+
+def test_ordering():
+    ordering = [2, 0, 3, 1]
+    sees = dependence(bj.MaskedAutoregressive(bj.Affine(), 4, hidden=(64,), ordering=ordering, key=jr.key(0)))
+    np.testing.assert_array_equal(sees[np.ix_(ordering, ordering)], np.tril(np.ones((4, 4), bool)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_adjacency(seed):
+    order = np.random.default_rng(seed).permutation(6)
+    parents = (random_adjacency(seed, 6, 6) & strictly_before(6))[np.ix_(order, order)]
+    bijection = bj.MaskedAutoregressive(bj.Affine(), 6, hidden=(256,), adjacency=parents, key=jr.key(0))
+    np.testing.assert_array_equal(dependence(bijection), parents | np.eye(6, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ordering": [0, 1, 1]}, r"\[0, 1, 1\]"),
+        ({"ordering": [0, 1]}, r"\[0, 1\]"),
+        ({"adjacency": np.ones((2, 2), bool)}, r"3 x 3 booleans.*\(2, 2\)"),
+        ({"adjacency": np.eye(3)}, "float64"),
+        ({"adjacency": np.roll(np.eye(3, dtype=bool), 1, 0)}, r"\[0, 1, 2\].*circle"),
+        ({"adjacency": np.eye(3, dtype=bool), "ordering": [0, 1, 2]}, "not both"),
+        ({"dim": 0}, "dim=0"),
+        ({"cond_dim": 0}, "cond_dim=0"),
+    ],
+)
+def test_masked_autoregressive_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        bj.MaskedAutoregressive(bj.Affine(), **{"dim": 3, "key": jr.key(0)} | arguments)

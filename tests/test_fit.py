@@ -129,6 +129,28 @@ def test_nan_off_the_typical_set_does_no_harm():
     assert posterior.diagnostics.verdict == "good"
 
 
+def test_bounds_that_were_not_declared_are_named():
+    """A half-normal without its support: the density is zero at half of what a Gaussian draws."""
+    target = pf.Target(lambda x: jnp.where(x[0] > 0, -0.5 * jnp.sum(x**2), -jnp.inf), jnp.ones(2))
+    found = pf.fit_posterior(target, key=jr.key(0), budget=100_000).diagnostics
+    assert found.verdict != "good"
+    assert "declare them as its support" in " ".join(found.reasons)
+    assert found.log_evidence == pytest.approx(math.log(math.pi), abs=0.05)
+
+
+def test_density_without_forward_mode():
+    """Whatever is behind a custom_vjp, as an ODE solver's adjoint."""
+
+    @jax.custom_vjp
+    def square(x):
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    posterior = pf.fit_posterior(pf.Target(lambda x: -0.5 * square(x / 10.0).sum(), jnp.ones(3)), key=jr.key(0))
+    assert posterior.diagnostics.verdict == "good"
+    assert posterior.diagnostics.log_evidence == pytest.approx(1.5 * math.log(2 * math.pi * 100), abs=1e-3)
+
+
 @pytest.mark.parametrize("value", [-jnp.inf, jnp.nan])
 def test_nowhere_finite(value):
     with pytest.raises(ValueError, match="wherever the fit tried to start"):

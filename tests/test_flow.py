@@ -310,3 +310,19 @@ def test_score_of_a_flow_with_a_learnable_base():
 def test_a_distribution_without_parameters_cannot_be_learned():
     with pytest.raises(ValueError, match="ImproperUniform"):
         pf.Learnable(dist.ImproperUniform(dist.constraints.real, (), (3,)))
+
+
+def test_empty_batches():
+    flow = pf.flows.realnvp(3, key=jr.key(0), hidden=(4,), num_layers=2)
+    assert flow.log_prob(jnp.zeros((0, 3))).shape == (0,)
+    assert flow.sample(jr.key(0), (0, 2)).shape == (0, 2, 3)
+
+
+def test_sample_shape_is_a_tuple():
+    with pytest.raises(ValueError, match=r"\(5,\).*got 5"):
+        pf.flows.realnvp(3, key=jr.key(0), hidden=(4,), num_layers=2).sample(jr.key(0), 5)
+
+
+def test_learnable_names_what_cannot_be_learned():
+    with pytest.raises(ValueError, match="of Uniform cannot be learned"):
+        pf.Learnable(dist.Uniform(0.0, 1.0))

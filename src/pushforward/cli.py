@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,7 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
     _set_precision(options)
     model = _load_model(options.model)
     _check_arguments(model, data, options)
-    arrays = {name: np.asarray(value) if isinstance(value, list) else value for name, value in data.items()}
-    _run(model, arrays, options.model, options.out, options.budget, options, console)
+    _run(model, data, options.model, options.out, options.budget, options, console)
     return 0
 
 
@@ -171,13 +171,15 @@ def _load_data(path: str | None) -> dict[str, Any]:
             f"{path} must hold a JSON object, whose entries are the model's arguments, as in "
             f'{{"y": [1.0, 2.0]}}, but holds a {type(data).__name__}.'
         )
-    for name, value in data.items():
-        if isinstance(value, list):
-            _check_list(path, name, value)
-    return data
+    return {name: _as_arrays(path, name, value) for name, value in data.items()}
 
 
-def _check_list(path: str, name: str, value: list) -> None:
+def _as_arrays(path: str, name: str, value: Any) -> Any:
+    """Lists become arrays, inside objects too; what is no number, or not finite, is refused by its name."""
+    if isinstance(value, dict):
+        return {key: _as_arrays(path, f"{name}.{key}", part) for key, part in value.items()}
+    if isinstance(value, str):
+        return value  # perhaps an option of the model
     try:
         array = np.asarray(value)
     except ValueError:
@@ -186,6 +188,7 @@ def _check_list(path: str, name: str, value: list) -> None:
         raise UserError(f"{path}: {name} must be an array of numbers, but holds other things (null, text, objects?).")
     if not np.isfinite(array.astype(float)).all():
         raise UserError(f"{path}: {name} holds NaN or infinite values; leave those observations out.")
+    return array if isinstance(value, list) else value
 
 
 def _load_model(spec: str) -> Callable:
@@ -236,12 +239,14 @@ def _check_arguments(model: Callable, data: dict[str, Any], options: argparse.Na
 
 def _check_writable(out: Path) -> None:
     """Find out before an hour of work, and leave no trace if the folder cannot be used."""
-    existed = out.exists()
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise UserError(f"the output folder {out} cannot be written: {error.strerror}; give another --out.") from None
-    if not existed:
-        out.rmdir()
+    finally:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()

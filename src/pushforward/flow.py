@@ -1,6 +1,7 @@
 """A flow: the pushforward of a base distribution by a bijection, as a distribution over arrays of any batch shape."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,13 @@ class Learnable(eqx.Module):
             value = jnp.asarray(value)
             if not jnp.issubdtype(value.dtype, jnp.inexact):
                 value = value.astype(float)
-            self.raw[path] = dist.biject_to(constraint).inv(value)
+            try:
+                self.raw[path] = dist.biject_to(constraint).inv(value)
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"the parameter {path} of {type(distribution).__name__} cannot be learned: its constraint "
+                    f"{constraint} has no map from the real line; use the distribution without Learnable."
+                ) from error
             return value
 
         _rebuild(distribution, record)
@@ -161,7 +168,7 @@ class Flow(eqx.Module):
 
         def batch_last(a, dims):
             event = a.shape[a.ndim - dims :]
-            return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(-1, *event), 0, -1)
+            return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(math.prod(batch), *event), 0, -1)
 
         shared = condition is None or condition.ndim == cond_dims
         out = self.bijection.batched(
@@ -173,6 +180,10 @@ class Flow(eqx.Module):
         return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
 
     def _sample_base(self, key, sample_shape, condition):
+        if not isinstance(sample_shape, tuple):
+            raise ValueError(
+                f"sample_shape must be a tuple of integers, as in ({sample_shape},), but got {sample_shape!r}."
+            )
         batch = () if condition is None else condition.shape[: condition.ndim - len(self.cond_shape or ())]
         d = self.base_distribution
         draw = d.rsample if isinstance(self.base, Learnable) and d.has_rsample else d.sample

@@ -112,8 +112,14 @@ class ForwardKL(AbstractObjective):
                 f"data and condition must have as many rows, but have {self.data.shape[0]} and "
                 f"{self.condition.shape[0]}."
             )
-        if not bool(jnp.isfinite(self.data).all()):
-            raise ValueError("the samples hold values that are NaN or infinite; remove those rows first.")
+        for name, values in (("samples", self.data), ("conditions", self.condition)):
+            if values is not None and not bool(jnp.isfinite(values).all()):
+                raise ValueError(f"the {name} hold values that are NaN or infinite; remove those rows first.")
+        if (batch_size is not None and batch_size < 1) or num_evaluation_samples < 1:
+            raise ValueError(
+                f"ForwardKL needs batch_size >= 1 (or None) and num_evaluation_samples >= 1, got {batch_size} and "
+                f"{num_evaluation_samples}."
+            )
         self.batch_size, self.num_evaluation_samples = batch_size, num_evaluation_samples
 
     def _negative_log_likelihood(self, flow, rows):

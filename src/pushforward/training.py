@@ -140,8 +140,8 @@ def train(
         callback: called after each chunk with the number of steps done and the fresh loss.
 
     Returns:
-        The best model, which may be the one given, and the loss of each step, NaN where a step was skipped because its loss or gradient was not
-        finite (a warning says how many).
+        The best model, which may be the one given, and the loss of each step, NaN where a step was skipped because its
+        loss or gradient was not finite (a warning says how many).
 
     Raises:
         FloatingPointError: if no fresh estimate of the loss was finite.

@@ -19,13 +19,13 @@ from pushforward.bijections.base import (
     AbstractBijection,
     bounds,
     check_transformer,
-    covers,
     detach,
     map_scalars,
     num_parameters,
     push_score_scalar,
     shift_arrays,
 )
+from pushforward.bijections.composition import Elementwise, Identity
 from pushforward.bijections.conditioners import MLP
 from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
 
@@ -53,6 +53,12 @@ def _shift_cotangents(transformer: AbstractBijection, shifts: Shifts, u: Array, 
     return pull((score, jnp.ones_like(score)))[0]
 
 
+def check_sizes(dim: int, cond_dim: int | None) -> None:
+    """Raise unless both are positive, a condition's size if there is one."""
+    if dim < 1 or (cond_dim is not None and cond_dim < 1):
+        raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
+
+
 def _with_condition(u: Array, condition: Array | None) -> Array:
     if condition is None:
         return u
@@ -64,12 +70,15 @@ class Coupling(AbstractBijection):
     $x_a = u_a$, $x_b = \tau(u_b;\, c(u_a))$.
 
     Both directions cost one pass of the network. At first it is the transformer as given, in every coordinate of b.
+    With `transform_head`, the coordinates of a go through the transformer too, with arrays of their own that depend on
+    nothing: $x_i = \tau(u_i; \theta_i)$.
 
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
         hidden: widths of the conditioner's hidden layers.
         mask: True for the coordinates that pass; by default the first `dim // 2`.
+        transform_head: whether those are transformed by constants, rather than left as they are.
         cond_dim: the size of a condition that the network sees too.
         activation: of the network; a module-level function.
         key: for the network's initial weights.
@@ -80,6 +89,7 @@ class Coupling(AbstractBijection):
     """
 
     transformer: AbstractBijection
+    head: AbstractBijection
     network: MLP
     mask: tuple[bool, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
@@ -93,10 +103,12 @@ class Coupling(AbstractBijection):
         key: PRNGKeyArray,
         hidden: Sequence[int] = (64, 64),
         mask: Sequence[bool] | None = None,
+        transform_head: bool = False,
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
         check_transformer(transformer)
+        check_sizes(dim, cond_dim)
         mask = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
         if mask.shape != (dim,) or mask.dtype != bool:
             raise ValueError(f"the mask must hold {dim} booleans, but has shape {mask.shape} and dtype {mask.dtype}.")
@@ -107,8 +119,10 @@ class Coupling(AbstractBijection):
         self.transformer = transformer
         self.mask = tuple(mask.tolist())
         self.cond_shape = None if cond_dim is None else (cond_dim,)
-        outputs = num_parameters(transformer) * (dim - int(mask.sum()))
-        self.network = MLP(int(mask.sum()) + (cond_dim or 0), outputs, hidden, key=key, activation=activation)
+        size = int(mask.sum())
+        self.head = Elementwise(transformer, size) if transform_head and size else Identity((size,))
+        outputs = num_parameters(transformer) * (dim - size)
+        self.network = MLP(size + (cond_dim or 0), outputs, hidden, key=key, activation=activation)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,18 +130,18 @@ class Coupling(AbstractBijection):
 
     @property
     def domain(self) -> Constraint:
-        return self._beside_lines(self.transformer.domain)
+        return self._beside(self.head.domain, self.transformer.domain)
 
     @property
     def codomain(self) -> Constraint:
-        return self._beside_lines(self.transformer.codomain)
+        return self._beside(self.head.codomain, self.transformer.codomain)
 
-    def _beside_lines(self, constraint: Constraint) -> Constraint:
-        """The constraint for the coordinates that are transformed, none for those that pass."""
-        if covers(constraint, constraints.real):
-            return constraints.real
-        lower, upper = bounds(constraint)
-        return constraints.interval(np.where(self.mask, -np.inf, lower), np.where(self.mask, np.inf, upper))
+    def _beside(self, head: Constraint, tail: Constraint) -> Constraint:
+        """One constraint for the coordinates that pass, and one for the others."""
+        if head is tail:
+            return tail
+        lower, upper = zip(bounds(head), bounds(tail), strict=True)
+        return constraints.interval(np.where(self.mask, *lower), np.where(self.mask, *upper))
 
     def _split(self, u: Array) -> tuple[Array, Array]:
         mask = np.array(self.mask)
@@ -139,18 +153,20 @@ class Coupling(AbstractBijection):
 
     def _shifts(self, head: Array, condition: Array | None) -> Shifts:
         return self.network(_with_condition(head, condition)).reshape(
-            num_parameters(self.transformer), -1, *head.shape[1:]
+            num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         head, tail = self._split(u)
         tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail)
-        return self._join(head, tail), log_slopes.sum(0)
+        head, log_det = self.head.forward_and_log_det(head)
+        return self._join(head, tail), log_slopes.sum(0) + log_det
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         head, tail = self._split(x)
+        head, log_det = self.head.inverse_and_log_det(head)
         tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail, inverse=True)
-        return self._join(head, tail), log_slopes.sum(0)
+        return self._join(head, tail), log_slopes.sum(0) + log_det
 
     def push_score(self, u, score, condition=None):
         (head, tail), (head_score, tail_score) = self._split(u), self._split(score)
@@ -160,7 +176,8 @@ class Coupling(AbstractBijection):
         frozen, condition = detach((self, condition))
         _, pull = jax.vjp(lambda head: frozen._shifts(head, condition), detach(head))
         head_score = head_score - pull(_shift_cotangents(self.transformer, shifts, tail, tail_score))[0]
-        return self._join(head, x_tail), log_slopes.sum(0), self._join(head_score, tail_score)
+        x_head, log_det, head_score = self.head.push_score(head, head_score)
+        return self._join(x_head, x_tail), log_slopes.sum(0) + log_det, self._join(head_score, tail_score)
 
 
 def _indices(mask: np.ndarray) -> slice | np.ndarray:
@@ -179,6 +196,7 @@ class MaskedAutoregressive(AbstractBijection):
 
     Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
     moves: at most `dim` of them, in practice few. At first it is the transformer as given, in every coordinate.
+    Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names.
     `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
     `Flow(base, Invert(MaskedAutoregressive(...)))` has a fast density (masked autoregressive flow).
 
@@ -187,6 +205,10 @@ class MaskedAutoregressive(AbstractBijection):
         dim: the dimension.
         hidden: widths of the conditioner's hidden layers.
         cond_dim: the size of a condition that every output sees.
+        ordering: the coordinates, first to last; coordinate `ordering[k]` sees those of `ordering[:k]`. By default
+            0, 1, ..., dim - 1.
+        adjacency: instead of an ordering, boolean array (dim, dim), True where coordinate i of x may depend on
+            coordinate j of u. There must be an ordering that it agrees with; its diagonal plays no part.
         activation: of the network; a module-level function.
         key: for the network's initial weights.
 
@@ -195,11 +217,13 @@ class MaskedAutoregressive(AbstractBijection):
         https://arxiv.org/abs/1606.04934
         Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017).
         https://arxiv.org/abs/1705.07057
+        Wehenkel and Louppe, Graphical Normalizing Flows (2021), section 3. https://arxiv.org/abs/2006.02548
     """
 
     transformer: AbstractBijection
     network: MLP
     dim: int = eqx.field(static=True)
+    seen: tuple[int, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
     vectorized: ClassVar[bool] = True
 
@@ -211,14 +235,18 @@ class MaskedAutoregressive(AbstractBijection):
         key: PRNGKeyArray,
         hidden: Sequence[int] = (64, 64),
         cond_dim: int | None = None,
+        ordering: Sequence[int] | None = None,
+        adjacency: np.ndarray | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
         check_transformer(transformer)
+        check_sizes(dim, cond_dim)
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
-        # The last coordinate is not among the inputs, for no other depends on it.
-        before = np.tril(np.ones((dim, dim - 1), bool), -1)
-        sees = np.concatenate([before, np.ones((dim, cond_dim or 0), bool)], axis=1)
+        before = _adjacency(dim, ordering, adjacency)
+        # Coordinates that no other depends on, as the last, are not among the inputs.
+        self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
+        sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
         self.network = MLP(
             sees.shape[1],
             num_parameters(transformer) * dim,
@@ -241,7 +269,8 @@ class MaskedAutoregressive(AbstractBijection):
         return self.transformer.codomain
 
     def _shifts(self, u: Array, condition: Array | None) -> Shifts:
-        return self.network(_with_condition(u[:-1], condition)).reshape(-1, *u.shape)
+        seen = u[_indices_of(np.array(self.seen, int))]
+        return self.network(_with_condition(seen, condition)).reshape(num_parameters(self.transformer), *u.shape)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         x, log_slopes = _transform(self.transformer, self._shifts(u, condition), u)
@@ -270,3 +299,30 @@ class MaskedAutoregressive(AbstractBijection):
         zeros = jnp.zeros_like(slopes)
         start = local + owed(zeros, zeros + 1)
         return x, log_slopes.sum(0), solve_nilpotent(lambda s: owed(s, zeros), start)
+
+
+def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
+    """[i, j] is True where coordinate i may depend on j; no chain of such leads back to where it began."""
+    if adjacency is None:
+        ordering = np.arange(dim) if ordering is None else np.asarray(ordering)
+        if sorted(ordering.tolist()) != list(range(dim)):
+            raise ValueError(f"an ordering holds each of 0, ..., {dim - 1} once, but got {ordering.tolist()}.")
+        place = np.argsort(ordering)
+        return place[None, :] < place[:, None]
+    if ordering is not None:
+        raise ValueError("give an ordering or an adjacency, not both.")
+    given = np.asarray(adjacency)
+    if given.shape != (dim, dim) or given.dtype != bool:
+        raise ValueError(
+            f"the adjacency must hold {dim} x {dim} booleans, but has shape {given.shape} and dtype {given.dtype}."
+        )
+    sees = given & ~np.eye(dim, dtype=bool)
+    left = np.ones(dim, bool)
+    while (ready := left & ~sees[:, left].any(1)).any():
+        left &= ~ready
+    if left.any():
+        raise ValueError(
+            f"the adjacency must agree with some ordering, but the coordinates {np.flatnonzero(left).tolist()} depend "
+            "on one another in a circle."
+        )
+    return sees

@@ -160,7 +160,7 @@ def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
     while isinstance(constraint, constraints.independent):
         constraint = constraint.base_constraint
     ends = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
-    if constraint.is_discrete or (ends == [None, None] and constraint is not constraints.real):
+    if constraint.is_discrete or (constraint is not constraints.real and all(end is None for end in ends)):
         raise ValueError(f"a bijection's domain must be an interval of the real line, but got {constraint}.")
     lower, upper = (np.asarray(inf if end is None else end) for end, inf in zip(ends, (-np.inf, np.inf), strict=True))
     return lower, upper

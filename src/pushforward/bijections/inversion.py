@@ -43,7 +43,9 @@ def solve_triangular_fixed_point(fn: Callable[[Vector, Any], Vector], start: Vec
 
     @eqx.filter_custom_jvp
     def solve(args, start):
-        return _sweep(lambda y: fn(jnp.where(jnp.abs(y) < huge, y, 0), args), start)
+        y = _sweep(lambda y: fn(jnp.where(jnp.abs(y) < huge, y, 0), args), start)
+        # Where one is that large in the end, others have not seen it.
+        return jnp.where(jnp.all(jnp.abs(y) < huge, axis=0), y, jnp.nan)
 
     @solve.def_jvp
     def solve_jvp(primals, tangents):

@@ -87,6 +87,10 @@ def diagnose(
         "num_draws": num_draws,
     }
     doubts = []
+    zero = float((finite == -np.inf).mean() - bad.mean())
+    if zero > 0:
+        outside = f"The density is zero at {zero:.2%} of the draws; where it has bounds, declare them as its support."
+        notes = (outside, *notes)
     if bad.any():
         doubts.append(f"The density is NaN or infinite at {bad.mean():.2%} of the draws.")
     if missed_mass > MISSED_MASS:
@@ -104,14 +108,15 @@ def judge(
     exact but has a heavier tail. So the evidence gap and the effective draws decide, and k-hat only says whether
     the weights of a middling fit can be relied on.
     """
-    facts = f"the KL divergence is about {gap:.3g} nats and {ess_fraction:.1%} of the draws are effective"
+    divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
+    facts = f"the KL divergence is {divergence} and {ess_fraction:.1%} of the draws are effective"
     if doubts:
         return "unreliable", (*doubts, f"Otherwise {facts}.")
     if gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
     if ess < SMALLEST_ESS:
         return "unreliable", (
-            f"Only about {ess:.0f} draws are effective (KL divergence about {gap:.3g} nats): the fit is far from the "
+            f"Only about {ess:.0f} draws are effective (KL divergence {divergence}): the fit is far from the "
             "posterior, and weights cannot mend it.",
         )
     if not khat <= LARGEST_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:

@@ -48,6 +48,8 @@ BATCH = 4096  # draws at a time, which bounds the memory
 SMALLEST_GAIN = 0.002
 # A fit this near to the posterior is not improved.
 EXACT_GAP = 0.003
+# Skipped steps are reported from this share on.
+SKIPPED_SHARE = 0.01
 EXACT_ESS_FRACTION = 0.99
 
 
@@ -118,6 +120,7 @@ class _Run:
         self.trace: list[TracePoint] = []
         self.interrupted = False
         self.out_of_budget = False
+        self.steps, self.skipped = 0, 0
 
     def record(self, stage: str, evaluations: int, elbo: float) -> None:
         self.spent += evaluations
@@ -240,6 +243,7 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
                 stop = int(state.step) + CHUNK
                 losses = jnp.full(CHUNK, jnp.nan)
                 state, losses, _ = trainer.advance(state, losses, jnp.array(stop))
+                run.steps, run.skipped = run.steps + CHUNK, run.skipped + int(jnp.isnan(losses).sum())
                 history.append(-float(np.nanmean(losses)) if np.isfinite(losses).any() else -math.inf)
                 run.record(stage.name, CHUNK * NUM_SAMPLES, history[-1])
                 if _is_exact(target, trainer.model(state.parameters), jr.fold_in(key, stop)):
@@ -285,6 +289,11 @@ def _judge(
         notes.append("The fit was interrupted before the ELBO had settled.")
     if run.out_of_budget:
         notes.append(f"The budget of {run.budget} gradients was spent before the ELBO had settled; a larger may help.")
+    if run.skipped > SKIPPED_SHARE * run.steps:
+        notes.append(
+            f"{run.skipped / run.steps:.0%} of the training steps were skipped, because the density or its gradient "
+            "was not finite at one of their draws."
+        )
     evidence = diagnose(log_weights).log_evidence
     missed = _missed_mass(target, flow, found, evidence, key) if math.isfinite(evidence) else 0.0
     return diagnose(log_weights, missed_mass=missed, notes=tuple(notes))

@@ -33,7 +33,7 @@ class NumpyroSpace(AbstractSpace):
     def trace(cls, model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple["NumpyroSpace", PyTree]:
         """The space, and unconstrained values of the latent sites."""
         given = args, kwargs
-        args, kwargs = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, given)
+        args, kwargs = jax.tree.map(_as_argument, given)
         sites = _sites(model, *given, seed=0)
         latent = {name: site for name, site in sites.items() if _is_latent(site)}
         _check_sites(sites, latent)
@@ -49,6 +49,7 @@ class NumpyroSpace(AbstractSpace):
             jax.errors.ConcretizationTypeError,
             jax.errors.NonConcreteBooleanIndexError,
             jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError,
         ):
             # The model looks at the values of its arguments, as it may under NumPyro: they become constants.
             space = cls(_Bound(model, *given), (), {}, tuple(latent), plain)
@@ -75,6 +76,15 @@ class NumpyroSpace(AbstractSpace):
                 "model's code; keep the draws (posterior.to_arviz()) instead."
             )
         return self.plain
+
+
+def _as_argument(value: Any) -> Any:
+    """Arrays of numbers become arguments of the compiled program; sizes, which shapes are made of, stay constants."""
+    if isinstance(value, np.integer) or (
+        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu"
+    ):
+        return int(value)
+    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
 
 
 class _Bound:

@@ -76,7 +76,7 @@ def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) ->
 
     def one(loc, factor):
         log_weights = _log_weights(target, loc, factor, noise)
-        return log_weights.mean(), log_weights.std() / NUM_SCORE_DRAWS**0.5
+        return _truncated_elbo(log_weights), _spread(log_weights) / NUM_SCORE_DRAWS**0.5
 
     return jax.lax.map(lambda gaussian: one(*gaussian), (locs, factors))
 
@@ -88,6 +88,21 @@ def _log_weights(target: LogDensity, loc: Array, factor: Array, noise: Array) ->
     return jnp.where(jnp.isfinite(log_p), log_p - log_q, -jnp.inf)
 
 
+def _truncated_elbo(log_weights: Array) -> Array:
+    r"""The ELBO of q restricted to where p is positive, $E[\log p - \log q \mid p > 0] + \log P_q(p > 0)$.
+
+    It is the ELBO where p is positive everywhere, and tells more than -inf where it is not.
+    """
+    finite = jnp.isfinite(log_weights)
+    share = finite.mean()
+    return jnp.sum(jnp.where(finite, log_weights, 0)) / (share * log_weights.size) + jnp.log(share)
+
+
+def _spread(log_weights: Array) -> Array:
+    finite = jnp.isfinite(log_weights)
+    return jnp.std(jnp.where(finite, log_weights, 0), where=finite)
+
+
 @eqx.filter_jit
 def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
     """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances."""
@@ -96,13 +111,18 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
     noise = jr.normal(key, (NUM_PATH_DRAWS, dim), starts.dtype)
     dense = dim <= LARGEST_DENSE
     probes = jr.rademacher(probe_key, (16, dim), starts.dtype)
+    forward = _has_forward_mode(target, starts[0])
+    hessian = jax.hessian(target) if forward else jax.jacrev(jax.grad(target))
 
     def curvature(u):
         """The gradient, and a triangular factor of the inverse of the curvature made positive."""
         gradient = jax.grad(target)(u)
         if dense:
-            return gradient, _inverse_factor(-jax.hessian(target)(u))
-        products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
+            return gradient, _inverse_factor(-hessian(u))
+        if forward:
+            products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
+        else:
+            products = jax.vmap(jax.vjp(jax.grad(target), u)[1])(probes)[0]
         diagonal = jnp.abs(jnp.mean(probes * products, 0))
         return gradient, jnp.diag(jax.lax.rsqrt(jnp.maximum(diagonal, jnp.finfo(u.dtype).tiny ** 0.5)))
 
@@ -112,7 +132,7 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
         move = factor @ (factor.T @ gradient)
         # The Gaussian of the local curvature has its mean where Newton's method would go.
         for loc in (u + move, u):
-            elbo = _log_weights(target, loc, factor, noise).mean()
+            elbo = _truncated_elbo(_log_weights(target, loc, factor, noise))
             usable = jnp.isfinite(elbo) & jnp.isfinite(factor).all()
             better = usable & (elbo > best[0])
             best = jax.tree.map(lambda new, old, b=better: jnp.where(b, new, old), (elbo, loc, factor), best)
@@ -134,6 +154,11 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
         return state[3][1:]
 
     return jax.lax.map(path, starts)
+
+
+def _has_forward_mode(target: LogDensity, u: Array) -> bool:
+    """Whether derivatives of the gradient can go forward, which is faster; `jax.custom_vjp` forbids it."""
+    return "custom_vjp_call" not in str(jax.make_jaxpr(target)(u))
 
 
 def _inverse_factor(hessian: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
