@@ -126,7 +126,7 @@ class Flow(eqx.Module):
         x = jnp.asarray(x, dtype=jnp.result_type(x, float))
         _check_event("x", x, self.shape)
         u, log_det = self._apply("inverse_and_log_det", (x,), self._check_condition(condition))
-        return self.base_distribution.log_prob(u) + log_det
+        return self._base_log_prob(u) + log_det
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
         """Draws of shape sample_shape + condition batch + event."""
@@ -139,7 +139,7 @@ class Flow(eqx.Module):
         condition = self._check_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
         x, log_det = self._apply("forward_and_log_det", (u,), condition)
-        return x, self.base_distribution.log_prob(u) - log_det
+        return x, self._base_log_prob(u) - log_det
 
     def sample_log_prob_and_score(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None
@@ -153,7 +153,7 @@ class Flow(eqx.Module):
         base = detach(self.base).distribution if isinstance(self.base, Learnable) else self.base_distribution
         score = jax.grad(lambda u: jnp.sum(base.log_prob(u)))(jax.lax.stop_gradient(u))
         x, log_det, score = self._apply("push_score", (u, score), condition)
-        return x, self.base_distribution.log_prob(u) - log_det, jax.lax.stop_gradient(score)
+        return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
     def _apply(self, method: str, arrays: tuple[Array, ...], condition: Array | None) -> tuple[Array, ...]:
         """Apply a method of the bijection to arrays with leading batch axes, which broadcast."""
@@ -178,6 +178,11 @@ class Flow(eqx.Module):
             None if shared else -1,
         )
         return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
+
+    def _base_log_prob(self, u):
+        if not u.size:  # NumPyro cannot sum over the events of an empty batch
+            return jnp.zeros(u.shape[: u.ndim - len(self.shape)], u.dtype)
+        return self.base_distribution.log_prob(u)
 
     def _sample_base(self, key, sample_shape, condition):
         if not isinstance(sample_shape, tuple):
