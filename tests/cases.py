@@ -36,7 +36,7 @@ TRANSFORMERS = {
     "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
 }
 
-# Every scalar bijection, by name; those that begin as something else than the identity may have other domains.
+# Every scalar bijection, onto the line or an interval.
 SCALARS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
     "exp": bj.Exp,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.base import AbstractBijection, push_score_scalar
 from pushforward.bijections.elementwise import clamp, log_positive, positive
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.splines import in_bin
@@ -26,9 +26,8 @@ SMALLEST_WEIGHT = 1e-2
 Number = Float[Array, ""]
 
 
-def _pivots(units: int, spread: float) -> np.ndarray:
-    # Of Python's precision, so that they take on that of the arrays they meet.
-    return np.linspace(-spread, spread, units, dtype=jnp.result_type(float))
+def _pivots(units: int, spread: float, dtype: jnp.dtype) -> np.ndarray:
+    return np.linspace(-spread, spread, units, dtype=dtype)
 
 
 def _check_units(units: Sequence[int], spread: float) -> None:
@@ -39,7 +38,17 @@ def _check_units(units: Sequence[int], spread: float) -> None:
         )
 
 
-class DeepSigmoidal(AbstractBijection):
+class _Monotone(AbstractBijection):
+    """What the three share: the inverse is numerical, so scores are carried along without it."""
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def push_score(self, u, score, condition=None):
+        return push_score_scalar(self, u, score)
+
+
+class DeepSigmoidal(_Monotone):
     r"""The logit of a mixture of sigmoids: the line onto itself, with as many steps as there are units.
 
     $$x = \operatorname{logit} \sum_j w_j\, \sigma(a_j u + b_j), \qquad
@@ -64,8 +73,6 @@ class DeepSigmoidal(AbstractBijection):
     raw_slopes: Float[Array, " units"]
     shifts: Float[Array, " units"]
     spread: float = eqx.field(static=True)
-    shape: ClassVar[tuple[int, ...]] = ()
-    cond_shape: ClassVar[None] = None
 
     def __init__(self, units: int = 8, *, spread: float = 2.0):
         _check_units((units,), spread)
@@ -75,15 +82,14 @@ class DeepSigmoidal(AbstractBijection):
     def _mixture(self) -> tuple[Array, Array, Array]:
         r"""$\log w$, $a$ and $b$."""
         a = positive(self.raw_slopes)
-        b = self.shifts + (1 - a) * _pivots(self.raw_slopes.size, self.spread)
+        b = self.shifts + (1 - a) * _pivots(a.size, self.spread, a.dtype)
         return jax.nn.log_softmax(self.raw_weights), a, b
 
     def _log_slope(self, u: Number, mixture: tuple[Array, Array, Array]) -> Number:
-        log_on, log_off, log_p, log_q = _log_sigmoids(u, mixture)
+        log_sides, log_parts = _log_sigmoids(u, mixture)
         # Normalised before they are added, for in the tails both are large and differ by little.
-        halves = [jax.nn.log_softmax(log_p) + log_off, jax.nn.log_softmax(log_q) + log_on]
-        log_a = log_positive(self.raw_slopes)
-        return jax.nn.logsumexp(jnp.concatenate([log_a + half for half in halves]))
+        log_shares = jax.nn.log_softmax(log_parts, axis=-1)
+        return jax.nn.logsumexp(log_positive(self.raw_slopes) + log_shares + log_sides[::-1])
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         mixture = self._mixture()
@@ -95,17 +101,17 @@ class DeepSigmoidal(AbstractBijection):
         return u, -self._log_slope(u, mixture)
 
 
-def _log_sigmoids(u: Number, mixture: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-    r"""$\log\sigma(z)$ and $\log\sigma(-z)$, without and with the weights."""
+def _log_sigmoids(u: Number, mixture: tuple[Array, Array, Array]) -> tuple[Float[Array, "2 units"], ...]:
+    r"""$\log\sigma(z)$ and $\log\sigma(-z)$, without the weights and with them."""
     log_w, a, b = mixture
     z = a * u + b
-    log_on, log_off = -jax.nn.softplus(-z), -jax.nn.softplus(z)
-    return log_on, log_off, log_w + log_on, log_w + log_off
+    log_sides = -jax.nn.softplus(jnp.stack([-z, z]))
+    return log_sides, log_w + log_sides
 
 
 def _logit_of_mixture(u: Number, mixture: tuple[Array, Array, Array]) -> Number:
-    _, _, log_p, log_q = _log_sigmoids(u, mixture)
-    return jax.nn.logsumexp(log_p) - jax.nn.logsumexp(log_q)
+    on, off = jax.nn.logsumexp(_log_sigmoids(u, mixture)[1], axis=-1)
+    return on - off
 
 
 class _Layer(eqx.Module):
@@ -135,7 +141,7 @@ def _average(weights: Array | None, values: Array) -> Array:
     return values if weights is None else jnp.sum(weights * values, -1)
 
 
-class MonotoneNetwork(AbstractBijection):
+class MonotoneNetwork(_Monotone):
     r"""A network with positive weights and strictly increasing activations: the line onto itself.
 
     Layer by layer, from $y = u$, each unit $i$ takes an average of those before it, turns it about its pivot and bends
@@ -143,8 +149,9 @@ class MonotoneNetwork(AbstractBijection):
     $$z_i = a_i \left(\textstyle\sum_j w_{ij} y_j - m_i\right) + b_i, \qquad
     y_i \leftarrow m_i + z_i + (p_i - 1)\,\psi(z_i), \qquad x = \mathrm{loc} + \textstyle\sum_j w_j y_j,$$
     where $\psi$ is increasing with slopes up to 1. So a unit bends from slope 1 to a slope $p_i$ of any positive size,
-    where $\psi$ is steepest, and never becomes flat: the map is onto the line. The log-derivative goes through the layers
-    as logarithms, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse is numerical.
+    where $\psi$ is steepest, and never becomes flat: the map is onto the line. The log-derivative goes through the
+    layers as logarithms, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse
+    is numerical.
 
     At first it is the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
 
@@ -155,7 +162,7 @@ class MonotoneNetwork(AbstractBijection):
         spread: the pivots of a layer are at equal distances from -spread to spread.
 
     References:
-        Papamakarios et al. (2021), section 3.1.1, "non-affine neural transformers".
+        Papamakarios et al. (2021), section 3.1.1.
         Huang et al. (2018), section 3, for positive weights and increasing activations.
     """
 
@@ -165,8 +172,6 @@ class MonotoneNetwork(AbstractBijection):
     activation: Activation = eqx.field(static=True)
     max_slope: float = eqx.field(static=True)
     spread: float = eqx.field(static=True)
-    shape: ClassVar[tuple[int, ...]] = ()
-    cond_shape: ClassVar[None] = None
 
     def __init__(
         self,
@@ -194,7 +199,7 @@ class MonotoneNetwork(AbstractBijection):
         layers, out, loc = arrays
         y, log_slopes = u[None], jnp.zeros_like(u)[None]
         for weights, a, b, bends in layers:
-            pivots = _pivots(a.size, self.spread)
+            pivots = _pivots(a.size, self.spread, a.dtype)
             z = a * (_average(weights, y) - pivots) + b
             value, slope = self._activate(z)
             y = pivots + z + (bends - 1) * value
@@ -216,13 +221,13 @@ def _log_average(weights: Array | None, logs: Array) -> Array:
     return most + jnp.log(_average(weights, jnp.exp(logs - most)))
 
 
-class IntegralNetwork(AbstractBijection):
+class IntegralNetwork(_Monotone):
     r"""The integral of a positive network, $x = \mathrm{loc} + \int_0^u s(t)\,\mathrm dt$ with $s \approx f > 0$.
 
     $$f(t) = p\left(c + \textstyle\sum_j v_j\, \psi(a_j t + b_j)\right), \qquad
     s(t) = \textstyle\sum_k f(t_k)\, B\left(\frac{t - t_k}{h}\right),$$
-    where $p(r) = (r + \sqrt{r^2 + 4})/2$, $t_k$ are the centres of cells of width $h$ that fill [-bound, bound], and $B$
-    is the quadratic B-spline. Beyond, $s$ is constant: the tails are lines.
+    where $p(r) = (r + \sqrt{r^2 + 4})/2$, $t_k$ are the centres of cells of width $h$ that fill [-bound, bound], and
+    $B$ is the quadratic B-spline. Beyond, $s$ is constant: the tails are lines.
 
     Quadrature of $f$ itself gives a sum whose derivative is not $f(u)$, and which need not increase once parameters
     make $f$ sharper than the nodes can resolve. Here the quadrature defines the map: $s$ is the variation diminishing
@@ -239,8 +244,8 @@ class IntegralNetwork(AbstractBijection):
         activation: $\psi$; a module-level function.
 
     References:
-        Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019), equation 1, and section 3 for the
-        quadrature that is replaced. https://arxiv.org/abs/1908.05164
+        Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019), section 2, which integrates by quadrature
+        from 0 to u. https://arxiv.org/abs/1908.05164
         Schoenberg, On Spline Functions (1967), in Shisha (ed.), Inequalities, for the variation diminishing spline.
     """
 
@@ -252,8 +257,6 @@ class IntegralNetwork(AbstractBijection):
     nodes: int = eqx.field(static=True)
     bound: float = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
-    shape: ClassVar[tuple[int, ...]] = ()
-    cond_shape: ClassVar[None] = None
 
     def __init__(
         self,
@@ -271,7 +274,7 @@ class IntegralNetwork(AbstractBijection):
             )
         # Units that each see a part of the interval.
         self.slopes = jnp.full(units, units / (2 * bound))
-        self.biases = -self.slopes * _centres(units, bound)
+        self.biases = -self.slopes * _centres(units, bound, self.slopes.dtype)
         self.weights, self.offset, self.loc = jnp.zeros(units), jnp.zeros(()), jnp.asarray(loc, dtype=float)
         self.nodes, self.bound, self.activation = nodes, float(bound), activation
 
@@ -284,7 +287,7 @@ class IntegralNetwork(AbstractBijection):
         """Where cells begin in u and in x, where the last ends in x, and three samples for each cell: of the cells to
         its left, its own and to its right.
         """
-        f = self._integrand(_centres(self.nodes, self.bound))
+        f = self._integrand(_centres(self.nodes, self.bound, self.slopes.dtype))
         # Beyond the ends the samples repeat, so the slope arrives there with derivative 0.
         left, right = jnp.concatenate([f[:1], f[:-1]]), jnp.concatenate([f[1:], f[-1:]])
         areas = (left + 4 * f + right) * (self.bound / (3 * self.nodes))
@@ -301,7 +304,7 @@ class IntegralNetwork(AbstractBijection):
         u0, x0, box = _pick(here, u_starts), _pick(here, x_starts), _pick(here, samples)
         xi = (v - u0) / width
         slope = _slope(xi, box)
-        # The tangent at the end, where there is no clipping of no length.
+        # The tangent goes on beyond the ends; inside its length is 0, and so is what it adds to the slope.
         return x0 + width * _area(xi, box) + slope * (u - v), jnp.log(slope)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
@@ -318,9 +321,9 @@ class IntegralNetwork(AbstractBijection):
         return u0 + width * xi + (x - y) / slope, -jnp.log(slope)
 
 
-def _centres(cells: int, bound: float) -> np.ndarray:
+def _centres(cells: int, bound: float, dtype: jnp.dtype) -> np.ndarray:
     """The centres of equal cells that fill [-bound, bound]."""
-    return _pivots(cells, bound * (1 - 1 / cells))
+    return _pivots(cells, bound * (1 - 1 / cells), dtype)
 
 
 def _pick(here: Array, values: Array) -> Array:
