@@ -36,6 +36,28 @@ TRANSFORMERS = {
     "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
 }
 
+# Every scalar bijection, onto the line or an interval.
+SCALARS = {
+    "affine": lambda: bj.Affine(0.5, 2.0),
+    "exp": bj.Exp,
+    "softplus": bj.Softplus,
+    "sigmoid": bj.Sigmoid,
+    "tanh": bj.Tanh,
+    "arctan": bj.Arctan,
+    "leaky_relu": bj.LeakyReLU,
+    "power": lambda: bj.Power(1.5),
+    "yeo_johnson": lambda: bj.YeoJohnson(0.7),
+    "sinh_arcsinh": lambda: bj.SinhArcsinh(0.5, 1.2),
+    "linear_spline": lambda: bj.LinearSpline(bins=4, bound=3.0),
+    "quadratic_spline": lambda: bj.QuadraticSpline(bins=4, bound=3.0),
+    "cubic_spline": lambda: bj.CubicSpline(bins=4, bound=3.0),
+    "rational_quadratic_spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
+    "linear_rational_spline": lambda: bj.LinearRationalSpline(bins=4, bound=3.0),
+    "deep_sigmoidal": lambda: bj.DeepSigmoidal(units=4),
+    "integral_network": lambda: bj.IntegralNetwork(units=4, nodes=16, bound=3.0),
+    "monotone_network": lambda: bj.MonotoneNetwork(hidden=(4, 4)),
+}
+
 CONDITIONERS = {
     "coupling": bj.Coupling,
     "masked_autoregressive": bj.MaskedAutoregressive,

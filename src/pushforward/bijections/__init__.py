@@ -25,6 +25,7 @@ from pushforward.bijections.elementwise import (
     SinhArcsinh as SinhArcsinh,
     Softplus as Softplus,
     Tanh as Tanh,
+    YeoJohnson as YeoJohnson,
 )
 from pushforward.bijections.linear import (
     PLU as PLU,
@@ -38,6 +39,11 @@ from pushforward.bijections.low_rank import (
     Radial as Radial,
     Sylvester as Sylvester,
     TriangularSylvester as TriangularSylvester,
+)
+from pushforward.bijections.monotone import (
+    DeepSigmoidal as DeepSigmoidal,
+    IntegralNetwork as IntegralNetwork,
+    MonotoneNetwork as MonotoneNetwork,
 )
 from pushforward.bijections.residual import (
     Contractive as Contractive,

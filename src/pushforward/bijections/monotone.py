@@ -1,0 +1,343 @@
+r"""Monotone networks as scalar bijections of the line: mixtures of sigmoids, positive weights, integrals.
+
+All begin as the identity, but their units do not begin alike: units that did would get equal gradients, and stay equal.
+Each unit turns about a pivot of its own, $m + a(u - m)$, so that the slopes $a$ of different units move them apart.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
+from pushforward.bijections.base import AbstractBijection, push_score_scalar
+from pushforward.bijections.elementwise import clamp, log_positive, positive
+from pushforward.bijections.inversion import invert_monotone
+from pushforward.bijections.splines import in_bin
+
+# No weight of a monotone network is smaller than this share of an equal weight: a sum of slopes cannot underflow.
+SMALLEST_WEIGHT = 1e-2
+
+Number = Float[Array, ""]
+
+
+def _pivots(units: int, spread: float, dtype: jnp.dtype) -> np.ndarray:
+    return np.linspace(-spread, spread, units, dtype=dtype)
+
+
+def _check_units(units: Sequence[int], spread: float) -> None:
+    if not units or min(units) < 2 or not 0 < spread < math.inf:
+        raise ValueError(
+            f"a monotone network needs layers of 2 or more units, and pivots with a positive, finite spread, got units "
+            f"{tuple(units)} and spread={spread}."
+        )
+
+
+class _Monotone(AbstractBijection):
+    """What the three share: the inverse is numerical, so scores are carried along without it."""
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def push_score(self, u, score, condition=None):
+        return push_score_scalar(self, u, score)
+
+
+class DeepSigmoidal(_Monotone):
+    r"""The logit of a mixture of sigmoids: the line onto itself, with as many steps as there are units.
+
+    $$x = \operatorname{logit} \sum_j w_j\, \sigma(a_j u + b_j), \qquad
+    w = \operatorname{softmax}, \quad a_j > 0, \quad b_j = \beta_j + (1 - a_j) m_j.$$
+    With $z_j = a_j u + b_j$, $P_j \propto w_j\sigma(z_j)$ and $Q_j \propto w_j\sigma(-z_j)$,
+    $$x = \log\sum_j w_j \sigma(z_j) - \log\sum_j w_j \sigma(-z_j), \qquad
+    T' = \sum_j a_j \left(P_j\,\sigma(-z_j) + Q_j\,\sigma(z_j)\right),$$
+    computed from logarithms, where nothing cancels or underflows. The tails are lines, with the slope of the
+    flattest unit. The inverse is numerical.
+
+    At first it is the identity, $a = 1$ and $\beta = 0$. The pivots $m$ are fixed.
+
+    Args:
+        units: how many sigmoids, at least 2.
+        spread: pivots are at equal distances from -spread to spread.
+
+    References:
+        Huang et al., Neural Autoregressive Flows (2018), equation 8. https://arxiv.org/abs/1804.00779
+    """
+
+    raw_weights: Float[Array, " units"]
+    raw_slopes: Float[Array, " units"]
+    shifts: Float[Array, " units"]
+    spread: float = eqx.field(static=True)
+
+    def __init__(self, units: int = 8, *, spread: float = 2.0):
+        _check_units((units,), spread)
+        self.raw_weights, self.raw_slopes, self.shifts = jnp.zeros(units), jnp.zeros(units), jnp.zeros(units)
+        self.spread = float(spread)
+
+    def _mixture(self) -> tuple[Array, Array, Array]:
+        r"""$\log w$, $a$ and $b$."""
+        a = positive(self.raw_slopes)
+        b = self.shifts + (1 - a) * _pivots(a.size, self.spread, a.dtype)
+        return jax.nn.log_softmax(self.raw_weights), a, b
+
+    def _log_slope(self, u: Number, mixture: tuple[Array, Array, Array]) -> Number:
+        log_sides, log_parts = _log_sigmoids(u, mixture)
+        # Normalised before they are added, for in the tails both are large and differ by little.
+        log_shares = jax.nn.log_softmax(log_parts, axis=-1)
+        return jax.nn.logsumexp(log_positive(self.raw_slopes) + log_shares + log_sides[::-1])
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        mixture = self._mixture()
+        return _logit_of_mixture(u, mixture), self._log_slope(u, mixture)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        mixture = self._mixture()
+        u = invert_monotone(_logit_of_mixture, x, mixture)
+        return u, -self._log_slope(u, mixture)
+
+
+def _log_sigmoids(u: Number, mixture: tuple[Array, Array, Array]) -> tuple[Float[Array, "2 units"], ...]:
+    r"""$\log\sigma(z)$ and $\log\sigma(-z)$, without the weights and with them."""
+    log_w, a, b = mixture
+    z = a * u + b
+    log_sides = -jax.nn.softplus(jnp.stack([-z, z]))
+    return log_sides, log_w + log_sides
+
+
+def _logit_of_mixture(u: Number, mixture: tuple[Array, Array, Array]) -> Number:
+    on, off = jax.nn.logsumexp(_log_sigmoids(u, mixture)[1], axis=-1)
+    return on - off
+
+
+class _Layer(eqx.Module):
+    """Units that turn and bend what they average, with positive weights that sum to one; the first has one input."""
+
+    raw_weights: Float[Array, "units inputs"] | None
+    raw_slopes: Float[Array, " units"]
+    biases: Float[Array, " units"]
+    raw_bends: Float[Array, " units"]
+
+    def __init__(self, units: int, inputs: int):
+        self.raw_weights = jnp.zeros((units, inputs)) if inputs > 1 else None
+        self.raw_slopes, self.biases, self.raw_bends = jnp.zeros(units), jnp.zeros(units), jnp.zeros(units)
+
+    def constrained(self) -> tuple[Array | None, Array, Array, Array]:
+        """Weights, slopes, biases and bends."""
+        weights = None if self.raw_weights is None else _weights(self.raw_weights)
+        return weights, positive(self.raw_slopes), self.biases, positive(self.raw_bends)
+
+
+def _weights(raw: Float[Array, "*units inputs"]) -> Float[Array, "*units inputs"]:
+    return SMALLEST_WEIGHT / raw.shape[-1] + (1 - SMALLEST_WEIGHT) * jax.nn.softmax(raw)
+
+
+def _average(weights: Array | None, values: Array) -> Array:
+    """A sum of products, for with a batch on the last axis a matrix product is slower."""
+    return values if weights is None else jnp.sum(weights * values, -1)
+
+
+class MonotoneNetwork(_Monotone):
+    r"""A network with positive weights and strictly increasing activations: the line onto itself.
+
+    Layer by layer, from $y = u$, each unit $i$ takes an average of those before it, turns it about its pivot and bends
+    it; the output is an average too:
+    $$z_i = a_i \left(\textstyle\sum_j w_{ij} y_j - m_i\right) + b_i, \qquad
+    y_i \leftarrow m_i + z_i + (p_i - 1)\,\psi(z_i), \qquad x = \mathrm{loc} + \textstyle\sum_j w_j y_j,$$
+    where $\psi$ is increasing with slopes up to 1. So a unit bends from slope 1 to a slope $p_i$ of any positive size,
+    where $\psi$ is steepest, and never becomes flat: the map is onto the line. The log-derivative goes through the
+    layers as logarithms, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse
+    is numerical.
+
+    At first it is the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
+
+    Args:
+        hidden: widths of the hidden layers, at least 2 each.
+        activation: $\psi$ up to its scale: smooth and increasing; a module-level function.
+        max_slope: the steepest slope of an activation that `steepest_slope` does not know.
+        spread: the pivots of a layer are at equal distances from -spread to spread.
+
+    References:
+        Papamakarios et al. (2021), section 3.1.1.
+        Huang et al. (2018), section 3, for positive weights and increasing activations.
+    """
+
+    layers: tuple[_Layer, ...]
+    raw_weights: Float[Array, " units"]
+    loc: Float[Array, ""]
+    activation: Activation = eqx.field(static=True)
+    max_slope: float = eqx.field(static=True)
+    spread: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (8, 8),
+        *,
+        activation: Activation = jnp.tanh,
+        max_slope: float | None = None,
+        spread: float = 2.0,
+    ):
+        _check_units(hidden, spread)
+        self.layers = tuple(_Layer(units, inputs) for units, inputs in zip(hidden, (1, *hidden), strict=False))
+        self.raw_weights, self.loc = jnp.zeros(hidden[-1]), jnp.zeros(())
+        self.activation, self.spread = activation, float(spread)
+        self.max_slope = steepest_slope(activation, max_slope, increasing=True)
+
+    def _constrained(self) -> tuple[list, Array, Array]:
+        return [layer.constrained() for layer in self.layers], _weights(self.raw_weights), self.loc
+
+    def _activate(self, z: Array) -> tuple[Array, Array]:
+        value, slope = value_and_slope(self.activation, z)
+        return value / self.max_slope, slope / self.max_slope
+
+    def _pass(self, u: Number, arrays: tuple[list, Array, Array]) -> tuple[Number, Number]:
+        """The value, and the log-derivative."""
+        layers, out, loc = arrays
+        y, log_slopes = u[None], jnp.zeros_like(u)[None]
+        for weights, a, b, bends in layers:
+            pivots = _pivots(a.size, self.spread, a.dtype)
+            z = a * (_average(weights, y) - pivots) + b
+            value, slope = self._activate(z)
+            y = pivots + z + (bends - 1) * value
+            log_slopes = jnp.log(a * (1 - slope + bends * slope)) + _log_average(weights, log_slopes)
+        return _average(out, y) + loc, _log_average(out, log_slopes)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self._pass(u, self._constrained())
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        arrays = self._constrained()
+        u = invert_monotone(lambda u, arrays: self._pass(u, arrays)[0], x, arrays)
+        return u, -self._pass(u, arrays)[1]
+
+
+def _log_average(weights: Array | None, logs: Array) -> Array:
+    """The logarithm of an average of positive numbers, which are far below the largest one or count."""
+    most = jax.lax.stop_gradient(jnp.max(logs))
+    return most + jnp.log(_average(weights, jnp.exp(logs - most)))
+
+
+class IntegralNetwork(_Monotone):
+    r"""The integral of a positive network, $x = \mathrm{loc} + \int_0^u s(t)\,\mathrm dt$ with $s \approx f > 0$.
+
+    $$f(t) = p\left(c + \textstyle\sum_j v_j\, \psi(a_j t + b_j)\right), \qquad
+    s(t) = \textstyle\sum_k f(t_k)\, B\left(\frac{t - t_k}{h}\right),$$
+    where $p(r) = (r + \sqrt{r^2 + 4})/2$, $t_k$ are the centres of cells of width $h$ that fill [-bound, bound], and
+    $B$ is the quadratic B-spline. Beyond, $s$ is constant: the tails are lines.
+
+    Quadrature of $f$ itself gives a sum whose derivative is not $f(u)$, and which need not increase once parameters
+    make $f$ sharper than the nodes can resolve. Here the quadrature defines the map: $s$ is the variation diminishing
+    spline of $f$, positive as a sum of positive numbers and as wiggly as $f$ at most, and its integral is exact. So the
+    log-determinant is that of the map as computed, for all parameters, and the network is evaluated at `nodes`
+    points whatever $u$. For a smooth $f$, $s - f = O(h^2)$. The inverse is numerical within one cell.
+
+    At first it is the identity, $v = c = 0$.
+
+    Args:
+        units: the width of the network's hidden layer; one layer can come near to any function of one number.
+        nodes: the number of cells, even, so that 0 is between two.
+        bound: half the width of the interval.
+        activation: $\psi$; a module-level function.
+
+    References:
+        Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019), section 2, which integrates by quadrature
+        from 0 to u. https://arxiv.org/abs/1908.05164
+        Schoenberg, On Spline Functions (1967), in Shisha (ed.), Inequalities, for the variation diminishing spline.
+    """
+
+    slopes: Float[Array, " units"]
+    biases: Float[Array, " units"]
+    weights: Float[Array, " units"]
+    offset: Float[Array, ""]
+    loc: Float[Array, ""]
+    nodes: int = eqx.field(static=True)
+    bound: float = eqx.field(static=True)
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        units: int = 8,
+        *,
+        nodes: int = 32,
+        bound: float = 5.0,
+        activation: Callable[[Array], Array] = jnp.tanh,
+        loc: ArrayLike = 0.0,
+    ):
+        if units < 1 or nodes < 2 or nodes % 2 or not 0 < bound < math.inf:
+            raise ValueError(
+                f"an integral network needs units >= 1, an even number of nodes and a positive, finite bound, got "
+                f"units={units}, nodes={nodes}, bound={bound}."
+            )
+        # Units that each see a part of the interval.
+        self.slopes = jnp.full(units, units / (2 * bound))
+        self.biases = -self.slopes * _centres(units, bound, self.slopes.dtype)
+        self.weights, self.offset, self.loc = jnp.zeros(units), jnp.zeros(()), jnp.asarray(loc, dtype=float)
+        self.nodes, self.bound, self.activation = nodes, float(bound), activation
+
+    def _integrand(self, t: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
+        """$f$: by sums of products, see `_average`."""
+        features = self.activation(self.slopes[:, None] * t + self.biases[:, None])
+        return positive(self.offset + jnp.sum(self.weights[:, None] * features, 0))
+
+    def _cells(self) -> tuple[Array, Array, Array, Array]:
+        """Where cells begin in u and in x, where the last ends in x, and three samples for each cell: of the cells to
+        its left, its own and to its right.
+        """
+        f = self._integrand(_centres(self.nodes, self.bound, self.slopes.dtype))
+        # Beyond the ends the samples repeat, so the slope arrives there with derivative 0.
+        left, right = jnp.concatenate([f[:1], f[:-1]]), jnp.concatenate([f[1:], f[-1:]])
+        areas = (left + 4 * f + right) * (self.bound / (3 * self.nodes))
+        # Added up from 0 towards both ends, where errors matter less.
+        below, above = jnp.cumsum(areas[: self.nodes // 2][::-1])[::-1], jnp.cumsum(areas[self.nodes // 2 :])
+        knots = self.loc + jnp.concatenate([-below, jnp.zeros(1, f.dtype), above])
+        starts = np.linspace(-self.bound, self.bound, self.nodes + 1, dtype=f.dtype)[:-1]
+        return jnp.asarray(starts), knots[:-1], knots[-1], jnp.stack([left, f, right])
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        u_starts, x_starts, _, samples = self._cells()
+        v = clamp(u, -self.bound, self.bound)
+        here, width = in_bin(v, u_starts), 2 * self.bound / self.nodes
+        u0, x0, box = _pick(here, u_starts), _pick(here, x_starts), _pick(here, samples)
+        xi = (v - u0) / width
+        slope = _slope(xi, box)
+        # The tangent goes on beyond the ends; inside its length is 0, and so is what it adds to the slope.
+        return x0 + width * _area(xi, box) + slope * (u - v), jnp.log(slope)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u_starts, x_starts, end, samples = self._cells()
+        y = clamp(x, x_starts[0], end)
+        here, width = in_bin(y, x_starts), 2 * self.bound / self.nodes
+        u0, x0, box = _pick(here, u_starts), _pick(here, x_starts), _pick(here, samples)
+        box_area = _area(jnp.ones_like(y), box)
+        share = (y - x0) / (width * box_area)
+        # Rounding may lead out of the cell; the slope is as if it had not.
+        share = share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
+        xi = invert_monotone(_area, share, box / box_area, lower=0.0, upper=1.0)
+        slope = _slope(xi, box)
+        return u0 + width * xi + (x - y) / slope, -jnp.log(slope)
+
+
+def _centres(cells: int, bound: float, dtype: jnp.dtype) -> np.ndarray:
+    """The centres of equal cells that fill [-bound, bound]."""
+    return _pivots(cells, bound * (1 - 1 / cells), dtype)
+
+
+def _pick(here: Array, values: Array) -> Array:
+    return jnp.sum(jnp.where(here, values, 0), -1)
+
+
+def _slope(xi: Number, box: Float[Array, "3"]) -> Number:
+    """The quadratic B-spline on one cell, xi from 0 to 1: a weighted mean of three samples."""
+    left, middle, right = box
+    return left * (1 - xi) ** 2 / 2 + middle * (0.5 + xi * (1 - xi)) + right * xi**2 / 2
+
+
+def _area(xi: Number, box: Float[Array, "3"]) -> Number:
+    """The integral of `_slope` from 0."""
+    left, middle, right = box
+    early = xi * (1 - xi * (1 - xi / 3))
+    return left * early / 2 + middle * xi * (0.5 + xi * (0.5 - xi / 3)) + right * xi**3 / 6
