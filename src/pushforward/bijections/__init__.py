@@ -15,6 +15,7 @@ from pushforward.bijections.composition import (
     Scan as Scan,
 )
 from pushforward.bijections.conditioners import MLP as MLP
+from pushforward.bijections.continuous import Continuous as Continuous
 from pushforward.bijections.elementwise import (
     Affine as Affine,
     Arctan as Arctan,
@@ -39,6 +40,7 @@ from pushforward.bijections.low_rank import (
     Sylvester as Sylvester,
     TriangularSylvester as TriangularSylvester,
 )
+from pushforward.bijections.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
 from pushforward.bijections.residual import (
     Contractive as Contractive,
     ExactLogDet as ExactLogDet,
