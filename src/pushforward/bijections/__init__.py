@@ -15,6 +15,7 @@ from pushforward.bijections.composition import (
     Scan as Scan,
 )
 from pushforward.bijections.conditioners import MLP as MLP
+from pushforward.bijections.continuous import Continuous as Continuous
 from pushforward.bijections.elementwise import (
     Affine as Affine,
     Arctan as Arctan,
@@ -45,6 +46,7 @@ from pushforward.bijections.monotone import (
     IntegralNetwork as IntegralNetwork,
     MonotoneNetwork as MonotoneNetwork,
 )
+from pushforward.bijections.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
 from pushforward.bijections.residual import (
     Contractive as Contractive,
     ExactLogDet as ExactLogDet,

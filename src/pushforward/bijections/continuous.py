@@ -1,0 +1,343 @@
+r"""Continuous bijections: where an ordinary differential equation carries $u$ in unit time.
+
+Diffrax integrates. Derivatives are those of the equation and not of the solver's steps: tangents solve the variational
+equation along with the state, and cotangents the adjoint equation backwards, both to the same tolerance. So memory
+does not grow with the number of steps, and reverse and forward mode both work.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.bijections.base import AbstractBijection, detach
+from pushforward.bijections.conditioners import MLP
+
+# Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
+TOLERANCE_POWER = 2 / 3
+
+Vector = Float[Array, "dim *batch"]
+Numbers = Float[Array, " *batch"]
+
+
+class Continuous(AbstractBijection):
+    r"""$x = z(1)$ where $\dot z = f(t, z, \text{condition})$, $z(0) = u$, and
+    $\log|\det J_T(u)| = \int_0^1 \mathrm{tr}\,\partial f / \partial z \;\mathrm dt$.
+
+    The field $f$ is a network that takes $t$ among its inputs, so nothing restricts the Jacobian's form, yet both
+    directions cost the same: the inverse integrates from 1 to 0. Without a key the trace is exact, by `dim`
+    derivatives of the field; given one it is Hutchinson's unbiased estimate $v^\top (\partial f / \partial z) v$ by a
+    single one, with random signs $v$ that are fixed over the time.
+
+    Steps are chosen so that the error of each coordinate and of the log-determinant stays below
+    `atol + rtol * size` a step. A batch (of `Flow`) is one equation with one sequence of steps, those of its most
+    demanding event; events that are not finite are NaN and demand nothing. Where `max_steps` do not suffice the result
+    is NaN, and so are gradients. Looser tolerances, 1e-5 say, make training cheaper; all that is computed then is
+    right to about that. Second derivatives raise an error.
+
+    Starts as the identity.
+
+    Args:
+        dim: the dimension.
+        hidden: widths of the field's hidden layers.
+        cond_dim: the size of a condition that the field sees.
+        activation: of the field; smooth, as the solver's order counts on it, and a module-level function. Bounded ones
+            keep the field from running away.
+        rtol: relative error allowed in a step, by default the 2/3rd power of the dtype's rounding.
+        atol: absolute error allowed in a step, by default the same.
+        max_steps: how many steps may be tried.
+        solver: any adaptive solver of Diffrax, by default `Dopri8()`.
+        key: for the field's initial weights.
+
+    References:
+        Chen et al., Neural Ordinary Differential Equations (2018), theorem 1 and appendix B.
+        https://arxiv.org/abs/1806.07366
+        Grathwohl et al., FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019),
+        equations 4 to 8. https://arxiv.org/abs/1810.01367
+    """
+
+    network: MLP
+    dim: int = eqx.field(static=True)
+    cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    rtol: float | None = eqx.field(static=True)
+    atol: float | None = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    solver: diffrax.AbstractSolver = eqx.field(static=True)
+    vectorized: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: Sequence[int] = (64, 64),
+        *,
+        key: PRNGKeyArray,
+        cond_dim: int | None = None,
+        activation: Callable[[Array], Array] = jnp.tanh,
+        rtol: float | None = None,
+        atol: float | None = None,
+        max_steps: int = 1000,
+        solver: diffrax.AbstractSolver | None = None,
+    ):
+        if dim < 1 or (cond_dim is not None and cond_dim < 1):
+            raise ValueError(f"dim and cond_dim must be 1 or more, but got dim={dim} and cond_dim={cond_dim}.")
+        if any(tolerance is not None and not 0 < tolerance < 1 for tolerance in (rtol, atol)):
+            raise ValueError(f"tolerances must be between 0 and 1, but got rtol={rtol} and atol={atol}.")
+        if max_steps < 1:
+            raise ValueError(f"one or more steps are needed, but got max_steps={max_steps}.")
+        solver = diffrax.Dopri8() if solver is None else solver
+        if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+            raise ValueError(f"the solver must be one of Diffrax's adaptive solvers, but got {solver}.")
+        self.network = MLP(1 + dim + (cond_dim or 0), dim, hidden, key=key, activation=activation)
+        self.dim = dim
+        self.cond_shape = None if cond_dim is None else (cond_dim,)
+        self.rtol, self.atol, self.max_steps, self.solver = rtol, atol, max_steps, solver
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return _evolve(self, u, condition, key, 0.0, 1.0)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return _evolve(self, x, condition, key, 1.0, 0.0)
+
+    def push_score(self, u, score, condition=None):
+        r"""The score solves $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$
+        along with the state, so one forward solve gives all.
+        """
+        return _evolve_score(self, u, score, condition)
+
+
+# A field is a function of (t, z, args) with the tuple of dz/dt and, if need be, of the rate of the log-determinant.
+
+
+def _transport(t: Array, z: Vector, args: Any) -> tuple[Vector]:
+    network, condition, _ = args
+    batch = z.shape[1:]
+    inputs = [jnp.broadcast_to(t.astype(z.dtype), (1, *batch)), z]
+    if condition is not None:
+        inputs.append(jnp.broadcast_to(condition, condition.shape[:1] + batch))
+    return (network(jnp.concatenate(inputs)),)
+
+
+def _transport_and_trace(t: Array, z: Vector, args: Any) -> tuple[Vector, Numbers]:
+    *_, signs = args
+
+    def fn(z):
+        return _transport(t, z, args)[0]
+
+    if signs is not None:
+        rate, push = jax.jvp(fn, (z,), (signs,))
+        return rate, jnp.sum(signs * push, axis=0)
+    rate, push = jax.linearize(fn, z)
+    basis = jnp.eye(len(z), dtype=z.dtype).reshape(len(z), len(z), *(1,) * (z.ndim - 1))
+    columns = jax.vmap(push)(jnp.broadcast_to(basis, (len(z), *z.shape)))
+    return rate, jnp.trace(columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """All of an equation but its arrays: these are the start and the leaves of the field's args."""
+
+    field: Callable
+    args_structure: Any
+    start_time: float
+    end_time: float
+    rtol: float | None
+    atol: float | None
+    max_steps: int
+    solver: diffrax.AbstractSolver
+
+    def rates(self, t: Array, z: Vector, leaves: Sequence[Array]) -> tuple[Array, ...]:
+        return self.field(t, z, jax.tree.unflatten(self.args_structure, leaves))
+
+    def integrate(self, rates: Callable, vectors: tuple, numbers: tuple, totals: tuple, *, backwards: bool = False):
+        """Solve for vectors and numbers of each event, and for totals, integrals over all events that steer no step.
+
+        Args:
+            rates: maps t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
+            vectors: where they start; numbers and totals likewise.
+            numbers: of each event.
+            totals: pytrees of arrays without events.
+            backwards: whether to go from the end to the start.
+
+        Returns:
+            All three at the end; NaN where that was not reached.
+        """
+        # An event that is not finite would hold up all others.
+        fine = jnp.stack([jnp.isfinite(v).all(0) for v in vectors]).all(0)
+        vectors = tuple(jnp.where(fine, v, 0) for v in vectors)
+        tolerance = float(jnp.finfo(vectors[0].dtype).eps) ** TOLERANCE_POWER
+        # Diffrax takes no empty tuples within a state.
+        state, structure = jax.tree.flatten((vectors, numbers, totals))
+        controlled = len(vectors) + len(numbers)
+        controller = diffrax.PIDController(
+            rtol=tolerance if self.rtol is None else self.rtol,
+            atol=tolerance if self.atol is None else self.atol,
+            norm=lambda state: jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in state[:controlled]])),
+        )
+        times = (self.start_time, self.end_time)
+        start, end = times[::-1] if backwards else times
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, state, _: jax.tree.leaves(rates(t, state[: len(vectors)]))),
+            self.solver,
+            start,
+            end,
+            None,
+            state,
+            stepsize_controller=controller,
+            # Nothing is differentiated through the steps; this is the loop that costs least.
+            adjoint=diffrax.ForwardMode(),
+            max_steps=self.max_steps,
+            throw=False,
+        )
+        reached = solution.result == diffrax.RESULTS.successful
+        vectors, numbers, totals = jax.tree.unflatten(structure, [a[0] for a in solution.ys])
+        vectors, numbers = jax.tree.map(lambda a: jnp.where(fine & reached, a, jnp.nan), (vectors, numbers))
+        return vectors, numbers, jax.tree.map(lambda a: jnp.where(jnp.all(fine) & reached, a, jnp.nan), totals)
+
+
+def _pose(bijection: Continuous, field: Callable, args: Any, start_time: float, end_time: float):
+    """The problem, and the arrays that it depends on."""
+    leaves, structure = jax.tree.flatten(args)
+    b = bijection
+    return _Problem(field, structure, start_time, end_time, b.rtol, b.atol, b.max_steps, b.solver), leaves
+
+
+# Compiled here too, or each eager call would compile the solver anew.
+@eqx.filter_jit
+def _evolve(bijection: Continuous, z: Vector, condition: Array | None, key, start_time: float, end_time: float):
+    signs = None if key is None else jr.rademacher(key, z.shape, z.dtype)
+    problem, leaves = _pose(
+        bijection, _transport_and_trace, (bijection.network, condition, signs), start_time, end_time
+    )
+    fixed_z, fixed_leaves = detach((z, leaves))
+    (end,), (log_det,), _ = problem.integrate(
+        lambda t, vectors: _as_state(problem.rates(t, vectors[0], fixed_leaves)),
+        (fixed_z,),
+        (jnp.zeros(z.shape[1:], z.dtype),),
+        (),
+    )
+    return _with_derivatives((end, log_det), z, *leaves, problem=problem)
+
+
+@eqx.filter_jit
+def _evolve_score(bijection: Continuous, u: Vector, score: Vector, condition: Array | None):
+    args = bijection.network, condition, None
+    problem, leaves = _pose(bijection, _transport_and_trace, args, 0.0, 1.0)
+    fixed_u, fixed_leaves = detach((u, leaves))
+
+    def rates(t, vectors):
+        z, score = vectors
+        (rate, trace), pull = jax.vjp(lambda z: problem.rates(t, z, fixed_leaves), z)
+        return (rate, -pull((score, jnp.ones_like(trace)))[0]), (trace,), ()
+
+    numbers = (jnp.zeros(u.shape[1:], u.dtype),)
+    (x, score), (log_det,), _ = problem.integrate(rates, (fixed_u, detach(score)), numbers, ())
+    # The two have rules of their own, so that a gradient by the path alone, as path gradients are, needs no trace.
+    alone = dataclasses.replace(problem, field=_transport)
+    log_det = _with_derivatives((x, log_det), u, *leaves, problem=problem)[1]
+    return _with_derivatives((x,), u, *leaves, problem=alone)[0], log_det, score
+
+
+def _as_state(rates: tuple[Array, ...]):
+    return rates[:1], rates[1:], ()
+
+
+@eqx.filter_custom_jvp
+def _with_derivatives(value: tuple[Array, ...], start: Vector, *leaves: Array, problem: _Problem):
+    """The value, which solves the problem, with derivatives by where it starts and by the leaves."""
+    del start, leaves, problem
+    return value
+
+
+@_with_derivatives.def_jvp
+def _with_derivatives_jvp(primals, tangents, *, problem):
+    value, *_ = primals
+    arrays = [_once(array) for array in primals[1:]]
+    # The tangent is None where it is known to be zero.
+    moving = {i: tangent for i, tangent in enumerate(tangents[1:]) if tangent is not None}
+    chosen = {i: arrays[i] for i in moving if i > 0}
+
+    def rates_of(t, z, chosen):
+        return problem.rates(t, z, [chosen.get(i, arrays[i]) for i in range(1, len(arrays))])
+
+    def push(tangent):
+        """The variational equation: the tangent of the state moves by the field's own tangent."""
+        tangent, size = _normalise(tangent)
+        start = tangent.pop(0) if 0 in tangent else jnp.zeros_like(arrays[0])
+
+        def rates(t, vectors):
+            z, moved = vectors
+            rate, tangent_rate = jax.jvp(lambda z, c: rates_of(t, z, c), (z, chosen), (moved, tangent))
+            return (rate[0], tangent_rate[0]), tangent_rate[1:], ()
+
+        numbers = tuple(jnp.zeros_like(v) for v in value[1:])
+        (_, end), numbers, _ = problem.integrate(rates, (arrays[0], start), numbers, ())
+        return tuple(size * a for a in (end, *numbers))
+
+    def pull(cotangent):
+        """The adjoint equation, backwards, for the state; and for other arrays the integrals that go with it."""
+        (end, *numbers), size = _normalise(cotangent)
+
+        def rates(t, vectors):
+            z, owed = vectors
+            rate, pull = jax.vjp(lambda z, c: rates_of(t, z, c), z, chosen)
+            by_z, by_chosen = pull((owed, *numbers))
+            return (rate[0], -by_z), (), jax.tree.map(jnp.negative, by_chosen)
+
+        totals = jax.tree.map(jnp.zeros_like, chosen)
+        (_, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
+        return {i: size * (by_chosen[i] if i > 0 else by_start) for i in moving}
+
+    return value, _linear(push, pull, moving, value)
+
+
+def _normalise(tree):
+    """Arrays of size 1, for which an absolute tolerance has a meaning, and the size that they had."""
+    size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]))
+    size = jnp.where(size == 0, 1, size)
+    return jax.tree.map(lambda leaf: leaf / size, tree), size
+
+
+def _linear(push: Callable, pull: Callable, tangent: Any, like: Any):
+    r"""`push(tangent)` for a linear map whose transpose is `pull`; `like` has the shape of the result.
+
+    JAX lets one state the transpose of a solution of linear equations only. So this is the second part of the solution
+    of $(a, b - L a) = (\text{tangent}, 0)$; the transposed system is solved by $(\bar a + L^\top \bar b, \bar b)$.
+    """
+
+    def solve(_, right):
+        a, b = right
+        return a, jax.tree.map(jnp.add, b, push(a))
+
+    def transpose_solve(_, right):
+        a, b = right
+        return jax.tree.map(jnp.add, a, pull(b)), b
+
+    # JAX wants all of the right side to depend on the tangent.
+    zero = sum(jnp.sum(0 * a) for a in jax.tree.leaves(tangent))
+    right = jax.tree.map(lambda a: a + zero, tangent), jax.tree.map(lambda a: jnp.zeros_like(a) + zero, like)
+    # The matrix itself would matter only to derivatives of L, which `_once` forbids.
+    return jax.lax.custom_linear_solve(lambda v: v, right, solve, transpose_solve)[1]
+
+
+@jax.custom_jvp
+def _once(x: Array) -> Array:
+    """The identity, for what derivatives depend on."""
+    return x
+
+
+@_once.defjvp
+def _once_jvp(primals, tangents):
+    raise NotImplementedError(
+        "second derivatives of a Continuous bijection are not implemented; use jax.lax.stop_gradient on those that are "
+        "not needed."
+    )

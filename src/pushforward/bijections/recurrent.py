@@ -1,0 +1,126 @@
+r"""Autoregressive bijections whose conditioner is a recurrent network, shared by all coordinates."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.autoregressive import _transform
+from pushforward.bijections.base import AbstractBijection, along, check_transformer, num_parameters
+from pushforward.bijections.conditioners import MLP
+
+# The state of the cell, for each event.
+State = Float[Array, "state *batch"]
+
+
+class RecurrentAutoregressive(AbstractBijection):
+    r"""$x_i = \tau(u_i;\, c(h_i))$ with $h_i = \mathrm{GRU}(h_{i-1}, [u_{i-1}, \text{start}, \text{condition}])$.
+
+    The parameters are shared by all coordinates: their number does not depend on `dim`. Both directions are one exact
+    scan of `dim` steps; the inverse solves for one coordinate a step, so there is nothing to iterate. At first it is
+    the transformer as given, in every coordinate. Before the first coordinate the state is learned, and the input is
+    $u_0 = 0$ with the start flag 1, which is 0 from then on.
+
+    Args:
+        transformer: a scalar bijection.
+        dim: the dimension.
+        hidden: the size of the GRU's state, then the widths of the hidden layers between it and the transformer.
+        cond_dim: the size of a condition that the GRU sees at every coordinate.
+        key: for the networks' initial weights.
+
+    References:
+        Papamakarios et al. (2021), section 3.1.2, "recurrent conditioners". https://arxiv.org/abs/1912.02762
+        Oliva et al., Transformation Autoregressive Networks (2018), section 3.1. https://arxiv.org/abs/1801.09819
+        Cho et al., Learning Phrase Representations using RNN Encoder-Decoder (2014), section 2.3.
+        https://arxiv.org/abs/1406.1078
+    """
+
+    transformer: AbstractBijection
+    cell: eqx.nn.GRUCell
+    start: Float[Array, " state"]
+    head: MLP
+    dim: int = eqx.field(static=True)
+    cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    vectorized: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        transformer: AbstractBijection,
+        dim: int,
+        *,
+        key: PRNGKeyArray,
+        hidden: Sequence[int] = (64,),
+        cond_dim: int | None = None,
+    ):
+        check_transformer(transformer)
+        if dim < 1 or (cond_dim is not None and cond_dim < 1):
+            raise ValueError(f"dim and cond_dim must be 1 or more, but got dim={dim} and cond_dim={cond_dim}.")
+        if not hidden or any(width < 1 for width in hidden):
+            raise ValueError(
+                f"hidden must hold the size of the GRU's state and then widths of layers, each 1 or more, but got "
+                f"hidden={tuple(hidden)}."
+            )
+        cell_key, head_key = jr.split(key)
+        self.transformer, self.dim = transformer, dim
+        self.cond_shape = None if cond_dim is None else (cond_dim,)
+        self.cell = eqx.nn.GRUCell(2 + (cond_dim or 0), hidden[0], key=cell_key)
+        self.start = jnp.zeros(hidden[0])
+        self.head = MLP(hidden[0], num_parameters(transformer), hidden[1:], key=head_key)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def domain(self) -> Constraint:
+        return self.transformer.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.transformer.codomain
+
+    def _start(self, u: Array) -> State:
+        return jnp.broadcast_to(along(self.start, u).astype(u.dtype), self.start.shape + u.shape[1:])
+
+    def _flags(self, u: Array) -> Float[Array, " dim"]:
+        return jnp.zeros(self.dim, u.dtype).at[0].set(1)
+
+    def _advance(self, state: State, previous: Array, flag: Array, condition: Array | None) -> State:
+        """The next state, from the coordinate before."""
+        batch = previous.shape
+        inputs = jnp.stack([previous, jnp.broadcast_to(flag, batch)])
+        if condition is not None:
+            inputs = jnp.concatenate([inputs, jnp.broadcast_to(condition, condition.shape[:1] + batch)])
+        cell = self.cell
+        for _ in batch:
+            cell = jax.vmap(cell, in_axes=-1, out_axes=-1)
+        return cell(inputs, state)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        def step(state, previous_and_flag):
+            state = self._advance(state, *previous_and_flag, condition)
+            return state, state
+
+        # All of u is known, so only the states are computed one by one.
+        previous = jnp.concatenate([jnp.zeros_like(u[:1]), u[:-1]])
+        _, states = jax.lax.scan(step, self._start(u), (previous, self._flags(u)))
+        states = jnp.moveaxis(states, 0, 1)
+        shifts = self.head(states.reshape(len(states), -1)).reshape(-1, *u.shape)
+        x, log_slopes = _transform(self.transformer, shifts, u)
+        return x, log_slopes.sum(0)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        def step(carry, x_and_flag):
+            (state, previous), (x, flag) = carry, x_and_flag
+            state = self._advance(state, previous, flag, condition)
+            u, log_slope = _transform(self.transformer, self.head(state), x, inverse=True)
+            return (state, u), (u, log_slope)
+
+        start = self._start(x), jnp.zeros_like(x[0])
+        _, (u, log_slopes) = jax.lax.scan(step, start, (x, self._flags(x)))
+        return u, log_slopes.sum(0)
