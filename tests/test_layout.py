@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "bijections.base": (),
     "bijections": ("bijections",),
     "flow": ("bijections",),
-    "flows": ("bijections", "flow"),
+    "flows": ("bijections", "flow", "flows"),
     "objectives": ("flow",),
     "training": ("objectives", "progress", "flow"),
     "progress": (),
@@ -87,7 +87,7 @@ def public_names(module):
     return [name for name in vars(module) if not name.startswith("_")]
 
 
-MODULES = ("pushforward", "pushforward.bijections")
+MODULES = ("pushforward", "pushforward.bijections", "pushforward.flows")
 PUBLIC = [(module, name) for module in MODULES for name in public_names(importlib.import_module(module))]
 
 

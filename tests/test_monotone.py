@@ -1,12 +1,9 @@
 """Monotone networks against the papers' formulas and numerical integration, far out in the tails too."""
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-import scipy.integrate
-import scipy.interpolate
 
 from pushforward import bijections as bj
 from pushforward.testing import check_bijection, randomize

@@ -33,7 +33,7 @@ class ReverseKL(AbstractObjective):
     Args:
         target: maps one event to its log-density up to a constant.
         num_samples: draws a step.
-        path_gradient: False for the total gradient.
+        path_gradient: False for the total gradient, which flows with a stochastic log-determinant have in any case.
         num_evaluation_samples: draws for a fresh estimate.
 
     References:
@@ -66,8 +66,9 @@ class ReverseKL(AbstractObjective):
                 f"the reverse KL needs draws that are differentiable in the base's parameters, which "
                 f"{type(flow.base.template).__name__} does not offer; use it without Learnable."
             )
-        if not self.path_gradient:
-            x, log_q = flow.sample_and_log_prob(key, (self.num_samples,))
+        if not self.path_gradient or flow.bijection.stochastic:
+            key, log_det_key = jr.split(key)
+            x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=log_det_key)
             return jnp.mean(log_q - jax.vmap(self.target)(x))
         x, log_q, score = flow.sample_log_prob_and_score(key, (self.num_samples,))
         # The value of log q, with the gradient that it has along the path x alone.
@@ -122,15 +123,16 @@ class ForwardKL(AbstractObjective):
             )
         self.batch_size, self.num_evaluation_samples = batch_size, num_evaluation_samples
 
-    def _negative_log_likelihood(self, flow, rows):
+    def _negative_log_likelihood(self, flow, rows, log_det_key=None):
         pick = (lambda a: a) if rows is None else (lambda a: a[rows])
         condition = None if self.condition is None else pick(self.condition)
-        return -jnp.mean(flow.log_prob(pick(self.data), condition))
+        return -jnp.mean(flow.log_prob(pick(self.data), condition, log_det_key=log_det_key))
 
     def loss(self, flow, key):
         size = self.data.shape[0]
+        key, log_det_key = jr.split(key)
         rows = None if self.batch_size is None else jr.randint(key, (self.batch_size,), 0, size)
-        return self._negative_log_likelihood(flow, rows)
+        return self._negative_log_likelihood(flow, rows, log_det_key)
 
     def evaluate(self, flow, key):
         size = self.data.shape[0]

@@ -22,6 +22,7 @@ from pushforward.bijections.elementwise import (
     Exp as Exp,
     LeakyReLU as LeakyReLU,
     Power as Power,
+    Shift as Shift,
     Sigmoid as Sigmoid,
     SinhArcsinh as SinhArcsinh,
     Softplus as Softplus,
@@ -48,6 +49,7 @@ from pushforward.bijections.monotone import (
 )
 from pushforward.bijections.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
 from pushforward.bijections.residual import (
+    AbstractLogDet as AbstractLogDet,
     Contractive as Contractive,
     ExactLogDet as ExactLogDet,
     PowerSeries as PowerSeries,

@@ -40,6 +40,12 @@ class AbstractBijection(eqx.Module):
     # puts the batch first, where it tears the coordinates of a batch apart.
     vectorized: ClassVar[bool] = False
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether a key makes log-determinants random estimates: if it does for a part."""
+        parts = jax.tree.leaves(vars(self), is_leaf=lambda node: isinstance(node, AbstractBijection))
+        return any(part.stochastic for part in parts if isinstance(part, AbstractBijection))
+
     @abc.abstractmethod
     def forward_and_log_det(
         self, u: Array, condition: Array | None = None, *, key: PRNGKeyArray | None = None

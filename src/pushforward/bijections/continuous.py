@@ -109,7 +109,7 @@ class Continuous(AbstractBijection):
         return _evolve(self, x, condition, key, 1.0, 0.0)
 
     def push_score(self, u, score, condition=None):
-        r"""The score solves $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$
+        r"""The score solves $\dot s = -(\partial f/\partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f/\partial z$
         along with the state, so one forward solve gives all.
         """
         return _evolve_score(self, u, score, condition)

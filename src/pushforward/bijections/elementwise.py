@@ -85,6 +85,27 @@ class Affine(AbstractBijection):
         return (x - self.loc) / self.scale, -log_positive(self.raw_scale)
 
 
+class Shift(AbstractBijection):
+    r"""$x = u + \mathrm{loc}$; $\log|T'| = 0$.
+
+    Args:
+        loc: the image of 0.
+    """
+
+    loc: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, loc: ArrayLike = 0.0):
+        self.loc = jnp.asarray(loc, dtype=float)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return u + self.loc, jnp.zeros_like(u)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return x - self.loc, jnp.zeros_like(x)
+
+
 def strictly_inside(x: Array, constraint: Constraint) -> Array:
     """The nearest number of its dtype inside the open interval: rounding must not put a number on an end."""
     tiny, infinity = np.asarray(jnp.finfo(x.dtype).tiny), np.asarray(np.inf, x.dtype)

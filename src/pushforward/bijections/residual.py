@@ -195,6 +195,10 @@ class Contractive(AbstractBijection):
     def shape(self) -> tuple[int, ...]:
         return self.biases[-1].shape
 
+    @property
+    def stochastic(self) -> bool:
+        return not isinstance(self.log_det, ExactLogDet)
+
     def layers(self, condition: Array | None = None) -> tuple[tuple[Array, Array], ...]:
         """The weights and biases of $g$, within their bounds."""
         weights = [weight * _shrink(weight, self.layer_bound) for weight in self.weights]

@@ -1,0 +1,241 @@
+"""Every family on two-dimensional targets whose answers are known, by both objectives.
+
+    make toys                                        # all; writes benchmarks/results/toys.json (an hour on two cores)
+    make toys ARGS="--families nsf --targets U1"     # some; the file keeps the others
+    make toys ARGS="--table"                         # print the tables of the file
+
+Reverse KL: the energies U1 to U4 of Rezende and Mohamed (2015), table 1, with the penalty relu(|z_i| - 6)^2 that makes
+them proper. The figure is KL(q || p) in nats by quadrature: the trapezoid rule in the coordinates of the base, where
+E_q[log q - log p] has a smooth, Gaussian weight; log Z is by quadrature too.
+
+Forward KL: draws of toy densities, as many as the training asks for (no sample is seen twice). The figure is KL(p || q)
+in nats: the mean of -log q over fresh draws less the entropy, with its standard error.
+
+All families train with the same number of steps, batch and schedule; nothing is tuned for a target.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import pushforward as pf
+from pushforward.objectives import AbstractObjective
+
+RESULTS = Path(__file__).parent / "results" / "toys.json"
+STEPS, BATCH, RATE = 12_000, 256, 3e-3
+NUM_TEST = 200_000
+
+
+def wave(z):
+    return jnp.sin(2 * jnp.pi * z[0] / 4)
+
+
+def penalty(z):
+    return jnp.sum(jax.nn.relu(jnp.abs(z) - 6) ** 2)
+
+
+def u1(z):
+    ring = 0.5 * ((jnp.linalg.norm(z) - 2) / 0.4) ** 2
+    return -ring + jnp.logaddexp(-0.5 * ((z[0] - 2) / 0.6) ** 2, -0.5 * ((z[0] + 2) / 0.6) ** 2) - penalty(z)
+
+
+def u2(z):
+    return -0.5 * ((z[1] - wave(z)) / 0.4) ** 2 - penalty(z)
+
+
+def u3(z):
+    bump = 3 * jnp.exp(-0.5 * ((z[0] - 1) / 0.6) ** 2)
+    return two_waves(z, 0.35, bump, 0.35)
+
+
+def u4(z):
+    return two_waves(z, 0.4, 3 * jax.nn.sigmoid((z[0] - 1) / 0.3), 0.35)
+
+
+def two_waves(z, width, shift, other_width):
+    first = -0.5 * ((z[1] - wave(z)) / width) ** 2
+    return jnp.logaddexp(first, -0.5 * ((z[1] - wave(z) + shift) / other_width) ** 2) - penalty(z)
+
+
+ENERGIES = {"U1": u1, "U2": u2, "U3": u3, "U4": u4}
+
+
+def eight_gaussians(key, n):
+    which, noise = jr.split(key)
+    angle = jr.randint(which, (n,), 0, 8) * jnp.pi / 4
+    return (4 * jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1) + 0.5 * jr.normal(noise, (n, 2))) / 1.414
+
+
+def moons(key, n):
+    place, which, noise = jr.split(key, 3)
+    t = jr.uniform(place, (n,), maxval=jnp.pi)
+    upper = jr.bernoulli(which, 0.5, (n,))
+    x = jnp.where(upper, jnp.cos(t), 1 - jnp.cos(t))
+    y = jnp.where(upper, jnp.sin(t), 0.5 - jnp.sin(t))
+    return 2 * (jnp.stack([x, y], 1) + 0.1 * jr.normal(noise, (n, 2))) + jnp.array([-1.0, -0.2])
+
+
+def two_spirals(key, n):
+    place, offset, which, noise = jr.split(key, 4)
+    t = jnp.sqrt(jr.uniform(place, (n,))) * 3 * jnp.pi
+    arm = jnp.stack([-jnp.cos(t) * t, jnp.sin(t) * t], 1) + 0.5 * jr.uniform(offset, (n, 2))
+    sign = jnp.where(jr.bernoulli(which, 0.5, (n, 1)), 1.0, -1.0)
+    return sign * arm / 3 + 0.1 * jr.normal(noise, (n, 2))
+
+
+def checkerboard(key, n):
+    first, second, third = jr.split(key, 3)
+    x = jr.uniform(first, (n,), minval=-2, maxval=2)
+    y = jr.uniform(second, (n,)) - 2 * jr.randint(third, (n,), 0, 2) + jnp.floor(x) % 2
+    return 2 * jnp.stack([x, y], 1)
+
+
+def rings(key, n):
+    which, place, noise = jr.split(key, 3)
+    radius = 0.75 * (1 + jr.randint(which, (n,), 0, 4))
+    angle = jr.uniform(place, (n,), maxval=2 * jnp.pi)
+    points = radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1)
+    return points + 0.08 * jr.normal(noise, (n, 2))
+
+
+# Samplers and entropies in nats; those of curves with noise are by quadrature over the curve.
+DENSITIES = {
+    "8 gaussians": (eight_gaussians, 2.8319),
+    "moons": (moons, 2.3939),
+    "2 spirals": (two_spirals, 2.6454),
+    "checkerboard": (checkerboard, np.log(32)),
+    "rings": (rings, 2.6232),
+}
+
+FAMILIES = {
+    "linear": ("linear", {}),
+    "planar": ("planar", {"num_layers": 32}),
+    "radial": ("radial", {"num_layers": 32}),
+    "sylvester": ("sylvester", {"num_layers": 16}),
+    "sylvester, full": ("sylvester", {"num_layers": 16, "triangular": False}),
+    "nice": ("nice", {}),
+    "realnvp": ("realnvp", {"num_layers": 12}),
+    "iaf / maf": ("iaf", {"num_layers": 8}),
+    "nsf": ("nsf", {"bins": 12}),
+    "naf": ("naf", {}),
+    "unaf": ("unaf", {}),
+    "residual": ("residual", {"num_layers": 12}),
+    "continuous": ("continuous", {"rtol": 1e-4, "atol": 1e-4}),
+    "gaussianization": ("gaussianization", {"num_layers": 12}),
+}
+
+
+def build(family: str, side: str, key: PRNGKeyArray) -> pf.Flow:
+    name, options = FAMILIES[family]
+    if family == "iaf / maf":
+        name = {"sampling": "iaf", "density": "maf"}[side]
+    elif name in ("planar", "radial", "sylvester", "naf", "unaf", "residual"):
+        options = options | {"fast": side}
+    return getattr(pf.flows, name)(2, key=key, **options)
+
+
+class FreshSamples(AbstractObjective):
+    """The negative log-likelihood of samples that are drawn anew for each step."""
+
+    sampler: Callable = eqx.field(static=True)
+
+    def loss(self, flow, key):
+        return -jnp.mean(flow.log_prob(self.sampler(key, BATCH)))
+
+    def evaluate(self, flow, key):
+        return -jnp.mean(flow.log_prob(self.sampler(key, 4 * BATCH)))
+
+
+def train(flow: pf.Flow, objective: AbstractObjective, steps: int, key: PRNGKeyArray) -> tuple[pf.Flow, float]:
+    rate = optax.cosine_decay_schedule(RATE, steps, alpha=1e-3)
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate, b2=0.99))
+    start = time.perf_counter()
+    flow, _ = pf.train(flow, objective, key, steps=steps, optimizer=optimizer, num_evaluations=10)
+    return flow, time.perf_counter() - start
+
+
+@eqx.filter_jit
+def reverse_divergence(flow: pf.Flow, energy: Callable, log_z: float, size: int = 400) -> Float[Array, ""]:
+    """KL(q || p) by the trapezoid rule on [-6.5, 6.5]^2 in the base's coordinates."""
+    line = jnp.linspace(-6.5, 6.5, size)
+    u = jnp.stack(jnp.meshgrid(line, line), -1).reshape(size, size, 2)
+
+    def row(u):
+        x, log_det = flow.bijection.batched("forward_and_log_det", (u.T,))
+        log_base = flow.base_distribution.log_prob(u)
+        return jnp.sum(jnp.exp(log_base) * (log_base - log_det - jax.vmap(energy)(x.T)))
+
+    return jax.lax.map(row, u).sum() * (line[1] - line[0]) ** 2 + log_z
+
+
+def log_normalizer(energy: Callable, size: int = 2000) -> float:
+    line = jnp.linspace(-14.0, 14.0, size)
+    total = jax.nn.logsumexp(jax.lax.map(lambda x: jax.vmap(lambda y: energy(jnp.stack([x, y])))(line), line))
+    return float(total + 2 * jnp.log(line[1] - line[0]))
+
+
+@eqx.filter_jit
+def test_losses(flow: pf.Flow, sampler: Callable, key: PRNGKeyArray) -> Array:
+    keys = jr.split(key, 50)
+    return -jax.lax.map(lambda k: flow.log_prob(sampler(k, NUM_TEST // 50)), keys).reshape(-1)
+
+
+def measure(family: str, target: str, steps: int, seed: int) -> dict:
+    build_key, train_key, test_key = jr.split(jr.key(seed), 3)
+    if target in ENERGIES:
+        energy = ENERGIES[target]
+        flow, seconds = train(build(family, "sampling", build_key), pf.ReverseKL(energy, BATCH), steps, train_key)
+        divergence, error = float(reverse_divergence(flow, energy, log_normalizer(energy))), 0.0
+    else:
+        sampler, entropy = DENSITIES[target]
+        flow, seconds = train(build(family, "density", build_key), FreshSamples(sampler), steps, train_key)
+        losses = np.asarray(test_losses(flow, sampler, test_key), float)
+        divergence, error = float(losses.mean() - entropy), float(losses.std() / len(losses) ** 0.5)
+    size = pf.bijections.num_parameters(flow.bijection)
+    return {"kl": divergence, "se": error, "seconds": seconds, "parameters": size, "steps": steps}
+
+
+def table(results: dict, targets: list[str]) -> str:
+    lines = [f"| family | {' | '.join(targets)} | parameters | seconds |", "|---" * (len(targets) + 3) + "|"]
+    for family in FAMILIES:
+        found = [results.get(f"{family}: {target}") for target in targets]
+        known = [f for f in found if f]
+        if known:
+            cells = [f"{f['kl']:.4f}" if f else "" for f in found]
+            seconds = np.median([f["seconds"] for f in known])
+            lines.append(f"| {family} | {' | '.join(cells)} | {known[0]['parameters']:,} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    targets = [*ENERGIES, *DENSITIES]
+    parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES], metavar="NAME")
+    parser.add_argument("--targets", nargs="+", default=targets, choices=targets, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="only print what was measured before")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not options.table:
+        for family in options.families:
+            for target in options.targets:
+                found = measure(family, target, options.steps, options.seed)
+                print(f"{family}: {target}: {found}", flush=True)
+                results[f"{family}: {target}"] = found
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results, [*ENERGIES]), table(results, [*DENSITIES]), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

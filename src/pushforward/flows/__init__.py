@@ -1,0 +1,26 @@
+"""Recipes: the field's flows by their names, each a few lines over shared parts.
+
+All take `dim`, a `key`, `cond_dim` for a conditional flow, and `base` (by default a standard normal). They start as the
+identity or near it, up to permutations. Where the two directions differ in cost, the docstring says which is cheap, and
+where either can be had, `fast` says which is wanted: "sampling", as training on a density needs, or "density", as
+training on samples does. Both work in any case.
+"""
+
+from pushforward.flows.autoregressive import (
+    iaf as iaf,
+    maf as maf,
+    naf as naf,
+    nice as nice,
+    nsf as nsf,
+    realnvp as realnvp,
+    unaf as unaf,
+)
+from pushforward.flows.linear import gaussianization as gaussianization, linear as linear
+from pushforward.flows.residual import (
+    continuous as continuous,
+    planar as planar,
+    radial as radial,
+    residual as residual,
+    sylvester as sylvester,
+)
+from pushforward.flows.stack import mixing_orders as mixing_orders, standard_normal as standard_normal

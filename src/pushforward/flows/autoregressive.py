@@ -1,0 +1,189 @@
+"""Transformers and conditioners: couplings and masked autoregressive layers."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from pushforward.bijections import (
+    Affine,
+    Chain,
+    Coupling,
+    DeepSigmoidal,
+    Elementwise,
+    IntegralNetwork,
+    MaskedAutoregressive,
+    RationalQuadraticSpline,
+    Shift,
+)
+from pushforward.flow import Flow
+from pushforward.flows.stack import Activation, Base, Side, given, stack
+
+
+def nice(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 8,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Additive couplings, which keep volumes, then one scale for each coordinate. Both directions cost one pass.
+
+    References:
+        Dinh et al., NICE: Non-linear Independent Components Estimation (2015). https://arxiv.org/abs/1410.8516
+    """
+
+    def layer(key):
+        return Coupling(Shift(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    flow = stack(layer, dim, num_layers, base, key)
+    scales = given(Elementwise(Affine(), dim), cond_dim, hidden, jr.fold_in(key, 1))
+    return Flow(flow.base, Chain([flow.bijection, scales]))
+
+
+def realnvp(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 8,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Affine couplings with permutations between them. Sampling and density both cost one pass.
+
+    References:
+        Dinh et al., Density Estimation Using Real NVP (2017). https://arxiv.org/abs/1605.08803
+    """
+
+    def layer(key):
+        return Coupling(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    return stack(layer, dim, num_layers, base, key)
+
+
+def nsf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 6,
+    hidden: Sequence[int] = (64, 64),
+    bins: int = 8,
+    bound: float = 5.0,
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Rational-quadratic spline couplings. Sampling and density both cost one pass.
+
+    References:
+        Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
+    """
+    spline = RationalQuadraticSpline(bins, bound)
+
+    def layer(key):
+        return Coupling(spline, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    return stack(layer, dim, num_layers, base, key)
+
+
+def maf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 5,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Masked affine autoregressive layers whose density costs one pass; sampling takes parallel sweeps.
+
+    References:
+        Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017). https://arxiv.org/abs/1705.07057
+    """
+
+    def layer(key):
+        return MaskedAutoregressive(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    return stack(layer, dim, num_layers, base, key, fast="density")
+
+
+def iaf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 5,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Masked affine autoregressive layers whose sampling costs one pass; the density of given points takes sweeps.
+
+    References:
+        Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).
+        https://arxiv.org/abs/1606.04934
+    """
+
+    def layer(key):
+        return MaskedAutoregressive(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    return stack(layer, dim, num_layers, base, key)
+
+
+def naf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 3,
+    units: int = 16,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+    fast: Side = "sampling",
+) -> Flow:
+    """Masked autoregressive layers of deep sigmoidal transformers. The side that is not `fast` takes sweeps of roots.
+
+    References:
+        Huang et al., Neural Autoregressive Flows (2018). https://arxiv.org/abs/1804.00779
+    """
+
+    def layer(key):
+        return MaskedAutoregressive(
+            DeepSigmoidal(units), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key
+        )
+
+    return stack(layer, dim, num_layers, base, key, fast=fast)
+
+
+def unaf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 3,
+    units: int = 8,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+    fast: Side = "sampling",
+) -> Flow:
+    """Masked autoregressive layers that integrate positive networks. The side that is not `fast` takes sweeps of roots.
+
+    References:
+        Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019). https://arxiv.org/abs/1908.05164
+    """
+
+    def layer(key):
+        return MaskedAutoregressive(
+            IntegralNetwork(units), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key
+        )
+
+    return stack(layer, dim, num_layers, base, key, fast=fast)

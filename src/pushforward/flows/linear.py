@@ -1,0 +1,63 @@
+"""Flows without networks: affine maps, and splines between rotations."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
+from pushforward.flow import Flow
+from pushforward.flows.stack import Base, base_or_normal, check_sizes, given, stack
+
+
+def linear(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    factors: Literal["triangular", "plu", "qr"] = "triangular",
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+) -> Flow:
+    """One affine map: with a normal base, a Gaussian with any covariance. Both directions cost the same.
+
+    Args:
+        dim: the dimension.
+        key: for initial factors and networks.
+        factors: how its matrix is parametrised.
+        hidden: widths of the network that sees the condition, if there is one.
+        cond_dim: the size of a condition.
+        base: by default a standard normal.
+    """
+    makers = {"triangular": lambda: Triangular(dim), "plu": lambda: PLU(dim, key=key), "qr": lambda: QR(dim, key=key)}
+    if factors not in makers:
+        raise ValueError(f"factors must be one of {', '.join(makers)}, but got {factors!r}.")
+    check_sizes(dim, 1)
+    return Flow(base_or_normal(base, dim), given(makers[factors](), cond_dim, hidden, key))
+
+
+def gaussianization(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 8,
+    bins: int = 16,
+    bound: float = 5.0,
+    hidden: Sequence[int] = (64, 64),
+    cond_dim: int | None = None,
+    base: Base = None,
+) -> Flow:
+    """Rotations and splines of single coordinates by turns: without networks. Both directions cost one pass.
+
+    References:
+        Meng et al., Gaussianization Flows (2020). https://arxiv.org/abs/2003.01941
+    """
+
+    def layer(key):
+        spline = Elementwise(RationalQuadraticSpline(bins, bound), dim)
+        return given(Chain([Orthogonal(dim, key=key), spline]), cond_dim, hidden, key)
+
+    flow = stack(layer, dim, num_layers, base, key, mix=False)
+    affine = given(Triangular(dim), cond_dim, hidden, jr.fold_in(key, 1))
+    return Flow(flow.base, Chain([flow.bijection, affine]))

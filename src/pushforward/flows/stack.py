@@ -1,0 +1,91 @@
+"""What the recipes share: layers in a row, their order, their base, and the way that a condition gets in."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+
+from pushforward.bijections import (
+    MLP,
+    AbstractBijection,
+    Amortized,
+    Chain,
+    Invert,
+    Permutation,
+    Scan,
+    num_parameters,
+)
+from pushforward.flow import Flow, Learnable
+
+Activation = Callable[[Array], Array]
+Base = dist.Distribution | Learnable | None
+Side = Literal["sampling", "density"]
+
+
+def standard_normal(dim: int) -> dist.Distribution:
+    """N(0, I), the default base."""
+    return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
+
+
+def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
+    """The base that was given, or the default."""
+    return standard_normal(dim) if base is None else base
+
+
+def check_sizes(dim: int, num_layers: int) -> None:
+    """Raise unless both are positive."""
+    if dim < 1 or num_layers < 1:
+        raise ValueError(f"a flow needs dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}.")
+
+
+def given(
+    bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key: PRNGKeyArray
+) -> AbstractBijection:
+    """The bijection with arrays that depend on a condition, if there is to be one."""
+    if cond_dim is None:
+        return bijection
+    if cond_dim < 1:
+        raise ValueError(f"a condition needs cond_dim >= 1, got cond_dim={cond_dim}.")
+    network = MLP(cond_dim, num_parameters(bijection), hidden, key=jr.fold_in(key, 0))
+    return Amortized(bijection, network, (cond_dim,))
+
+
+def stack(
+    layer: Callable[[PRNGKeyArray], AbstractBijection],
+    dim: int,
+    num_layers: int,
+    base: Base,
+    key: PRNGKeyArray,
+    *,
+    fast: Side = "sampling",
+    mix: bool = True,
+) -> Flow:
+    """Equal layers, inverted if the density is to be fast, with permutations between them if they are to `mix`."""
+    check_sizes(dim, num_layers)
+    if fast not in ("sampling", "density"):
+        raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
+    layer_key, order_key = jr.split(key)
+    layers = [layer(k) for k in jr.split(layer_key, num_layers)]
+    if fast == "density":
+        layers = [Invert(b) for b in layers]
+    if mix and dim > 1:
+        orders = mixing_orders(order_key, dim, num_layers)
+        layers = [Chain([b, Permutation(order)]) for b, order in zip(layers, orders, strict=True)]
+    return Flow(base_or_normal(base, dim), Scan(layers))
+
+
+def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray]:
+    """Permutations to follow the layers: by turns a reversal and a random one.
+
+    After a reversal the coordinates that conditioned are conditioned, so that every pair of layers treats all; the
+    random ones see to it that all coordinates meet.
+    """
+    reverse = np.arange(dim)[::-1]
+    return [
+        reverse if n % 2 == 0 or dim == 2 else np.asarray(jr.permutation(k, dim))
+        for n, k in enumerate(jr.split(key, num_layers))
+    ]
