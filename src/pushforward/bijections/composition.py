@@ -155,6 +155,8 @@ class Scan(_Composition):
     """
 
     stacked: AbstractBijection
+    shape: tuple[int, ...] = eqx.field(static=True)
+    cond_shape: tuple[int, ...] | None = eqx.field(static=True)
 
     def __init__(self, layers: Sequence[AbstractBijection]):
         layers = tuple(layers)
@@ -175,14 +177,8 @@ class Scan(_Composition):
                 f"onto {codomain}."
             )
         self.stacked = eqx.combine(jax.tree.map(lambda *a: jnp.stack(a), *arrays), static[0])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.stacked.shape
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.stacked.cond_shape
+        # A layer may tell its shape by its arrays, which are stacked.
+        self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
 
     @property
     def domain(self) -> Constraint:
