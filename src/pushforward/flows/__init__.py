@@ -23,4 +23,3 @@ from pushforward.flows.residual import (
     residual as residual,
     sylvester as sylvester,
 )
-from pushforward.flows.stack import mixing_orders as mixing_orders, standard_normal as standard_normal

@@ -29,7 +29,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow
-from pushforward.flows import realnvp, standard_normal
+from pushforward.flows import realnvp
+from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.posterior import Posterior, TracePoint
