@@ -3,7 +3,7 @@ r"""Continuous bijections: where an ordinary differential equation carries $u$ i
 Diffrax integrates. Derivatives are those of the equation and not of the solver's steps: tangents solve the variational
 equation along with the state, and cotangents the adjoint equation backwards, both to the same tolerance. So memory
 does not grow with the number of steps, and reverse and forward mode both work. Of Diffrax's own ways the one that has
-both modes, `DirectAdjoint`, took 3 to 12 times as long for a gradient of a batch of 64 (2 dimensions, 64 x 64 units).
+both modes, `DirectAdjoint`, took 2 to 5 times as long for a gradient of a batch of 64 (2 dimensions, 64 x 64 units).
 """
 
 import dataclasses
