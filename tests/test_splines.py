@@ -1,10 +1,13 @@
-"""The rational-quadratic spline against the paper's formulas, written naively."""
+"""The splines against the papers' formulas, written naively: the rational-quadratic one first, then all families."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
+from scipy.interpolate import CubicHermiteSpline
 
 from pushforward import bijections as bj
 from pushforward.bijections.splines import SMALLEST_SHARE
@@ -118,44 +121,247 @@ def test_monotone(bins, bound):
         assert jnp.all(jnp.diff(jax.vmap(spline.inverse)(u)) > 0)
 
 
-@pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
-def test_conformance_at_own_knots(x64):
-    with jax.enable_x64(x64):
-        spline = random_spline(5, 3.0)
-        us, _, _ = knots_of(spline)
-        dtype = jnp.result_type(float).type
-        points = np.concatenate(
-            [us.astype(dtype), np.nextafter(us, -10, dtype=dtype), np.nextafter(us, 10, dtype=dtype)]
-        )
-        check_bijection(spline, jr.key(1), scales=(0.0,), points=points)
-
-
-@pytest.mark.parametrize("method", ["forward_and_log_det", "inverse_and_log_det"])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 5.0])
-def test_gradients_are_finite_in_float32(method, scale):
-    with jax.enable_x64(False):
-        spline = random_spline(6, 4.0, scale=scale)
-        us, xs, _ = knots_of(spline)
-        at = np.concatenate([us, xs, [-4.0, 4.0, -1e4, 1e30, 0.0]]).astype(np.float32)
-        at = jnp.concatenate([at, np.nextafter(at, np.float32(-np.inf)), np.nextafter(at, np.float32(np.inf))])
-
-        def value(spline, u):
-            x, log_det = getattr(spline, method)(u)
-            return x + log_det
-
-        gradients = jax.vmap(jax.grad(value, argnums=(0, 1)), in_axes=(None, 0))(spline, at)
-        for leaf in jax.tree.leaves(gradients):
-            assert leaf.dtype == jnp.float32
-            assert jnp.isfinite(leaf).all()
-
-
 def test_slope_of_the_inverse_at_knots():
     """Where an equal bin begins the inverse has slope 1: a gradient shared between branches would be a half."""
     spline = bj.RationalQuadraticSpline(4, 2.0)
     np.testing.assert_allclose(jax.vmap(jax.grad(spline.inverse))(jnp.array([-2.0, -1.0, 0.0, 1.0, 2.0])), 1.0)
 
 
+# All families.
+
+FAMILIES = {
+    "linear": bj.LinearSpline,
+    "quadratic": bj.QuadraticSpline,
+    "cubic": bj.CubicSpline,
+    "rational_quadratic": bj.RationalQuadraticSpline,
+    "linear_rational": bj.LinearRationalSpline,
+}
+families = pytest.mark.parametrize("family", FAMILIES)
+METHODS = ("forward_and_log_det", "inverse_and_log_det")
+# Without linear splines, whose slopes jump.
+smooth = pytest.mark.parametrize("family", [f for f in FAMILIES if f != "linear"])
+
+
+def member(family, seed=0, scale=2.0):
+    return randomize(FAMILIES[family](5, 3.0), jr.key(seed), scale)
+
+
+def all_knots(spline):
+    """Knots in u and in x, the slopes there, and what else the family has of each bin."""
+    (u, w), (x, h), slopes, others = spline._bins()
+    return *(np.append(start, start[-1] + size[-1]) for start, size in ((u, w), (x, h))), np.asarray(slopes), *others
+
+
+def beside(points, dtype):
+    """The points, and their neighbours on both sides."""
+    points = np.asarray(points, dtype)
+    return np.concatenate([points, *(np.nextafter(points, dtype(to)) for to in (-np.inf, np.inf))])
+
+
+@eqx.filter_jit
+def evaluate(spline, points):
+    """Both directions' values and log-determinants."""
+    return [jax.vmap(getattr(spline, method))(points) for method in METHODS]
+
+
+@eqx.filter_jit
+def gradients(spline, points):
+    def total(spline_and_point, method):
+        value, log_det = getattr(spline_and_point[0], method)(spline_and_point[1])
+        return value + log_det
+
+    return [
+        jax.vmap(lambda point, method=method: eqx.filter_grad(total)((spline, point), method))(points)
+        for method in METHODS
+    ]
+
+
+def naive_positions(raw, bound):
+    share = np.exp(raw) / np.exp(raw).sum()
+    share = SMALLEST_SHARE / raw.size + (1 - SMALLEST_SHARE) * share
+    return np.append(-1.0, -1.0 + 2 * np.cumsum(share)) * bound
+
+
+def naive_linear(spline, points):
+    us, xs = (naive_positions(np.asarray(raw), 3.0) for raw in (spline.raw_widths, spline.raw_heights))
+    slopes = np.diff(xs) / np.diff(us)
+    return np.interp(points, us, xs), slopes[np.searchsorted(us, points, side="right") - 1]
+
+
+def naive_quadratic(spline, points):
+    """Müller et al. (2019), equations 14 to 16: the slope is a polygon, the value its area."""
+    us, raw = naive_positions(np.asarray(spline.raw_widths), 3.0), np.asarray(spline.raw_slopes)
+    inner = np.concatenate([[0.0], (raw + np.sqrt(raw**2 + 4)) / 2, [0.0]])
+    ends = np.array([1.0, 0, 0, 0, 0, 1.0])
+    slopes = ends + inner * (6.0 - np.trapezoid(ends, us)) / np.trapezoid(inner, us)
+
+    def area(u):
+        inside = np.concatenate([us[us < u], [u]])
+        return np.trapezoid(np.interp(inside, us, slopes), inside)
+
+    return np.array([area(u) - 3.0 for u in points]), np.interp(points, us, slopes)
+
+
+def naive_cubic(spline, points):
+    """Steffen (1990), equations 8 to 11, with SciPy's Hermite spline; the end slopes are the family's own."""
+    us, xs = (naive_positions(np.asarray(raw), 3.0) for raw in (spline.raw_widths, spline.raw_heights))
+    h, s = np.diff(us), np.diff(xs) / np.diff(us)
+    p = (s[:-1] * h[1:] + s[1:] * h[:-1]) / (h[:-1] + h[1:])
+    inner = (np.sign(s[:-1]) + np.sign(s[1:])) * np.minimum(np.minimum(abs(s[:-1]), abs(s[1:])), abs(p) / 2)
+    first, *_, last = all_knots(spline)[2]
+    hermite = CubicHermiteSpline(us, xs, np.array([first, *inner, last]))
+    return hermite(points), hermite(points, 1)
+
+
+def naive_linear_rational(spline, points):
+    """Dolatabadi et al. (2020), algorithm 1."""
+    us, xs = (naive_positions(np.asarray(raw), 3.0) for raw in (spline.raw_widths, spline.raw_heights))
+    raw = np.asarray(spline.raw_slopes)
+    slopes = np.concatenate([[1.0], (raw + np.sqrt(raw**2 + 4)) / 2, [1.0]])
+    meets = SMALLEST_SHARE + (1 - 2 * SMALLEST_SHARE) / (1 + np.exp(-np.asarray(spline.raw_meets)))
+
+    def one(u):
+        k = np.searchsorted(us, u, side="right") - 1
+        (y_a, y_b), (d_a, d_b), meet = xs[k : k + 2], slopes[k : k + 2], meets[k]
+        width, height = us[k + 1] - us[k], y_b - y_a
+        w_a, w_b = 1.0, np.sqrt(d_a / d_b)
+        y_m = ((1 - meet) * w_a * y_a + meet * w_b * y_b) / ((1 - meet) * w_a + meet * w_b)
+        w_m = (meet * w_a * d_a + (1 - meet) * w_b * d_b) * width / height
+        phi = (u - us[k]) / width
+        if phi <= meet:
+            bottom = w_a * (meet - phi) + w_m * phi
+            x = (w_a * y_a * (meet - phi) + w_m * y_m * phi) / bottom
+            return x, meet * w_a * w_m * (y_m - y_a) / bottom**2 / width
+        bottom = w_m * (1 - phi) + w_b * (phi - meet)
+        x = (w_m * y_m * (1 - phi) + w_b * y_b * (phi - meet)) / bottom
+        return x, (1 - meet) * w_m * w_b * (y_b - y_m) / bottom**2 / width
+
+    return np.array([one(u) for u in points]).T
+
+
+NAIVE = {
+    "linear": naive_linear,
+    "quadratic": naive_quadratic,
+    "cubic": naive_cubic,
+    "linear_rational": naive_linear_rational,
+}
+
+
+@pytest.mark.parametrize("family", NAIVE)
+@pytest.mark.parametrize("seed", range(3))
+def test_golden_values_of_families(family, seed):
+    spline = member(family, seed)
+    points = np.random.default_rng(seed).uniform(-3.0, 3.0, 200)
+    expected, slopes = NAIVE[family](spline, points)
+    (x, log_det), (u, inverse_log_det) = evaluate(spline, points)
+    np.testing.assert_allclose(x, expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(log_det, np.log(slopes), rtol=1e-8, atol=1e-8)
+    expected, slopes = NAIVE[family](spline, np.asarray(u))
+    np.testing.assert_allclose(expected, points, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(inverse_log_det, -np.log(slopes), rtol=1e-7, atol=1e-7)
+
+
+@families
+def test_begins_as_the_identity(family):
+    points = np.linspace(-4.0, 4.0, 200)
+    for value, log_det in evaluate(FAMILIES[family](5, 3.0), points):
+        np.testing.assert_allclose(value, points, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(log_det, 0.0, atol=1e-13)
+
+
+@families
+def test_conformance_at_own_knots(family, precision):
+    """At knots, at their neighbours, between and beyond."""
+    spline = member(family)
+    dtype = jnp.result_type(float).type
+    us, *_ = all_knots(spline)
+    points = np.concatenate([beside(us, dtype), ((us[1:] + us[:-1]) / 2).astype(dtype), [-4.0, 50.0]])
+    check_bijection(spline, jr.key(1), scales=(0.0, 3.0), points=points)
+
+
+@families
+def test_gradients_of_families_are_finite_in_float32(family):
+    with jax.enable_x64(False):
+        for scale in (0.0, 1.0, 5.0):
+            spline = member(family, scale=scale)
+            us, xs, *_ = all_knots(spline)
+            points = beside(np.concatenate([us, xs, [-3.0, 3.0, -1e4, 1e30, 0.0]]), np.float32)
+            for leaf in jax.tree.leaves(gradients(spline, points)):
+                assert leaf.dtype == jnp.float32
+                assert jnp.isfinite(leaf).all()
+
+
+@families
+def test_interpolates_knots(family):
+    for seed in range(3):
+        spline = member(family, seed)
+        us, xs, slopes, *_ = all_knots(spline)
+        (x, log_det), _ = evaluate(spline, us)
+        np.testing.assert_allclose(x, xs, atol=1e-12)
+        if family != "linear":
+            np.testing.assert_allclose(log_det, np.log(slopes), atol=1e-10)
+        _, (u, _) = evaluate(spline, xs)
+        np.testing.assert_allclose(u, us, atol=1e-11)
+
+
+@smooth
+def test_slope_of_families_is_continuous(family):
+    spline = member(family)
+    us, xs, *_ = all_knots(spline)
+    (_, below), _ = evaluate(spline, us - 1e-12)
+    (_, above), _ = evaluate(spline, us + 1e-12)
+    np.testing.assert_allclose(below, above, atol=1e-4)
+    _, (_, below) = evaluate(spline, xs - 1e-12)
+    _, (_, above) = evaluate(spline, xs + 1e-12)
+    np.testing.assert_allclose(below, above, atol=1e-4)
+
+
+@families
+def test_lines_outside(family):
+    """The identity, but for cubic splines, whose end slopes are learned."""
+    spline = member(family)
+    u = np.array([-1e6, -6.0, -3.0, 3.0, 7.0, 1e6])
+    first, *_, last = all_knots(spline)[2]
+    slope = np.where(u < 0, first, last)
+    assert family == "cubic" or np.all(slope == 1)
+    (x, log_det), _ = evaluate(spline, u)
+    np.testing.assert_allclose(x, np.sign(u) * 3 + slope * (u - np.sign(u) * 3), rtol=1e-12)
+    _, (back, inverse_log_det) = evaluate(spline, x)
+    np.testing.assert_allclose(back, u, rtol=1e-12)
+    outside = np.abs(u) > 3
+    np.testing.assert_allclose(log_det[outside], np.log(slope)[outside], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(inverse_log_det[outside], -np.log(slope)[outside], rtol=1e-12, atol=1e-12)
+
+
+@families
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31 - 1), scale=st.floats(0.0, 5.0))
+def test_families_increase_and_come_back(family, seed, scale):
+    """Whatever the parameters: the round trip, the two log-determinants, and the order of the points."""
+    spline = member(family, seed, scale)
+    points = np.sort(np.random.default_rng(seed).uniform(-4.0, 4.0, 200))
+    (x, log_det), _ = evaluate(spline, points)
+    _, (u, inverse_log_det) = evaluate(spline, x)
+    assert jnp.all(jnp.diff(x) > 0)
+    # What rounding x does to u, by the slope.
+    allowed = 1e-13 * (1 + jnp.abs(x)) * (1 + jnp.exp(-log_det))
+    assert jnp.all(jnp.abs(u - points) <= 100 * allowed)
+    far = jnp.min(jnp.abs(points[:, None] - all_knots(spline)[0]), axis=1) > 1e-9
+    np.testing.assert_allclose(jnp.where(far, inverse_log_det, 0), jnp.where(far, -log_det, 0), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(("bins", "bound"), [(0, 1.0), (3, 0.0), (3, -1.0), (3, float("nan"))])
 def test_errors(bins, bound):
     with pytest.raises(ValueError, match="bins >= 1 and a positive, finite bound"):
         bj.RationalQuadraticSpline(bins, bound)
+
+
+@families
+@pytest.mark.parametrize(("bins", "bound"), [(0, 1.0), (3, 0.0), (3, float("inf"))])
+def test_errors_of_families(family, bins, bound):
+    fewest = 2 if family == "quadratic" else 1
+    with pytest.raises(ValueError, match=f"bins >= {fewest} and a positive, finite bound, got bins={bins}"):
+        FAMILIES[family](bins, bound)
+    if fewest == 2:
+        with pytest.raises(ValueError, match="got bins=1"):
+            FAMILIES[family](1, 1.0)

@@ -287,7 +287,7 @@ class IntegralNetwork(_Monotone):
         """Where cells begin in u and in x, where the last ends in x, and three samples for each cell: of the cells to
         its left, its own and to its right.
         """
-        f = self._integrand(_centres(self.nodes, self.bound, self.slopes.dtype))
+        f = self._integrand(jnp.asarray(_centres(self.nodes, self.bound, self.slopes.dtype)))
         # Beyond the ends the samples repeat, so the slope arrives there with derivative 0.
         left, right = jnp.concatenate([f[:1], f[:-1]]), jnp.concatenate([f[1:], f[-1:]])
         areas = (left + 4 * f + right) * (self.bound / (3 * self.nodes))

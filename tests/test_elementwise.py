@@ -1,0 +1,235 @@
+"""Scalar bijections in closed form: against SciPy, at and beyond the ends of their domains, and in chains."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from pushforward import bijections as bj
+from pushforward.bijections.base import bounds
+from pushforward.bijections.elementwise import SMALLEST_POWER
+from pushforward.testing import check_bijection, into, randomize
+
+MAKERS = {
+    "affine": lambda: bj.Affine(0.5, 2.0),
+    "exp": bj.Exp,
+    "softplus": bj.Softplus,
+    "sigmoid": bj.Sigmoid,
+    "tanh": bj.Tanh,
+    "arctan": bj.Arctan,
+    "leaky_relu": bj.LeakyReLU,
+    "power": lambda: bj.Power(1.5),
+    "yeo_johnson": lambda: bj.YeoJohnson(0.7),
+    "sinh_arcsinh": lambda: bj.SinhArcsinh(0.5, 1.2),
+}
+names = pytest.mark.parametrize("name", MAKERS)
+METHODS = ("forward_and_log_det", "inverse_and_log_det")
+
+
+@eqx.filter_jit
+def evaluate(bijection, points, method):
+    """Values, log-determinants, and the gradient of each by the arrays and the point."""
+
+    def output(bijection_and_point, which):
+        value, log_det = getattr(bijection_and_point[0], method)(bijection_and_point[1])
+        return (value, log_det)[which], (value, log_det)
+
+    def one(point):
+        (by_value, found), (by_log_det, _) = (
+            eqx.filter_grad(output, has_aux=True)((bijection, point), which) for which in (0, 1)
+        )
+        return *found, by_value, by_log_det
+
+    return jax.vmap(one)(points)
+
+
+@names
+def test_conformance(name, precision):
+    # 0 is among the points already; powers go from one side of it to the other.
+    near = jnp.array([-1e-3, 1e-3, -1.0, 1.0])
+    bijection = MAKERS[name]()
+    tolerance = 1e-9 if precision == "float64" else 1e-5
+    points = into(bijection.domain, near)
+    check_bijection(bijection, jr.key(0), scales=(0.0, 0.1, 1.0, 3.0), points=points, tolerance=tolerance)
+
+
+@names
+@pytest.mark.parametrize("method", METHODS)
+def test_extreme_points(name, method, precision):
+    """Values stay inside, all is finite: on the ends of the domain, beyond them and far out."""
+    dtype = jnp.result_type(float)
+    info = jnp.finfo(dtype)
+    sizes = np.array([0.0, info.tiny, info.eps / 2, 1e-3, 0.5, 1.0, np.pi / 2, 2.0, 20.0, 1e3, 1e8, 1e30])
+    points = np.concatenate([sizes, -sizes, 1 + np.array([-1, 1]) * info.eps, [np.pi, -1 + info.eps]]).astype(dtype)
+    for seed, scale in ((0, 0.0), (1, 1.0)):
+        bijection = randomize(MAKERS[name](), jr.key(seed), scale)
+        value, log_det, by_value, by_log_det = evaluate(bijection, points, method)
+        lower, upper = bounds(bijection.codomain if method == "forward_and_log_det" else bijection.domain)
+        assert value.dtype == log_det.dtype == dtype
+        assert jnp.isfinite(value).all()
+        assert jnp.isfinite(log_det).all()
+        assert jnp.all((lower.astype(dtype) < value) & (value < upper.astype(dtype)))
+        # Slopes may be larger than numbers go, but are not NaN; where they are moderate all gradients are finite.
+        gradients = jax.tree.leaves((by_value, by_log_det))
+        assert not any(jnp.isnan(leaf).any() for leaf in gradients)
+        moderate = jnp.abs(log_det) < 30
+        assert all(jnp.isfinite(leaf[moderate]).all() for leaf in gradients)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "exp", "arctan"])
+def test_slope_where_the_value_is_as_good_as_constant(name, precision):
+    """Automatic derivatives are those of the log-determinant, not 0, as they would be if taken from the value."""
+    points = jnp.array([-40.0, -20.0, 20.0, 40.0])
+    bijection = MAKERS[name]()
+    _, log_det, (_, slope), _ = evaluate(bijection, points, "forward_and_log_det")
+    np.testing.assert_allclose(slope, jnp.exp(log_det), rtol=1e-5)
+    assert jnp.all(slope > 0)
+
+
+# Golden values.
+
+POINTS = np.array([-30.0, -5.0, -1.3, -1.0, -1e-3, 0.0, 1e-7, 0.2, 1.0, 3.0, 12.0, 30.0])
+
+
+def jones_pewsey(u, skew=0.5, tail=1.2):
+    inner = np.arcsinh(u) * tail + skew
+    return np.sinh(inner), np.log(tail * np.cosh(inner) / np.sqrt(1 + u**2))
+
+
+def yeo_johnson(u, power=0.7):
+    return scipy.stats.yeojohnson(u, power), np.where(u < 0, 1 - power, power - 1) * np.log1p(np.abs(u))
+
+
+GOLDEN = {
+    "affine": lambda u: (0.5 + 2 * u, np.log(2) + 0 * u),
+    "exp": lambda u: (np.exp(u), u),
+    "softplus": lambda u: (np.logaddexp(0, u), scipy.special.log_expit(u)),
+    "sigmoid": lambda u: (scipy.special.expit(u), scipy.stats.logistic.logpdf(u)),
+    "tanh": lambda u: (np.tanh(u), -2 * np.log(np.cosh(u))),
+    "arctan": lambda u: (np.arctan(u), scipy.stats.cauchy.logpdf(u) + np.log(np.pi)),
+    "leaky_relu": lambda u: (np.where(u < 0, 0.1 * u, u), np.where(u < 0, np.log(0.1), 0)),
+    "power": lambda u: (u**1.5, np.log(1.5) + 0.5 * np.log(u)),
+    "yeo_johnson": yeo_johnson,
+    "sinh_arcsinh": jones_pewsey,
+}
+
+
+@names
+def test_golden_values(name):
+    bijection = MAKERS[name]()
+    u = np.asarray(into(bijection.domain, POINTS))
+    x, log_det, *_ = evaluate(bijection, u, "forward_and_log_det")
+    expected, expected_log_det = GOLDEN[name](u)
+    # Near 1 SciPy gives 1, which is no value of the map.
+    np.testing.assert_allclose(x, expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(log_det, expected_log_det, rtol=1e-12, atol=1e-12)
+
+
+INVERSES = {
+    "exp": (np.log, [1e-300, 0.3, 7.0, 1e200]),
+    "softplus": (lambda x: np.log(np.expm1(x)), [1e-9, 0.3, 7.0, 300.0]),
+    "sigmoid": (scipy.special.logit, [1e-300, 1e-9, 0.3, 0.5, 0.999999]),
+    "tanh": (np.arctanh, [-0.9999, -1e-9, 0.0, 0.3, 0.999]),
+    "arctan": (np.tan, [-1.5, -1e-9, 0.0, 0.3, 1.57]),
+    "power": (lambda x: x ** (1 / 1.5), [1e-200, 0.3, 7.0, 1e200]),
+    # From data to a normal variable: Jones and Pewsey (2009), section 2, with delta = 1/t and epsilon = s/t.
+    "sinh_arcsinh": (lambda x: np.sinh(np.arcsinh(x) / 1.2 - 0.5 / 1.2), [-1e9, -2.0, 0.0, 0.3, 1e9]),
+}
+
+
+@pytest.mark.parametrize("name", INVERSES)
+def test_golden_values_of_inverses(name):
+    formula, x = INVERSES[name]
+    u, log_det, *_ = evaluate(MAKERS[name](), np.array(x), "inverse_and_log_det")
+    np.testing.assert_allclose(u, formula(np.array(x)), rtol=1e-10)
+    again, forward_log_det, *_ = evaluate(MAKERS[name](), u, "forward_and_log_det")
+    np.testing.assert_allclose(again, x, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(log_det, -forward_log_det, rtol=1e-10)
+
+
+@pytest.mark.parametrize("power", [0.02, 0.5, 1.0, 1.5, 1.98])
+def test_yeo_johnson_over_its_powers(power):
+    bijection = bj.YeoJohnson(power)
+    np.testing.assert_allclose(bijection.power, power, rtol=1e-12)
+    x, *_ = evaluate(bijection, POINTS, "forward_and_log_det")
+    np.testing.assert_allclose(x, scipy.stats.yeojohnson(POINTS, power), rtol=1e-12, atol=1e-15)
+
+
+def test_yeo_johnson_stays_onto_the_line():
+    """No raw number leads to a power whose image is bounded."""
+    for raw in (-1e3, 1e3):
+        bijection = eqx.tree_at(lambda b: b.raw_power, bj.YeoJohnson(), jnp.asarray(raw))
+        assert SMALLEST_POWER <= bijection.power <= 2 - SMALLEST_POWER
+        x, *_ = evaluate(bijection, np.array([-1e30, 1e30]), "forward_and_log_det")
+        assert jnp.isfinite(x).all()
+
+
+def test_constructors_keep_their_arguments():
+    np.testing.assert_allclose(bj.Affine(0.5, 2.0).scale, 2.0)
+    np.testing.assert_allclose(bj.Power(0.3).exponent, 0.3)
+    np.testing.assert_allclose(bj.SinhArcsinh(0.5, 1.2).tail, 1.2)
+    np.testing.assert_allclose(bj.LeakyReLU(0.25).slope, 0.25)
+
+
+# In chains.
+
+REFUSED = {
+    "logarithm_of_the_line": (lambda: [bj.Affine(), bj.Invert(bj.Exp())], "part 0 of the chain, Affine"),
+    "power_of_the_line": (lambda: [bj.Exp(), bj.Affine(), bj.Power()], "part 1 of the chain, Affine"),
+    "logit_of_positive_numbers": (lambda: [bj.Exp(), bj.Invert(bj.Sigmoid())], "part 0 of the chain, Exp"),
+    "logit_of_tanh": (lambda: [bj.Tanh(), bj.Invert(bj.Sigmoid())], "part 0 of the chain, Tanh"),
+    "tan_of_an_interval_too_long": (lambda: [bj.Exp(), bj.Power(), bj.Invert(bj.Arctan())], "part 1 .* Power"),
+}
+
+
+@pytest.mark.parametrize(("parts", "message"), REFUSED.values(), ids=REFUSED)
+def test_chain_refuses_what_lies_outside_of_a_domain(parts, message):
+    with pytest.raises(ValueError, match=rf"{message}, has codomain .*, which is not inside the domain .* of part"):
+        bj.Chain(parts())
+
+
+def test_chain_refuses_vectors_of_them_too():
+    with pytest.raises(ValueError, match="not inside the domain"):
+        bj.Chain([bj.Elementwise(bj.Affine(), 3), bj.Elementwise(bj.Power(), 3)])
+
+
+@pytest.mark.parametrize(
+    ("parts", "codomain"),
+    [
+        ([bj.Exp(), bj.Power(2.0), bj.Invert(bj.Softplus())], (-np.inf, np.inf)),
+        ([bj.Sigmoid(), bj.Invert(bj.Sigmoid())], (-np.inf, np.inf)),
+        ([bj.Sigmoid(), bj.Power(3.0)], (0.0, np.inf)),
+        ([bj.Tanh(), bj.Invert(bj.Arctan()), bj.Sigmoid()], (0.0, 1.0)),
+    ],
+)
+def test_chain_of_intervals(parts, codomain):
+    """An interval may be a part of the next one's domain; the chain ends where its last part does."""
+    chain = bj.Chain(parts)
+    assert bounds(chain.domain) == (-np.inf, np.inf)
+    assert bounds(chain.codomain) == codomain
+    u = np.linspace(-3.0, 3.0, 13)
+    x, log_det = jax.vmap(chain.forward_and_log_det)(u)
+    np.testing.assert_allclose(log_det, jnp.log(jax.vmap(jax.grad(chain.forward))(u)), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(chain.inverse)(x), u, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: bj.LeakyReLU(0.0), "positive and finite, got slope=0.0"),
+        (lambda: bj.LeakyReLU(float("nan")), "slope=nan"),
+        (lambda: bj.Power(-1.0), "positive and finite, got exponent=-1.0"),
+        (lambda: bj.Power(float("inf")), "exponent=inf"),
+        (lambda: bj.YeoJohnson(0.0), "the power must lie in .*, got power=0.0"),
+        (lambda: bj.YeoJohnson(2.0), "power=2.0"),
+        (lambda: bj.SinhArcsinh(0.0, 0.0), "positive and finite, got tail=0.0"),
+        (lambda: bj.SinhArcsinh(tail=float("nan")), "tail=nan"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
