@@ -30,7 +30,7 @@ def reversal(dim):
     return bj.Permutation(np.arange(dim)[::-1])
 
 
-# Scalar bijections of the whole line: what conditioners take.
+# What conditioners take, in the cases below; test_transformers has all of them.
 TRANSFORMERS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
     "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
@@ -39,6 +39,7 @@ TRANSFORMERS = {
 # Every scalar bijection, onto the line or an interval.
 SCALARS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
+    "shift": lambda: bj.Shift(0.5),
     "exp": bj.Exp,
     "softplus": bj.Softplus,
     "sigmoid": bj.Sigmoid,

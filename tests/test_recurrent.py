@@ -89,7 +89,7 @@ def test_parameters_are_shared():
 
 
 def test_domain_and_codomain_are_the_transformers():
-    b = RecurrentAutoregressive(Exp(), 3, key=KEY)
+    b = RecurrentAutoregressive(pf.bijections.Chain([Affine(), Exp()]), 3, key=KEY)
     assert b.domain is Exp().domain
     assert b.codomain is Exp().codomain
 

@@ -53,8 +53,15 @@ def _shift_cotangents(transformer: AbstractBijection, shifts: Shifts, u: Array, 
     return pull((score, jnp.ones_like(score)))[0]
 
 
-def check_sizes(dim: int, cond_dim: int | None) -> None:
-    """Raise unless both are positive, a condition's size if there is one."""
+def check_parts(transformer: AbstractBijection, dim: int, cond_dim: int | None) -> None:
+    """Raise unless a conditioner can supply the transformer's arrays, and sizes are positive."""
+    check_transformer(transformer)
+    if not num_parameters(transformer):
+        name = type(transformer).__name__
+        raise ValueError(
+            f"a conditioner supplies the arrays of its transformer, but {name} has none; use "
+            f"Elementwise({name}(), dim) or, as the transformer, Chain([Affine(), {name}()])."
+        )
     if dim < 1 or (cond_dim is not None and cond_dim < 1):
         raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
 
@@ -107,8 +114,7 @@ class Coupling(AbstractBijection):
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
-        check_transformer(transformer)
-        check_sizes(dim, cond_dim)
+        check_parts(transformer, dim, cond_dim)
         mask = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
         if mask.shape != (dim,) or mask.dtype != bool:
             raise ValueError(f"the mask must hold {dim} booleans, but has shape {mask.shape} and dtype {mask.dtype}.")
@@ -239,8 +245,7 @@ class MaskedAutoregressive(AbstractBijection):
         adjacency: np.ndarray | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
-        check_transformer(transformer)
-        check_sizes(dim, cond_dim)
+        check_parts(transformer, dim, cond_dim)
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         before = _adjacency(dim, ordering, adjacency)

@@ -10,8 +10,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.autoregressive import _transform
-from pushforward.bijections.base import AbstractBijection, along, check_transformer, num_parameters
+from pushforward.bijections.autoregressive import _transform, check_parts
+from pushforward.bijections.base import AbstractBijection, along, num_parameters
 from pushforward.bijections.conditioners import MLP
 
 # The state of the cell, for each event.
@@ -57,9 +57,7 @@ class RecurrentAutoregressive(AbstractBijection):
         hidden: Sequence[int] = (64,),
         cond_dim: int | None = None,
     ):
-        check_transformer(transformer)
-        if dim < 1 or (cond_dim is not None and cond_dim < 1):
-            raise ValueError(f"dim and cond_dim must be 1 or more, but got dim={dim} and cond_dim={cond_dim}.")
+        check_parts(transformer, dim, cond_dim)
         if not hidden or any(width < 1 for width in hidden):
             raise ValueError(
                 f"hidden must hold the size of the GRU's state and then widths of layers, each 1 or more, but got "

@@ -79,15 +79,18 @@ def nsf(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Rational-quadratic spline couplings. Sampling and density both cost one pass.
+    """Couplings of rational-quadratic splines, each followed by an affine map. Sampling and density both cost one pass.
+
+    The spline acts on [-bound, bound] in the coordinates of its layer; the affine map, which is not in the paper, moves
+    and scales what is inside and what is beyond.
 
     References:
         Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
     """
-    spline = RationalQuadraticSpline(bins, bound)
+    transformer = Chain([RationalQuadraticSpline(bins, bound), Affine()])
 
     def layer(key):
-        return Coupling(spline, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+        return Coupling(transformer, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
 
     return stack(layer, dim, num_layers, base, key)
 

@@ -1,0 +1,89 @@
+"""Every scalar bijection of the package with every conditioner, far from initialisation, with a condition."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from numpyro.distributions import constraints
+
+from cases import COND_DIM, HIDDEN, SCALARS
+from pushforward import bijections as bj
+from pushforward.bijections.base import bounds
+from pushforward.testing import into, randomize
+
+CONDITIONERS = {
+    "coupling": bj.Coupling,
+    "masked": bj.MaskedAutoregressive,
+    "recurrent": bj.RecurrentAutoregressive,
+}
+
+
+@eqx.filter_jit
+def both_ways(bijection, u, condition, weights):
+    """Everything at once, as each part compiles: values, Jacobians, log-determinants, and gradients by all arrays."""
+
+    def one(bijection, u):
+        x, log_det = bijection.forward_and_log_det(u, condition)
+        back, inverse_log_det = bijection.inverse_and_log_det(jax.lax.stop_gradient(x), condition)
+        forward, inverse = x @ weights + log_det, 2 * back @ weights + inverse_log_det
+        return forward + inverse, (x, log_det, back, inverse_log_det)
+
+    def total(bijection):
+        totals, found = jax.vmap(lambda u: one(bijection, u))(u)
+        return totals.sum(), found
+
+    gradient, found = eqx.filter_grad(total, has_aux=True)(bijection)
+    jacobian = jax.vmap(jax.jacfwd(lambda u: bijection.forward(u, condition)))(u)
+    return found, jacobian, gradient
+
+
+def transformer_of(scalar):
+    """The scalar bijection, after an affine map if it has no arrays of its own that a conditioner could supply."""
+    bijection = SCALARS[scalar]()
+    return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+@pytest.mark.parametrize("kind", CONDITIONERS)
+def test_every_transformer_with_every_conditioner(kind, scalar):
+    transformer, dim, keys = transformer_of(scalar), 3, jr.split(jr.key(0), 5)
+    bijection = CONDITIONERS[kind](transformer, dim, hidden=HIDDEN, cond_dim=COND_DIM, key=keys[0])
+    bijection = randomize(bijection, keys[1], 1.0)
+    # Where coordinates pass unchanged, the domain is not the transformer's for them; inside both it is.
+    # Not far out, where what saturates loses digits.
+    u = into(transformer.domain, jr.normal(keys[2], (8, dim)))
+    (x, log_det, back, inverse_log_det), jacobian, gradient = both_ways(
+        bijection, u, jr.normal(keys[3], (COND_DIM,)), jr.normal(keys[4], (dim,))
+    )
+    lower, upper = bounds(bijection.codomain)
+    assert np.all((lower < x) & (x < upper))
+    np.testing.assert_allclose(back, u, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-9, atol=1e-9)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all(), path
+        assert not leaf.size or np.any(leaf), path
+
+
+@pytest.mark.parametrize("kind", CONDITIONERS)
+def test_ranges_that_do_not_fit_are_refused(kind):
+    """A logarithm after what gives any number, by its parts' names; after what gives positive ones it is right."""
+    key, logarithm = jr.key(0), bj.Elementwise(bj.Invert(bj.Exp()), 3)
+    with pytest.raises(ValueError, match="part 0 .*codomain .* of part 1, Elementwise"):
+        bj.Chain([CONDITIONERS[kind](bj.Affine(), 3, key=key), logarithm])
+    positive = CONDITIONERS[kind](transformer_of("exp"), 3, key=key, **WHOLE.get(kind, {}))
+    chain = bj.Chain([positive, logarithm])
+    assert chain.codomain is constraints.real
+    np.testing.assert_allclose(chain.forward(jnp.array([-1.0, 0.0, 2.0])), [-1.0, 0.0, 2.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", CONDITIONERS)
+def test_nothing_to_supply_is_refused(kind):
+    with pytest.raises(ValueError, match="Exp has none"):
+        CONDITIONERS[kind](bj.Exp(), 3, key=jr.key(0))
+
+
+# A coupling lets some coordinates pass, unless they are transformed too.
+WHOLE = {"coupling": {"transform_head": True}}
