@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean distclean
+.PHONY: help demo test lint bench toys catalogue clean distclean
 
 help:  ## list these goals
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 
 bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its own: make bench ARGS="--only training"
 	$(VENV_BENCH)/bin/python benchmarks/speed.py $(ARGS)
+
+toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
+	$(VENV)/bin/python benchmarks/toys.py $(ARGS)
+
+catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
+	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)
 
 clean:  ## remove what was built, cached and drawn, but not the environments
 	rm -rf demo build dist site .pytest_cache .ruff_cache .hypothesis

@@ -106,3 +106,36 @@ CASES |= {
     for name, scalar in TRANSFORMERS.items()
     for cond_dim in (None, COND_DIM)
 }
+
+# The whole catalogue, one small instance each: what `benchmarks/catalogue.py` measures.
+CATALOGUE = {
+    **{f"elementwise {name}": lambda dim, key, s=scalar: bj.Elementwise(s(), dim) for name, scalar in SCALARS.items()},
+    "permutation": CASES["permutation"],
+    "triangular": lambda dim, key: bj.Triangular(dim),
+    "plu": lambda dim, key: bj.PLU(dim, key=key),
+    "qr": lambda dim, key: bj.QR(dim, key=key),
+    "orthogonal": lambda dim, key: bj.Orthogonal(dim, key=key),
+    "coupling affine": CASES["coupling_affine_conditional"],
+    "coupling spline": CASES["coupling_spline_conditional"],
+    "coupling with transformed head": CASES["coupling_transformed_head"],
+    "masked affine": CASES["masked_autoregressive_affine_conditional"],
+    "masked spline": CASES["masked_autoregressive_spline"],
+    "masked with ordering": CASES["masked_autoregressive_ordered"],
+    "masked with adjacency": CASES["masked_autoregressive_from_parents"],
+    "recurrent affine": lambda dim, key: bj.RecurrentAutoregressive(
+        bj.Affine(), dim, hidden=HIDDEN, cond_dim=COND_DIM, key=key
+    ),
+    "planar": lambda dim, key: bj.Planar(dim, key=key),
+    "radial": lambda dim, key: bj.Radial(dim, key=key),
+    "sylvester": lambda dim, key: bj.Sylvester(dim, min(dim, 3), key=key),
+    "triangular sylvester": lambda dim, key: bj.TriangularSylvester(dim, min(dim, 3), key=key),
+    "contractive": lambda dim, key: bj.Contractive(dim, HIDDEN, cond_dim=COND_DIM, key=key),
+    "continuous": lambda dim, key: bj.Continuous(dim, HIDDEN, cond_dim=COND_DIM, key=key),
+    "amortized": CASES["amortized"],
+    "chain": CASES["chain_conditional"],
+    "scan": CASES["scan"],
+    "invert": CASES["invert_conditional"],
+}
+
+# Relative error allowed in float64 where it is not the default 1e-9: what an ODE solver is asked for.
+TOLERANCES = {"continuous": 1e-7}

@@ -26,3 +26,10 @@ def reference_data():
     if not folder.is_dir():
         pytest.skip(f"reference data are not at {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Compiled programs hold memory mappings, of which a process may have 65,530: without this the suite runs out."""
+    yield
+    jax.clear_caches()

@@ -193,3 +193,23 @@ def test_forward_kl_errors():
         pf.ForwardKL(DATA, np.zeros((39, 2)))
     with pytest.raises(ValueError, match="NaN or infinite"):
         pf.ForwardKL(np.where(np.arange(3) == 1, np.nan, DATA))
+
+
+@pytest.mark.parametrize("kind", ["residual", "continuous"])
+def test_stochastic_log_determinants_train_and_exact_ones_are_reported(kind):
+    """A step's loss is an unbiased estimate by another random log-determinant each time; a fresh estimate is exact."""
+    options = {
+        "residual": {"num_layers": 2, "log_det": bj.RussianRoulette(), "hidden": (8,)},
+        "continuous": {"hutchinson": True, "rtol": 1e-5, "atol": 1e-5, "hidden": (8,)},
+    }[kind]
+    flow = randomize(getattr(pf.flows, kind)(3, key=jr.key(0), **options), jr.key(1), 1.0)
+    assert flow.bijection.stochastic
+    objective = pf.ForwardKL(GAUSSIAN.sample(jr.key(2), (64,)), batch_size=None)
+    exact = evaluate(objective, flow, jr.key(3))
+    assert exact == evaluate(objective, flow, jr.key(4))
+    losses = np.array([loss_of(objective, flow, key) for key in jr.split(jr.key(5), 200)])
+    assert abs(losses.mean() - exact) < 4 * losses.std() / 200**0.5
+    assert losses.std() > 0
+    reverse = pf.ReverseKL(GAUSSIAN.log_prob, 64, num_evaluation_samples=20_000)
+    losses = np.array([loss_of(reverse, flow, key) for key in jr.split(jr.key(6), 200)])
+    assert abs(losses.mean() - evaluate(reverse, flow, jr.key(7))) < 5 * losses.std() / 200**0.5

@@ -35,7 +35,7 @@ DOCUMENT = "pushforward.json"
 # What a file may name unasked. Some classes call a function with arguments of their own, so a file can choose both:
 # functions must be compiled ones, which do nothing but compute, or from where all do; `pushforward.save` writes files.
 # Equinox's function wrappers, which are just such classes, are left out.
-PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "optax", "numpy", "builtins")
+PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "numpy", "builtins")
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
 FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)

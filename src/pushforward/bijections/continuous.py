@@ -34,9 +34,10 @@ class Continuous(AbstractBijection):
     $\log|\det J_T(u)| = \int_0^1 \mathrm{tr}\,\partial f / \partial z \;\mathrm dt$.
 
     The field $f$ is a network that takes $t$ among its inputs, so nothing restricts the Jacobian's form, yet both
-    directions cost the same: the inverse integrates from 1 to 0. Without a key the trace is exact: up to two hidden
-    layers at the cost of one more layer, and by `dim` derivatives of deeper fields. Given a key it is Hutchinson's
-    unbiased estimate $v^\top (\partial f / \partial z) v$, with random signs $v$ that are fixed over the time.
+    directions cost the same: the inverse integrates from 1 to 0. The trace is exact: up to two hidden layers at the
+    cost of one more layer, and by `dim` derivatives of deeper fields. With `hutchinson`, where a key is given, as in
+    training, it is Hutchinson's unbiased estimate $v^\top (\partial f / \partial z) v$, with random signs $v$ that are
+    fixed over the time.
 
     Steps are chosen so that the error of each coordinate and of the log-determinant stays below
     `atol + rtol * size` a step. A batch (of `Flow`) is one equation with one sequence of steps, those of its most
@@ -55,6 +56,7 @@ class Continuous(AbstractBijection):
         rtol: relative error allowed in a step, by default the 2/3rd power of the dtype's rounding.
         atol: absolute error allowed in a step, by default the same.
         max_steps: how many steps may be tried.
+        hutchinson: whether to estimate the trace when there is a key: for deep fields in many dimensions.
         solver: any adaptive solver of Diffrax, by default `Dopri8()` for tolerances below 1e-6 and `Tsit5()` for
             looser ones, where it is cheaper.
         key: for the field's initial weights.
@@ -72,6 +74,7 @@ class Continuous(AbstractBijection):
     rtol: float | None = eqx.field(static=True)
     atol: float | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    hutchinson: bool = eqx.field(static=True)
     solver: diffrax.AbstractSolver | None = eqx.field(static=True)
     vectorized: ClassVar[bool] = True
 
@@ -86,6 +89,7 @@ class Continuous(AbstractBijection):
         rtol: float | None = None,
         atol: float | None = None,
         max_steps: int = 1000,
+        hutchinson: bool = False,
         solver: diffrax.AbstractSolver | None = None,
     ):
         if dim < 1 or (cond_dim is not None and cond_dim < 1):
@@ -100,16 +104,21 @@ class Continuous(AbstractBijection):
         self.dim = dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         self.rtol, self.atol, self.max_steps, self.solver = rtol, atol, max_steps, solver
+        self.hutchinson = hutchinson
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.dim,)
 
+    @property
+    def stochastic(self) -> bool:
+        return self.hutchinson
+
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        return _evolve(self, u, condition, key, 0.0, 1.0)
+        return _evolve(self, u, condition, key if self.hutchinson else None, 0.0, 1.0)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return _evolve(self, x, condition, key, 1.0, 0.0)
+        return _evolve(self, x, condition, key if self.hutchinson else None, 1.0, 0.0)
 
     def push_score(self, u, score, condition=None):
         r"""In one forward solve: the score moves along with the state, by
