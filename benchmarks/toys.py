@@ -9,7 +9,7 @@ them proper. The figure is KL(q || p) in nats by quadrature: the trapezoid rule 
 E_q[log q - log p] has a smooth, Gaussian weight; log Z is by quadrature too.
 
 Forward KL: draws of toy densities, as many as the training asks for (no sample is seen twice). The figure is KL(p || q)
-in nats: the mean of -log q over fresh draws less the entropy, with its standard error.
+in nats: the mean of -log q over fresh draws less the entropy; the file has its standard error.
 
 All families train with the same number of steps, batch and schedule; nothing is tuned for a target. Reverse KL begins
 tempered, p^beta with beta rising to 1 (as in Rezende and Mohamed), for else flows that start narrow miss modes; it goes

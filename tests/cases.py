@@ -67,7 +67,7 @@ CONDITIONERS = {
 
 def from_parents(dim, key):
     """Each coordinate depends on the next one alone, so the last comes first."""
-    return bj.MaskedAutoregressive(bj.Affine(), dim, hidden=HIDDEN, adjacency=np.eye(dim, k=1, dtype=bool), key=key)
+    return bj.MaskedAutoregressive(bj.Affine(), dim, hidden=(dim,), adjacency=np.eye(dim, k=1, dtype=bool), key=key)
 
 
 CASES = {

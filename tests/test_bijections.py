@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import pushforward as pf
-from cases import CASES
+from cases import CASES, CATALOGUE, TOLERANCES
 from pushforward import bijections as bj
 from pushforward.bijections.base import push_score_scalar
 from pushforward.testing import check_bijection, randomize
@@ -59,6 +60,19 @@ def test_conformance(name, dim):
 def test_conformance_in_float32(name):
     with jax.enable_x64(False):
         check_bijection(CASES[name](5, jr.key(0)), jr.key(1), points=special_points(5))
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(sorted(CATALOGUE)),
+    dim=st.sampled_from((1, 2, 5, 17)),
+    seed=st.integers(0, 2**31 - 1),
+    scale=st.sampled_from((0.1, 1.0, 3.0)),
+)
+def test_conformance_of_any(name, dim, seed, scale):
+    bijection = CATALOGUE[name](dim, jr.key(seed))
+    tolerance = TOLERANCES.get(name)
+    check_bijection(bijection, jr.key(seed + 1), scales=(scale,), num_points=6, tolerance=tolerance)
 
 
 SCALARS = {"affine": bj.Affine(0.5, 2.0), "spline": bj.RationalQuadraticSpline(3, 2.0), "identity": bj.Identity()}

@@ -178,6 +178,7 @@ def test_constructors_keep_their_arguments():
 # In chains.
 
 REFUSED = {
+    "part_of_a_domain": (lambda: [bj.Sigmoid(), bj.Power(3.0)], "part 0 .* Sigmoid"),
     "logarithm_of_the_line": (lambda: [bj.Affine(), bj.Invert(bj.Exp())], "part 0 of the chain, Affine"),
     "power_of_the_line": (lambda: [bj.Exp(), bj.Affine(), bj.Power()], "part 1 of the chain, Affine"),
     "logit_of_positive_numbers": (lambda: [bj.Exp(), bj.Invert(bj.Sigmoid())], "part 0 of the chain, Exp"),
@@ -188,12 +189,12 @@ REFUSED = {
 
 @pytest.mark.parametrize(("parts", "message"), REFUSED.values(), ids=REFUSED)
 def test_chain_refuses_what_lies_outside_of_a_domain(parts, message):
-    with pytest.raises(ValueError, match=rf"{message}, has codomain .*, which is not inside the domain .* of part"):
+    with pytest.raises(ValueError, match=rf"{message}, has codomain .*, which is not the domain .* of part"):
         bj.Chain(parts())
 
 
 def test_chain_refuses_vectors_of_them_too():
-    with pytest.raises(ValueError, match="not inside the domain"):
+    with pytest.raises(ValueError, match="not the domain"):
         bj.Chain([bj.Elementwise(bj.Affine(), 3), bj.Elementwise(bj.Power(), 3)])
 
 
@@ -202,12 +203,11 @@ def test_chain_refuses_vectors_of_them_too():
     [
         ([bj.Exp(), bj.Power(2.0), bj.Invert(bj.Softplus())], (-np.inf, np.inf)),
         ([bj.Sigmoid(), bj.Invert(bj.Sigmoid())], (-np.inf, np.inf)),
-        ([bj.Sigmoid(), bj.Power(3.0)], (0.0, np.inf)),
-        ([bj.Tanh(), bj.Invert(bj.Arctan()), bj.Sigmoid()], (0.0, 1.0)),
+        ([bj.Identity(), bj.Exp(), bj.Identity(), bj.Power(3.0)], (0.0, np.inf)),
     ],
 )
 def test_chain_of_intervals(parts, codomain):
-    """An interval may be a part of the next one's domain; the chain ends where its last part does."""
+    """The chain ends where its last part does; what keeps intervals lets any through."""
     chain = bj.Chain(parts)
     assert bounds(chain.domain) == (-np.inf, np.inf)
     assert bounds(chain.codomain) == codomain
@@ -220,6 +220,7 @@ def test_chain_of_intervals(parts, codomain):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: bj.Affine(0.0, -1.0), "positive and finite, got scale=-1.0"),
         (lambda: bj.LeakyReLU(0.0), "positive and finite, got slope=0.0"),
         (lambda: bj.LeakyReLU(float("nan")), "slope=nan"),
         (lambda: bj.Power(-1.0), "positive and finite, got exponent=-1.0"),

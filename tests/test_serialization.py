@@ -10,6 +10,7 @@ import zipfile
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ import pytest
 from numpyro.distributions import constraints, transforms
 
 import pushforward as pf
+from cases import CATALOGUE
 from pushforward import bijections as bj
 from pushforward.serialization import DOCUMENT, load, save
 
@@ -508,3 +510,14 @@ def test_32_bit_arrays_stay_so_in_64_bit_mode(round_trip):
     loaded = round_trip(flow)
     assert {str(a.dtype) for a in jax.tree.leaves(eqx.filter(loaded, eqx.is_inexact_array))} >= {"float32"}
     assert eqx.tree_equal(flow.bijection, loaded.bijection)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_bijection(name, round_trip):
+    bijection = perturb(CATALOGUE[name](3, KEY), jr.key(1))
+    assert eqx.tree_equal(bijection, round_trip(bijection))
+
+
+def test_solver_of_an_equation(round_trip):
+    bijection = pf.bijections.Continuous(2, (4,), key=KEY, solver=diffrax.Tsit5())
+    assert eqx.tree_equal(bijection, round_trip(bijection))

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.base import detach
+from pushforward.bijections.base import bounds, covers, detach, parameters
 
 
 class Learnable(eqx.Module):
@@ -106,6 +107,11 @@ class Flow(eqx.Module):
                 + ("; .to_event() turns batch axes into event axes." if d.batch_shape else ".")
             )
 
+        if not _may_hold(bijection.domain, d.support):
+            raise ValueError(
+                f"the base has support {d.support}, which is not inside the bijection's domain {bijection.domain}."
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one draw."""
@@ -126,10 +132,15 @@ class Flow(eqx.Module):
 
         With a `log_det_key`, parts that have a stochastic log-determinant use it, for unbiased gradients at less cost.
         """
-        x = jnp.asarray(x, dtype=jnp.result_type(x, float))
+        x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
         u, log_det = self._apply("inverse_and_log_det", (x,), self._check_condition(condition), log_det_key)
-        return self._base_log_prob(u) + log_det
+        log_prob = self._base_log_prob(u) + log_det
+        lower, upper = bounds(self.bijection.codomain)
+        if np.isneginf(lower).all() and np.isposinf(upper).all():
+            return log_prob
+        inside = jnp.all((lower <= x) & (x <= upper), axis=range(x.ndim - len(self.shape), x.ndim))
+        return jnp.where(inside, log_prob, -jnp.inf)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
         """Draws of shape sample_shape + condition batch + event."""
@@ -188,14 +199,7 @@ class Flow(eqx.Module):
         shared = condition is None or condition.ndim == cond_dims
         arrays = tuple(batch_last(a, dims) for a in arrays)
         condition, axis = (condition, None) if shared else (batch_last(condition, cond_dims), -1)
-        if with_key:
-            out = jax.vmap(
-                lambda arrays, condition, key: getattr(self.bijection, method)(*arrays, condition, key=key),
-                in_axes=(-1, axis, 0),
-                out_axes=-1,
-            )(arrays, condition, jax.random.split(log_det_key, math.prod(batch)))
-        else:
-            out = self.bijection.batched(method, arrays, condition, axis)
+        out = self.bijection.batched(method, arrays, condition, axis, key=log_det_key if with_key else None)
         return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
 
     def _base_log_prob(self, u):
@@ -211,7 +215,12 @@ class Flow(eqx.Module):
         batch = () if condition is None else condition.shape[: condition.ndim - len(self.cond_shape or ())]
         d = self.base_distribution
         draw = d.rsample if isinstance(self.base, Learnable) and d.has_rsample else d.sample
-        return draw(key, (*sample_shape, *batch))
+        u = draw(key, (*sample_shape, *batch))
+        return u.astype(self._dtype(u))
+
+    def _dtype(self, value: Any) -> jnp.dtype:
+        """One dtype for all: loops in a bijection need what goes in to be like what comes out."""
+        return jnp.result_type(value, float, *jax.tree.leaves(parameters(self.bijection)))
 
     def _check_condition(self, condition):
         if self.cond_shape is None:
@@ -220,9 +229,17 @@ class Flow(eqx.Module):
             return None
         if condition is None:
             raise ValueError(f"this flow needs a condition of shape (..., {_commas(self.cond_shape)}), but got none.")
-        condition = jnp.asarray(condition, dtype=jnp.result_type(condition, float))
+        condition = jnp.asarray(condition, dtype=self._dtype(condition))
         _check_event("condition", condition, self.cond_shape)
         return condition
+
+
+def _may_hold(domain: Constraint, support: Constraint | None) -> bool:
+    """Whether the domain holds the support, as far as that can be told: supports need not be intervals."""
+    try:
+        return support is None or covers(domain, support)
+    except ValueError:
+        return True
 
 
 def _commas(shape: tuple[int, ...]) -> str:

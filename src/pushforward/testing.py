@@ -51,8 +51,9 @@ def check_bijection(
 
     At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
     log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
-    automatic gradient; `jit` against eager execution and `vmap` against a loop; finite gradients by every point
-    and parameter; a gradient for every array from both directions; and that equal structures compile once.
+    automatic gradient; `jit` against eager execution, `vmap` against a loop, and `batched`, which flows use, against
+    `vmap`; finite gradients by every point and parameter; a gradient for every array from both directions; and that
+    equal structures compile once.
 
     Args:
         bijection: the bijection.
@@ -62,7 +63,8 @@ def check_bijection(
         num_points: how many random points, half of them standard normal and half of five times that width, both
             carried into the bijection's domain.
         tolerance: relative error allowed, by default 1e-9 in float64 and 1e-4 in float32. Where the map is
-            ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides.
+            ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides;
+            a point at which that is as large as the value itself is left out of the comparison.
 
     Raises:
         AssertionError: names the property that fails, how and at which parameters and point.
@@ -86,6 +88,7 @@ def check_bijection(
         found = {name: np.asarray(value) for name, value in _measure(moved, u, condition, weights).items()}
         _check_found(found, u, tolerance, where)
         _check_execution(moved, u, condition, found, tolerance, where)
+        _check_batched(moved, u, condition, found, tolerance, where)
         _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
 
 
@@ -276,6 +279,25 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
         )
         eager = np.asarray(log_det)[None]
         _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
+
+
+@eqx.filter_jit
+def _batched(bijection: AbstractBijection, u: Array, condition: Array | None):
+    forward = bijection.batched("forward_and_log_det", (jnp.moveaxis(u, 0, -1),), condition)
+    return *forward, *bijection.batched("inverse_and_log_det", forward[:1], condition)
+
+
+def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
+    """Events along the last axis, as flows apply a bijection to them."""
+    names = ("x", "log_det", "back", "inverse_log_det")
+    for name, value in zip(names, _batched(bijection, u, condition), strict=True):
+        expected = found[name]
+        assert value.shape == (*expected.shape[1:], len(u)), (
+            f"{where}: batched gives {name} of shape {value.shape}, not {(*expected.shape[1:], len(u))}"
+        )
+        size = 1 + np.abs(expected).reshape(len(u), -1).max(1)
+        allowed = tolerance * size + 2 * NUDGES * found[f"sensitivity of {name}"]
+        _compare(f"batched {name} against vmap", np.moveaxis(np.asarray(value), -1, 0), expected, allowed, u, where)
 
 
 @eqx.filter_jit

@@ -4,6 +4,7 @@ The transformer $\tau$ is a scalar bijection; the conditioner $c$ is a network t
 `shift_arrays`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ from pushforward.bijections.base import (
     shift_arrays,
 )
 from pushforward.bijections.composition import Elementwise, Identity
-from pushforward.bijections.conditioners import MLP
+from pushforward.bijections.conditioners import MLP, layer_masks
 from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
 
 # A transformer's arrays for every coordinate, raveled.
@@ -202,7 +203,8 @@ class MaskedAutoregressive(AbstractBijection):
 
     Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
     moves: at most `dim` of them, in practice few. At first it is the transformer as given, in every coordinate.
-    Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names.
+    Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names. With an
+    ordering, layers of fewer than `dim - 1` units make nearby orders share their inputs, as in MADE.
     `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
     `Flow(base, Invert(MaskedAutoregressive(...)))` has a fast density (masked autoregressive flow).
 
@@ -249,6 +251,8 @@ class MaskedAutoregressive(AbstractBijection):
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         before = _adjacency(dim, ordering, adjacency)
+        if adjacency is not None:
+            _check_width(before, hidden)
         # Coordinates that no other depends on, as the last, are not among the inputs.
         self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
         sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
@@ -304,6 +308,17 @@ class MaskedAutoregressive(AbstractBijection):
         zeros = jnp.zeros_like(slopes)
         start = local + owed(zeros, zeros + 1)
         return x, log_slopes.sum(0), solve_nilpotent(lambda s: owed(s, zeros), start)
+
+
+def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
+    """Raise if layers are too narrow to hold all the sets of parents: some dependence would be lost."""
+    reached = functools.reduce(lambda below, mask: mask.astype(int) @ below > 0, layer_masks(sees, hidden))
+    lost = np.flatnonzero((sees & ~reached).any(1))
+    if lost.size:
+        raise ValueError(
+            f"hidden={tuple(hidden)} is too narrow for this adjacency: the coordinates {lost.tolist()} would not see "
+            f"all that they may; {len(np.unique(sees, axis=0))} units a layer are enough."
+        )
 
 
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:

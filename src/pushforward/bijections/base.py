@@ -39,6 +39,8 @@ class AbstractBijection(eqx.Module):
     # Whether the methods also take events along a last axis, as `batched` needs them: faster than `jax.vmap`, which
     # puts the batch first, where it tears the coordinates of a batch apart.
     vectorized: ClassVar[bool] = False
+    # Whether it maps every interval that is the same for all coordinates onto itself, as a permutation does.
+    keeps_intervals: ClassVar[bool] = False
 
     @property
     def stochastic(self) -> bool:
@@ -88,7 +90,13 @@ class AbstractBijection(eqx.Module):
         return x, log_det, pull((score, jnp.ones_like(log_det)))[0]
 
     def batched(
-        self, method: str, arrays: tuple[Array, ...], condition: Array | None = None, condition_axis: int | None = None
+        self,
+        method: str,
+        arrays: tuple[Array, ...],
+        condition: Array | None = None,
+        condition_axis: int | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> tuple[Array, ...]:
         """Apply a method to events along the last axis of each array; the results have them there too.
 
@@ -97,17 +105,25 @@ class AbstractBijection(eqx.Module):
             arrays: its arguments before the condition.
             condition: one condition, or one for each event.
             condition_axis: the axis of `condition` that runs over events, None for one condition.
+            key: for stochastic log-determinants, which differ from event to event.
         """
         if self.vectorized:
             if condition is not None:
                 condition = jnp.moveaxis(condition, condition_axis, -1) if condition_axis is not None else condition
                 condition = condition[..., None] if condition_axis is None else condition
-            return getattr(self, method)(*arrays, condition)
+            return getattr(self, method)(*arrays, condition, **_with(key))
 
-        def one(arrays, condition):
-            return getattr(self, method)(*arrays, condition)
+        def one(arrays, condition, key):
+            return getattr(self, method)(*arrays, condition, **_with(key))
 
-        return jax.vmap(one, in_axes=(-1, condition_axis), out_axes=-1)(arrays, condition)
+        keys = None if key is None else jax.random.split(key, arrays[0].shape[-1])
+        key_axis = None if key is None else 0
+        return jax.vmap(one, in_axes=(-1, condition_axis, key_axis), out_axes=-1)(arrays, condition, keys)
+
+
+def _with(key: PRNGKeyArray | None) -> dict[str, PRNGKeyArray]:
+    """A key as a keyword, which `push_score` does not take."""
+    return {} if key is None else {"key": key}
 
 
 def parameters(tree: PyTree) -> PyTree[Array | None]:
@@ -176,6 +192,11 @@ def covers(domain: Constraint, codomain: Constraint) -> bool:
     """Whether one interval holds another. Ends do not count: no density has mass there."""
     (low, high), (inner_low, inner_high) = bounds(domain), bounds(codomain)
     return bool(np.all(low <= inner_low) and np.all(inner_high <= high))
+
+
+def same_interval(one: Constraint, other: Constraint) -> bool:
+    """Whether two intervals are one but for their ends."""
+    return covers(one, other) and covers(other, one)
 
 
 def along(vector: Array, u: Array) -> Array:

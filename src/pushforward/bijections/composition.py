@@ -8,18 +8,21 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.base import (
     AbstractBijection,
+    bounds,
     check_transformer,
-    covers,
     map_scalars,
     merge_cond_shapes,
     no_log_det,
     num_parameters,
     push_score_scalar,
+    same_interval,
     shift_arrays,
 )
 
@@ -27,6 +30,7 @@ from pushforward.bijections.base import (
 class Identity(AbstractBijection):
     """$x = u$."""
 
+    keeps_intervals: ClassVar[bool] = True
     shape: tuple[int, ...] = eqx.field(static=True)
     cond_shape: ClassVar[None] = None
     vectorized: ClassVar[bool] = True
@@ -68,11 +72,11 @@ class Invert(AbstractBijection):
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         return self.bijection.forward_and_log_det(x, condition, key=key)
 
-    def batched(self, method, arrays, condition=None, condition_axis=None):
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
         other = {"forward_and_log_det": "inverse_and_log_det", "inverse_and_log_det": "forward_and_log_det"}
         if method not in other:
             return super().batched(method, arrays, condition, condition_axis)
-        return self.bijection.batched(other[method], arrays, condition, condition_axis)
+        return self.bijection.batched(other[method], arrays, condition, condition_axis, key=key)
 
 
 class _Composition(AbstractBijection):
@@ -91,17 +95,18 @@ class _Composition(AbstractBijection):
     def push_score(self, u, score, condition=None):
         return self._fold(lambda part, arrays, _: part.push_score(*arrays, condition), (u, score), None, False)
 
-    def batched(self, method, arrays, condition=None, condition_axis=None):
-        def apply(part, arrays, _):
-            return part.batched(method, arrays, condition, condition_axis)
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        def apply(part, arrays, key):
+            return part.batched(method, arrays, condition, condition_axis, key=key)
 
-        return self._fold(apply, arrays, None, method == "inverse_and_log_det")
+        return self._fold(apply, arrays, key, method == "inverse_and_log_det")
 
 
 class Chain(_Composition):
     r"""The composition $T = T_K \circ \dots \circ T_1$ of bijections, given in the order of forward.
 
-    Each must take what the one before it gives: its domain must hold that one's codomain.
+    Each must take what the one before it gives: its domain must be that one's codomain, so that the whole maps its
+    domain onto its codomain.
     """
 
     bijections: tuple[AbstractBijection, ...]
@@ -111,11 +116,14 @@ class Chain(_Composition):
         shapes = [b.shape for b in self.bijections]
         if not shapes or any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"Chain needs one or more bijections of one shape, but got shapes {shapes}.")
-        for i, (first, then) in enumerate(itertools.pairwise(self.bijections)):
-            if not covers(then.domain, first.codomain):
+        # What keeps intervals stands in nobody's way, if they are the same for all coordinates.
+        mapping = [(i, b) for i, b in enumerate(self.bijections) if not b.keeps_intervals]
+        for (i, first), (j, then) in itertools.pairwise(mapping):
+            uneven = j > i + 1 and any(np.ndim(end) for end in bounds(first.codomain))
+            if uneven or not same_interval(then.domain, first.codomain):
                 raise ValueError(
                     f"part {i} of the chain, {type(first).__name__}, has codomain {first.codomain}, which is not "
-                    f"inside the domain {then.domain} of part {i + 1}, {type(then).__name__}."
+                    f"the domain {then.domain} of part {j}, {type(then).__name__}."
                 )
         merge_cond_shapes(self.bijections)
 
@@ -129,11 +137,15 @@ class Chain(_Composition):
 
     @property
     def domain(self) -> Constraint:
-        return self.bijections[0].domain
+        return next((b.domain for b in self.bijections if not b.keeps_intervals), constraints.real)
 
     @property
     def codomain(self) -> Constraint:
-        return self.bijections[-1].codomain
+        return next((b.codomain for b in self.bijections[::-1] if not b.keeps_intervals), constraints.real)
+
+    @property
+    def keeps_intervals(self) -> bool:
+        return all(b.keeps_intervals for b in self.bijections)
 
     def _fold(self, apply, arrays, key, reverse):
         parts = self.bijections[::-1] if reverse else self.bijections
@@ -171,7 +183,7 @@ class Scan(_Composition):
                     f"of its arrays; use Chain for layers that differ."
                 )
         domain, codomain = layers[0].domain, layers[0].codomain
-        if not (covers(domain, codomain) and covers(codomain, domain)):
+        if not same_interval(domain, codomain):
             raise ValueError(
                 f"Scan needs layers that map their domain onto itself, but {type(layers[0]).__name__} maps {domain} "
                 f"onto {codomain}."

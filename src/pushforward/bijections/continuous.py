@@ -22,6 +22,8 @@ from pushforward.bijections.conditioners import MLP
 
 # Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3
+# The adjoint equation takes the state back to where it was; if it misses that by more, relatively, gradients are NaN.
+LARGEST_DRIFT = 0.3
 # For tolerances below this, fewer steps of order 8 are cheaper than more of order 5.
 HIGH_ORDER_BELOW = 1e-6
 
@@ -42,8 +44,9 @@ class Continuous(AbstractBijection):
     Steps are chosen so that the error of each coordinate and of the log-determinant stays below
     `atol + rtol * size` a step. A batch (of `Flow`) is one equation with one sequence of steps, those of its most
     demanding event; events that are not finite are NaN and demand nothing. Where `max_steps` do not suffice the result
-    is NaN, and so are gradients. Looser tolerances, 1e-5 say, make training cheaper; all that is computed then is
-    right to about that. Second derivatives raise an error.
+    is NaN, and so are gradients; they are too where the adjoint equation, on its way back, misses the start, as it does
+    where the flow contracts more than the tolerance allows. Looser tolerances, 1e-5 say, make training cheaper; all
+    that is computed then is right to about that. Second derivatives raise an error.
 
     Starts as the identity.
 
@@ -222,7 +225,7 @@ class _Problem:
         controller = diffrax.PIDController(
             rtol=rtol,
             atol=atol,
-            norm=lambda state: jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in state[:controlled]])),
+            norm=lambda state: jnp.max(jnp.stack([jnp.max(jnp.abs(a), initial=0.0) for a in state[:controlled]])),
         )
         times = (self.start_time, self.end_time)
         start, end = times[::-1] if backwards else times
@@ -335,7 +338,11 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
             return (rate[0], -by_z), (), jax.tree.map(jnp.negative, by_chosen)
 
         totals = jax.tree.map(jnp.zeros_like, chosen)
-        (_, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
+        (back, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
+        # Where the flow contracts, the way back is unstable: if it does not lead to the start, all of it is wrong.
+        lost = (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
+        by_start = jnp.where(lost, jnp.nan, by_start)
+        by_chosen = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), by_chosen)
         return {i: size * (by_chosen[i] if i > 0 else by_start) for i in moving}
 
     return value, _linear(push, pull, moving, value)

@@ -71,6 +71,8 @@ class Affine(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0):
+        if not isinstance(scale, jax.core.Tracer) and not np.all((np.asarray(scale) > 0) & np.isfinite(scale)):
+            raise ValueError(f"the scale of an affine map must be positive and finite, got scale={scale}.")
         self.loc = jnp.asarray(loc, dtype=float)
         self.raw_scale = raw_positive(jnp.asarray(scale, dtype=float))
 

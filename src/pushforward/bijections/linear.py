@@ -25,6 +25,7 @@ class Permutation(AbstractBijection):
     order: Int[Array, " dim"]
     back: Int[Array, " dim"]
     cond_shape: ClassVar[None] = None
+    keeps_intervals: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 
     def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):

@@ -274,6 +274,7 @@ class Planar(_UpperTriangular):
     def __init__(
         self, dim: int, *, key: PRNGKeyArray, activation: Activation = jnp.tanh, max_slope: float | None = None
     ):
+        _check_units(dim, 1)
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.w, self.bias = jr.normal(key, (dim,)), jnp.zeros(1)
@@ -314,6 +315,7 @@ class Radial(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray):
+        _check_units(dim, 1)
         self.center = jr.normal(key, (dim,))
         self.raw_alpha, self.raw_beta = jnp.zeros(()), jnp.zeros(())
 
@@ -361,4 +363,4 @@ def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
 
 def _check_units(dim: int, num_units: int) -> None:
     if not 1 <= num_units <= dim:
-        raise ValueError(f"num_units must be in 1, ..., dim, but got num_units={num_units}, dim={dim}.")
+        raise ValueError(f"num_units must be in 1, ..., dim, and dim positive, got num_units={num_units}, dim={dim}.")

@@ -130,7 +130,8 @@ def _mean_of_series(fn, u, args, key, probes, number, weight):
 class Contractive(AbstractBijection):
     r"""$x = u + g(u)$ with a network $g$ whose Lipschitz constant is at most $c < 1$, for any arrays.
 
-    **The bound is a theorem.** $g$ has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
+    **The bound is a theorem** for the activations that the library knows; a given `max_slope` is taken on trust. $g$
+    has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
     $\|W\|_S = (\sum_j \sigma_j^p)^{1/p}$ is the Schatten norm of order $p = 128$: never below the largest singular
     value, at most 3% above it at width 64, and smooth where that has kinks. $\kappa$ is such that the product over
     layers and the slopes of activations is $c$. A condition shifts the first layer's bias, by a network without bounds.
@@ -175,6 +176,8 @@ class Contractive(AbstractBijection):
         max_slope: float | None = None,
         log_det: AbstractLogDet | None = None,
     ):
+        if dim < 1 or (cond_dim is not None and cond_dim < 1):
+            raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
         if not 0 < lipschitz < 1:
             raise ValueError(f"a contraction has a Lipschitz constant between 0 and 1, but got lipschitz={lipschitz}.")
         if not hidden:

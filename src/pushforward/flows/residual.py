@@ -89,7 +89,7 @@ def sylvester(
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018).
         https://arxiv.org/abs/1803.05649
     """
-    kind, units = (TriangularSylvester if triangular else Sylvester), num_units or min(dim, 32)
+    kind, units = (TriangularSylvester if triangular else Sylvester), (min(dim, 32) if num_units is None else num_units)
 
     def layer(key):
         return given(kind(dim, units, activation=activation, key=key), cond_dim, hidden, key)
@@ -149,7 +149,7 @@ def continuous(
         cond_dim: the size of a condition.
         base: by default a standard normal.
         activation: of the network.
-        **options: of `Continuous`: tolerances, solver, trace.
+        **options: of `Continuous`: tolerances, solver, hutchinson.
 
     References:
         Grathwohl et al., FFJORD (2019). https://arxiv.org/abs/1810.01367
