@@ -12,7 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.bijections.base import AbstractBijection, along, no_log_det
-from pushforward.bijections.elementwise import log_positive, positive, raw_positive
+from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 
 class Permutation(AbstractBijection):

@@ -23,9 +23,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
 from pushforward.bijections.base import AbstractBijection, along, detach
-from pushforward.bijections.elementwise import positive
 from pushforward.bijections.inversion import invert_monotone, invert_newton
 from pushforward.bijections.linear import rotate, unpack_reflectors
+from pushforward.bijections.positive import positive
 
 
 class _LowRank(AbstractBijection):

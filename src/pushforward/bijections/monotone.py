@@ -16,8 +16,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
 from pushforward.bijections.base import AbstractBijection, push_score_scalar
-from pushforward.bijections.elementwise import clamp, log_positive, positive
+from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.inversion import invert_monotone
+from pushforward.bijections.positive import log_positive, positive
 from pushforward.bijections.splines import in_bin
 
 # No weight of a monotone network is smaller than this share of an equal weight: a sum of slopes cannot underflow.
