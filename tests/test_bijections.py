@@ -17,24 +17,22 @@ from pushforward import bijections as bj
 from pushforward.bijections.base import push_score_scalar
 from pushforward.testing import check_bijection, randomize
 
-METHODS = ("forward_and_log_det", "inverse_and_log_det", "push_score")
-
 # All dimensions for what compiles in a second; one or two each, spread, for the rest.
 DIMS = dict.fromkeys(("identity", "permutation", "triangular", "elementwise_affine"), (1, 2, 5, 17))
 DIMS |= {
     "coupling_transformed_head": (1, 5),
-    "invert": (1, 17),
-    "chain": (1, 17),
+    "invert": (17,),
+    "chain": (17,),
     "chain_conditional": (2,),
-    "scan": (2, 17),
+    "scan": (2,),
     "amortized": (17,),
-    "invert_conditional": (1, 17),
-    "elementwise_spline": (1, 17),
-    "coupling_affine": (1, 2, 17),
-    "coupling_affine_conditional": (1, 5),
-    "coupling_spline": (2, 17),
-    "coupling_spline_conditional": (1, 5),
-    "masked_autoregressive_affine": (1, 17),
+    "invert_conditional": (17,),
+    "elementwise_spline": (17,),
+    "coupling_affine": (2, 17),
+    "coupling_affine_conditional": (1,),
+    "coupling_spline": (2,),
+    "coupling_spline_conditional": (1,),
+    "masked_autoregressive_affine": (1,),
     "masked_autoregressive_affine_conditional": (2, 5),
     "masked_autoregressive_spline": (17,),
     "masked_autoregressive_spline_conditional": (2,),
@@ -56,7 +54,10 @@ def test_conformance(name, dim):
     check_bijection(CASES[name](dim, jr.key(0)), jr.key(dim), points=special_points(dim))
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n == "invert_conditional" or not n.endswith("conditional")])
+FLOAT32 = ("chain", "invert_conditional", "elementwise_spline", "coupling_spline", "masked_autoregressive_affine")
+
+
+@pytest.mark.parametrize("name", FLOAT32)
 def test_conformance_in_float32(name):
     with jax.enable_x64(False):
         check_bijection(CASES[name](5, jr.key(0)), jr.key(1), points=special_points(5))
@@ -291,9 +292,10 @@ def batched_and_mapped(bijection, method, arrays, condition, axis):
     return batched, mapped
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [n for n in CASES if "spline" not in n or "elementwise" in n])
-def test_batched_is_vmap(name, method):
+def test_batched_is_vmap(name):
+    """With one condition and with one for each event; `check_bijection` looks at the two other methods."""
+    method = "push_score"
     bijection = randomize(CASES[name](3, jr.key(0)), jr.key(1), 1.0)
     u, score = jr.normal(jr.key(2), (2, 3, 4))
     conditions = [(None, None)]

@@ -45,7 +45,10 @@ def transformer_of(scalar):
     return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
 
 
-@pytest.mark.parametrize("scalar", SCALARS)
+# Of those without arrays one is enough: they all follow an affine map.
+@pytest.mark.parametrize(
+    "scalar", [name for name, scalar in SCALARS.items() if bj.num_parameters(scalar()) or name == "exp"]
+)
 @pytest.mark.parametrize("kind", CONDITIONERS)
 def test_every_transformer_with_every_conditioner(kind, scalar):
     transformer, dim, keys = transformer_of(scalar), 3, jr.split(jr.key(0), 5)

@@ -69,8 +69,7 @@ class ReverseKL(AbstractObjective):
                 f"{type(flow.base.template).__name__} does not offer; use it without Learnable."
             )
         if not self.path_gradient or flow.bijection.stochastic:
-            key, log_det_key = jr.split(key)
-            x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=log_det_key)
+            x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
             return jnp.mean(log_q - jax.vmap(self.target)(x))
         x, log_q, score = flow.sample_log_prob_and_score(key, (self.num_samples,))
         # The value of log q, with the gradient that it has along the path x alone.
@@ -132,9 +131,8 @@ class ForwardKL(AbstractObjective):
 
     def loss(self, flow, key):
         size = self.data.shape[0]
-        key, log_det_key = jr.split(key)
         rows = None if self.batch_size is None else jr.randint(key, (self.batch_size,), 0, size)
-        return self._negative_log_likelihood(flow, rows, log_det_key)
+        return self._negative_log_likelihood(flow, rows, jr.fold_in(key, 1))
 
     def evaluate(self, flow, key):
         size = self.data.shape[0]

@@ -38,14 +38,13 @@ def solve_triangular_fixed_point(fn: Callable[[Vector, Any], Vector], start: Vec
         Song et al., Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (2021).
         https://arxiv.org/abs/2002.03629
     """
-    # Coordinates that still wait for others may overflow meanwhile, and 0 x inf would spoil those that do not.
+    # Coordinates that still wait for others may overflow meanwhile, and 0 x inf would spoil those that do not. So what
+    # is beyond the root of the largest number counts as 0 for the others.
     huge = float(jnp.finfo(start.dtype).max) ** 0.5
 
     @eqx.filter_custom_jvp
     def solve(args, start):
-        y = _sweep(lambda y: fn(jnp.where(jnp.abs(y) < huge, y, 0), args), start)
-        # Where one is that large in the end, others have not seen it.
-        return jnp.where(jnp.all(jnp.abs(y) < huge, axis=0), y, jnp.nan)
+        return _sweep(lambda y: fn(jnp.where(jnp.abs(y) < huge, y, 0), args), start)
 
     @solve.def_jvp
     def solve_jvp(primals, tangents):
