@@ -231,7 +231,7 @@ def _check_found(found, u, tolerance, where) -> None:
     for name, value in found.items():
         _assert_finite(value, points, f"{where}: {name}")
 
-    def allow(name, slack=0.0):
+    def allow(name: str, slack: float | np.ndarray = 0.0):
         """The error allowed for what should equal found[name]: any, where a nudge changes it altogether."""
         size = 1 + np.abs(found[name]).reshape(len(u), -1).max(1)
         rounding = NUDGES * found[f"sensitivity of {name}"]

@@ -116,17 +116,19 @@ class Coupling(AbstractBijection):
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
         check_parts(transformer, dim, cond_dim)
-        mask = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
-        if mask.shape != (dim,) or mask.dtype != bool:
-            raise ValueError(f"the mask must hold {dim} booleans, but has shape {mask.shape} and dtype {mask.dtype}.")
-        if mask.all() or (dim > 1 and not mask.any()):
+        passes = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
+        if passes.shape != (dim,) or passes.dtype != bool:
             raise ValueError(
-                f"the mask must let some coordinates pass and not all, but all are {bool(mask.all())} (dim={dim})."
+                f"the mask must hold {dim} booleans, but has shape {passes.shape} and dtype {passes.dtype}."
+            )
+        if passes.all() or (dim > 1 and not passes.any()):
+            raise ValueError(
+                f"the mask must let some coordinates pass and not all, but all are {bool(passes.all())} (dim={dim})."
             )
         self.transformer = transformer
-        self.mask = tuple(mask.tolist())
+        self.mask = tuple(passes.tolist())
         self.cond_shape = None if cond_dim is None else (cond_dim,)
-        size = int(mask.sum())
+        size = int(passes.sum())
         self.head = Elementwise(transformer, size) if transform_head and size else Identity((size,))
         outputs = num_parameters(transformer) * (dim - size)
         self.network = MLP(size + (cond_dim or 0), outputs, hidden, key=key, activation=activation)
@@ -324,10 +326,10 @@ def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
     """[i, j] is True where coordinate i may depend on j; no chain of such leads back to where it began."""
     if adjacency is None:
-        ordering = np.arange(dim) if ordering is None else np.asarray(ordering)
-        if sorted(ordering.tolist()) != list(range(dim)):
-            raise ValueError(f"an ordering holds each of 0, ..., {dim - 1} once, but got {ordering.tolist()}.")
-        place = np.argsort(ordering)
+        order = np.arange(dim) if ordering is None else np.asarray(ordering)
+        if sorted(order.tolist()) != list(range(dim)):
+            raise ValueError(f"an ordering holds each of 0, ..., {dim - 1} once, but got {order.tolist()}.")
+        place = np.argsort(order)
         return place[None, :] < place[:, None]
     if ordering is not None:
         raise ValueError("give an ordering or an adjacency, not both.")

@@ -50,6 +50,9 @@ class Invert(AbstractBijection):
 
     bijection: AbstractBijection
 
+    def __init__(self, bijection: AbstractBijection):
+        self.bijection = bijection
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.bijection.shape
@@ -312,8 +315,10 @@ class Amortized(AbstractBijection):
     def codomain(self) -> Constraint:
         return self.bijection.codomain
 
-    def at(self, condition: Array) -> AbstractBijection:
+    def at(self, condition: Array | None) -> AbstractBijection:
         """The bijection for one condition."""
+        if condition is None:
+            raise ValueError(f"this bijection needs a condition of shape {self.cond_shape}, but got none.")
         return shift_arrays(self.bijection, self.network(condition))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):

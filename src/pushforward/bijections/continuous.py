@@ -243,7 +243,8 @@ class _Problem:
             throw=False,
         )
         reached = solution.result == diffrax.RESULTS.successful
-        vectors, numbers, totals = jax.tree.unflatten(structure, [a[0] for a in solution.ys])
+        ends: Any = solution.ys
+        vectors, numbers, totals = jax.tree.unflatten(structure, [a[0] for a in ends])
         vectors, numbers = jax.tree.map(lambda a: jnp.where(fine & reached, a, jnp.nan), (vectors, numbers))
         return vectors, numbers, jax.tree.map(lambda a: jnp.where(jnp.all(fine) & reached, a, jnp.nan), totals)
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
@@ -33,7 +34,7 @@ class Affine(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0):
-        if not isinstance(scale, jax.core.Tracer) and not np.all((np.asarray(scale) > 0) & np.isfinite(scale)):
+        if not isinstance(scale, Tracer) and not np.all((np.asarray(scale) > 0) & np.isfinite(scale)):
             raise ValueError(f"the scale of an affine map must be positive and finite, got scale={scale}.")
         self.loc = jnp.asarray(loc, dtype=float)
         self.raw_scale = raw_positive(jnp.asarray(scale, dtype=float))

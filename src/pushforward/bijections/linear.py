@@ -138,8 +138,9 @@ class PLU(AbstractBijection):
         if order is None:
             if key is None:
                 raise ValueError("PLU needs a key to draw its permutation, or the permutation as order.")
-            order = np.asarray(jr.permutation(key, dim))
-        self.permutation = Permutation(order)
+            self.permutation = Permutation(np.asarray(jr.permutation(key, dim)))
+        else:
+            self.permutation = Permutation(order)
         if self.permutation.shape != (dim,):
             raise ValueError(f"with dim={dim}, order must have {dim} entries, but has {self.permutation.shape[0]}.")
         self.loc, self.factors = jnp.zeros(dim), jnp.zeros((dim, dim))
@@ -151,7 +152,7 @@ class PLU(AbstractBijection):
     @property
     def matrix(self) -> Float[Array, "dim dim"]:
         """$PLU$."""
-        lower = jnp.tril(self.factors, -1) + jnp.eye(*self.factors.shape)
+        lower = jnp.tril(self.factors, -1) + jnp.eye(len(self.factors))
         return self.permutation.forward(lower @ _upper(self.factors))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):

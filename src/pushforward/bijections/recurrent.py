@@ -101,7 +101,8 @@ class RecurrentAutoregressive(AbstractBijection):
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         def step(state, previous_and_flag):
-            state = self._advance(state, *previous_and_flag, condition)
+            previous, flag = previous_and_flag
+            state = self._advance(state, previous, flag, condition)
             return state, state
 
         # All of u is known, so only the states are computed one by one.

@@ -24,7 +24,12 @@ class AbstractLogDet(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, fn: Callable[[Array, Any], Array], u: Float[Array, " dim"], args: Any, rate: float, key: PRNGKeyArray
+        self,
+        fn: Callable[[Array, Any], Array],
+        u: Float[Array, " dim"],
+        args: Any,
+        rate: float,
+        key: PRNGKeyArray | None,
     ) -> Float[Array, ""]:
         """The log-determinant of `u + fn(u, args)`, where `fn` has the Lipschitz constant `rate`."""
 
@@ -207,6 +212,8 @@ class Contractive(AbstractBijection):
         weights = [weight * _shrink(weight, self.layer_bound) for weight in self.weights]
         first, *rest = self.biases
         if self.condition_network is not None:
+            if condition is None:
+                raise ValueError(f"this bijection needs a condition of shape {self.cond_shape}, but got none.")
             first = first + self.condition_network(condition)
         return tuple(zip(weights, (first, *rest), strict=True))
 
