@@ -9,24 +9,15 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from cases import SCALARS
 from pushforward import bijections as bj
 from pushforward.bijections.base import bounds
 from pushforward.bijections.elementwise import SMALLEST_POWER
 from pushforward.testing import check_bijection, into, randomize
 
-MAKERS = {
-    "affine": lambda: bj.Affine(0.5, 2.0),
-    "exp": bj.Exp,
-    "softplus": bj.Softplus,
-    "sigmoid": bj.Sigmoid,
-    "tanh": bj.Tanh,
-    "arctan": bj.Arctan,
-    "leaky_relu": bj.LeakyReLU,
-    "power": lambda: bj.Power(1.5),
-    "yeo_johnson": lambda: bj.YeoJohnson(0.7),
-    "sinh_arcsinh": lambda: bj.SinhArcsinh(0.5, 1.2),
-}
-names = pytest.mark.parametrize("name", MAKERS)
+# The splines and networks have tests of their own.
+NAMES = [name for name in SCALARS if "spline" not in name and "network" not in name and name != "deep_sigmoidal"]
+names = pytest.mark.parametrize("name", NAMES)
 METHODS = ("forward_and_log_det", "inverse_and_log_det")
 
 
@@ -51,7 +42,7 @@ def evaluate(bijection, points, method):
 def test_conformance(name, precision):
     # 0 is among the points already; powers go from one side of it to the other.
     near = jnp.array([-1e-3, 1e-3, -1.0, 1.0])
-    bijection = MAKERS[name]()
+    bijection = SCALARS[name]()
     tolerance = 1e-9 if precision == "float64" else 1e-5
     points = into(bijection.domain, near)
     check_bijection(bijection, jr.key(0), scales=(0.0, 0.1, 1.0, 3.0), points=points, tolerance=tolerance)
@@ -66,7 +57,7 @@ def test_extreme_points(name, method, precision):
     sizes = np.array([0.0, info.tiny, info.eps / 2, 1e-3, 0.5, 1.0, np.pi / 2, 2.0, 20.0, 1e3, 1e8, 1e30])
     points = np.concatenate([sizes, -sizes, 1 + np.array([-1, 1]) * info.eps, [np.pi, -1 + info.eps]]).astype(dtype)
     for seed, scale in ((0, 0.0), (1, 1.0)):
-        bijection = randomize(MAKERS[name](), jr.key(seed), scale)
+        bijection = randomize(SCALARS[name](), jr.key(seed), scale)
         value, log_det, by_value, by_log_det = evaluate(bijection, points, method)
         lower, upper = bounds(bijection.codomain if method == "forward_and_log_det" else bijection.domain)
         assert value.dtype == log_det.dtype == dtype
@@ -84,7 +75,7 @@ def test_extreme_points(name, method, precision):
 def test_slope_where_the_value_is_as_good_as_constant(name, precision):
     """Automatic derivatives are those of the log-determinant, not 0, as they would be if taken from the value."""
     points = jnp.array([-40.0, -20.0, 20.0, 40.0])
-    bijection = MAKERS[name]()
+    bijection = SCALARS[name]()
     _, log_det, (_, slope), _ = evaluate(bijection, points, "forward_and_log_det")
     np.testing.assert_allclose(slope, jnp.exp(log_det), rtol=1e-5)
     assert jnp.all(slope > 0)
@@ -106,6 +97,7 @@ def yeo_johnson(u, power=0.7):
 
 GOLDEN = {
     "affine": lambda u: (0.5 + 2 * u, np.log(2) + 0 * u),
+    "shift": lambda u: (0.5 + u, 0 * u),
     "exp": lambda u: (np.exp(u), u),
     "softplus": lambda u: (np.logaddexp(0, u), scipy.special.log_expit(u)),
     "sigmoid": lambda u: (scipy.special.expit(u), scipy.stats.logistic.logpdf(u)),
@@ -120,7 +112,7 @@ GOLDEN = {
 
 @names
 def test_golden_values(name):
-    bijection = MAKERS[name]()
+    bijection = SCALARS[name]()
     u = np.asarray(into(bijection.domain, POINTS))
     x, log_det, *_ = evaluate(bijection, u, "forward_and_log_det")
     expected, expected_log_det = GOLDEN[name](u)
@@ -144,9 +136,9 @@ INVERSES = {
 @pytest.mark.parametrize("name", INVERSES)
 def test_golden_values_of_inverses(name):
     formula, x = INVERSES[name]
-    u, log_det, *_ = evaluate(MAKERS[name](), np.array(x), "inverse_and_log_det")
+    u, log_det, *_ = evaluate(SCALARS[name](), np.array(x), "inverse_and_log_det")
     np.testing.assert_allclose(u, formula(np.array(x)), rtol=1e-10)
-    again, forward_log_det, *_ = evaluate(MAKERS[name](), u, "forward_and_log_det")
+    again, forward_log_det, *_ = evaluate(SCALARS[name](), u, "forward_and_log_det")
     np.testing.assert_allclose(again, x, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(log_det, -forward_log_det, rtol=1e-10)
 

@@ -19,6 +19,7 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections.base import (
     AbstractBijection,
     bounds,
+    check_sizes,
     check_transformer,
     detach,
     map_scalars,
@@ -27,14 +28,14 @@ from pushforward.bijections.base import (
     shift_arrays,
 )
 from pushforward.bijections.composition import Elementwise, Identity
-from pushforward.bijections.conditioners import MLP, layer_masks
+from pushforward.bijections.conditioners import MLP, layer_masks, with_condition
 from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
 
 # A transformer's arrays for every coordinate, raveled.
 Shifts = Float[Array, "parameters dim *batch"]
 
 
-def _transform(transformer: AbstractBijection, shifts: Shifts, u: Array, *, inverse: bool = False):
+def transform(transformer: AbstractBijection, shifts: Shifts, u: Array, *, inverse: bool = False):
     """Apply the transformer to each coordinate; the log-derivatives are returned unsummed."""
 
     def one(bijection, u):
@@ -50,7 +51,7 @@ def _transform_score(transformer: AbstractBijection, shifts: Shifts, u: Array, s
 def _shift_cotangents(transformer: AbstractBijection, shifts: Shifts, u: Array, score: Array) -> Shifts:
     """The gradient of score . x + log-derivatives by the shifts, all else held fixed."""
     transformer, shifts, u = detach((transformer, shifts, u))
-    _, pull = jax.vjp(lambda p: _transform(transformer, p, u), shifts)
+    _, pull = jax.vjp(lambda p: transform(transformer, p, u), shifts)
     return pull((score, jnp.ones_like(score)))[0]
 
 
@@ -63,14 +64,7 @@ def check_parts(transformer: AbstractBijection, dim: int, cond_dim: int | None) 
             f"a conditioner supplies the arrays of its transformer, but {name} has none; use "
             f"Elementwise({name}(), dim) or, as the transformer, Chain([Affine(), {name}()])."
         )
-    if dim < 1 or (cond_dim is not None and cond_dim < 1):
-        raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
-
-
-def _with_condition(u: Array, condition: Array | None) -> Array:
-    if condition is None:
-        return u
-    return jnp.concatenate([u, jnp.broadcast_to(condition, condition.shape[:1] + u.shape[1:])])
+    check_sizes(dim, cond_dim)
 
 
 class Coupling(AbstractBijection):
@@ -161,20 +155,20 @@ class Coupling(AbstractBijection):
         return jnp.concatenate([head, tail])[_indices_of(back)]
 
     def _shifts(self, head: Array, condition: Array | None) -> Shifts:
-        return self.network(_with_condition(head, condition)).reshape(
+        return self.network(with_condition(head, condition)).reshape(
             num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         head, tail = self._split(u)
-        tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail)
+        tail, log_slopes = transform(self.transformer, self._shifts(head, condition), tail)
         head, log_det = self.head.forward_and_log_det(head)
         return self._join(head, tail), log_slopes.sum(0) + log_det
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         head, tail = self._split(x)
         head, log_det = self.head.inverse_and_log_det(head)
-        tail, log_slopes = _transform(self.transformer, self._shifts(head, condition), tail, inverse=True)
+        tail, log_slopes = transform(self.transformer, self._shifts(head, condition), tail, inverse=True)
         return self._join(head, tail), log_slopes.sum(0) + log_det
 
     def push_score(self, u, score, condition=None):
@@ -200,7 +194,27 @@ def _indices_of(indices: np.ndarray) -> slice | np.ndarray:
     return indices
 
 
-class MaskedAutoregressive(AbstractBijection):
+class AbstractAutoregressive(AbstractBijection):
+    """What those share that transform all coordinates."""
+
+    transformer: eqx.AbstractVar[AbstractBijection]
+    dim: eqx.AbstractVar[int]
+    vectorized: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @property
+    def domain(self) -> Constraint:
+        return self.transformer.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.transformer.codomain
+
+
+class MaskedAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c_i(u_{<i}))$ for all $i$ in one pass of a masked network.
 
     Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
@@ -235,7 +249,6 @@ class MaskedAutoregressive(AbstractBijection):
     dim: int = eqx.field(static=True)
     seen: tuple[int, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
-    vectorized: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -267,30 +280,18 @@ class MaskedAutoregressive(AbstractBijection):
             adjacency=np.tile(sees, (num_parameters(transformer), 1)),
         )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dim,)
-
-    @property
-    def domain(self) -> Constraint:
-        return self.transformer.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.transformer.codomain
-
     def _shifts(self, u: Array, condition: Array | None) -> Shifts:
         seen = u[_indices_of(np.array(self.seen, int))]
-        return self.network(_with_condition(seen, condition)).reshape(num_parameters(self.transformer), *u.shape)
+        return self.network(with_condition(seen, condition)).reshape(num_parameters(self.transformer), *u.shape)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        x, log_slopes = _transform(self.transformer, self._shifts(u, condition), u)
+        x, log_slopes = transform(self.transformer, self._shifts(u, condition), u)
         return x, log_slopes.sum(0)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         def sweep(u, args):
             bijection, x, condition = args
-            return _transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
+            return transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
 
         u = solve_triangular_fixed_point(sweep, x, (self, x, condition))
         return u, -self.forward_and_log_det(u, condition)[1]
@@ -302,7 +303,7 @@ class MaskedAutoregressive(AbstractBijection):
         frozen, frozen_shifts, fixed_u, fixed_condition = detach((self, shifts, u, condition))
         slopes = jnp.exp(detach(log_slopes))
         _, through_network = jax.vjp(lambda u: frozen._shifts(u, fixed_condition), fixed_u)
-        _, through_transformer = jax.vjp(lambda p: _transform(frozen.transformer, p, fixed_u), frozen_shifts)
+        _, through_transformer = jax.vjp(lambda p: transform(frozen.transformer, p, fixed_u), frozen_shifts)
 
         def owed(score, log_slope_weight):
             return -through_network(through_transformer((score, log_slope_weight))[0])[0] / slopes

@@ -218,6 +218,19 @@ def check_transformer(bijection: AbstractBijection) -> None:
         )
 
 
+def check_sizes(dim: int, cond_dim: int | None = None) -> None:
+    """Raise unless they are positive."""
+    if dim < 1 or (cond_dim is not None and cond_dim < 1):
+        raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
+
+
+def check_given(condition: Array | None, bijection: AbstractBijection) -> Array:
+    """The condition; raise if there is none."""
+    if condition is None:
+        raise ValueError(f"this bijection needs a condition of shape {bijection.cond_shape}, but got none.")
+    return condition
+
+
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):
     r"""`push_score` of a scalar bijection, whose Jacobian is known: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
     x, log_det = bijection.forward_and_log_det(u)

@@ -16,6 +16,7 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections.base import (
     AbstractBijection,
     bounds,
+    check_given,
     check_transformer,
     map_scalars,
     merge_cond_shapes,
@@ -317,9 +318,7 @@ class Amortized(AbstractBijection):
 
     def at(self, condition: Array | None) -> AbstractBijection:
         """The bijection for one condition."""
-        if condition is None:
-            raise ValueError(f"this bijection needs a condition of shape {self.cond_shape}, but got none.")
-        return shift_arrays(self.bijection, self.network(condition))
+        return shift_arrays(self.bijection, self.network(check_given(condition, self)))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.at(condition).forward_and_log_det(u, condition, key=key)

@@ -68,6 +68,13 @@ class MLP(eqx.Module):
         return weights[-1] @ x + along(self.biases[-1], x)
 
 
+def with_condition(inputs: Float[Array, "in *batch"], condition: Array | None) -> Float[Array, "all *batch"]:
+    """The inputs of a network that sees a condition too, which may be one for all events."""
+    if condition is None:
+        return inputs
+    return jnp.concatenate([inputs, jnp.broadcast_to(condition, condition.shape[:1] + inputs.shape[1:])])
+
+
 def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray]:
     """One mask a layer, such that through them output o sees input i only if `adjacency[o, i]`.
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, detach
-from pushforward.bijections.conditioners import MLP
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach
+from pushforward.bijections.conditioners import MLP, with_condition
 
 # Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3
@@ -95,8 +95,7 @@ class Continuous(AbstractBijection):
         hutchinson: bool = False,
         solver: diffrax.AbstractSolver | None = None,
     ):
-        if dim < 1 or (cond_dim is not None and cond_dim < 1):
-            raise ValueError(f"dim and cond_dim must be 1 or more, but got dim={dim} and cond_dim={cond_dim}.")
+        check_sizes(dim, cond_dim)
         if any(tolerance is not None and not 0 < tolerance < 1 for tolerance in (rtol, atol)):
             raise ValueError(f"tolerances must be between 0 and 1, but got rtol={rtol} and atol={atol}.")
         if max_steps < 1:
@@ -134,11 +133,8 @@ class Continuous(AbstractBijection):
 
 
 def _inputs(t: Array, z: Vector, condition: Array | None) -> Array:
-    batch = z.shape[1:]
-    inputs = [jnp.broadcast_to(t.astype(z.dtype), (1, *batch)), z]
-    if condition is not None:
-        inputs.append(jnp.broadcast_to(condition, condition.shape[:1] + batch))
-    return jnp.concatenate(inputs)
+    time = jnp.broadcast_to(t.astype(z.dtype), (1, *z.shape[1:]))
+    return with_condition(jnp.concatenate([time, z]), condition)
 
 
 def _transport(t: Array, z: Vector, args: Any) -> tuple[Vector]:

@@ -22,7 +22,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection, along, detach
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach
 from pushforward.bijections.inversion import invert_monotone, invert_newton
 from pushforward.bijections.linear import rotate, unpack_reflectors
 from pushforward.bijections.positive import positive
@@ -274,7 +274,7 @@ class Planar(_UpperTriangular):
     def __init__(
         self, dim: int, *, key: PRNGKeyArray, activation: Activation = jnp.tanh, max_slope: float | None = None
     ):
-        _check_units(dim, 1)
+        check_sizes(dim)
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.w, self.bias = jr.normal(key, (dim,)), jnp.zeros(1)
@@ -315,7 +315,7 @@ class Radial(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray):
-        _check_units(dim, 1)
+        check_sizes(dim)
         self.center = jr.normal(key, (dim,))
         self.raw_alpha, self.raw_beta = jnp.zeros(()), jnp.zeros(())
 

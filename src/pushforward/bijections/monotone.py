@@ -19,7 +19,7 @@ from pushforward.bijections.base import AbstractBijection, push_score_scalar
 from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import log_positive, positive
-from pushforward.bijections.splines import in_bin
+from pushforward.bijections.splines import in_bin, pick, unit
 
 # No weight of a monotone network is smaller than this share of an equal weight: a sum of slopes cannot underflow.
 SMALLEST_WEIGHT = 1e-2
@@ -302,7 +302,7 @@ class IntegralNetwork(_Monotone):
         u_starts, x_starts, _, samples = self._cells()
         v = clamp(u, -self.bound, self.bound)
         here, width = in_bin(v, u_starts), 2 * self.bound / self.nodes
-        u0, x0, box = _pick(here, u_starts), _pick(here, x_starts), _pick(here, samples)
+        u0, x0, box = pick(here, u_starts), pick(here, x_starts), pick(here, samples)
         xi = (v - u0) / width
         slope = _slope(xi, box)
         # The tangent goes on beyond the ends; inside its length is 0, and so is what it adds to the slope.
@@ -312,11 +312,9 @@ class IntegralNetwork(_Monotone):
         u_starts, x_starts, end, samples = self._cells()
         y = clamp(x, x_starts[0], end)
         here, width = in_bin(y, x_starts), 2 * self.bound / self.nodes
-        u0, x0, box = _pick(here, u_starts), _pick(here, x_starts), _pick(here, samples)
+        u0, x0, box = pick(here, u_starts), pick(here, x_starts), pick(here, samples)
         box_area = _area(jnp.ones_like(y), box)
-        share = (y - x0) / (width * box_area)
-        # Rounding may lead out of the cell; the slope is as if it had not.
-        share = share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
+        share = unit((y - x0) / (width * box_area))
         xi = invert_monotone(_area, share, box / box_area, lower=0.0, upper=1.0)
         slope = _slope(xi, box)
         return u0 + width * xi + (x - y) / slope, -jnp.log(slope)
@@ -325,10 +323,6 @@ class IntegralNetwork(_Monotone):
 def _centres(cells: int, bound: float, dtype: jnp.dtype) -> np.ndarray:
     """The centres of equal cells that fill [-bound, bound]."""
     return _pivots(cells, bound * (1 - 1 / cells), dtype)
-
-
-def _pick(here: Array, values: Array) -> Array:
-    return jnp.sum(jnp.where(here, values, 0), -1)
 
 
 def _slope(xi: Number, box: Float[Array, "3"]) -> Number:

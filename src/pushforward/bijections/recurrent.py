@@ -1,24 +1,22 @@
 r"""Autoregressive bijections whose conditioner is a recurrent network, shared by all coordinates."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
-from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.autoregressive import _transform, check_parts
+from pushforward.bijections.autoregressive import AbstractAutoregressive, check_parts, transform
 from pushforward.bijections.base import AbstractBijection, along, num_parameters
-from pushforward.bijections.conditioners import MLP
+from pushforward.bijections.conditioners import MLP, with_condition
 
 # The state of the cell, for each event.
 State = Float[Array, "state *batch"]
 
 
-class RecurrentAutoregressive(AbstractBijection):
+class RecurrentAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c(h_i))$ with $h_i = \mathrm{GRU}(h_{i-1}, [u_{i-1}, \text{start}, \text{condition}])$.
 
     The parameters are shared by all coordinates: their number does not depend on `dim`. Both directions are one exact
@@ -46,7 +44,6 @@ class RecurrentAutoregressive(AbstractBijection):
     head: MLP
     dim: int = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
-    vectorized: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,18 +67,6 @@ class RecurrentAutoregressive(AbstractBijection):
         self.start = jnp.zeros(hidden[0])
         self.head = MLP(hidden[0], num_parameters(transformer), hidden[1:], key=head_key)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dim,)
-
-    @property
-    def domain(self) -> Constraint:
-        return self.transformer.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.transformer.codomain
-
     def _start(self, u: Array) -> State:
         return jnp.broadcast_to(along(self.start, u).astype(u.dtype), self.start.shape + u.shape[1:])
 
@@ -91,9 +76,7 @@ class RecurrentAutoregressive(AbstractBijection):
     def _advance(self, state: State, previous: Array, flag: Array, condition: Array | None) -> State:
         """The next state, from the coordinate before."""
         batch = previous.shape
-        inputs = jnp.stack([previous, jnp.broadcast_to(flag, batch)])
-        if condition is not None:
-            inputs = jnp.concatenate([inputs, jnp.broadcast_to(condition, condition.shape[:1] + batch)])
+        inputs = with_condition(jnp.stack([previous, jnp.broadcast_to(flag, batch)]), condition)
         cell = self.cell
         for _ in batch:
             cell = jax.vmap(cell, in_axes=-1, out_axes=-1)
@@ -109,15 +92,15 @@ class RecurrentAutoregressive(AbstractBijection):
         previous = jnp.concatenate([jnp.zeros_like(u[:1]), u[:-1]])
         _, states = jax.lax.scan(step, self._start(u), (previous, self._flags(u)))
         states = jnp.moveaxis(states, 0, 1)
-        shifts = self.head(states.reshape(len(states), -1)).reshape(-1, *u.shape)
-        x, log_slopes = _transform(self.transformer, shifts, u)
+        shifts = self.head(states.reshape(len(states), u.size)).reshape(num_parameters(self.transformer), *u.shape)
+        x, log_slopes = transform(self.transformer, shifts, u)
         return x, log_slopes.sum(0)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         def step(carry, x_and_flag):
             (state, previous), (x, flag) = carry, x_and_flag
             state = self._advance(state, previous, flag, condition)
-            u, log_slope = _transform(self.transformer, self.head(state), x, inverse=True)
+            u, log_slope = transform(self.transformer, self.head(state), x, inverse=True)
             return (state, u), (u, log_slope)
 
         start = self._start(x), jnp.zeros_like(x[0])

@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, lipswish, steepest_slope
-from pushforward.bijections.base import AbstractBijection, detach
+from pushforward.bijections.base import AbstractBijection, check_given, check_sizes, detach
 from pushforward.bijections.conditioners import MLP
 from pushforward.bijections.inversion import solve_contraction
 
@@ -181,8 +181,7 @@ class Contractive(AbstractBijection):
         max_slope: float | None = None,
         log_det: AbstractLogDet | None = None,
     ):
-        if dim < 1 or (cond_dim is not None and cond_dim < 1):
-            raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
+        check_sizes(dim, cond_dim)
         if not 0 < lipschitz < 1:
             raise ValueError(f"a contraction has a Lipschitz constant between 0 and 1, but got lipschitz={lipschitz}.")
         if not hidden:
@@ -212,9 +211,7 @@ class Contractive(AbstractBijection):
         weights = [weight * _shrink(weight, self.layer_bound) for weight in self.weights]
         first, *rest = self.biases
         if self.condition_network is not None:
-            if condition is None:
-                raise ValueError(f"this bijection needs a condition of shape {self.cond_shape}, but got none.")
-            first = first + self.condition_network(condition)
+            first = first + self.condition_network(check_given(condition, self))
         return tuple(zip(weights, (first, *rest), strict=True))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):

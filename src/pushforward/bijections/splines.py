@@ -47,6 +47,11 @@ def in_bin(value: Float[Array, ""], starts: Float[Array, " bins"]) -> Bool[Array
     return jnp.concatenate([yes, above]) & ~jnp.concatenate([above, no])
 
 
+def pick(here: Bool[Array, " bins"], values: Float[Array, "*more bins"]) -> Float[Array, "*more"]:
+    """What a bin has, given by `in_bin`."""
+    return jnp.sum(jnp.where(here, values, 0), -1)
+
+
 def share(raw: Array, middle: float = 0.5) -> Array:
     """A number between 0 and 1, `middle` for raw 0, and no nearer to the ends than `SMALLEST_SHARE`."""
     middle = (middle - SMALLEST_SHARE) / (1 - 2 * SMALLEST_SHARE)
@@ -77,7 +82,7 @@ class _Spline(AbstractBijection):
         bins = self._bins()
         v, outside, excess, slope = self._clip(u, bins[2])
         u0, w, x0, h, *box = _at(v, bins[0][0], bins)
-        eta, log_slope = self._rise(_unit((v - u0) / w), *box)
+        eta, log_slope = self._rise(unit((v - u0) / w), *box)
         x = jnp.where(outside, u + (slope - 1) * excess, x0 + h * eta)
         return x, jnp.where(outside, jnp.log(slope), jnp.log(h / w) + log_slope)
 
@@ -85,7 +90,7 @@ class _Spline(AbstractBijection):
         bins = self._bins()
         y, outside, excess, slope = self._clip(x, bins[2])
         u0, w, x0, h, *box = _at(y, bins[1][0], bins)
-        xi = _unit(self._run(_unit((y - x0) / h), *box))
+        xi = unit(self._run(unit((y - x0) / h), *box))
         _, log_slope = self._rise(xi, *box)
         u = jnp.where(outside, x + (1 / slope - 1) * excess, u0 + w * xi)
         return u, -jnp.where(outside, jnp.log(slope), jnp.log(h / w) + log_slope)
@@ -104,13 +109,12 @@ def _at(value: Array, starts: Array, bins: tuple) -> list[Array]:
     """The bin that holds the value: where it begins and how large it is, in u and in x; a, b and the others."""
     (u_starts, widths), (x_starts, heights), slopes, others = bins
     here = in_bin(value, starts)
-    u0, w, x0, h, left, right, *others = (
-        jnp.sum(jnp.where(here, a, 0)) for a in (u_starts, widths, x_starts, heights, slopes[:-1], slopes[1:], *others)
-    )
+    arrays = u_starts, widths, x_starts, heights, slopes[:-1], slopes[1:], *others
+    u0, w, x0, h, left, right, *others = (pick(here, a) for a in arrays)
     return [u0, w, x0, h, left * w / h, right * w / h, *others]
 
 
-def _unit(share: Array) -> Array:
+def unit(share: Array) -> Array:
     """Rounding may lead out of [0, 1], where roots need not exist; the slope is as if it had not."""
     return share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
 

@@ -1,12 +1,12 @@
 """Transformers and conditioners: couplings and masked autoregressive layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import (
+    AbstractBijection,
     Affine,
     Chain,
     Coupling,
@@ -18,7 +18,16 @@ from pushforward.bijections import (
     Shift,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, given, stack
+from pushforward.flows.stack import Activation, Base, Side, stack, then
+
+
+def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, cond_dim, activation) -> Callable:
+    """How to make a layer from a key."""
+
+    def layer(key: PRNGKeyArray) -> AbstractBijection:
+        return conditioner(transformer, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
+
+    return layer
 
 
 def nice(
@@ -36,13 +45,9 @@ def nice(
     References:
         Dinh et al., NICE: Non-linear Independent Components Estimation (2015). https://arxiv.org/abs/1410.8516
     """
-
-    def layer(key):
-        return Coupling(Shift(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
-
+    layer = _layer(Coupling, Shift(), dim, hidden, cond_dim, activation)
     flow = stack(layer, dim, num_layers, base, key)
-    scales = given(Elementwise(Affine(), dim), cond_dim, hidden, jr.fold_in(key, 1))
-    return Flow(flow.base, Chain([flow.bijection, scales]))
+    return then(flow, Elementwise(Affine(), dim), cond_dim, hidden, key)
 
 
 def realnvp(
@@ -60,10 +65,7 @@ def realnvp(
     References:
         Dinh et al., Density Estimation Using Real NVP (2017). https://arxiv.org/abs/1605.08803
     """
-
-    def layer(key):
-        return Coupling(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
-
+    layer = _layer(Coupling, Affine(), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
 
 
@@ -89,9 +91,7 @@ def nsf(
     """
     transformer = Chain([RationalQuadraticSpline(bins, bound), Affine()])
 
-    def layer(key):
-        return Coupling(transformer, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
-
+    layer = _layer(Coupling, transformer, dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
 
 
@@ -110,10 +110,7 @@ def maf(
     References:
         Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017). https://arxiv.org/abs/1705.07057
     """
-
-    def layer(key):
-        return MaskedAutoregressive(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
-
+    layer = _layer(MaskedAutoregressive, Affine(), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast="density")
 
 
@@ -133,10 +130,7 @@ def iaf(
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).
         https://arxiv.org/abs/1606.04934
     """
-
-    def layer(key):
-        return MaskedAutoregressive(Affine(), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
-
+    layer = _layer(MaskedAutoregressive, Affine(), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
 
 
@@ -157,12 +151,7 @@ def naf(
     References:
         Huang et al., Neural Autoregressive Flows (2018). https://arxiv.org/abs/1804.00779
     """
-
-    def layer(key):
-        return MaskedAutoregressive(
-            DeepSigmoidal(units), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key
-        )
-
+    layer = _layer(MaskedAutoregressive, DeepSigmoidal(units), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 
@@ -183,10 +172,5 @@ def unaf(
     References:
         Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019). https://arxiv.org/abs/1908.05164
     """
-
-    def layer(key):
-        return MaskedAutoregressive(
-            IntegralNetwork(units), dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key
-        )
-
+    layer = _layer(MaskedAutoregressive, IntegralNetwork(units), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
 from pushforward.flow import Flow
-from pushforward.flows.stack import Base, base_or_normal, check_sizes, given, stack
+from pushforward.flows.stack import Base, base_or_normal, check_sizes, given, stack, then
 
 
 def linear(
@@ -59,5 +58,4 @@ def gaussianization(
         return given(Chain([Orthogonal(dim, key=key), spline]), cond_dim, hidden, key)
 
     flow = stack(layer, dim, num_layers, base, key, mix=False)
-    affine = given(Triangular(dim), cond_dim, hidden, jr.fold_in(key, 1))
-    return Flow(flow.base, Chain([flow.bijection, affine]))
+    return then(flow, Triangular(dim), cond_dim, hidden, key)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import (
     AbstractLogDet,
-    Chain,
     Continuous,
     Contractive,
     Planar,
@@ -19,7 +17,7 @@ from pushforward.bijections import (
 )
 from pushforward.bijections.activations import lipswish
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, base_or_normal, check_sizes, given, stack
+from pushforward.flows.stack import Activation, Base, Side, base_or_normal, check_sizes, given, stack, then
 
 
 def planar(
@@ -126,8 +124,7 @@ def residual(
         )
 
     flow = stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
-    affine = given(Triangular(dim), cond_dim, hidden, jr.fold_in(key, 1))
-    return Flow(flow.base, Chain([flow.bijection, affine]))
+    return then(flow, Triangular(dim), cond_dim, hidden, key)
 
 
 def continuous(

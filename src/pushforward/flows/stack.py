@@ -78,6 +78,11 @@ def stack(
     return Flow(base_or_normal(base, dim), Scan(layers))
 
 
+def then(flow: Flow, bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key) -> Flow:
+    """The flow, and after it a bijection whose arrays may depend on the condition."""
+    return Flow(flow.base, Chain([flow.bijection, given(bijection, cond_dim, hidden, jr.fold_in(key, 1))]))
+
+
 def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray]:
     """Permutations to follow the layers: by turns a reversal and a random one.
 
