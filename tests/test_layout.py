@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": ("objectives", "progress", "flow"),
     "progress": (),
     "serialization": (),
+    "universality": ("bijections", "flow"),
     "testing": ("bijections", "flow", "serialization"),
     "posterior": (*CORE, "posterior"),
     "density": CORE,

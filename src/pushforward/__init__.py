@@ -11,3 +11,4 @@ from pushforward.posterior import (
 )
 from pushforward.serialization import load as load, save as save
 from pushforward.training import train as train
+from pushforward.universality import rosenblatt as rosenblatt, transport as transport

@@ -45,28 +45,28 @@ class Learnable(eqx.Module):
                 ) from error
             return value
 
-        _rebuild(distribution, record)
+        rebuild(distribution, record)
         if not self.raw:
             raise ValueError(f"{type(distribution).__name__} has no parameters to learn.")
 
     @property
     def distribution(self) -> dist.Distribution:
         """The distribution at the current parameters."""
-        return _rebuild(self.template, lambda path, value, constraint: dist.biject_to(constraint)(self.raw[path]))
+        return rebuild(self.template, lambda path, value, constraint: dist.biject_to(constraint)(self.raw[path]))
 
 
-def _rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distribution:
+def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distribution:
     """The distribution with each parameter replaced by `visit(path, value, constraint)`.
 
     It goes through the constructors, for some distributions keep copies of their parameters.
     """
     if isinstance(d, dist.Independent):
-        return _rebuild(d.base_dist, visit, path).to_event(d.reinterpreted_batch_ndims)
+        return rebuild(d.base_dist, visit, path).to_event(d.reinterpreted_batch_ndims)
     if isinstance(d, dist.ExpandedDistribution):
-        return _rebuild(d.base_dist, visit, path).expand(d.batch_shape)
+        return rebuild(d.base_dist, visit, path).expand(d.batch_shape)
     if isinstance(d, dist.MixtureSameFamily):
-        mixing = _rebuild(d.mixing_distribution, visit, f"{path}mixing.")
-        return dist.MixtureSameFamily(mixing, _rebuild(d.component_distribution, visit, f"{path}component."))
+        mixing = rebuild(d.mixing_distribution, visit, f"{path}mixing.")
+        return dist.MixtureSameFamily(mixing, rebuild(d.component_distribution, visit, f"{path}component."))
     accepted = inspect.signature(type(d).__init__).parameters
     # What is computed from other parameters, as a covariance from its factor, is none itself.
     own = [name for name in d.arg_constraints if not isinstance(getattr(type(d), name, None), lazy_property)]
@@ -74,7 +74,7 @@ def _rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Dist
     if names:
         return type(d)(**{n: visit(f"{path}{n}", d.__dict__[n], d.arg_constraints[n]) for n in names})
     if isinstance(d, dist.TransformedDistribution):
-        return dist.TransformedDistribution(_rebuild(d.base_dist, visit, path), d.transforms)
+        return dist.TransformedDistribution(rebuild(d.base_dist, visit, path), d.transforms)
     raise ValueError(
         f"the parameters of {type(d).__name__} cannot be learned; use a distribution with declared arg_constraints, or "
         "Independent, Expanded, Transformed and MixtureSameFamily over such distributions."

@@ -14,6 +14,7 @@ from pushforward.bijections.composition import (
     Invert as Invert,
     Scan as Scan,
 )
+from pushforward.bijections.conditionals import ConditionalRosenblatt as ConditionalRosenblatt
 from pushforward.bijections.conditioners import MLP as MLP
 from pushforward.bijections.continuous import Continuous as Continuous
 from pushforward.bijections.elementwise import (
@@ -47,6 +48,7 @@ from pushforward.bijections.monotone import (
     IntegralNetwork as IntegralNetwork,
     MonotoneNetwork as MonotoneNetwork,
 )
+from pushforward.bijections.quadrature import QuadratureRosenblatt as QuadratureRosenblatt
 from pushforward.bijections.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
 from pushforward.bijections.residual import (
     AbstractLogDet as AbstractLogDet,
@@ -55,6 +57,7 @@ from pushforward.bijections.residual import (
     PowerSeries as PowerSeries,
     RussianRoulette as RussianRoulette,
 )
+from pushforward.bijections.rosenblatt import GaussianMixtureRosenblatt as GaussianMixtureRosenblatt
 from pushforward.bijections.splines import (
     CubicSpline as CubicSpline,
     LinearRationalSpline as LinearRationalSpline,

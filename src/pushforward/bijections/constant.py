@@ -1,0 +1,46 @@
+"""Arrays that are no parameters."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+
+class Constant(eqx.Module):
+    """A pytree that no optimiser moves and no conditioner supplies.
+
+    All inexact arrays of a bijection are its parameters. These are kept as integers of the same bits, so that they are
+    none, and are still saved, compiled and mapped over as arrays are.
+
+    Args:
+        tree: arrays, and anything that can be hashed, as functions.
+    """
+
+    arrays: tuple[Array | None, ...]
+    dtypes: tuple[str | None, ...] = eqx.field(static=True)
+    others: tuple[Any, ...] = eqx.field(static=True)
+    structure: Any = eqx.field(static=True)
+
+    def __init__(self, tree: PyTree):
+        leaves, self.structure = jax.tree.flatten(tree)
+        are_arrays = [isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves]
+        self.others = tuple(None if is_array else leaf for leaf, is_array in zip(leaves, are_arrays, strict=True))
+        arrays = [jnp.asarray(leaf) if is_array else None for leaf, is_array in zip(leaves, are_arrays, strict=True)]
+        self.dtypes = tuple(a.dtype.name if a is not None and eqx.is_inexact_array(a) else None for a in arrays)
+        self.arrays = tuple(
+            a if dtype is None else jax.lax.bitcast_convert_type(a, f"int{8 * a.dtype.itemsize}")
+            for a, dtype in zip(arrays, self.dtypes, strict=True)
+        )
+
+    @property
+    def value(self) -> Any:
+        """The pytree."""
+        arrays = [
+            bits if dtype is None else jax.lax.bitcast_convert_type(bits, dtype)
+            for bits, dtype in zip(self.arrays, self.dtypes, strict=True)
+        ]
+        leaves = [other if a is None else a for a, other in zip(arrays, self.others, strict=True)]
+        return jax.tree.unflatten(self.structure, leaves)

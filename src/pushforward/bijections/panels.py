@@ -1,0 +1,166 @@
+r"""Where to evaluate a density: panels along each axis of a box, halved until integrals are precise enough."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jaxtyping import Array, Float
+
+LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
+
+FIRST_PANELS = 8
+# How many panels an axis may have, by dimension.
+MOST_PANELS = {1: 2000, 2: 200, 3: 24}
+# Points at which the density is evaluated at a time.
+CHUNK = 1 << 16
+
+
+class Grid(NamedTuple):
+    """Panels and what was found with them, see `QuadratureRosenblatt`; the values are those of the first coordinate."""
+
+    edges: list[np.ndarray]
+    log_values: np.ndarray
+    log_normalizer: float
+    error: float
+    edge_density: float
+
+
+@functools.cache
+def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes in [-1, 1], weights, and the matrix from values at the nodes to Legendre coefficients."""
+    nodes, weights = np.polynomial.legendre.leggauss(order)
+    degrees = np.arange(order)
+    to_series = (degrees + 0.5)[:, None] * np.polynomial.legendre.legvander(nodes, order - 1).T * weights
+    return nodes, weights, to_series
+
+
+def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolerance: float, order: int) -> Grid:
+    """Halve panels until the distribution of each coordinate, given those before, is as precise as the tolerance."""
+    evaluate = _evaluator(log_density, lower.size)
+    edges = [np.linspace(a, b, FIRST_PANELS + 1) for a, b in zip(lower, upper, strict=True)]
+    while True:
+        values = evaluate([_nodes(e, order).ravel() for e in edges])
+        log_weights = [_log_weights(e, order) for e in edges]
+        log_total = _integrate(values, log_weights, range(values.ndim))
+        errors = []
+        for axis in range(values.ndim):
+            halved = np.sort(np.concatenate([edges[axis], (edges[axis][1:] + edges[axis][:-1]) / 2]))
+            finer = [halved if a == axis else e for a, e in enumerate(edges)]
+            fine_values = evaluate([_nodes(e, order).ravel() for e in finer])
+            errors.append(_errors(values, fine_values, edges, axis, order))
+        worst = max(range(values.ndim), key=lambda axis: errors[axis].sum())
+        error = float(errors[worst].sum())
+        if error <= tolerance:
+            break
+        for axis, (e, panel_errors) in enumerate(zip(edges, errors, strict=True)):
+            split = panel_errors > tolerance / (2 * panel_errors.size)
+            middles = (e[1:] + e[:-1])[split] / 2
+            edges[axis] = np.unique(np.concatenate([e, middles]))
+            if edges[axis].size == e.size and split.any() or edges[axis].size > MOST_PANELS[lower.size]:
+                _refuse(e, panel_errors, axis, tolerance)
+    first = _integrate(values, log_weights, range(1, values.ndim)).reshape(-1, order)
+    return Grid(edges, first, float(log_total), error, _edge_density(values, log_weights, log_total, lower, upper))
+
+
+def _refuse(edges: np.ndarray, errors: np.ndarray, axis: int, tolerance: float) -> None:
+    worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
+    place = (edges[worst] + edges[worst + 1]) / 2
+    raise ValueError(
+        f"the integral of the density does not converge near x[{axis}] = {place:.6g}: with {errors.size} panels its "
+        f"error is {errors.sum():.2g} of the mass, and the tolerance {tolerance:.2g}; is the density integrable there? "
+        "If it is, but not smooth, give a larger tolerance or a box that ends there."
+    )
+
+
+def _evaluator(log_density: LogDensity, dim: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """A function that evaluates the log-density on the product of nodes along each axis."""
+    shape = jax.eval_shape(log_density, jnp.zeros(dim)).shape
+    if shape != ():
+        raise ValueError(
+            f"log_density must return one number for an array of shape ({dim},), but returns shape {shape}."
+        )
+    run = jax.jit(jax.vmap(log_density))
+
+    def evaluate(nodes):
+        sizes = [a.size for a in nodes]
+        total = int(np.prod(sizes))
+        values = np.empty(total)
+        # In double precision, whatever the setting: this is done once.
+        with jax.enable_x64(True):
+            for start in range(0, total, CHUNK):
+                # The last chunk too has the size for which the function is compiled.
+                flat = np.minimum(np.arange(start, start + CHUNK), total - 1)
+                points = np.stack([a[i] for a, i in zip(nodes, np.unravel_index(flat, sizes), strict=True)], axis=1)
+                found = np.asarray(run(points), float)
+                _check(found, points)
+                values[start : start + CHUNK] = found[: total - start]
+        return values.reshape(sizes)
+
+    return evaluate
+
+
+def _check(log_values: np.ndarray, points: np.ndarray) -> None:
+    bad = ~np.isfinite(log_values)
+    if bad.any():
+        value, point = log_values[bad][0], points[bad][0]
+        what = "positive" if np.isneginf(value) else "finite"
+        raise ValueError(
+            f"the density must be positive and finite on the box, but is not {what} at {point}, where its logarithm is "
+            f"{value}."
+        )
+
+
+def _nodes(edges: np.ndarray, order: int) -> np.ndarray:
+    nodes, *_ = gauss_legendre(order)
+    return edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
+
+
+def _log_weights(edges: np.ndarray, order: int) -> np.ndarray:
+    return np.log(np.diff(edges)[:, None] / 2 * gauss_legendre(order)[1]).ravel()
+
+
+def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> np.ndarray:
+    """The logarithm of the integral over some axes."""
+    for axis in axes:
+        log_values = log_values + np.expand_dims(log_weights[axis], [a for a in range(log_values.ndim) if a != axis])
+    return scipy.special.logsumexp(log_values, axis=tuple(axes)) if len(axes) else log_values
+
+
+def _errors(values: np.ndarray, fine_values: np.ndarray, edges: list[np.ndarray], axis: int, order: int) -> np.ndarray:
+    """For each panel of an axis, the share of mass by which its integral, and the interpolation in it, are wrong."""
+    dim, panels = values.ndim, edges[axis].size - 1
+    log_weights = [_log_weights(e, order) for e in edges]
+    later = range(axis + 1, dim)
+    # (outer nodes, panels, nodes of a panel), the fine ones being those of both halves.
+    coarse = _integrate(values, log_weights, later).reshape(-1, panels, order)
+    fine = _integrate(fine_values, log_weights, later).reshape(-1, panels, 2 * order)
+    outer = np.zeros(1)
+    for before in log_weights[:axis]:
+        outer = np.add.outer(outer, before).ravel()
+    widths = np.diff(edges[axis])[:, None]
+    nodes, weights, to_series = gauss_legendre(order)
+    size = max((outer[:, None, None] + part).max() for part in (coarse, fine))
+    outer = np.exp(outer[:, None, None] - size / 2)
+    masses = outer * np.exp(coarse - size / 2) * (weights * widths / 2)
+    fine_masses = outer * np.exp(fine - size / 2) * (np.tile(weights, 2) * widths / 4)
+    wrong = np.abs(masses.sum(-1) - fine_masses.sum(-1))
+    if axis < dim - 1:
+        halves = np.concatenate([(nodes - 1) / 2, (nodes + 1) / 2])
+        between = coarse @ (np.polynomial.legendre.legvander(halves, order - 1) @ to_series).T
+        # Where it is far too large, the panel is split for that.
+        ratio = np.exp(np.minimum(between - fine, 100.0))
+        wrong = wrong + np.sum(fine_masses * np.abs(ratio - 1), -1)
+    return wrong.sum(0) / max(masses.sum(), fine_masses.sum())
+
+
+def _edge_density(values: np.ndarray, log_weights: list[np.ndarray], log_total: float, lower, upper) -> float:
+    """The largest density of a coordinate at its first or last node, in units of the uniform density."""
+    ends = []
+    for axis in range(values.ndim):
+        marginal = _integrate(values, log_weights, [a for a in range(values.ndim) if a != axis])
+        ends += [marginal[end] + np.log(upper[axis] - lower[axis]) for end in (0, -1)]
+    return float(np.exp(max(ends) - log_total))

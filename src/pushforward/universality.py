@@ -1,0 +1,250 @@
+r"""The universality theorem as code: the Rosenblatt map of a distribution, and the transport between any two.
+
+Any positive density $p$ has a triangular map $F$ to the uniform one on the cube, $u_i = P(x'_i \le x_i \mid x_{<i})$;
+so with $G$ for the base and $F$ for the target, $T = F^{-1} \circ G$ carries the one exactly to the other.
+
+References:
+    Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference (2021), section 2.2.
+    https://arxiv.org/abs/1912.02762
+    Knothe, Contributions to the Theory of Convex Bodies (1957); Rosenblatt (1952).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections import (
+    AbstractBijection,
+    Chain,
+    ConditionalRosenblatt,
+    Elementwise,
+    GaussianMixtureRosenblatt,
+    Invert,
+    QuadratureRosenblatt,
+    Sigmoid,
+    num_parameters,
+    shift_arrays,
+)
+from pushforward.flow import Flow, Learnable, rebuild
+
+# What has a Rosenblatt map, see `rosenblatt`.
+Source = Any
+Box = tuple[ArrayLike, ArrayLike]
+
+# Points and parameters at which a flow is seen to be triangular.
+PROBES = 4
+
+
+class Rosenblatt(AbstractBijection):
+    r"""$u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the open cube; $\det J = p(x)$.
+
+    Args:
+        to_line: the bijection onto the whole space, $x \mapsto \operatorname{logit} u$, which loses no digits of the
+            tails, as the cube does: a Rosenblatt map, or a chain that ends in one.
+    """
+
+    to_line: AbstractBijection
+
+    @property
+    def _chain(self) -> Chain:
+        return Chain([self.to_line, Elementwise(Sigmoid(), self.shape[0])])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.to_line.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.to_line.cond_shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.to_line.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self._chain.codomain
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self._chain.forward_and_log_det(u, condition, key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self._chain.inverse_and_log_det(x, condition, key=key)
+
+    def push_score(self, u, score, condition=None):
+        return self._chain.push_score(u, score, condition)
+
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        return self._chain.batched(method, arrays, condition, condition_axis, key=key)
+
+
+def rosenblatt(source: Source, *, box: Box | None = None, **options) -> Rosenblatt:
+    r"""The Rosenblatt map of a distribution: $u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, with $\det J = p(x)$.
+
+    Args:
+        source: one of
+
+            - a NumPyro distribution over arrays of shape (dim,): normal, a Gaussian mixture in any dimension, or
+              independent coordinates that have CDFs;
+            - a sequence of functions, each from the coordinates before, an array (i,), to the NumPyro distribution of
+              coordinate i;
+            - a triangular `Flow`: coordinate i of x an increasing function of coordinate i of u that depends on none of
+              those after it, as in one or more `MaskedAutoregressive` without permutations between them;
+            - a log-density up to a constant, a function of an array (dim,) in one to three dimensions, with a `box`.
+        box: the lower and the upper ends of the box on which a log-density is taken, each of shape (dim,). Outside, the
+            density counts as 0.
+        **options: for a log-density, `tolerance` and `order` of `QuadratureRosenblatt`.
+
+    Returns:
+        A bijection x -> u. Its `to_line` is the one to logit u; of a log-density it tells the `log_normalizer`, the
+        `error` and the `edge_density`.
+
+    Raises:
+        ValueError: for sources that have no such map, and for densities that are not positive, not finite or not
+            integrable on the box.
+
+    References:
+        Papamakarios et al. (2021), section 2.2.
+    """
+    return Rosenblatt(_to_line(source, box, options))
+
+
+def transport(base: Source, target: Source, *, box: Box | None = None, **options) -> Chain:
+    r"""$T = F^{-1} \circ G$, which carries `base` exactly to `target`: the Knothe-Rosenblatt rearrangement.
+
+    Of all maps that do so it is the one that is triangular and increasing. `Flow(base, transport(base, target))` has
+    the target's density. It goes by logits of CDFs, so it is right in tails where all CDFs are rounded to 1.
+
+    Args:
+        base: see `rosenblatt`; or a `Rosenblatt` map.
+        target: likewise.
+        box: for those of the two that are log-densities.
+        **options: likewise.
+    """
+    start, end = (_to_line(source, box, options) for source in (base, target))
+    if start.shape != end.shape:
+        raise ValueError(f"base and target must have the same shape, but have {start.shape} and {end.shape}.")
+    return Chain([start, Invert(end)])
+
+
+def _to_line(source: Source, box: Box | None, options: dict[str, Any]) -> AbstractBijection:
+    if isinstance(source, Rosenblatt):
+        return source.to_line
+    if isinstance(source, Learnable):
+        source = source.distribution
+    if isinstance(source, Flow):
+        _check_triangular(source)
+        return Chain([Invert(source.bijection), _to_line(source.base, None, {})])
+    if isinstance(source, dist.Distribution):
+        return _of_distribution(source)
+    if isinstance(source, Sequence):
+        return ConditionalRosenblatt(source)
+    if not callable(source):
+        raise ValueError(
+            "a Rosenblatt map is made from a NumPyro distribution, a sequence of conditionals, a triangular flow or a "
+            f"log-density, but got {type(source).__name__}."
+        )
+    if box is None:
+        raise ValueError("a log-density needs a box to be integrated on: box=(lower, upper).")
+    return QuadratureRosenblatt(source, *box, **options)
+
+
+def _of_distribution(d: dist.Distribution) -> AbstractBijection:
+    if len(d.event_shape) != 1 or d.batch_shape:
+        raise ValueError(
+            f"a distribution must have an event shape (dim,) and no batch shape, but has event shape {d.event_shape} "
+            f"and batch shape {d.batch_shape}; .expand([dim]).to_event(1) makes one of independent numbers."
+        )
+    gaussians = _gaussians(d)
+    if gaussians is not None:
+        return GaussianMixtureRosenblatt(*gaussians)
+    size, one = d.event_shape[0], _unwrapped(d)
+    if one.event_shape:
+        raise ValueError(
+            f"{type(d).__name__} has no conditional CDFs that are known here; give a sequence of conditionals, or its "
+            "log_prob and a box."
+        )
+    return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])
+
+
+def _unwrapped(d: dist.Distribution) -> dist.Distribution:
+    """Without the shapes that were put around it."""
+    while isinstance(d, (dist.Independent, dist.ExpandedDistribution)):
+        d = d.base_dist
+    return d
+
+
+class _Coordinate(eqx.Module):
+    """One of independent numbers, as a conditional."""
+
+    distribution: dist.Distribution
+    index: int = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+
+    def __call__(self, before: Array) -> dist.Distribution:
+        return rebuild(self.distribution, lambda path, value, _: jnp.broadcast_to(value, (self.size,))[self.index])
+
+
+def _gaussians(d: dist.Distribution) -> tuple[Array, Array, Array] | None:
+    """Weights, means and Cholesky factors, if it is a Gaussian or a mixture of such."""
+    if isinstance(d, dist.MixtureSameFamily):
+        parts, weights = [d.component_distribution], d.mixing_distribution.probs
+    elif isinstance(d, dist.MixtureGeneral):
+        parts, weights = d.component_distributions, d.mixing_distribution.probs
+    else:
+        parts, weights = [d], jnp.ones(1)
+    moments = [_moments(part) for part in parts]
+    if any(m is None for m in moments):
+        return None
+    locs, factors = (jnp.concatenate([m[i] for m in moments if m is not None]) for i in range(2))
+    return jnp.broadcast_to(weights, locs.shape[:1]), locs, factors
+
+
+def _moments(d: dist.Distribution) -> tuple[Array, Array] | None:
+    """Means and Cholesky factors of a batch of Gaussians, None of others."""
+    shape, one = (*(d.batch_shape or (1,)), *d.event_shape), _unwrapped(d)
+    size = d.event_shape[-1]
+    if isinstance(one, dist.Normal):
+        scales = jnp.broadcast_to(one.scale, shape)
+        return jnp.broadcast_to(one.loc, shape), scales[..., None] * jnp.eye(size)
+    if isinstance(one, dist.MultivariateNormal):
+        return jnp.broadcast_to(one.loc, shape), jnp.broadcast_to(one.scale_tril, (*shape, size))
+    if isinstance(one, dist.LowRankMultivariateNormal):
+        return jnp.broadcast_to(one.loc, shape), jnp.linalg.cholesky(
+            jnp.broadcast_to(one.covariance_matrix, (*shape, size))
+        )
+    return None
+
+
+def _check_triangular(flow: Flow) -> None:
+    """Raise unless x_i depends on u_1 to u_i alone, and increases with u_i: at the given parameters and at others."""
+    if len(flow.shape) != 1 or flow.cond_shape is not None:
+        raise ValueError(
+            f"a flow that has a Rosenblatt map has shape (dim,) and no condition, but this one has shape {flow.shape} "
+            f"and cond_shape {flow.cond_shape}."
+        )
+    points = flow.base_distribution.sample(jr.key(0), (PROBES,))
+    moves = 0.3 * jr.normal(jr.key(1), (PROBES, num_parameters(flow.bijection))) * (jnp.arange(PROBES) > 0)[:, None]
+
+    def jacobian(move, u):
+        return jax.jacfwd(shift_arrays(flow.bijection, move).forward)(u)
+
+    found = np.asarray(jax.vmap(jacobian)(moves, points))
+    above = np.argwhere(np.abs(np.triu(found, 1)).max(0) > 0)
+    if above.size:
+        i, j = above[0]
+        raise ValueError(
+            f"the flow is not triangular: coordinate {i} of x depends on coordinate {j} of u, which comes after it. "
+            "Permutations and couplings between coordinates spoil it; `MaskedAutoregressive` keeps it."
+        )
+    decreasing = np.flatnonzero((np.diagonal(found, axis1=1, axis2=2) < 0).any(0))
+    if decreasing.size:
+        raise ValueError(f"coordinate {decreasing[0]} of x must increase with that of u, but decreases.")
