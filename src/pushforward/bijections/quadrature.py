@@ -28,12 +28,13 @@ ORDERS = {1: 16, 2: 16, 3: 10}
 EVENTS = 256
 
 
-def _legendre(xi: Array, order: int) -> Float[Array, "order *points"]:
-    """The Legendre polynomials at points of [-1, 1]."""
-    values = [jnp.ones_like(xi), xi]
-    for n in range(1, order - 1):
-        values.append(((2 * n + 1) * xi * values[n] - n * values[n - 1]) / (n + 1))
-    return jnp.stack(values[:order])
+def _lagrange(xi: Float[Array, " points"], order: int) -> Float[Array, "points order"]:
+    """The polynomials that are 1 at one node and 0 at the others."""
+    nodes = gauss_legendre(order)[0]
+    other = ~np.eye(order, dtype=bool)
+    scales = np.where(other, nodes[:, None] - nodes, 1).prod(1)
+    factors = jnp.where(other, xi[:, None, None] - jnp.asarray(nodes, xi.dtype), 1)
+    return jnp.prod(factors, axis=-1) / jnp.asarray(scales, xi.dtype)
 
 
 class PanelLaw(AbstractLaw):
@@ -60,8 +61,7 @@ class PanelLaw(AbstractLaw):
             return jax.vmap(self.density)(points)
         order = self.log_values.shape[1]
         start, end = pick(here, self.edges[:-1]), pick(here, self.edges[1:])
-        series = jnp.asarray(gauss_legendre(order)[2], points.dtype) @ pick(here, self.log_values.T)
-        return series @ _legendre(2 * (points - start) / (end - start) - 1, order)
+        return _lagrange(2 * (points - start) / (end - start) - 1, order) @ pick(here, self.log_values.T)
 
     def log_total(self) -> Number:
         """The logarithm of the integral."""
@@ -203,8 +203,15 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
         return self.log_density.value(x) - self.log_normalizer
 
     def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        def one(arrays):
-            return getattr(self, method)(*arrays)
-
-        out = jax.lax.map(one, tuple(jnp.moveaxis(a, -1, 0) for a in arrays), batch_size=EVENTS)
-        return tuple(jnp.moveaxis(a, 0, -1) for a in out)
+        size = arrays[0].shape[-1]
+        if size <= EVENTS:
+            return super().batched(method, arrays)
+        # Filled up with copies of the first, for all parts to have one size and one program.
+        count = -(-size // EVENTS)
+        parts = [
+            jnp.concatenate([a, jnp.broadcast_to(a[..., :1], (*a.shape[:-1], count * EVENTS - size))], axis=-1)
+            for a in arrays
+        ]
+        parts = [jnp.moveaxis(a.reshape(*a.shape[:-1], count, EVENTS), -2, 0) for a in parts]
+        out = jax.lax.map(lambda arrays: super(QuadratureRosenblatt, self).batched(method, arrays), tuple(parts))
+        return tuple(jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1)[..., :size] for a in out)
