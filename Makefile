@@ -6,10 +6,10 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench toys catalogue clean distclean
+.PHONY: help demo test lint bench toys catalogue universality clean distclean
 
 help:  ## list these goals
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 	$(VENV)/bin/pushforward demo --out demo
@@ -28,6 +28,9 @@ bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its
 
 toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
 	$(VENV)/bin/python benchmarks/toys.py $(ARGS)
+
+universality: $(VENV)/.installed  ## pictures and accuracy of exact maps: make universality ARGS="--only accuracy"
+	$(VENV)/bin/python experiments/universality.py $(ARGS)
 
 catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)

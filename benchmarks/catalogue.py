@@ -19,7 +19,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import equinox as eqx
@@ -43,17 +43,17 @@ RECIPES = (
 )
 
 
-def conformance(names: list[str]) -> dict[str, str]:
+def conformance(names: list[str]) -> Iterator[dict[str, str]]:
     """Whether each passes: "passed", or the first thing that fails."""
-    found = {}
     for number, name in enumerate(names):
+        found = {}
         for dim in DIMS:
             for x64 in (True, False):
                 label = f"{name}, dim {dim}, {'float64' if x64 else 'float32'}"
                 found[label] = one_conformance(name, dim, x64, seed=1000 * number + dim)
                 print(f"{label}: {found[label]}", flush=True)
+        yield found
         jax.clear_caches()
-    return found
 
 
 def one_conformance(name: str, dim: int, x64: bool, seed: int) -> str:
@@ -84,8 +84,7 @@ def automatic_log_det(bijection, u, condition):
     return jax.vmap(lambda u: jnp.linalg.slogdet(jax.jacfwd(lambda u: bijection.forward(u, condition))(u))[1])(u)
 
 
-def accuracy(names: list[str], dim: int = 5) -> dict[str, dict[str, float]]:
-    found = {}
+def accuracy(names: list[str], dim: int = 5) -> Iterator[dict[str, dict[str, float]]]:
     for name in names:
         row = {}
         for x64 in (True, False):
@@ -99,9 +98,9 @@ def accuracy(names: list[str], dim: int = 5) -> dict[str, dict[str, float]]:
                 if x64:
                     expected = automatic_log_det(bijection, u, condition)
                     row["log-det float64"] = float(jnp.max(jnp.abs(log_det - expected) / (1 + jnp.abs(expected))))
-        found[name] = row
         print(name, row, flush=True)
-    return found
+        yield {name: row}
+        jax.clear_caches()
 
 
 def seconds(run: Callable, repetitions: int = 7) -> float:
@@ -128,24 +127,23 @@ def batch_timers(bijection: bj.AbstractBijection, batch: int) -> tuple[Callable,
     return lambda: forward(u), lambda: inverse(x)
 
 
-def cost(dim: int = 16, batch: int = 1024) -> dict[str, dict[str, float]]:
+def cost(dim: int = 16, batch: int = 1024) -> Iterator[dict[str, dict[str, float]]]:
     reference = batch_timers(randomize(pf.flows.realnvp(dim, key=jr.key(0)).bijection, jr.key(1), 0.3), batch)[0]
-    found = {}
     for name in RECIPES:
         options = {"rtol": 1e-5, "atol": 1e-5} if name == "continuous" else {}
         flow = getattr(pf.flows, name)(dim, key=jr.key(0), **options)
         forward, inverse = batch_timers(randomize(flow.bijection, jr.key(1), 0.3), batch)
         unit = seconds(reference)
-        found[name] = {
+        found = {
             "forward": seconds(forward) / unit,
             "inverse": seconds(inverse) / unit,
             "parameters": bj.num_parameters(flow.bijection),
         }
-        print(name, found[name], f"unit {unit / batch * 1e6:.2f} us an event", flush=True)
-    return found
+        print(name, found, f"unit {unit / batch * 1e6:.2f} us an event", flush=True)
+        yield {name: found}
 
 
-def slopes(batch: int = 512) -> dict[str, dict]:
+def slopes(batch: int = 512) -> Iterator[dict[str, dict]]:
     """Cost against size; small sizes are left out, where overheads rule."""
     sizes = {
         "sylvester, d, 16 units": [(d, bj.Sylvester(d, 16, key=jr.key(0))) for d in (256, 512, 1024, 2048, 4096)],
@@ -157,13 +155,12 @@ def slopes(batch: int = 512) -> dict[str, dict]:
             (n, pf.flows.realnvp(16, num_layers=n, key=jr.key(0)).bijection) for n in (4, 8, 16, 32, 64)
         ],
     }
-    found = {}
     for name, cases in sizes.items():
         x, times = zip(*((size, seconds(batch_timers(b, batch)[0], 15)) for size, b in cases), strict=True)
         slope = float(np.polyfit(np.log(x), np.log(times), 1)[0])
-        found[name] = {"sizes": list(x), "milliseconds": [1e3 * t for t in times], "slope": slope}
-        print(name, found[name], flush=True)
-    return found
+        found = {"sizes": list(x), "milliseconds": [1e3 * t for t in times], "slope": slope}
+        print(name, found, flush=True)
+        yield {name: found}
 
 
 def main() -> None:
@@ -180,8 +177,9 @@ def main() -> None:
         "conformance": lambda: conformance(options.names),
     }
     for part in options.only:
-        results[part] = results.get(part, {}) | runs[part]()
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        for found in runs[part]():
+            results[part] = results.get(part, {}) | found
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     failures = [f"{label}: {text}" for label, text in results.get("conformance", {}).items() if text != "passed"]
     print(f"{len(results.get('conformance', {}))} conformance checks, {len(failures)} failures", *failures, sep="\n")
 

@@ -70,6 +70,12 @@ def from_parents(dim, key):
     return bj.MaskedAutoregressive(bj.Affine(), dim, hidden=(dim,), adjacency=np.eye(dim, k=1, dtype=bool), key=key)
 
 
+def gaussian_mixture(dim, key):
+    """Two components, not far from each other."""
+    factors = np.stack([np.eye(dim) + 0.3 * np.tri(dim, k=-1), 0.5 * np.eye(dim)])
+    return bj.GaussianMixtureRosenblatt(np.array([0.7, 0.3]), np.stack([np.zeros(dim), np.ones(dim)]), factors)
+
+
 CASES = {
     "coupling_transformed_head": lambda dim, key: bj.Coupling(
         bj.Affine(), dim, hidden=HIDDEN, mask=np.arange(dim) % 2 == 1, transform_head=True, cond_dim=COND_DIM, key=key
@@ -131,6 +137,7 @@ CATALOGUE = {
     "triangular sylvester": lambda dim, key: bj.TriangularSylvester(dim, min(dim, 3), key=key),
     "contractive": lambda dim, key: bj.Contractive(dim, HIDDEN, cond_dim=COND_DIM, key=key),
     "continuous": lambda dim, key: bj.Continuous(dim, HIDDEN, cond_dim=COND_DIM, key=key),
+    "rosenblatt of a mixture": gaussian_mixture,
     "amortized": CASES["amortized"],
     "chain": CASES["chain_conditional"],
     "scan": CASES["scan"],
