@@ -88,12 +88,14 @@ class ForwardKL(AbstractObjective):
     Args:
         data: samples, of shape (n, *event).
         condition: their conditions, of shape (n, *cond_shape).
+        weights: how much each sample counts, of shape (n,); not negative. By default all the same.
         batch_size: samples a step, drawn with replacement; all of them if None.
         num_evaluation_samples: at most this many samples for a fresh estimate.
     """
 
     data: Array
     condition: Array | None
+    weights: Array | None
     batch_size: int | None = eqx.field(static=True)
     num_evaluation_samples: int = eqx.field(static=True)
 
@@ -102,6 +104,7 @@ class ForwardKL(AbstractObjective):
         data: ArrayLike,
         condition: ArrayLike | None = None,
         *,
+        weights: ArrayLike | None = None,
         batch_size: int | None = 256,
         num_evaluation_samples: int = 4096,
     ):
@@ -114,7 +117,14 @@ class ForwardKL(AbstractObjective):
                 f"data and condition must have as many rows, but have {self.data.shape[0]} and "
                 f"{self.condition.shape[0]}."
             )
-        for name, values in (("samples", self.data), ("conditions", self.condition)):
+        self.weights = None if weights is None else jnp.asarray(weights, dtype=float)
+        if self.weights is not None and (self.weights.shape != self.data.shape[:1] or bool((self.weights < 0).any())):
+            raise ValueError(
+                f"weights must have shape ({self.data.shape[0]},), one for each sample, and none be negative, but they "
+                f"have shape {self.weights.shape}, and the least is {self.weights.min():g}."
+            )
+        named = (("samples", self.data), ("conditions", self.condition), ("weights", self.weights))
+        for name, values in named:
             if values is not None and not bool(jnp.isfinite(values).all()):
                 raise ValueError(f"the {name} hold values that are NaN or infinite; remove those rows first.")
         if (batch_size is not None and batch_size < 1) or num_evaluation_samples < 1:
@@ -127,7 +137,10 @@ class ForwardKL(AbstractObjective):
     def _negative_log_likelihood(self, flow, rows, log_det_key=None):
         pick = (lambda a: a) if rows is None else (lambda a: a[rows])
         condition = None if self.condition is None else pick(self.condition)
-        return -jnp.mean(flow.log_prob(pick(self.data), condition, log_det_key=log_det_key))
+        log_prob = flow.log_prob(pick(self.data), condition, log_det_key=log_det_key)
+        if self.weights is not None:
+            log_prob = log_prob * (pick(self.weights) / jnp.mean(self.weights))
+        return -jnp.mean(log_prob)
 
     def loss(self, flow, key):
         size = self.data.shape[0]

@@ -121,7 +121,7 @@ def train(
     optimizer: optax.GradientTransformation | None = None,
     progress: bool = False,
     num_evaluations: int = 20,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callable[[int, float], bool | None] | None = None,
 ) -> tuple[M, Float[np.ndarray, " steps"]]:
     """Minimise an objective.
 
@@ -137,11 +137,12 @@ def train(
         optimizer: any Optax optimiser, by default Adam at 1e-3 with a cosine decay.
         progress: whether to show a bar.
         num_evaluations: how often to compare with the best so far.
-        callback: called after each chunk with the number of steps done and the fresh loss.
+        callback: called after each chunk with the number of steps done and the fresh loss; training ends if it returns
+            True.
 
     Returns:
-        The best model, which may be the one given, and the loss of each step, NaN where a step was skipped because its
-        loss or gradient was not finite (a warning says how many).
+        The best model, which may be the one given, and the loss of each step that was taken, NaN where it was skipped
+        because its loss or gradient was not finite (a warning says how many).
 
     Raises:
         FloatingPointError: if no fresh estimate of the loss was finite.
@@ -165,14 +166,16 @@ def train(
             state, losses, fresh = trainer.advance(state, losses, jnp.array(stop))
             fresh = float(fresh)
             advance(stop, f"loss {fresh:.4g}")
-            if callback is not None:
-                callback(stop, fresh)
-    losses = np.asarray(losses)[:steps]
+            if callback is not None and callback(stop, fresh):
+                break
+    losses = np.asarray(losses)[:stop]
     if not np.isfinite(state.best_loss):
         raise FloatingPointError(
-            f"no estimate of the loss was finite in {steps} steps; check the target at typical draws of the model, or "
-            "start nearer to it."
+            f"no estimate of the loss was finite in {len(losses)} steps; check the target at typical draws of the "
+            "model, or start nearer to it."
         )
     if skipped := int(np.isnan(losses).sum()):
-        warnings.warn(f"{skipped} of {steps} steps were skipped: their loss or gradient was not finite.", stacklevel=2)
+        warnings.warn(
+            f"{skipped} of {len(losses)} steps were skipped: their loss or gradient was not finite.", stacklevel=2
+        )
     return trainer.model(state.best), losses

@@ -6,12 +6,14 @@ from pushforward.bijections.base import (
     num_parameters as num_parameters,
     shift_arrays as shift_arrays,
 )
+from pushforward.bijections.box import OntoBox as OntoBox
 from pushforward.bijections.composition import (
     Amortized as Amortized,
     Chain as Chain,
     Elementwise as Elementwise,
     Identity as Identity,
     Invert as Invert,
+    RescaledCondition as RescaledCondition,
     Scan as Scan,
 )
 from pushforward.bijections.conditionals import ConditionalRosenblatt as ConditionalRosenblatt

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -26,6 +26,7 @@ from pushforward.bijections.base import (
     same_interval,
     shift_arrays,
 )
+from pushforward.bijections.constant import Constant
 
 
 class Identity(AbstractBijection):
@@ -328,3 +329,61 @@ class Amortized(AbstractBijection):
 
     def push_score(self, u, score, condition=None):
         return self.at(condition).push_score(u, score, condition)
+
+
+class RescaledCondition(AbstractBijection):
+    """A bijection that is given the standardised condition, $(c - m) / s$.
+
+    Args:
+        bijection: takes a condition.
+        loc: $m$, of the condition's shape; like $s$ no parameter.
+        scale: $s$.
+    """
+
+    bijection: AbstractBijection
+    moments: Constant
+
+    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike):
+        loc, scale = (jnp.asarray(a, dtype=float) for a in (loc, scale))
+        if bijection.cond_shape is None or {loc.shape, scale.shape} != {tuple(bijection.cond_shape)}:
+            raise ValueError(
+                f"loc and scale must have the condition's shape {bijection.cond_shape}, but have {loc.shape} and "
+                f"{scale.shape}."
+            )
+        self.bijection, self.moments = bijection, Constant((loc, scale))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijection.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.bijection.cond_shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijection.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijection.codomain
+
+    def _rescaled(self, condition: Array | None, axis: int | None = None) -> Array:
+        condition = check_given(condition, self)
+        loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
+        if axis is not None:
+            loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)
+        return (condition - loc) / scale
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.bijection.forward_and_log_det(u, self._rescaled(condition), key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self.bijection.inverse_and_log_det(x, self._rescaled(condition), key=key)
+
+    def push_score(self, u, score, condition=None):
+        return self.bijection.push_score(u, score, self._rescaled(condition))
+
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        rescaled = self._rescaled(condition, condition_axis)
+        return self.bijection.batched(method, arrays, rescaled, condition_axis, key=key)

@@ -1,0 +1,138 @@
+"""Density estimation: known densities are found, in the units of the data; bad data are refused before any training."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.stats
+from numpyro.distributions import constraints
+
+import pushforward as pf
+from pushforward import bijections as bj
+from pushforward.testing import check_bijection
+
+
+def fit(x, **options):
+    return pf.fit_density(x, key=jr.key(0), progress=False, **options)
+
+
+def correlated(rng, size):
+    return rng.normal(size=(size, 2)) @ np.array([[200.0, 0.0], [150.0, 50.0]]) + 1000
+
+
+def test_a_gaussian_in_its_own_units():
+    rng = np.random.default_rng(0)
+    x, fresh = correlated(rng, 2000), correlated(rng, 2000)
+    flow = fit(x)
+    exact = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T)).logpdf(fresh).mean()
+    assert np.mean(flow.log_prob(fresh)) > exact - 0.06
+    np.testing.assert_allclose(flow.sample(jr.key(1), (4000,)).mean(0), x.mean(0), atol=0.1 * x.std(0).max())
+
+
+def test_a_conditional_density_on_the_positive_numbers():
+    rng = np.random.default_rng(0)
+
+    def draw(size):
+        c, z = 5 + rng.normal(size=(size, 1)), 0.3 * rng.normal(size=(size, 1))
+        return np.exp(np.sin(2 * c) + z), c, scipy.stats.norm.logpdf(z[:, 0], 0, 0.3)
+
+    x, c, _ = draw(2000)
+    flow = fit(x, condition=c, support=constraints.positive)
+    x, c, log_normal = draw(2000)
+    assert np.mean(flow.log_prob(x, c)) > np.mean(log_normal - np.log(x[:, 0])) - 0.1
+    assert flow.log_prob(jnp.array([-1.0]), jnp.array([5.0])) == -jnp.inf
+    assert jnp.all(flow.sample(jr.key(1), (100,), jnp.array([5.0])) > 0)
+
+
+def test_weights_count_rows():
+    """Rows of one half count nothing."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-3, 1, (400, 1)), rng.normal(3, 1, (400, 1))])
+    flow = fit(x, weights=np.repeat([0.0, 1.0], 400), max_epochs=200)
+    assert flow.sample(jr.key(1), (500,)).mean() == pytest.approx(3, abs=0.3)
+
+
+def test_a_given_flow_and_single_precision():
+    with jax.enable_x64(False):
+        x = correlated(np.random.default_rng(0), 500)
+        flow = fit(x, flow=pf.flows.maf(2, key=jr.key(1), num_layers=2, hidden=(8,)), max_epochs=5)
+        log_prob = flow.log_prob(x)
+        assert log_prob.dtype == jnp.float32 and jnp.isfinite(log_prob).all()
+
+
+def test_training_ends_when_patience_does():
+    stops = []
+
+    def stop(step, _):
+        stops.append(step)
+        return len(stops) == 3
+
+    objective = pf.ForwardKL(np.random.default_rng(0).normal(size=(50, 2)))
+    flow = pf.flows.linear(2, key=jr.key(0))
+    _, losses = pf.train(flow, objective, jr.key(0), steps=100, num_evaluations=10, callback=stop)
+    assert stops == [10, 20, 30] and losses.shape == (30,)
+
+
+GOOD = np.random.default_rng(0).normal(size=(60, 3))
+
+
+def with_value(row, column, value):
+    return np.where((np.arange(60)[:, None] == row) & (np.arange(3) == column), value, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "match"),
+    [
+        (with_value(7, 1, np.nan), {}, "1 values that are NaN or infinite, the first in row 7, column 1"),
+        (with_value(7, 1, np.inf), {"names": ["a", "b", "c"]}, r"row 7, column 1 \(b\)"),
+        (GOOD * np.array([1, 0, 1]), {}, "column 1 of x is constant, 0"),
+        (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
+        (GOOD[:3], {}, r"more rows than columns, and two at least, but x has shape \(3, 3\)"),
+        (GOOD[:, 0], {}, r"x\[:, None\] makes one column"),
+        (np.array([["1", "one"], ["2", "two"]]), {}, "could not convert string"),
+        (GOOD, {"condition": np.zeros((59, 1))}, "as many rows, but have 60 and 59"),
+        (GOOD, {"condition": np.zeros((60, 1))}, "column 0 of condition is constant"),
+        (GOOD, {"weights": np.ones(59)}, r"weights must have shape \(60,\)"),
+        (GOOD, {"weights": -np.ones(60)}, "not negative"),
+        (GOOD, {"support": constraints.positive}, "not inside their support, the first in row 0"),
+        (GOOD, {"support": [constraints.real]}, "one for each of 3 columns, but there are 1"),
+        (GOOD, {"support": constraints.simplex}, "interval"),
+        (GOOD, {"names": ["a"]}, "one entry for each of 3 columns"),
+        (GOOD, {"validation": 0.0}, "0 < validation < 1"),
+        (GOOD, {"flow": pf.flows.linear(2, key=jr.key(0))}, r"must have shape \(3,\)"),
+    ],
+)
+def test_refused_data(x, options, match):
+    with pytest.raises(ValueError, match=match):
+        fit(x, **options)
+
+
+def test_a_coarse_column_is_named():
+    x = np.concatenate([GOOD[:, :1], np.round(GOOD[:, 1:2])], 1)
+    with pytest.warns(UserWarning, match="column 1 of x has . distinct values in 60 rows"):
+        fit(x, max_epochs=1)
+
+
+# The parts.
+
+
+def test_onto_box(precision):
+    ends = [constraints.real, constraints.positive, constraints.less_than(2.0), constraints.interval(-1.0, 3.0)]
+    box = bj.OntoBox(ends)
+    check_bijection(box, jr.key(0), scales=(0.0,))
+    far = jnp.array([50.0, 300.0, -300.0, 60.0])
+    x = jax.vmap(box.forward)(jnp.stack([far, -far]))
+    assert jnp.isfinite(x).all()
+    assert jnp.all((x[:, 1] > 0) & (x[:, 2] < 2) & (x[:, 3] > -1) & (x[:, 3] < 3))
+
+
+def test_rescaled_condition():
+    coupling = bj.Coupling(bj.Affine(), 3, hidden=(4,), cond_dim=2, key=jr.key(0))
+    rescaled = bj.RescaledCondition(coupling, jnp.array([1.0, -2.0]), jnp.array([3.0, 0.5]))
+    check_bijection(rescaled, jr.key(0), scales=(1.0,))
+    moved = pf.testing.randomize(rescaled, jr.key(1), 1.0)
+    u, c = jnp.array([0.3, 1.0, -2.0]), jnp.array([4.0, 0.1])
+    np.testing.assert_allclose(moved.forward(u, c), moved.bijection.forward(u, jnp.array([1.0, 4.2])), rtol=1e-12)
+    with pytest.raises(ValueError, match="condition's shape"):
+        bj.RescaledCondition(coupling, jnp.zeros(3), jnp.ones(3))
