@@ -163,11 +163,26 @@ def slopes(batch: int = 512) -> Iterator[dict[str, dict]]:
         yield {name: found}
 
 
+def tables(results: dict) -> str:
+    """Accuracy and cost, as documents show them."""
+    lines = ["| bijection | round trip, float32 | round trip, float64 | log-det, float64 |", "|---|---|---|---|"]
+    for name, row in results.get("accuracy", {}).items():
+        kinds = ("round trip float32", "round trip float64", "log-det float64")
+        lines.append(f"| {name} | {' | '.join(f'{row[kind]:.0e}' for kind in kinds)} |")
+    lines += ["", "| recipe | forward | inverse | parameters |", "|---|---|---|---|"]
+    for name, row in results.get("cost", {}).items():
+        lines.append(f"| `{name}` | {row['forward']:.2g} | {row['inverse']:.2g} | {row['parameters']:,} |")
+    lines += ["", "| cost against | exponent |", "|---|---|"]
+    lines += [f"| {name} | {row['slope']:.2f} |" for name, row in results.get("slopes", {}).items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("accuracy", "cost", "slopes", "conformance")
     parser.add_argument("--only", nargs="+", default=parts, choices=parts)
     parser.add_argument("--names", nargs="+", default=[*CATALOGUE], choices=[*CATALOGUE], metavar="NAME")
+    parser.add_argument("--table", action="store_true", help="only print what was measured before")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     runs = {
@@ -176,10 +191,11 @@ def main() -> None:
         "slopes": slopes,
         "conformance": lambda: conformance(options.names),
     }
-    for part in options.only:
+    for part in () if options.table else options.only:
         for found in runs[part]():
             results[part] = results.get(part, {}) | found
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(tables(results))
     failures = [f"{label}: {text}" for label, text in results.get("conformance", {}).items() if text != "passed"]
     print(f"{len(results.get('conformance', {}))} conformance checks, {len(failures)} failures", *failures, sep="\n")
 

@@ -33,6 +33,8 @@ import pushforward as pf
 from pushforward import bijections as bj
 from pushforward.universality import Rosenblatt
 
+jax.config.update("jax_enable_x64", True)
+
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 RESULTS = Path(__file__).parent / "results" / "universality.json"
@@ -224,5 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
     main()

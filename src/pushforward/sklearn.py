@@ -1,0 +1,121 @@
+"""A flow as a scikit-learn estimator. It needs scikit-learn: `pip install pushforward[sklearn]`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from numpyro.distributions import constraints
+from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pushforward import flows
+from pushforward.density import BATCH, LEARNING_RATE, fit_density
+
+
+class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
+    """The density of samples, by a normalizing flow; works in `Pipeline` and `GridSearchCV`.
+
+    Everything is computed in double precision, whatever JAX is set to.
+
+    Args:
+        flow: the name of a recipe in `pushforward.flows`, trained on standardised samples; by default one that
+            depends on how many samples there are.
+        flow_options: arguments for the recipe, as `{"num_layers": 4}`.
+        support: where the columns lie, as NumPyro constraints: one for all or a list; by default the real line.
+        validation: the share of samples that is held out to stop on.
+        batch_size: samples a step.
+        learning_rate: of Adam, at first.
+        max_epochs: passes through the samples at most.
+        patience: how long to wait for a better held-out likelihood.
+        random_state: an integer, a `RandomState` or None.
+
+    Attributes:
+        flow_: the fitted `pushforward.Flow`.
+        n_features_in_: the number of columns.
+    """
+
+    def __init__(
+        self,
+        flow: str | None = None,
+        *,
+        flow_options: dict[str, Any] | None = None,
+        support: Any = None,
+        validation: float = 0.1,
+        batch_size: int = BATCH,
+        learning_rate: float = LEARNING_RATE,
+        max_epochs: int | None = None,
+        patience: int = 20,
+        random_state: Any = None,
+    ):
+        self.flow = flow
+        self.flow_options = flow_options
+        self.support = support
+        self.validation = validation
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Fit to samples of shape (n, dim); `y` plays no part."""
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        key = jr.key(check_random_state(self.random_state).randint(2**31 - 1))
+        with jax.enable_x64(True):
+            flow = None
+            if self.flow is not None:
+                if self.flow not in vars(flows):
+                    raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
+                flow = getattr(flows, self.flow)(X.shape[1], key=jr.fold_in(key, 0), **(self.flow_options or {}))
+            fitted = fit_density(
+                X,
+                key=jr.fold_in(key, 1),
+                flow=flow,
+                support=constraints.real if self.support is None else self.support,
+                validation=self.validation,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                max_epochs=self.max_epochs,
+                patience=self.patience,
+                progress=False,
+            )
+        # As NumPy's, for JAX would round arrays to single precision when they are unpickled.
+        self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
+        return self
+
+    def _samples(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=np.float64, reset=False)
+
+    def score_samples(self, X):
+        """The log-density of each sample, in nats."""
+        X = self._samples(X)
+        with jax.enable_x64(True):
+            return np.asarray(self.flow_.log_prob(X))
+
+    def score(self, X, y=None):
+        """The mean log-density of samples, in nats; `y` plays no part."""
+        return float(np.mean(self.score_samples(X)))
+
+    def sample(self, n_samples=1):
+        """New samples, of shape (n_samples, dim)."""
+        check_is_fitted(self)
+        key = jr.key(check_random_state(self.random_state).randint(2**31 - 1))
+        with jax.enable_x64(True):
+            return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))
+
+    def transform(self, X):
+        """Carry samples to the base, where they are standard normal if the fit is good."""
+        X = self._samples(X)
+        with jax.enable_x64(True):
+            return np.asarray(jax.vmap(self.flow_.bijection.inverse)(jnp.asarray(X)))
+
+    def inverse_transform(self, X):
+        """Carry points of the base to samples."""
+        check_is_fitted(self)
+        with jax.enable_x64(True):
+            return np.asarray(jax.vmap(self.flow_.bijection.forward)(jnp.asarray(X, dtype=float)))

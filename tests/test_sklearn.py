@@ -1,0 +1,50 @@
+"""The scikit-learn estimator: scikit-learn's own checks, and its use in pipelines and searches."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+from numpyro.distributions import constraints
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from pushforward.sklearn import FlowDensity
+
+SMALL = FlowDensity(flow="linear", max_epochs=1, random_state=0)
+X = np.random.default_rng(0).normal(3, 2, size=(200, 2))
+
+
+@parametrize_with_checks([SMALL])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_a_pipeline_and_a_search_in_single_precision():
+    with jax.enable_x64(False):
+        pipeline = make_pipeline(StandardScaler(), SMALL)
+        search = GridSearchCV(pipeline, {"flowdensity__max_epochs": [1, 100]}, cv=2).fit(X)
+        assert search.best_params_ == {"flowdensity__max_epochs": 100}
+        best = search.best_estimator_
+        assert best.score_samples(X).dtype == np.float64
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(best)).score_samples(X), best.score_samples(X))
+
+
+def test_transform_leads_to_the_base_and_back():
+    model = clone(SMALL).set_params(max_epochs=100, support=constraints.greater_than(-20.0)).fit(X)
+    z = model.transform(X)
+    np.testing.assert_allclose(z.mean(0), 0, atol=0.2)
+    np.testing.assert_allclose(z.std(0), 1, atol=0.2)
+    np.testing.assert_allclose(model.inverse_transform(z), X, rtol=1e-9)
+    draws = model.sample(50)
+    assert draws.shape == (50, 2)
+    np.testing.assert_array_equal(model.sample(50), draws)
+    assert model.score(X) == pytest.approx(model.score_samples(X).mean())
+
+
+def test_a_recipe_that_is_none():
+    with pytest.raises(ValueError, match="must name a recipe in pushforward.flows, but is 'nosuch'"):
+        FlowDensity(flow="nosuch").fit(X)
