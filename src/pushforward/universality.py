@@ -26,6 +26,7 @@ from pushforward.bijections import (
     Chain,
     ConditionalRosenblatt,
     Elementwise,
+    Frozen,
     GaussianMixtureRosenblatt,
     Invert,
     QuadratureRosenblatt,
@@ -33,6 +34,7 @@ from pushforward.bijections import (
     num_parameters,
     shift_arrays,
 )
+from pushforward.bijections.rosenblatt import AbstractRosenblatt
 from pushforward.flow import Flow, Learnable, rebuild
 
 # What has a Rosenblatt map, see `rosenblatt`.
@@ -86,14 +88,16 @@ class Rosenblatt(AbstractBijection):
         return self._chain.batched(method, arrays, condition, condition_axis, key=key)
 
 
-def rosenblatt(source: Source, *, box: Box | None = None, **options) -> Rosenblatt:
+def rosenblatt(
+    source: Source, *, box: Box | None = None, tolerance: float | None = None, order: int | None = None
+) -> Rosenblatt:
     r"""The Rosenblatt map of a distribution: $u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, with $\det J = p(x)$.
 
     Args:
         source: one of
 
             - a NumPyro distribution over arrays of shape (dim,): normal, a Gaussian mixture in any dimension, or
-              independent coordinates that have CDFs;
+              independent coordinates that have CDFs; `Learnable` ones at their present parameters;
             - a sequence of functions, each from the coordinates before, an array (i,), to the NumPyro distribution of
               coordinate i;
             - a triangular `Flow`: coordinate i of x an increasing function of coordinate i of u that depends on none of
@@ -101,11 +105,13 @@ def rosenblatt(source: Source, *, box: Box | None = None, **options) -> Rosenbla
             - a log-density up to a constant, a function of an array (dim,) in one to three dimensions, with a `box`.
         box: the lower and the upper ends of the box on which a log-density is taken, each of shape (dim,). Outside, the
             density counts as 0.
-        **options: for a log-density, `tolerance` and `order` of `QuadratureRosenblatt`.
+        tolerance: for a log-density, see `QuadratureRosenblatt`.
+        order: likewise.
 
     Returns:
-        A bijection x -> u. Its `to_line` is the one to logit u; of a log-density it tells the `log_normalizer`, the
-        `error` and the `edge_density`.
+        A bijection x -> u without parameters, but for those of a flow: training does not move it. Its `to_line` is the
+        one to logit u; of a log-density it tells the `log_normalizer`, the `error` and the `edge_density`. A Gaussian
+        mixture that is to be trained is a `GaussianMixtureRosenblatt`. What functions close over gets no gradient.
 
     Raises:
         ValueError: for sources that have no such map, and for densities that are not positive, not finite or not
@@ -114,47 +120,72 @@ def rosenblatt(source: Source, *, box: Box | None = None, **options) -> Rosenbla
     References:
         Papamakarios et al. (2021), section 2.2.
     """
-    return Rosenblatt(_to_line(source, box, options))
+    return Rosenblatt(_to_line(source, _options(box, tolerance, order, [source])))
 
 
-def transport(base: Source, target: Source, *, box: Box | None = None, **options) -> Chain:
+def transport(
+    base: Source,
+    target: Source,
+    *,
+    box: Box | None = None,
+    tolerance: float | None = None,
+    order: int | None = None,
+) -> Chain:
     r"""$T = F^{-1} \circ G$, which carries `base` exactly to `target`: the Knothe-Rosenblatt rearrangement.
 
     Of all maps that do so it is the one that is triangular and increasing. `Flow(base, transport(base, target))` has
     the target's density. It goes by logits of CDFs, so it is right in tails where all CDFs are rounded to 1.
 
     Args:
-        base: see `rosenblatt`; or a `Rosenblatt` map.
+        base: see `rosenblatt`; or what that returns.
         target: likewise.
         box: for those of the two that are log-densities.
-        **options: likewise.
+        tolerance: likewise.
+        order: likewise.
     """
-    start, end = (_to_line(source, box, options) for source in (base, target))
+    options = _options(box, tolerance, order, [base, target])
+    start, end = (_to_line(source, options) for source in (base, target))
     if start.shape != end.shape:
         raise ValueError(f"base and target must have the same shape, but have {start.shape} and {end.shape}.")
     return Chain([start, Invert(end)])
 
 
-def _to_line(source: Source, box: Box | None, options: dict[str, Any]) -> AbstractBijection:
+def _is_density(source: Source) -> bool:
+    known = (AbstractBijection, Learnable, Flow, dist.Distribution, Sequence)
+    return callable(source) and not isinstance(source, known)
+
+
+def _options(box: Box | None, tolerance: float | None, order: int | None, sources: list[Source]) -> dict[str, Any]:
+    """What `QuadratureRosenblatt` is given; raise if there is nothing to give it to."""
+    if not any(map(_is_density, sources)):
+        if any(option is not None for option in (box, tolerance, order)):
+            raise ValueError("box, tolerance and order are for log-densities, but none was given.")
+        return {}
+    if box is None or len(box) != 2:
+        raise ValueError(f"a log-density needs a box to be integrated on, box=(lower, upper), but got box={box}.")
+    return {"lower": box[0], "upper": box[1], "tolerance": tolerance, "order": order}
+
+
+def _to_line(source: Source, options: dict[str, Any]) -> AbstractBijection:
     if isinstance(source, Rosenblatt):
         return source.to_line
+    if isinstance(source, AbstractRosenblatt):
+        return source
     if isinstance(source, Learnable):
         source = source.distribution
     if isinstance(source, Flow):
         _check_triangular(source)
-        return Chain([Invert(source.bijection), _to_line(source.base, None, {})])
+        return Chain([Invert(source.bijection), _to_line(source.base, {})])
     if isinstance(source, dist.Distribution):
         return _of_distribution(source)
     if isinstance(source, Sequence):
         return ConditionalRosenblatt(source)
-    if not callable(source):
+    if not _is_density(source):
         raise ValueError(
             "a Rosenblatt map is made from a NumPyro distribution, a sequence of conditionals, a triangular flow or a "
             f"log-density, but got {type(source).__name__}."
         )
-    if box is None:
-        raise ValueError("a log-density needs a box to be integrated on: box=(lower, upper).")
-    return QuadratureRosenblatt(source, *box, **options)
+    return QuadratureRosenblatt(source, **options)
 
 
 def _of_distribution(d: dist.Distribution) -> AbstractBijection:
@@ -165,14 +196,20 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
         )
     gaussians = _gaussians(d)
     if gaussians is not None:
-        return GaussianMixtureRosenblatt(*gaussians)
+        return Frozen(GaussianMixtureRosenblatt(*gaussians))
     size, one = d.event_shape[0], _unwrapped(d)
     if one.event_shape:
         raise ValueError(
             f"{type(d).__name__} has no conditional CDFs that are known here; give a sequence of conditionals, or its "
             "log_prob and a box."
         )
-    return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])
+    try:
+        return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the coordinates of {type(one).__name__} cannot be told apart or have no CDF ({error}); give a sequence "
+            "of conditionals, or its log_prob and a box."
+        ) from error
 
 
 def _unwrapped(d: dist.Distribution) -> dist.Distribution:
@@ -205,7 +242,9 @@ def _gaussians(d: dist.Distribution) -> tuple[Array, Array, Array] | None:
     if any(m is None for m in moments):
         return None
     locs, factors = (jnp.concatenate([m[i] for m in moments if m is not None]) for i in range(2))
-    return jnp.broadcast_to(weights, locs.shape[:1]), locs, factors
+    weights = jnp.broadcast_to(weights, locs.shape[:1])
+    # Those that never occur have no part in it.
+    return weights[weights > 0], locs[weights > 0], factors[weights > 0]
 
 
 def _moments(d: dist.Distribution) -> tuple[Array, Array] | None:
@@ -238,6 +277,8 @@ def _check_triangular(flow: Flow) -> None:
         return jax.jacfwd(shift_arrays(flow.bijection, move).forward)(u)
 
     found = np.asarray(jax.vmap(jacobian)(moves, points))
+    if not np.isfinite(found).all():
+        raise ValueError("the flow's Jacobian is not finite at draws of its base.")
     above = np.argwhere(np.abs(np.triu(found, 1)).max(0) > 0)
     if above.size:
         i, j = above[0]
@@ -245,6 +286,6 @@ def _check_triangular(flow: Flow) -> None:
             f"the flow is not triangular: coordinate {i} of x depends on coordinate {j} of u, which comes after it. "
             "Permutations and couplings between coordinates spoil it; `MaskedAutoregressive` keeps it."
         )
-    decreasing = np.flatnonzero((np.diagonal(found, axis1=1, axis2=2) < 0).any(0))
-    if decreasing.size:
-        raise ValueError(f"coordinate {decreasing[0]} of x must increase with that of u, but decreases.")
+    flat = np.flatnonzero(~(np.diagonal(found, axis1=1, axis2=2) > 0).all(0))
+    if flat.size:
+        raise ValueError(f"coordinate {flat[0]} of x must increase with that of u, but does not at draws of the base.")

@@ -18,6 +18,7 @@ from pushforward.bijections.composition import (
 )
 from pushforward.bijections.conditionals import ConditionalRosenblatt as ConditionalRosenblatt
 from pushforward.bijections.conditioners import MLP as MLP
+from pushforward.bijections.constant import Frozen as Frozen
 from pushforward.bijections.continuous import Continuous as Continuous
 from pushforward.bijections.elementwise import (
     Affine as Affine,

@@ -1,24 +1,24 @@
 r"""The Rosenblatt map of a chain of NumPyro distributions: $x_0 \sim d_0$, $x_1 \sim d_1(x_0)$, ..."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.scipy.special import log_ndtr
+from jax.scipy.special import betainc, erf, gammainc, gammaincc, log_ndtr
 from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.constant import Constant
+from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.rosenblatt import AbstractLaw, AbstractSequentialRosenblatt, Number
 
 Conditional = Callable[[Float[Array, " i"]], dist.Distribution]
-
-# How many points the supports are looked at: they may depend on the coordinates before.
-PROBES = 3
 
 # log F of symmetric families, standardised: the upper tail is the lower one of -z.
 SYMMETRIC: dict[type, Callable[[dist.Distribution, Number], Number]] = {
@@ -47,19 +47,51 @@ def _student_log_cdf_jvp(primals, tangents):
     return log_cdf, None if z_tangent is None else z_tangent * jnp.exp(dist.StudentT(df).log_prob(z) - log_cdf)
 
 
+# log F and log(1 - F) of families that are not symmetric, each without a difference of numbers near 1.
+TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
+    dist.Exponential: lambda d, x: (_log(-jnp.expm1(-d.rate * x)), -d.rate * x),
+    dist.Weibull: lambda d, x: _tails_of_hazard((x / d.scale) ** d.concentration),
+    dist.Gumbel: lambda d, x: _tails_of_hazard(jnp.exp(-(x - d.loc) / d.scale))[::-1],
+    dist.HalfNormal: lambda d, x: (_log(erf(x / d.scale / 2**0.5)), jnp.log(2.0) + log_ndtr(-x / d.scale)),
+    dist.HalfCauchy: lambda d, x: (
+        _log(2 / jnp.pi * jnp.arctan(x / d.scale)),
+        _log(2 / jnp.pi * jnp.arctan2(1.0, x / d.scale)),
+    ),
+    dist.Gamma: lambda d, x: (
+        _log(gammainc(d.concentration, d.rate * x)),
+        _log(gammaincc(d.concentration, d.rate * x)),
+    ),
+    dist.Chi2: lambda d, x: (_log(gammainc(0.5 * d.df, 0.5 * x)), _log(gammaincc(0.5 * d.df, 0.5 * x))),
+    dist.Beta: lambda d, x: (
+        _log(betainc(d.concentration1, d.concentration0, x)),
+        _log(betainc(d.concentration0, d.concentration1, 1 - x)),
+    ),
+    dist.Uniform: lambda d, x: (_log((x - d.low) / (d.high - d.low)), _log((d.high - x) / (d.high - d.low))),
+}
+
+
+def _tails_of_gamma(concentration: Number, x: Number) -> tuple[Number, Number]:
+    return _log(gammainc(concentration, x)), _log(gammaincc(concentration, x))
+
+
+def _tails_of_hazard(hazard: Number) -> tuple[Number, Number]:
+    """For the law whose upper tail is the exponential of minus this."""
+    return _log(-jnp.expm1(-hazard)), -hazard
+
+
 def log_tails(d: dist.Distribution, x: Number) -> tuple[Number, Number]:
     r"""$\log F(x)$ and $\log(1 - F(x))$.
 
-    Both are precise for symmetric families, exponential laws, and monotone transformations of those. Others tell their
-    CDF only: what is left of the upper tail beyond $1 - \epsilon$, the rounding of numbers near 1, is cut.
+    Both are precise for the families that are named above, and for monotone transformations of those. Others tell their
+    CDF only, as NumPyro computes it: the upper tail beyond $1 - \epsilon$, the rounding of numbers near 1, is cut.
     """
     kind = type(d)
     if kind in SYMMETRIC:
         z = (x - d.loc) / d.scale
         return SYMMETRIC[kind](d, z), SYMMETRIC[kind](d, -z)
-    if kind is dist.Exponential:
-        return _log(-jnp.expm1(-d.rate * x)), -d.rate * x
-    if isinstance(d, dist.TransformedDistribution) and type(d).cdf is dist.TransformedDistribution.cdf:
+    if kind in TAILS:
+        return TAILS[kind](d, x)
+    if _is_transformed(d):
         sign = 1
         for transform in reversed(d.transforms):
             sign, x = sign * transform.sign, transform.inv(x)
@@ -67,6 +99,14 @@ def log_tails(d: dist.Distribution, x: Number) -> tuple[Number, Number]:
         return jnp.where(sign > 0, below, above), jnp.where(sign > 0, above, below)
     cdf = jnp.minimum(d.cdf(x), 1 - jnp.finfo(x.dtype).epsneg)
     return _log(cdf), jnp.log1p(-cdf)
+
+
+def _is_transformed(d: dist.Distribution) -> bool:
+    return isinstance(d, dist.TransformedDistribution) and type(d).cdf is dist.TransformedDistribution.cdf
+
+
+def _tells_its_tails(d: dist.Distribution) -> bool:
+    return type(d) in SYMMETRIC or type(d) in TAILS or (_is_transformed(d) and _tells_its_tails(d.base_dist))
 
 
 def _log(probability: Number) -> Number:
@@ -95,6 +135,13 @@ class NumPyroLaw(AbstractLaw):
         inside = (True if lower is None else x >= lower) & (True if upper is None else x <= upper)
         return jnp.where(inside, log_prob, -jnp.inf)
 
+    def quantile(self, y):
+        if not _tells_its_tails(self.distribution):
+            # Beyond, there is nothing: its tail is cut.
+            eps = float(jnp.finfo(y.dtype).epsneg)
+            y = clamp(y, -jnp.inf, -math.log(2 * eps))
+        return super().quantile(y)
+
     def from_line(self, t):
         lower, upper = jax.lax.stop_gradient(_ends(self.distribution.support))
         if lower is not None and upper is not None:
@@ -107,13 +154,22 @@ class NumPyroLaw(AbstractLaw):
         return jax.lax.stop_gradient(loc) + jax.lax.stop_gradient(scale) * t
 
 
+class _Always(eqx.Module):
+    """A distribution that depends on nothing, as a conditional."""
+
+    distribution: dist.Distribution
+
+    def __call__(self, before: Array) -> dist.Distribution:
+        return self.distribution
+
+
 class ConditionalRosenblatt(AbstractSequentialRosenblatt):
     """The Rosenblatt map of a chain of distributions.
 
     Args:
         conditionals: functions that map the coordinates before, an array of shape (i,), to the NumPyro distribution of
-            coordinate i: of one number, continuous, on an interval, with a CDF. What such a function closes over is no
-            parameter.
+            coordinate i: of one number, continuous, on an interval, with a CDF. A distribution stands for a function
+            that always returns it. What such a function closes over is no parameter.
     """
 
     conditionals: Constant
@@ -121,6 +177,7 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
     intervals: tuple[tuple[float, float], ...] = eqx.field(static=True)
 
     def __init__(self, conditionals: Sequence[Conditional]):
+        conditionals = [_Always(c) if isinstance(c, dist.Distribution) else c for c in conditionals]
         if not conditionals or not all(callable(conditional) for conditional in conditionals):
             raise ValueError(
                 "conditionals must be functions, one for each coordinate, that map the coordinates before to a NumPyro "
@@ -129,7 +186,7 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
         self.conditionals, self.dim = Constant(tuple(conditionals)), len(conditionals)
         for i in range(self.dim):
             self._check(i)
-        self.intervals = self._intervals()
+        self.intervals = tuple(self._interval(i) for i in range(self.dim))
 
     def _check(self, i: int) -> None:
         """Before anything is computed."""
@@ -150,24 +207,20 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
 
         jax.eval_shape(look, jnp.zeros(i))
 
-    def _intervals(self) -> tuple[tuple[float, float], ...]:
-        """Where each coordinate lies, the whole line where that hangs on others."""
+    def _interval(self, i: int) -> tuple[float, float]:
+        """Where a coordinate lies; an end that hangs on others is infinite."""
+        found = []
 
-        def probe(y):
-            x = self.quantiles(y)
-            ends = [_ends(self.law(x[:i]).distribution.support) for i in range(self.dim)]
-            infinite = (-jnp.inf, jnp.inf)
-            return jnp.stack(
-                [
-                    jnp.asarray(other if end is None else end, y.dtype)
-                    for pair in ends
-                    for end, other in zip(pair, infinite, strict=True)
-                ]
-            ).reshape(self.dim, 2)
+        def look(before):
+            # What hangs on `before` is traced here, and nothing else is.
+            for end, infinite in zip(_ends(self.law(before).distribution.support), (-np.inf, np.inf), strict=True):
+                fixed = end is not None and not isinstance(end, jax.core.Tracer)
+                found.append(float(end) if fixed else infinite)
+            return before
 
-        found = np.asarray(jax.jit(jax.vmap(probe))(jax.random.normal(jax.random.key(0), (PROBES, self.dim))))
-        same = (found == found[:1]).all(0)
-        return tuple(map(tuple, np.where(same, found[0], [-np.inf, np.inf]).tolist()))
+        before = jnp.zeros(i)
+        jax.jvp(look, (before,), (before,))
+        return found[0], found[1]
 
     @property
     def domain(self) -> Constraint:

@@ -1,4 +1,4 @@
-"""Arrays that are no parameters."""
+"""Arrays that are no parameters, and bijections that have none but such."""
 
 from typing import Any
 
@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.base import AbstractBijection
 
 
 class Constant(eqx.Module):
@@ -16,7 +19,7 @@ class Constant(eqx.Module):
     none, and are still saved, compiled and mapped over as arrays are.
 
     Args:
-        tree: arrays, and anything that can be hashed, as functions.
+        tree: arrays of real numbers, and anything that can be hashed, as functions. No gradient flows to the arrays.
     """
 
     arrays: tuple[Array | None, ...]
@@ -44,3 +47,57 @@ class Constant(eqx.Module):
         ]
         leaves = [other if a is None else a for a, other in zip(arrays, self.others, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+class Frozen(AbstractBijection):
+    """A bijection whose arrays are no parameters: training does not move them.
+
+    Args:
+        bijection: any.
+    """
+
+    constant: Constant
+
+    def __init__(self, bijection: AbstractBijection):
+        self.constant = Constant(bijection)
+
+    @property
+    def bijection(self) -> AbstractBijection:
+        """The bijection."""
+        return self.constant.value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijection.shape
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.bijection.cond_shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijection.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijection.codomain
+
+    @property
+    def keeps_intervals(self) -> bool:
+        return self.bijection.keeps_intervals
+
+    @property
+    def stochastic(self) -> bool:
+        return self.bijection.stochastic
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.bijection.forward_and_log_det(u, condition, key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self.bijection.inverse_and_log_det(x, condition, key=key)
+
+    def push_score(self, u, score, condition=None):
+        return self.bijection.push_score(u, score, condition)
+
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        return self.bijection.batched(method, arrays, condition, condition_axis, key=key)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+import scipy.stats
 from jaxtyping import Array, Float
 
 LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
@@ -17,6 +18,10 @@ FIRST_PANELS = 8
 MOST_PANELS = {1: 2000, 2: 200, 3: 24}
 # Points at which the density is evaluated at a time.
 CHUNK = 1 << 16
+# Points, beside the nodes, at which the density is looked at, by dimension; and the share of mass of one that must not
+# be new.
+PROBES = {1: CHUNK, 2: 1 << 14, 3: 1 << 12}
+LARGEST_MISSED = 1e-3
 
 
 class Grid(NamedTuple):
@@ -40,7 +45,18 @@ def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolerance: float, order: int) -> Grid:
     """Halve panels until the distribution of each coordinate, given those before, is as precise as the tolerance."""
-    evaluate = _evaluator(log_density, lower.size)
+    evaluate_at = _evaluator(log_density, lower.size)
+
+    def evaluate(nodes):
+        sizes = [a.size for a in nodes]
+        values = np.empty(int(np.prod(sizes)))
+        for start in range(0, values.size, CHUNK):
+            indices = np.unravel_index(np.arange(start, min(start + CHUNK, values.size)), sizes)
+            values[start : start + CHUNK] = evaluate_at(
+                np.stack([a[i] for a, i in zip(nodes, indices, strict=True)], axis=1)
+            )
+        return values.reshape(sizes)
+
     edges = [np.linspace(a, b, FIRST_PANELS + 1) for a, b in zip(lower, upper, strict=True)]
     while True:
         values = evaluate([_nodes(e, order).ravel() for e in edges])
@@ -54,13 +70,18 @@ def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolera
             errors.append(_errors(values, fine_values, edges, axis, order))
         worst = max(range(values.ndim), key=lambda axis: errors[axis].sum())
         error = float(errors[worst].sum())
-        if error <= tolerance:
+        missed = _missed(evaluate_at, values, edges, float(log_total), order) if error <= tolerance else None
+        if missed is not None and not any(m.any() for m in missed):
             break
+        if missed is not None:
+            errors = [np.where(m, 1.0, 0.0) for m in missed]
         for axis, (e, panel_errors) in enumerate(zip(edges, errors, strict=True)):
             split = panel_errors > tolerance / (2 * panel_errors.size)
             middles = (e[1:] + e[:-1])[split] / 2
             edges[axis] = np.unique(np.concatenate([e, middles]))
-            if edges[axis].size == e.size and split.any() or edges[axis].size > MOST_PANELS[lower.size]:
+            if (edges[axis].size == e.size and (split.any() or not np.isfinite(error))) or (
+                edges[axis].size > MOST_PANELS[lower.size]
+            ):
                 _refuse(e, panel_errors, axis, tolerance)
     first = _integrate(values, log_weights, range(1, values.ndim)).reshape(-1, order)
     return Grid(edges, first, float(log_total), error, _edge_density(values, log_weights, log_total, lower, upper))
@@ -72,35 +93,52 @@ def _refuse(edges: np.ndarray, errors: np.ndarray, axis: int, tolerance: float) 
     raise ValueError(
         f"the integral of the density does not converge near x[{axis}] = {place:.6g}: with {errors.size} panels its "
         f"error is {errors.sum():.2g} of the mass, and the tolerance {tolerance:.2g}; is the density integrable there? "
-        "If it is, but not smooth, give a larger tolerance or a box that ends there."
+        "If it is, but not smooth (but for lines that are parallel to axes), give a larger tolerance."
     )
 
 
-def _evaluator(log_density: LogDensity, dim: int) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """A function that evaluates the log-density on the product of nodes along each axis."""
-    shape = jax.eval_shape(log_density, jnp.zeros(dim)).shape
+def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that evaluates the log-density at up to CHUNK points."""
+    found = jax.eval_shape(log_density, jnp.zeros(dim))
+    shape = found.shape if isinstance(found, jax.ShapeDtypeStruct) else None
     if shape != ():
-        raise ValueError(
-            f"log_density must return one number for an array of shape ({dim},), but returns shape {shape}."
-        )
+        what = type(found).__name__ if shape is None else f"shape {shape}"
+        raise ValueError(f"log_density must return one number for an array of shape ({dim},), but returns {what}.")
     run = jax.jit(jax.vmap(log_density))
 
-    def evaluate(nodes):
-        sizes = [a.size for a in nodes]
-        total = int(np.prod(sizes))
-        values = np.empty(total)
-        # In double precision, whatever the setting: this is done once.
+    def evaluate_at(points):
+        # Filled up, for one size is compiled; in double precision, whatever the setting: this is done once.
+        filled = np.concatenate([points, np.broadcast_to(points[:1], (CHUNK - len(points), dim))])
         with jax.enable_x64(True):
-            for start in range(0, total, CHUNK):
-                # The last chunk too has the size for which the function is compiled.
-                flat = np.minimum(np.arange(start, start + CHUNK), total - 1)
-                points = np.stack([a[i] for a, i in zip(nodes, np.unravel_index(flat, sizes), strict=True)], axis=1)
-                found = np.asarray(run(points), float)
-                _check(found, points)
-                values[start : start + CHUNK] = found[: total - start]
-        return values.reshape(sizes)
+            log_values = np.asarray(run(filled), float)[: len(points)]
+        _check(log_values, points)
+        return log_values
 
-    return evaluate
+    return evaluate_at
+
+
+def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray] | None:
+    """For each axis, the panels in which quasi-random points show mass that the nodes do not: a peak between them."""
+    dim = values.ndim
+    lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
+    halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])
+    points = lower + (upper - lower) * halton
+    panels = [
+        np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2) for e, p in zip(edges, points.T, strict=True)
+    ]
+    expected = values.reshape([n for e in edges for n in (e.size - 1, order)])
+    expected = expected.transpose([*range(0, 2 * dim, 2), *range(1, 2 * dim, 2)])[tuple(panels)]
+    _, _, to_series = gauss_legendre(order)
+    for e, p, i in zip(edges, points.T, panels, strict=True):
+        xi = 2 * (p - e[i]) / (e[i + 1] - e[i]) - 1
+        basis = np.polynomial.legendre.legvander(xi, order - 1) @ to_series
+        expected = np.einsum("pn,pn...->p...", basis, expected)
+    # Each point stands for an equal share of the box.
+    log_share = np.log(upper - lower).sum() - np.log(len(points)) - log_total
+    found = evaluate_at(points)
+    more = np.exp(np.minimum(found + log_share, 0.0)) - np.exp(np.minimum(expected + log_share, 0.0))
+    bad = more > LARGEST_MISSED
+    return [np.bincount(i[bad], minlength=e.size - 1) > 0 for e, i in zip(edges, panels, strict=True)]
 
 
 def _check(log_values: np.ndarray, points: np.ndarray) -> None:
@@ -110,7 +148,7 @@ def _check(log_values: np.ndarray, points: np.ndarray) -> None:
         what = "positive" if np.isneginf(value) else "finite"
         raise ValueError(
             f"the density must be positive and finite on the box, but is not {what} at {point}, where its logarithm is "
-            f"{value}."
+            f"{value}" + ("; if it is integrable there, give a box that ends there." if value > 0 else ".")
         )
 
 
@@ -144,9 +182,8 @@ def _errors(values: np.ndarray, fine_values: np.ndarray, edges: list[np.ndarray]
     widths = np.diff(edges[axis])[:, None]
     nodes, weights, to_series = gauss_legendre(order)
     size = max((outer[:, None, None] + part).max() for part in (coarse, fine))
-    outer = np.exp(outer[:, None, None] - size / 2)
-    masses = outer * np.exp(coarse - size / 2) * (weights * widths / 2)
-    fine_masses = outer * np.exp(fine - size / 2) * (np.tile(weights, 2) * widths / 4)
+    masses = np.exp(outer[:, None, None] + coarse - size) * (weights * widths / 2)
+    fine_masses = np.exp(outer[:, None, None] + fine - size) * (np.tile(weights, 2) * widths / 4)
     wrong = np.abs(masses.sum(-1) - fine_masses.sum(-1))
     if axis < dim - 1:
         halves = np.concatenate([(nodes - 1) / 2, (nodes + 1) / 2])

@@ -167,6 +167,8 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         locs: Float[Array, "components dim"],
         scale_trils: Float[Array, "components dim dim"],
     ):
+        if any(isinstance(a, jax.core.Tracer) for a in (weights, locs, scale_trils)):
+            raise ValueError("a mixture's map is built outside of jit and grad, and passed to what they transform.")
         weights, locs, scale_trils = (np.asarray(a, dtype=float) for a in (weights, locs, scale_trils))
         count, dim = locs.shape if locs.ndim == 2 else (0, 0)
         if not count or not dim or weights.shape != (count,) or scale_trils.shape != (count, dim, dim):
@@ -187,16 +189,13 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         """$z$."""
         return jax.vmap(lambda component: component.inverse(x))(self.components)
 
-    def _laws(self, x: Float[Array, " dim"]) -> GaussianMixtureLaw:
-        """Those of all coordinates: the arrays have another axis, the last."""
-        z, scales = self._scores(x), positive(self.components.raw_diagonal)
-        log_probs = _log_normal(z, scales)
-        before = jnp.cumsum(log_probs, axis=1) - log_probs
-        log_weights = jax.nn.log_softmax(self.raw_weights[:, None] + before, axis=0)
-        return GaussianMixtureLaw(log_weights, x - scales * z, scales)
-
     def logits(self, x):
-        return jax.vmap(GaussianMixtureLaw.logit, in_axes=(-1, 0))(self._laws(x), x)
+        z, scales = self._scores(x), positive(self.components.raw_diagonal)
+        before = jnp.cumsum(_log_normal(z, scales)[:, :-1], axis=1)
+        before = jnp.concatenate([jnp.zeros_like(z[:, :1]), before], axis=1)
+        log_weights = jax.nn.log_softmax(self.raw_weights[:, None] + before, axis=0)
+        below, above = (jax.nn.logsumexp(log_weights + log_ndtr(side), axis=0) for side in (z, -z))
+        return below - above
 
     def log_prob(self, x):
         z, scales = self._scores(x), positive(self.components.raw_diagonal)
