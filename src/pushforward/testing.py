@@ -1,6 +1,7 @@
 """The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,6 +17,9 @@ from pushforward.bijections import AbstractBijection
 from pushforward.bijections.base import bounds
 
 T = TypeVar("T")
+
+# Each program runs once or a few times: what takes long is to compile it, for which the last optimisations are spared.
+compiled_fast = functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300
@@ -103,7 +107,7 @@ def into(domain: Constraint, z: Array) -> Array:
     return jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), low + (high - low) * jax.nn.sigmoid(z), one_end)
 
 
-@eqx.filter_jit
+@compiled_fast
 def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, weights: Array) -> dict[str, Array]:
     size = int(np.prod(bijection.shape))
     roundings = 8 * jnp.finfo(u.dtype).eps
@@ -287,7 +291,7 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
         _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
 
 
-@eqx.filter_jit
+@compiled_fast
 def _batched(bijection: AbstractBijection, u: Array, condition: Array | None):
     forward = bijection.batched("forward_and_log_det", (jnp.moveaxis(u, 0, -1),), condition)
     return *forward, *bijection.batched("inverse_and_log_det", forward[:1], condition)
@@ -306,7 +310,7 @@ def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
         _compare(f"batched {name} against vmap", np.moveaxis(np.asarray(value), -1, 0), expected, allowed, u, where)
 
 
-@eqx.filter_jit
+@compiled_fast
 def _gradients(bijection: AbstractBijection, method: str, points: Array, condition: Array | None, weights: Array):
     """The gradients by the arrays and by the point of a random direction of the value plus the log-determinant."""
     arrays, static = eqx.partition(bijection, eqx.is_inexact_array)
