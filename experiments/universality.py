@@ -1,6 +1,6 @@
 """The universality theorem in pictures and figures, for docs/universality.md.
 
-    make universality                                  # a quarter of an hour on two cores; draws docs/images/universality-*.png
+    make universality                                  # a quarter of an hour; draws docs/images/universality-*.png
     make universality ARGS="--only accuracy"           # some parts
 
 straighten: a banana, a mixture and the energy U4, with the lines that F carries to a square grid; and draws, carried to
