@@ -247,7 +247,7 @@ def _check(x, condition, weights, names):
 
 def _matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
     try:
-        values = np.asarray(values, dtype=np.result_type(jnp.result_type(float)))
+        values = np.asarray(values, dtype=jnp.result_type(float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if values.ndim != 2 or 0 in values.shape:

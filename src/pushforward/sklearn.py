@@ -64,7 +64,7 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Fit to samples of shape (n, dim); `y` plays no part."""
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        key = jr.key(check_random_state(self.random_state).randint(2**31 - 1))
+        key = self._key()
         with jax.enable_x64(True):
             flow = None
             if self.flow is not None:
@@ -87,6 +87,9 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
         self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
         return self
 
+    def _key(self):
+        return jr.key(check_random_state(self.random_state).randint(2**31 - 1))
+
     def _samples(self, X):
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float64, reset=False)
@@ -104,7 +107,7 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
     def sample(self, n_samples=1):
         """New samples, of shape (n_samples, dim)."""
         check_is_fitted(self)
-        key = jr.key(check_random_state(self.random_state).randint(2**31 - 1))
+        key = self._key()
         with jax.enable_x64(True):
             return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))
 

@@ -19,7 +19,6 @@ import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
-from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import (
     AbstractBijection,
@@ -34,6 +33,7 @@ from pushforward.bijections import (
     num_parameters,
     shift_arrays,
 )
+from pushforward.bijections.base import AbstractStandIn
 from pushforward.bijections.rosenblatt import AbstractRosenblatt
 from pushforward.flow import Flow, Learnable, rebuild
 
@@ -45,7 +45,7 @@ Box = tuple[ArrayLike, ArrayLike]
 PROBES = 4
 
 
-class Rosenblatt(AbstractBijection):
+class Rosenblatt(AbstractStandIn):
     r"""$u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the open cube; $\det J = p(x)$.
 
     Args:
@@ -56,36 +56,9 @@ class Rosenblatt(AbstractBijection):
     to_line: AbstractBijection
 
     @property
-    def _chain(self) -> Chain:
-        return Chain([self.to_line, Elementwise(Sigmoid(), self.shape[0])])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.to_line.shape
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.to_line.cond_shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.to_line.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self._chain.codomain
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self._chain.forward_and_log_det(u, condition, key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self._chain.inverse_and_log_det(x, condition, key=key)
-
-    def push_score(self, u, score, condition=None):
-        return self._chain.push_score(u, score, condition)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        return self._chain.batched(method, arrays, condition, condition_axis, key=key)
+    def bijection(self) -> Chain:
+        """The two steps to the cube."""
+        return Chain([self.to_line, Elementwise(Sigmoid(), self.to_line.shape[0])])
 
 
 def rosenblatt(

@@ -126,6 +126,52 @@ def _with(key: PRNGKeyArray | None) -> dict[str, PRNGKeyArray]:
     return {} if key is None else {"key": key}
 
 
+class AbstractWrapper(AbstractBijection):
+    """A bijection about another, between the same spaces."""
+
+    bijection: eqx.AbstractVar[AbstractBijection]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bijection.shape
+
+    @property
+    def domain(self) -> Constraint:
+        return self.bijection.domain
+
+    @property
+    def codomain(self) -> Constraint:
+        return self.bijection.codomain
+
+
+class AbstractStandIn(AbstractWrapper):
+    """A bijection that does just what another does, and holds it in a way of its own."""
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.bijection.cond_shape
+
+    @property
+    def keeps_intervals(self) -> bool:
+        return self.bijection.keeps_intervals
+
+    @property
+    def stochastic(self) -> bool:
+        return self.bijection.stochastic
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return self.bijection.forward_and_log_det(u, condition, key=key)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        return self.bijection.inverse_and_log_det(x, condition, key=key)
+
+    def push_score(self, u, score, condition=None):
+        return self.bijection.push_score(u, score, condition)
+
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        return self.bijection.batched(method, arrays, condition, condition_axis, key=key)
+
+
 def parameters(tree: PyTree) -> PyTree[Array | None]:
     """The trainable part of a bijection: its inexact arrays (None elsewhere)."""
     return eqx.filter(tree, eqx.is_inexact_array)

@@ -15,6 +15,7 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.base import (
     AbstractBijection,
+    AbstractWrapper,
     bounds,
     check_given,
     check_transformer,
@@ -47,17 +48,13 @@ class Identity(AbstractBijection):
         return x, no_log_det(self, x)
 
 
-class Invert(AbstractBijection):
+class Invert(AbstractWrapper):
     """The inverse of a bijection, as a bijection: its two directions change places."""
 
     bijection: AbstractBijection
 
     def __init__(self, bijection: AbstractBijection):
         self.bijection = bijection
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
 
     @property
     def cond_shape(self) -> tuple[int, ...] | None:
@@ -274,7 +271,7 @@ class Elementwise(AbstractBijection):
         return x, log_det.sum(0), score
 
 
-class Amortized(AbstractBijection):
+class Amortized(AbstractWrapper):
     r"""A bijection whose arrays depend on the condition: $x = T(u;\, \theta + g(c))$.
 
     Args:
@@ -305,18 +302,6 @@ class Amortized(AbstractBijection):
                 f"{type(bijection).__name__}, shape ({expected},), but returns shape {given}."
             )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
-
     def at(self, condition: Array | None) -> AbstractBijection:
         """The bijection for one condition."""
         return shift_arrays(self.bijection, self.network(check_given(condition, self)))
@@ -331,7 +316,7 @@ class Amortized(AbstractBijection):
         return self.at(condition).push_score(u, score, condition)
 
 
-class RescaledCondition(AbstractBijection):
+class RescaledCondition(AbstractWrapper):
     """A bijection that is given the standardised condition, $(c - m) / s$.
 
     Args:
@@ -353,20 +338,8 @@ class RescaledCondition(AbstractBijection):
         self.bijection, self.moments = bijection, Constant((loc, scale))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
     def cond_shape(self) -> tuple[int, ...] | None:
         return self.bijection.cond_shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
 
     def _rescaled(self, condition: Array | None, axis: int | None = None) -> Array:
         condition = check_given(condition, self)

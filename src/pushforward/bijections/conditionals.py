@@ -57,11 +57,8 @@ TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
         _log(2 / jnp.pi * jnp.arctan(x / d.scale)),
         _log(2 / jnp.pi * jnp.arctan2(1.0, x / d.scale)),
     ),
-    dist.Gamma: lambda d, x: (
-        _log(gammainc(d.concentration, d.rate * x)),
-        _log(gammaincc(d.concentration, d.rate * x)),
-    ),
-    dist.Chi2: lambda d, x: (_log(gammainc(0.5 * d.df, 0.5 * x)), _log(gammaincc(0.5 * d.df, 0.5 * x))),
+    dist.Gamma: lambda d, x: _tails_of_gamma(d.concentration, d.rate * x),
+    dist.Chi2: lambda d, x: _tails_of_gamma(0.5 * d.df, 0.5 * x),
     dist.Beta: lambda d, x: (
         _log(betainc(d.concentration1, d.concentration0, x)),
         _log(betainc(d.concentration0, d.concentration1, 1 - x)),

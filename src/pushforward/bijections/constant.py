@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.base import AbstractBijection, AbstractStandIn
 
 
 class Constant(eqx.Module):
@@ -49,7 +48,7 @@ class Constant(eqx.Module):
         return jax.tree.unflatten(self.structure, leaves)
 
 
-class Frozen(AbstractBijection):
+class Frozen(AbstractStandIn):
     """A bijection whose arrays are no parameters: training does not move them.
 
     Args:
@@ -65,39 +64,3 @@ class Frozen(AbstractBijection):
     def bijection(self) -> AbstractBijection:
         """The bijection."""
         return self.constant.value
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.bijection.cond_shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
-
-    @property
-    def keeps_intervals(self) -> bool:
-        return self.bijection.keeps_intervals
-
-    @property
-    def stochastic(self) -> bool:
-        return self.bijection.stochastic
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, condition, key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, condition, key=key)
-
-    def push_score(self, u, score, condition=None):
-        return self.bijection.push_score(u, score, condition)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        return self.bijection.batched(method, arrays, condition, condition_axis, key=key)

@@ -35,12 +35,24 @@ class Grid(NamedTuple):
 
 
 @functools.cache
-def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes in [-1, 1], weights, and the matrix from values at the nodes to Legendre coefficients."""
-    nodes, weights = np.polynomial.legendre.leggauss(order)
-    degrees = np.arange(order)
-    to_series = (degrees + 0.5)[:, None] * np.polynomial.legendre.legvander(nodes, order - 1).T * weights
-    return nodes, weights, to_series
+def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes in [-1, 1], and weights."""
+    return np.polynomial.legendre.leggauss(order)
+
+
+def nodes_of(edges: Float[Array, " panels+1"], order: int) -> Float[Array, "panels order"]:
+    """The nodes of panels, NumPy's or JAX's as their edges are."""
+    nodes = gauss_legendre(order)[0].astype(edges.dtype)
+    return edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * (nodes + 1) / 2
+
+
+def lagrange(xi: Float[Array, " points"], order: int) -> Float[Array, "points order"]:
+    """At points of [-1, 1], the polynomials that are 1 at one node and 0 at the others; NumPy's or JAX's."""
+    numpy = jnp if isinstance(xi, jax.Array) else np
+    nodes, other = gauss_legendre(order)[0], ~np.eye(order, dtype=bool)
+    scales = np.where(other, nodes[:, None] - nodes, 1).prod(1).astype(xi.dtype)
+    factors = numpy.where(other, xi[:, None, None] - nodes.astype(xi.dtype), 1)
+    return numpy.prod(factors, axis=-1) / scales
 
 
 def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolerance: float, order: int) -> Grid:
@@ -59,22 +71,21 @@ def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolera
 
     edges = [np.linspace(a, b, FIRST_PANELS + 1) for a, b in zip(lower, upper, strict=True)]
     while True:
-        values = evaluate([_nodes(e, order).ravel() for e in edges])
+        values = evaluate([nodes_of(e, order).ravel() for e in edges])
         log_weights = [_log_weights(e, order) for e in edges]
         log_total = _integrate(values, log_weights, range(values.ndim))
         errors = []
         for axis in range(values.ndim):
             halved = np.sort(np.concatenate([edges[axis], (edges[axis][1:] + edges[axis][:-1]) / 2]))
             finer = [halved if a == axis else e for a, e in enumerate(edges)]
-            fine_values = evaluate([_nodes(e, order).ravel() for e in finer])
-            errors.append(_errors(values, fine_values, edges, axis, order))
+            fine_values = evaluate([nodes_of(e, order).ravel() for e in finer])
+            errors.append(_errors(values, fine_values, log_weights, np.diff(edges[axis]), axis, order))
         worst = max(range(values.ndim), key=lambda axis: errors[axis].sum())
         error = float(errors[worst].sum())
-        missed = _missed(evaluate_at, values, edges, float(log_total), order) if error <= tolerance else None
-        if missed is not None and not any(m.any() for m in missed):
-            break
-        if missed is not None:
-            errors = [np.where(m, 1.0, 0.0) for m in missed]
+        if error <= tolerance:
+            errors = _missed(evaluate_at, values, edges, float(log_total), order)
+            if not any(e.any() for e in errors):
+                break
         for axis, (e, panel_errors) in enumerate(zip(edges, errors, strict=True)):
             split = panel_errors > tolerance / (2 * panel_errors.size)
             middles = (e[1:] + e[:-1])[split] / 2
@@ -117,8 +128,8 @@ def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.n
     return evaluate_at
 
 
-def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray] | None:
-    """For each axis, the panels in which quasi-random points show mass that the nodes do not: a peak between them."""
+def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray]:
+    """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
     halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])
@@ -128,17 +139,15 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
     ]
     expected = values.reshape([n for e in edges for n in (e.size - 1, order)])
     expected = expected.transpose([*range(0, 2 * dim, 2), *range(1, 2 * dim, 2)])[tuple(panels)]
-    _, _, to_series = gauss_legendre(order)
     for e, p, i in zip(edges, points.T, panels, strict=True):
         xi = 2 * (p - e[i]) / (e[i + 1] - e[i]) - 1
-        basis = np.polynomial.legendre.legvander(xi, order - 1) @ to_series
-        expected = np.einsum("pn,pn...->p...", basis, expected)
+        expected = np.einsum("pn,pn...->p...", lagrange(xi, order), expected)
     # Each point stands for an equal share of the box.
     log_share = np.log(upper - lower).sum() - np.log(len(points)) - log_total
     found = evaluate_at(points)
     more = np.exp(np.minimum(found + log_share, 0.0)) - np.exp(np.minimum(expected + log_share, 0.0))
     bad = more > LARGEST_MISSED
-    return [np.bincount(i[bad], minlength=e.size - 1) > 0 for e, i in zip(edges, panels, strict=True)]
+    return [np.minimum(np.bincount(i[bad], minlength=e.size - 1), 1.0) for e, i in zip(edges, panels, strict=True)]
 
 
 def _check(log_values: np.ndarray, points: np.ndarray) -> None:
@@ -152,11 +161,6 @@ def _check(log_values: np.ndarray, points: np.ndarray) -> None:
         )
 
 
-def _nodes(edges: np.ndarray, order: int) -> np.ndarray:
-    nodes, *_ = gauss_legendre(order)
-    return edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
-
-
 def _log_weights(edges: np.ndarray, order: int) -> np.ndarray:
     return np.log(np.diff(edges)[:, None] / 2 * gauss_legendre(order)[1]).ravel()
 
@@ -168,10 +172,11 @@ def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> n
     return scipy.special.logsumexp(log_values, axis=tuple(axes)) if len(axes) else log_values
 
 
-def _errors(values: np.ndarray, fine_values: np.ndarray, edges: list[np.ndarray], axis: int, order: int) -> np.ndarray:
+def _errors(
+    values, fine_values, log_weights: list[np.ndarray], widths: np.ndarray, axis: int, order: int
+) -> np.ndarray:
     """For each panel of an axis, the share of mass by which its integral, and the interpolation in it, are wrong."""
-    dim, panels = values.ndim, edges[axis].size - 1
-    log_weights = [_log_weights(e, order) for e in edges]
+    dim, panels = values.ndim, widths.size
     later = range(axis + 1, dim)
     # (outer nodes, panels, nodes of a panel), the fine ones being those of both halves.
     coarse = _integrate(values, log_weights, later).reshape(-1, panels, order)
@@ -179,15 +184,15 @@ def _errors(values: np.ndarray, fine_values: np.ndarray, edges: list[np.ndarray]
     outer = np.zeros(1)
     for before in log_weights[:axis]:
         outer = np.add.outer(outer, before).ravel()
-    widths = np.diff(edges[axis])[:, None]
-    nodes, weights, to_series = gauss_legendre(order)
+    widths = widths[:, None]
+    nodes, weights = gauss_legendre(order)
     size = max((outer[:, None, None] + part).max() for part in (coarse, fine))
     masses = np.exp(outer[:, None, None] + coarse - size) * (weights * widths / 2)
     fine_masses = np.exp(outer[:, None, None] + fine - size) * (np.tile(weights, 2) * widths / 4)
     wrong = np.abs(masses.sum(-1) - fine_masses.sum(-1))
     if axis < dim - 1:
         halves = np.concatenate([(nodes - 1) / 2, (nodes + 1) / 2])
-        between = coarse @ (np.polynomial.legendre.legvander(halves, order - 1) @ to_series).T
+        between = coarse @ lagrange(halves, order).T
         # Where it is far too large, the panel is split for that.
         ratio = np.exp(np.minimum(between - fine, 100.0))
         wrong = wrong + np.sum(fine_masses * np.abs(ratio - 1), -1)

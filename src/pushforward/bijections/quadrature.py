@@ -18,7 +18,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.constant import Constant
-from pushforward.bijections.panels import LogDensity, gauss_legendre, refine
+from pushforward.bijections.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
 from pushforward.bijections.rosenblatt import AbstractLaw, AbstractSequentialRosenblatt, Number
 from pushforward.bijections.splines import in_bin, pick
 
@@ -26,15 +26,6 @@ from pushforward.bijections.splines import in_bin, pick
 ORDERS = {1: 16, 2: 16, 3: 10}
 # Events of a batch at a time: each takes a panel's nodes times all panels.
 EVENTS = 256
-
-
-def _lagrange(xi: Float[Array, " points"], order: int) -> Float[Array, "points order"]:
-    """The polynomials that are 1 at one node and 0 at the others."""
-    nodes = gauss_legendre(order)[0]
-    other = ~np.eye(order, dtype=bool)
-    scales = np.where(other, nodes[:, None] - nodes, 1).prod(1)
-    factors = jnp.where(other, xi[:, None, None] - jnp.asarray(nodes, xi.dtype), 1)
-    return jnp.prod(factors, axis=-1) / jnp.asarray(scales, xi.dtype)
 
 
 class PanelLaw(AbstractLaw):
@@ -51,7 +42,7 @@ class PanelLaw(AbstractLaw):
     density: Callable[[Number], Number] | None
 
     def _log_masses(self) -> Float[Array, " panels"]:
-        _, weights, _ = gauss_legendre(self.log_values.shape[1])
+        _, weights = gauss_legendre(self.log_values.shape[1])
         log_widths = jnp.log(jnp.diff(self.edges) / 2)
         return log_widths + jax.nn.logsumexp(self.log_values, axis=1, b=jnp.asarray(weights, self.edges.dtype))
 
@@ -61,7 +52,7 @@ class PanelLaw(AbstractLaw):
             return jax.vmap(self.density)(points)
         order = self.log_values.shape[1]
         start, end = pick(here, self.edges[:-1]), pick(here, self.edges[1:])
-        return _lagrange(2 * (points - start) / (end - start) - 1, order) @ pick(here, self.log_values.T)
+        return lagrange(2 * (points - start) / (end - start) - 1, order) @ pick(here, self.log_values.T)
 
     def log_total(self) -> Number:
         """The logarithm of the integral."""
@@ -74,7 +65,7 @@ class PanelLaw(AbstractLaw):
         here = in_bin(x, self.edges[:-1])
         masses, number = self._log_masses(), jnp.arange(here.size)
         index = jnp.sum(jnp.where(here, number, 0))
-        nodes, weights, _ = gauss_legendre(self.log_values.shape[1])
+        nodes, weights = gauss_legendre(self.log_values.shape[1])
         nodes, weights = jnp.asarray(nodes, x.dtype), jnp.asarray(weights, x.dtype)
 
         def tail(from_, to, whole):
@@ -193,17 +184,14 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
         last = _Slice(self.log_density, before) if axis == self.dim - 1 else None
         if axis == 0:
             return PanelLaw(edges, self.table.value.astype(before.dtype), last)
+        nodes = nodes_of(edges, self.table.value.shape[1])
         if last is not None:
-            return PanelLaw(edges, jax.vmap(jax.vmap(last))(self._nodes(axis, edges)), last)
+            return PanelLaw(edges, jax.vmap(jax.vmap(last))(nodes), last)
 
         def integral(t):
             return self.law(jnp.append(before, t)).log_total()
 
-        return PanelLaw(edges, jax.vmap(jax.vmap(integral))(self._nodes(axis, edges)), None)
-
-    def _nodes(self, axis: int, edges: Array) -> Float[Array, "panels order"]:
-        nodes, *_ = gauss_legendre(self.table.value.shape[1])
-        return edges[:-1, None] + jnp.diff(edges)[:, None] * (jnp.asarray(nodes, edges.dtype) + 1) / 2
+        return PanelLaw(edges, jax.vmap(jax.vmap(integral))(nodes), None)
 
     def log_prob(self, x):
         return self.log_density.value(x) - self.log_normalizer
