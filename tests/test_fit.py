@@ -238,6 +238,8 @@ def test_results_survive_a_file(tmp_path):
     data = posterior.to_arviz(num_samples=200)
     assert data["posterior"]["ratio"].shape == (1, 200)
     assert data["posterior"].attrs["verdict"] == posterior.diagnostics.verdict
+    assert data["posterior_predictive"]["y"].shape == data["log_likelihood"]["y"].shape == (1, 200, 4)
+    np.testing.assert_allclose(data["observed_data"]["y"], [1.0, 2.0, 3.0, 2.5])
     with pytest.raises(ValueError, match="does not hold the density"):
         loaded.target(loaded.target.start)
 

@@ -2,12 +2,18 @@
 
 from pushforward import bijections as bijections, flows as flows, testing as testing
 from pushforward.density import fit_density as fit_density
+from pushforward.distribution import (
+    BijectionTransform as BijectionTransform,
+    FlowDistribution as FlowDistribution,
+)
 from pushforward.flow import Flow as Flow, Learnable as Learnable
+from pushforward.guide import AutoFlow as AutoFlow
 from pushforward.objectives import ForwardKL as ForwardKL, ReverseKL as ReverseKL
 from pushforward.posterior import (
     Diagnostics as Diagnostics,
     Posterior as Posterior,
     Target as Target,
+    diagnose as diagnose,
     fit_posterior as fit_posterior,
 )
 from pushforward.serialization import load as load, save as save

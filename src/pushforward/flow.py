@@ -134,7 +134,7 @@ class Flow(eqx.Module):
         """
         x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
-        u, log_det = self._apply("inverse_and_log_det", (x,), self._check_condition(condition), log_det_key)
+        u, log_det = self._apply("inverse_and_log_det", (x,), self.checked_condition(condition), log_det_key)
         log_prob = self._base_log_prob(u) + log_det
         lower, upper = bounds(self.bijection.codomain)
         if np.isneginf(lower).all() and np.isposinf(upper).all():
@@ -155,7 +155,7 @@ class Flow(eqx.Module):
         log_det_key: PRNGKeyArray | None = None,
     ) -> tuple[Array, Array]:
         """Draws and their log-densities, in one pass and without an inverse; for `log_det_key` see `log_prob`."""
-        condition = self._check_condition(condition)
+        condition = self.checked_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
         x, log_det = self._apply("forward_and_log_det", (u,), condition, log_det_key)
         return x, self._base_log_prob(u) - log_det
@@ -167,40 +167,15 @@ class Flow(eqx.Module):
 
         Gradients flow through the draws and log-densities, not through the scores.
         """
-        condition = self._check_condition(condition)
+        condition = self.checked_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
         base = detach(self.base).distribution if isinstance(self.base, Learnable) else self.base_distribution
         score = jax.grad(lambda u: jnp.sum(base.log_prob(u)))(jax.lax.stop_gradient(u))
         x, log_det, score = self._apply("push_score", (u, score), condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
-    def _apply(
-        self,
-        method: str,
-        arrays: tuple[Array, ...],
-        condition: Array | None,
-        log_det_key: PRNGKeyArray | None = None,
-    ) -> tuple[Array, ...]:
-        """Apply a method of the bijection to arrays with leading batch axes, which broadcast."""
-        dims = len(self.shape)
-        cond_dims = len(self.cond_shape or ())
-        batch = np.broadcast_shapes(
-            *(a.shape[: a.ndim - dims] for a in arrays),
-            () if condition is None else condition.shape[: condition.ndim - cond_dims],
-        )
-        with_key = log_det_key is not None and self.bijection.stochastic
-        if not batch:
-            return getattr(self.bijection, method)(*arrays, condition, **({"key": log_det_key} if with_key else {}))
-
-        def batch_last(a, dims):
-            event = a.shape[a.ndim - dims :]
-            return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(math.prod(batch), *event), 0, -1)
-
-        shared = condition is None or condition.ndim == cond_dims
-        arrays = tuple(batch_last(a, dims) for a in arrays)
-        condition, axis = (condition, None) if shared else (batch_last(condition, cond_dims), -1)
-        out = self.bijection.batched(method, arrays, condition, axis, key=log_det_key if with_key else None)
-        return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
+    def _apply(self, method, arrays, condition, log_det_key=None):
+        return apply_batched(self.bijection, method, arrays, condition, log_det_key)
 
     def _base_log_prob(self, u):
         if not u.size:  # NumPyro cannot sum over the events of an empty batch
@@ -222,7 +197,8 @@ class Flow(eqx.Module):
         """One dtype for all: loops in a bijection need what goes in to be like what comes out."""
         return jnp.result_type(value, float, *jax.tree.leaves(parameters(self.bijection)))
 
-    def _check_condition(self, condition):
+    def checked_condition(self, condition: Array | None) -> Array | None:
+        """The condition in the flow's dtype; raises where it is missing, needless or of another shape."""
         if self.cond_shape is None:
             if condition is not None:
                 raise ValueError("this flow takes no condition, but one was given; build it with cond_dim.")
@@ -232,6 +208,35 @@ class Flow(eqx.Module):
         condition = jnp.asarray(condition, dtype=self._dtype(condition))
         _check_event("condition", condition, self.cond_shape)
         return condition
+
+
+def apply_batched(
+    bijection: AbstractBijection,
+    method: str,
+    arrays: tuple[Array, ...],
+    condition: Array | None = None,
+    log_det_key: PRNGKeyArray | None = None,
+) -> tuple[Array, ...]:
+    """Apply a method of a bijection to arrays with leading batch axes, which broadcast."""
+    dims = len(bijection.shape)
+    cond_dims = len(bijection.cond_shape or ())
+    batch = np.broadcast_shapes(
+        *(a.shape[: a.ndim - dims] for a in arrays),
+        () if condition is None else condition.shape[: condition.ndim - cond_dims],
+    )
+    with_key = log_det_key is not None and bijection.stochastic
+    if not batch:
+        return getattr(bijection, method)(*arrays, condition, **({"key": log_det_key} if with_key else {}))
+
+    def batch_last(a, dims):
+        event = a.shape[a.ndim - dims :]
+        return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(math.prod(batch), *event), 0, -1)
+
+    shared = condition is None or condition.ndim == cond_dims
+    arrays = tuple(batch_last(a, dims) for a in arrays)
+    condition, axis = (condition, None) if shared else (batch_last(condition, cond_dims), -1)
+    out = bijection.batched(method, arrays, condition, axis, key=log_det_key if with_key else None)
+    return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
 
 
 def _may_hold(domain: Constraint, support: Constraint | None) -> bool:

@@ -29,8 +29,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow
-from pushforward.flows import realnvp
 from pushforward.flows.stack import standard_normal
+from pushforward.guide import default_flow
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.posterior import Posterior, TracePoint
@@ -195,7 +195,7 @@ def fit_posterior(
                 affine = _compose(affine, gaussian.bijection)
                 fitted = Flow(standard_normal(target.dim), affine)
             if not run.interrupted and (flow is not None or not _is_exact(target, fitted, look_key)):
-                small = flow or _default_flow(target.dim, flow_key)
+                small = flow or default_flow(target.dim, key=flow_key)
                 small = _train(small, Whitened(target, affine), FLOW, train_key, run)
                 fitted = Flow(small.base, Chain([small.bijection, affine]))
         draws, log_weights = _log_weights(target, fitted, final_key, NUM_FINAL_DRAWS)
@@ -210,13 +210,6 @@ def _no_start(target: Target) -> ValueError:
         f"the log-density is NaN or infinite wherever the fit tried to start; at the example it is {value}. Check the "
         "log-density there, and give an example at which it is finite."
     )
-
-
-def _default_flow(dim: int, key: PRNGKeyArray) -> Flow:
-    """Affine couplings that begin as the identity, and an affine map on top, for what is left of location and scale."""
-    width = max(32, min(2 * dim, 128))
-    couplings = realnvp(dim, num_layers=12, hidden=(width, width), key=key)
-    return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
 
 
 def _compose(outer: Triangular, inner: Triangular) -> Triangular:

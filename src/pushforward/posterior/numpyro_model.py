@@ -8,12 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from jaxtyping import PyTree
 from numpyro import handlers
-from numpyro.infer import init_to_uniform
+from numpyro.infer import Predictive, init_to_uniform, log_likelihood
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
-from pushforward.posterior.target import AbstractSpace, SupportSpace
+from pushforward.posterior.target import AbstractSpace, Labels, SupportSpace
 
 
 class NumpyroSpace(AbstractSpace):
@@ -68,6 +69,40 @@ class NumpyroSpace(AbstractSpace):
         draw = constrain_fn(self.model, self.args, self.kwargs, z)
         constrained, _ = log_density(self.model, self.args, self.kwargs, {name: draw[name] for name in self.names})
         return self.log_density(z) - constrained
+
+    def labels(self):
+        """Plates are named axes."""
+        dims = {}
+        for name, site in _sites(self.model, self.args, self.kwargs, seed=0).items():
+            if site["type"] in ("sample", "deterministic"):
+                shape = jnp.shape(site["value"])
+                event_dim = site["fn"].event_dim if site["type"] == "sample" else 0
+                axes = [f"{name}_dim_{axis}" for axis in range(len(shape))]
+                for frame in site["cond_indep_stack"]:
+                    axis = frame.dim - event_dim
+                    if -axis <= len(shape) and shape[axis] == frame.size:
+                        axes[axis] = frame.name
+                dims[name] = axes
+        return Labels({}, dims)
+
+    def predict(self, draws, key):
+        observed = {
+            name: site["value"]
+            for name, site in _sites(self.model, self.args, self.kwargs, seed=0).items()
+            if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], dist.Unit)
+        }
+        if not observed:
+            return {}
+        latent = {name: draws[name] for name in self.names}
+        likelihood = log_likelihood(self.model, latent, *self.args, batch_ndims=2, **self.kwargs)
+        groups = {"observed_data": observed, "log_likelihood": {name: likelihood[name] for name in observed}}
+        try:
+            again = Predictive(handlers.uncondition(self.model), latent, batch_ndims=2, parallel=True)
+            replicas = again(key, *self.args, **self.kwargs)
+        except NotImplementedError as error:
+            warnings.warn(f"no posterior predictive, for a likelihood cannot be sampled: {error}", stacklevel=3)
+            return groups
+        return groups | {"posterior_predictive": {name: replicas[name] for name in observed}}
 
     def detached(self):
         if self.plain is None:

@@ -1,6 +1,6 @@
 """The result of a fit: draws, densities, diagnostics, files."""
 
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
 from pushforward.flow import Flow
+from pushforward.posterior.arviz_data import to_arviz
 from pushforward.posterior.diagnostics import Diagnostics, pareto_smooth
+from pushforward.posterior.refine import Chains, Method, refine
 from pushforward.posterior.target import Draw, Target
 
 # As many of the weighted draws are kept as hold this many numbers, so that files stay small.
@@ -82,6 +84,15 @@ class Posterior(eqx.Module):
         rows = jnp.searchsorted(cumulative / cumulative[-1], points)
         return self._constrain(self.pool[jr.permutation(order_key, rows)])
 
+    def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
+        """Exact draws by Markov chains that the flow preconditions, with R-hat and effective sample size.
+
+        For where the verdict is "reweight" or "unreliable" and the flow is near the posterior yet; other modes than
+        the flow's are as invisible to chains. Options are those of `pushforward.posterior.refine.refine`: num_warmup,
+        num_samples, num_chains and progress.
+        """
+        return refine(self.target, self.flow, key, method=method, **options)
+
     def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
         """The fitted log-density of draws, with one leading axis, in the space of the draws (in nats)."""
 
@@ -92,25 +103,31 @@ class Posterior(eqx.Module):
         u, log_volume = jax.vmap(one)(draws)
         return self.flow.log_prob(u) - log_volume
 
-    def to_arviz(self, key: PRNGKeyArray | None = None, num_samples: int = 4000) -> Any:
+    def to_arviz(
+        self,
+        key: PRNGKeyArray | None = None,
+        num_samples: int = 4000,
+        *,
+        coords: dict[str, Sequence] | None = None,
+        dims: dict[str, Sequence[str]] | None = None,
+    ) -> Any:
         """The posterior for ArviZ: `InferenceData`, or `DataTree` from ArviZ 1.0 on.
 
         The draws are the flow's if the verdict is "good", else weighted ones. The diagnostics are the attributes of
-        the group.
+        the group. NumPyro's plates and PyMC's coordinates name the axes, and a NumPyro model also gives the groups
+        log_likelihood, posterior_predictive and observed_data.
+
+        Args:
+            key: for the draws.
+            num_samples: how many.
+            coords: values along named dimensions, beside or instead of the model's.
+            dims: names of the axes of variables, beside or instead of the model's.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is served too
-            import arviz  # here, for it takes longer to import than all else together
-        key = jr.key(0) if key is None else key
-        draws = (self.sample if self.diagnostics.verdict == "good" else self.resample)(key, num_samples)
-        groups: dict[str, Any] = {
-            "posterior": {n.replace("/", "."): np.asarray(value)[None] for n, value in named(draws).items()}
-        }
-        # ArviZ 1.0 takes the groups as one dict.
-        data = arviz.from_dict(groups) if int(arviz.__version__.split(".")[0]) >= 1 else arviz.from_dict(**groups)
+        draw_key, predict_key = jr.split(jr.key(0) if key is None else key)
+        draws = (self.sample if self.diagnostics.verdict == "good" else self.resample)(draw_key, num_samples)
         facts = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
-        data["posterior"].attrs.update(facts | {"reasons": " ".join(self.diagnostics.reasons)})
-        return data
+        facts["reasons"] = " ".join(self.diagnostics.reasons)
+        return to_arviz(self.target, jax.tree.map(lambda a: a[None], draws), facts, predict_key, coords, dims)
 
     def save(self, path: str | Path) -> None:
         """Save to one file, without the model's density or code; `pushforward.load` reads it.
@@ -129,11 +146,3 @@ class Posterior(eqx.Module):
 @eqx.filter_jit
 def _constrain(target: Target, u: Float[Array, "n dim"]) -> Draw:
     return jax.vmap(target.constrain)(u)
-
-
-def named(draws: Draw) -> dict[str, Array]:
-    """Draws as a flat dict; the names of nested ones are joined by dots, and a bare array is called x."""
-    return {
-        ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) or "x": value
-        for path, value in jax.tree.leaves_with_path(draws)
-    }

@@ -2,19 +2,26 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.bijections import num_parameters
 
 Draw = PyTree
 Unconstrained = PyTree
+
+
+class Labels(NamedTuple):
+    """What ArviZ calls the axes of draws: values along named dimensions, and for each variable the names."""
+
+    coords: dict[str, list]
+    dims: dict[str, list[str]]
 
 
 class AbstractSpace(eqx.Module):
@@ -39,6 +46,17 @@ class AbstractSpace(eqx.Module):
     @abc.abstractmethod
     def detached(self) -> "AbstractSpace":
         """The space without its density: it constrains all the same, and needs none of the user's code."""
+
+    def labels(self) -> Labels:
+        """Names of the axes of draws, as far as the model gives them."""
+        return Labels({}, {})
+
+    def predict(self, draws: Draw, key: PRNGKeyArray) -> dict[str, dict[str, Array]]:
+        """Further groups for ArviZ, where the model can tell them, from draws with leading axes (1, draws).
+
+        "log_likelihood", "posterior_predictive" and "observed_data".
+        """
+        return {}
 
 
 class SupportSpace(AbstractSpace):
@@ -151,6 +169,23 @@ class Target(eqx.Module):
         from pushforward.posterior.numpyro_model import NumpyroSpace
 
         space, example = NumpyroSpace.trace(model, args, kwargs)
+        return cls(space, example)
+
+    @classmethod
+    def from_pymc(cls, model: Any) -> "Target":
+        """The posterior of a PyMC model, compiled by JAX.
+
+        All free variables are parameters; deterministic variables are part of the draws. The density is the one that
+        PyMC's samplers see, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+
+        Raises:
+            ImportError: if PyMC is not installed.
+            TypeError: if it is no `pymc.Model`.
+            ValueError: if the model has discrete free variables, or none.
+        """
+        from pushforward.posterior.pymc_model import PymcSpace
+
+        space, example = PymcSpace.of(model)
         return cls(space, example)
 
     @property

@@ -1,0 +1,59 @@
+"""Draws as ArviZ takes them."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from pushforward.posterior.target import Draw, Target
+
+
+def to_arviz(
+    target: Target,
+    draws: Draw,
+    facts: dict[str, Any],
+    key: PRNGKeyArray,
+    coords: dict[str, Sequence] | None = None,
+    dims: dict[str, Sequence[str]] | None = None,
+) -> Any:
+    """`InferenceData`, or `DataTree` from ArviZ 1.0 on, of draws with leading axes (chains, draws).
+
+    Args:
+        target: names the axes, and gives likelihoods and predictions where it can.
+        draws: of the target.
+        facts: the attributes of the group "posterior".
+        key: for predictions.
+        coords: values along named dimensions.
+        dims: names of the axes of variables.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is served too
+        import arviz  # here, for it takes longer to import than all else together
+    labels = target.space.labels()
+    groups = {"posterior": named(draws)} | target.space.predict(draws, key)
+    groups = {g: {_flat(n): np.asarray(value) for n, value in values.items()} for g, values in groups.items()}
+    names = {
+        "coords": labels.coords | {n: list(values) for n, values in (coords or {}).items()},
+        "dims": {_flat(n): list(axes) for n, axes in (labels.dims | (dims or {})).items()},
+    }
+    # ArviZ 1.0 takes the groups as one dict.
+    new = int(arviz.__version__.split(".")[0]) >= 1
+    data = arviz.from_dict(groups, **names) if new else arviz.from_dict(**groups, **names)
+    data["posterior"].attrs.update(facts)
+    return data
+
+
+def _flat(name: str) -> str:
+    """A name without slashes, which stand for groups in files."""
+    return name.replace("/", ".")
+
+
+def named(draws: Draw) -> dict[str, Array]:
+    """Draws as a flat dict; the names of nested ones are joined by dots, and a bare array is called x."""
+    return {
+        ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) or "x": value
+        for path, value in jax.tree.leaves_with_path(draws)
+    }

@@ -1,0 +1,90 @@
+"""PyMC models as targets."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import pushforward as pf
+
+pm = pytest.importorskip("pymc", reason="PyMC is not installed")
+
+Y = np.array([2.8, 0.8, -0.3, 0.7, -0.1, 0.1, 1.8, 1.2])
+
+
+def build(saveable):
+    with pm.Model(coords={"school": list("abcdefgh")}) as model:
+        mu = pm.Normal("mu", 0, 5)
+        tau = pm.HalfNormal("tau", 5)
+        share = pm.Beta("share", 2, 3)
+        low = pm.Uniform("low", -1, 3)
+        top = pm.TruncatedNormal("top", 0, 1, upper=2)
+        pm.Normal("cuts", 0, 1, shape=3, transform=pm.distributions.transforms.ordered, initval=[-1, 0, 1])
+        if not saveable:
+            pm.Dirichlet("w", np.ones(3))
+            pm.Uniform("between", low - 1, 4)
+        t = pm.Normal("t", 0, 1, dims="school")
+        theta = pm.Deterministic("theta", mu + tau * t, dims="school")
+        pm.Normal("y", theta * share + low + top, 1.5, observed=Y, dims="school")
+    return model
+
+
+def test_density_and_transforms_are_pymcs():
+    model = build(saveable=False)
+    target = pf.Target.from_pymc(model)
+    outputs = [model.logp(), model.logp(jacobian=False), *model.replace_rvs_by_values(model.unobserved_value_vars)]
+    compiled = model.compile_fn(outputs, inputs=model.value_vars, point_fn=False, mode="FAST_COMPILE")
+    names = [v.name for v in model.value_vars]
+    for key in jr.split(jr.key(0), 3):
+        u = jr.normal(key, (target.dim,))
+        z = target.unravel(u)
+        point = {model.rvs_to_values[rv].name: np.asarray(z[rv.name]) for rv in model.free_RVs}
+        log_density, constrained, *values = compiled(*[point[n] for n in names])
+        np.testing.assert_allclose(target(u), log_density, rtol=1e-10)
+        np.testing.assert_allclose(target.log_volume(u), log_density - constrained, rtol=1e-8)
+        draw = target.constrain(u)
+        expected = dict(zip([v.name for v in model.unobserved_value_vars], values, strict=True))
+        for name, value in draw.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-10, err_msg=name)
+        np.testing.assert_allclose(target.unconstrain(draw), u, atol=1e-7)
+        assert np.isfinite(jax.grad(target)(u)).all()
+    with pytest.raises(ValueError, match="the supports of w, between"):
+        target.detached()
+
+
+def test_saved_without_the_model():
+    target = pf.Target.from_pymc(build(saveable=True))
+    detached = target.detached()
+    for u in jr.normal(jr.key(0), (3, target.dim)):
+        draw, expected = detached.constrain(u), target.constrain(u)
+        for name in draw:
+            np.testing.assert_allclose(draw[name], expected[name], rtol=1e-10, err_msg=name)
+
+
+def test_fit_of_a_model(tmp_path):
+    with pm.Model(coords={"group": ["a", "b"]}) as model:
+        mean = pm.Normal("mean", 0, 2, dims="group")
+        pm.Normal("y", mean, 0.5, observed=np.array([[1.0, -1.0], [2.0, -2.0], [1.5, -1.5]]))
+    posterior = pf.fit_posterior(pf.Target.from_pymc(model), key=jr.key(0), budget=200_000)
+    assert posterior.diagnostics.verdict == "good"
+    precision = 1 / 4 + 3 / 0.25
+    exact = jnp.array([1.5, -1.5]) * (3 / 0.25) / precision
+    np.testing.assert_allclose(posterior.sample(jr.key(1), 20_000)["mean"].mean(0), exact, atol=0.02)
+    data = posterior.to_arviz()
+    assert data["posterior"]["mean"].dims == ("chain", "draw", "group")
+    assert [*data["posterior"]["group"].values] == ["a", "b"]
+    posterior.save(tmp_path / "posterior")
+    assert pf.load(tmp_path / "posterior").sample(jr.key(1), 3)["mean"].shape == (3, 2)
+
+
+def test_bad_models():
+    with pm.Model() as discrete:
+        k = pm.Poisson("k", 3.0)
+        pm.Normal("y", k, 1, observed=1.0)
+    with pytest.raises(ValueError, match="k are discrete"):
+        pf.Target.from_pymc(discrete)
+    with pytest.raises(ValueError, match="nothing to infer"):
+        pf.Target.from_pymc(pm.Model())
+    with pytest.raises(TypeError, match=r"pymc\.Model, but got int"):
+        pf.Target.from_pymc(3)
