@@ -10,10 +10,12 @@ from pushforward.flow import Flow as Flow, Learnable as Learnable
 from pushforward.guide import AutoFlow as AutoFlow
 from pushforward.objectives import ForwardKL as ForwardKL, ReverseKL as ReverseKL
 from pushforward.posterior import (
+    ConditionalTarget as ConditionalTarget,
     Diagnostics as Diagnostics,
     Posterior as Posterior,
     Target as Target,
     diagnose as diagnose,
+    fit_amortized as fit_amortized,
     fit_posterior as fit_posterior,
 )
 from pushforward.serialization import load as load, save as save

@@ -71,15 +71,21 @@ class ReverseKL(AbstractObjective):
         if not self.path_gradient or flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
             return jnp.mean(log_q - jax.vmap(self.target)(x))
-        x, log_q, score = flow.sample_log_prob_and_score(key, (self.num_samples,))
-        # The value of log q, with the gradient that it has along the path x alone.
-        along = jnp.sum(score * x, axis=range(1, x.ndim))
-        log_q = jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
+        x, log_q = sample_and_path_log_prob(flow, key, (self.num_samples,))
         return jnp.mean(log_q - jax.vmap(self.target)(x))
 
     def evaluate(self, flow, key):
         x, log_q = flow.sample_and_log_prob(key, (self.num_evaluation_samples,))
         return jnp.mean(log_q - jax.vmap(self.target)(x))
+
+
+def sample_and_path_log_prob(
+    flow: Flow, key: PRNGKeyArray, sample_shape: tuple[int, ...], condition: Array | None = None
+) -> tuple[Array, Array]:
+    """Draws, and their log-densities with the gradient that these have along the path of the draws alone."""
+    x, log_q, score = flow.sample_log_prob_and_score(key, sample_shape, condition)
+    along = jnp.sum(score * x, axis=range(log_q.ndim, x.ndim))
+    return x, jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
 
 
 class ForwardKL(AbstractObjective):

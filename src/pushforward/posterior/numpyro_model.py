@@ -52,7 +52,9 @@ class NumpyroSpace(AbstractSpace):
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerIntegerConversionError,
         ):
-            # The model looks at the values of its arguments, as it may under NumPyro: they become constants.
+            # The model looks at the values of its arguments, as it may under NumPyro: they become constants, and
+            # NumPy's, for within a compiled program an operation on JAX's has no value yet.
+            given = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, given)
             space = cls(_Bound(model, *given), (), {}, tuple(latent), plain)
         return space, example
 
