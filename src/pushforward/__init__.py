@@ -14,6 +14,7 @@ from pushforward.posterior import (
     Diagnostics as Diagnostics,
     Posterior as Posterior,
     Target as Target,
+    assess as assess,
     diagnose as diagnose,
     fit_amortized as fit_amortized,
     fit_posterior as fit_posterior,

@@ -20,21 +20,21 @@ from functools import cache
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.guide import default_flow
 from pushforward.objectives import ReverseKL
-from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.assess import BATCH, CALL, NUM_DRAWS, Whitened, check_flow, judge, weigh
+from pushforward.posterior.diagnostics import diagnose
 from pushforward.posterior.posterior import Posterior, TracePoint
-from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.precondition import candidates
 from pushforward.posterior.target import Target
 from pushforward.progress import progress_bar
 from pushforward.training import Trainer, trainable
@@ -42,9 +42,6 @@ from pushforward.training import Trainer, trainable
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between two looks at the ELBO
 DEFAULT_BUDGET = 4_000_000
-NUM_FINAL_DRAWS = 100_000
-NUM_LOOK_DRAWS = 8192
-BATCH = 4096  # draws at a time, which bounds the memory
 # A gain in the ELBO below this over a window is none (nats).
 SMALLEST_GAIN = 0.002
 # A fit this near to the posterior is not improved.
@@ -52,17 +49,6 @@ EXACT_GAP = 0.003
 # Skipped steps are reported from this share on.
 SKIPPED_SHARE = 0.01
 EXACT_ESS_FRACTION = 0.99
-
-
-class Whitened(eqx.Module):
-    """A target in the coordinates w of an affine map, u = L w + b."""
-
-    target: Callable[[Array], Float[Array, ""]]
-    affine: Triangular
-
-    def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
-        u, log_det = self.affine.forward_and_log_det(w)
-        return self.target(u) + log_det
 
 
 class Stage(NamedTuple):
@@ -112,11 +98,14 @@ def clip_by_running_norm(factor: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+Callback = Callable[[TracePoint, Flow], bool | None]
+
+
 class _Run:
     """What a fit keeps while it goes on: the budget, the trace and the clock."""
 
-    def __init__(self, budget: int, show: Callable[[float, str], None]):
-        self.budget, self.show = budget, show
+    def __init__(self, budget: int, show: Callable[[float, str], None], callback: Callback | None):
+        self.budget, self.show, self.callback = budget, show, callback
         self.spent, self.began = 0, time.perf_counter()
         self.trace: list[TracePoint] = []
         self.interrupted = False
@@ -144,6 +133,7 @@ def fit_posterior(
     flow: Flow | None = None,
     budget: int | None = None,
     progress: bool = False,
+    callback: Callback | None = None,
 ) -> Posterior:
     """Fit a flow to a posterior, and say whether to trust it.
 
@@ -157,6 +147,8 @@ def fit_posterior(
         budget: the largest number of gradients of the log-density to spend on training, by default 4 million. Most
             posteriors take less.
         progress: whether to show a progress bar.
+        callback: called after each look at the ELBO with the newest point of the trace and the best flow so far, in
+            the target's unconstrained coordinates (`assess` judges it); training ends if it returns True.
 
     Returns:
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
@@ -170,36 +162,30 @@ def fit_posterior(
             f"fit_posterior takes a pushforward.Target, but got {type(target).__name__}; wrap a log-density as "
             "Target(log_density, example) or a NumPyro model as Target.from_numpyro(model, *args)."
         )
-    if flow is not None and (flow.shape != (target.dim,) or flow.cond_shape is not None):
-        raise ValueError(
-            f"the flow must have shape ({target.dim},) and no condition, for the target has {target.dim} unconstrained "
-            f"dimensions, but it has shape {flow.shape} and cond_shape {flow.cond_shape}."
-        )
+    if flow is not None:
+        check_flow(target, flow)
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
     start_key, gaussian_key, look_key, flow_key, train_key, final_key, missed_key = jr.split(key, 7)
     with progress_bar("posterior", budget, show=progress) as show:
-        run = _Run(budget, show)
+        run = _Run(budget, show, callback)
         found = candidates(target, target.start, start_key)
         if not found:
             raise _no_start(target)
         run.record("precondition", 0, found[0].elbo)
-        affine = found[0].affine
-        fitted = Flow(standard_normal(target.dim), affine)
+        whitened = Whitened(target, found[0].affine)
+        part = Flow(standard_normal(target.dim), Triangular(target.dim))
         with run.interruptible():
             if flow is None:
-                gaussian = Flow(standard_normal(target.dim), Triangular(target.dim))
-                gaussian = _train(gaussian, Whitened(target, affine), GAUSSIAN, gaussian_key, run)
-                assert isinstance(gaussian.bijection, Triangular)
-                affine = _compose(affine, gaussian.bijection)
-                fitted = Flow(standard_normal(target.dim), affine)
-            if not run.interrupted and (flow is not None or not _is_exact(target, fitted, look_key)):
-                small = flow or default_flow(target.dim, key=flow_key)
-                small = _train(small, Whitened(target, affine), FLOW, train_key, run)
-                fitted = Flow(small.base, Chain([small.bijection, affine]))
-        draws, log_weights = _log_weights(target, fitted, final_key, NUM_FINAL_DRAWS)
-        diagnostics = _judge(target, fitted, found, log_weights, run, missed_key)
+                part = _train(part, whitened, GAUSSIAN, gaussian_key, run)
+            if not run.interrupted and (flow is not None or not _is_exact(whitened, part, look_key)):
+                whitened = Whitened(target, _compose(whitened.affine, part.bijection))
+                part = flow or default_flow(target.dim, key=flow_key)
+                part = _train(part, whitened, FLOW, train_key, run)
+        draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
+        fitted = _onto(whitened.affine, part)
+        diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
         show(budget, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
     return Posterior.of(target, fitted, diagnostics, run.trace, draws, log_weights)
 
@@ -217,12 +203,19 @@ def _compose(outer: Triangular, inner: Triangular) -> Triangular:
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
 
 
+def _onto(affine: Triangular, part: Flow) -> Flow:
+    """The flow in unconstrained coordinates, from its part in whitened ones."""
+    if isinstance(part.bijection, Triangular):
+        return Flow(part.base, _compose(affine, part.bijection))
+    return Flow(part.base, Chain([part.bijection, affine]))
+
+
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
     """Train by path gradients until the ELBO no longer rises at the last rate, or the budget is spent."""
     run.out_of_budget = False
     parameters, static = eqx.partition(flow, trainable(flow))
     trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=BATCH), adam(), static)
-    state = trainer.init(parameters, key)
+    state = eqx.filter_jit(trainer.init)(parameters, key)
     with run.interruptible():
         for rate in stage.rates:
             history: list[float] = []
@@ -240,15 +233,18 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
                 run.steps, run.skipped = run.steps + CHUNK, run.skipped + int(jnp.isnan(losses).sum())
                 history.append(-float(np.nanmean(losses)) if np.isfinite(losses).any() else -math.inf)
                 run.record(stage.name, CHUNK * NUM_SAMPLES, history[-1])
+                if run.callback and run.callback(run.trace[-1], _onto(target.affine, trainer.model(state.best))):
+                    run.interrupted = True
+                    return trainer.model(state.best)
                 if _is_exact(target, trainer.model(state.parameters), jr.fold_in(key, stop)):
                     run.out_of_budget = False
                     return trainer.model(state.parameters)
     return trainer.model(state.best)
 
 
-def _is_exact(target: Callable, flow: Flow, key: PRNGKeyArray) -> bool:
+def _is_exact(target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
     """Whether the weights of fresh draws say that there is nothing left to gain."""
-    look = diagnose(_log_weights(target, flow, key, NUM_LOOK_DRAWS)[1])
+    look = diagnose(weigh(target, flow, key, CALL)[1])
     return look.gap < EXACT_GAP and look.ess_fraction > EXACT_ESS_FRACTION
 
 
@@ -259,25 +255,7 @@ def _flat(history: list[float], window: int) -> bool:
     return not np.mean(history[-window:]) - np.mean(history[-2 * window : -window]) > SMALLEST_GAIN * window
 
 
-def _log_weights(target: Callable, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[Array, np.ndarray]:
-    """Draws, in unconstrained coordinates, and their log-weights."""
-    draws, log_weights = _weigh(target, flow, jr.split(key, math.ceil(num / BATCH)))
-    return draws[:num], np.asarray(log_weights)[:num]
-
-
-@eqx.filter_jit
-def _weigh(target, flow, keys):
-    def batch(key):
-        u, log_q = flow.sample_and_log_prob(key, (BATCH,))
-        return u, jax.vmap(target)(u) - log_q
-
-    draws, log_weights = jax.lax.map(batch, keys)
-    return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
-
-
-def _judge(
-    target: Target, flow: Flow, found: list[Candidate], log_weights: np.ndarray, run: _Run, key: PRNGKeyArray
-) -> Diagnostics:
+def _notes(run: _Run) -> tuple[str, ...]:
     notes = []
     if run.interrupted:
         notes.append("The fit was interrupted before the ELBO had settled.")
@@ -288,32 +266,4 @@ def _judge(
             f"{run.skipped / run.steps:.0%} of the training steps were skipped, because the density or its gradient "
             "was not finite at one of their draws."
         )
-    evidence = diagnose(log_weights).log_evidence
-    missed = _missed_mass(target, flow, found, evidence, key) if math.isfinite(evidence) else 0.0
-    return diagnose(log_weights, missed_mass=missed, notes=tuple(notes))
-
-
-def _missed_mass(target: Target, flow: Flow, found: list[Candidate], log_evidence: float, key: PRNGKeyArray) -> float:
-    """The share of the evidence near other candidates where the fit has under a tenth of the posterior's density.
-
-    A fit cannot see a mode that it does not visit, but the paths that led elsewhere can.
-    """
-    most = 0.0
-    for candidate, k in zip(found, jr.split(key, len(found)), strict=True):
-        other = Flow(standard_normal(target.dim), candidate.affine)
-        log_other, log_q = _elsewhere(target, flow, other, k)
-        weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
-        missed = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
-        # One lucky draw is no evidence of a mode.
-        if missed.sum() ** 2 > 20 * (missed**2).sum():
-            most = max(most, float(missed.mean()))
-    return most / (1 + most)
-
-
-@eqx.filter_jit
-def _elsewhere(target, flow, other, key):
-    """At draws of another distribution: the logarithms of p / other and of q / p."""
-    u, log_other = other.sample_and_log_prob(key, (BATCH,))
-    log_p = jax.vmap(target)(u)
-    log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
-    return log_p - log_other, flow.log_prob(u) - log_p
+    return tuple(notes)

@@ -66,7 +66,7 @@ class Posterior(eqx.Module):
         num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
         weights = np.exp(pareto_smooth(log_weights)[0][:num])
         weights = jnp.asarray(weights / weights.sum(), draws.dtype)
-        return cls(target, flow, diagnostics, tuple(trace), draws[:num], weights)
+        return cls(target, flow, diagnostics, tuple(trace), jnp.asarray(draws[:num]), weights)
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis."""

@@ -9,6 +9,7 @@ References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
@@ -51,25 +53,26 @@ def candidates(
         key: for starts and draws.
         num_paths: the number of paths.
     """
+    locs, factors, elbos, errors = (np.asarray(a) for a in _search(target, start, key, num_paths))
+    usable = np.isfinite(elbos) & np.isfinite(locs).all(1) & np.isfinite(factors).all((1, 2))
+    usable &= (np.diagonal(factors, axis1=1, axis2=2) > 0).all(1)
+    order = sorted(np.flatnonzero(usable), key=lambda i: -elbos[i])
+    return [Candidate(Triangular(start.size, locs[i], factors[i]), float(elbos[i]), float(errors[i])) for i in order]
+
+
+# It runs once for a target: what takes long is to compile it, for which the last optimisations are spared.
+@functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
+def _search(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, num_paths: int):
+    """Means, factors, ELBOs and their errors of the best Gaussian of each path, and of N(0, I)."""
     start_key, path_key, score_key = jr.split(key, 3)
-    dim = start.size
-    random = jr.uniform(start_key, (max(num_paths - 2, 0), dim), start.dtype, -2, 2)
+    random = jr.uniform(start_key, (max(num_paths - 2, 0), start.size), start.dtype, -2, 2)
     starts = jnp.concatenate([start[None], jnp.zeros_like(start)[None], random])
     locs, factors = walk(target, starts, path_key)
-    none = jnp.zeros_like(start)[None], jnp.eye(dim, dtype=start.dtype)[None]
-    locs, factors = jnp.concatenate([locs, none[0]]), jnp.concatenate([factors, none[1]])
-    elbos, errors = score(target, locs, factors, score_key)
-    found = [
-        Candidate(Triangular(dim, loc, factor), float(elbo), float(error))
-        for loc, factor, elbo, error in zip(locs, factors, elbos, errors, strict=True)
-        if bool(
-            jnp.isfinite(elbo) & jnp.isfinite(factor).all() & jnp.isfinite(loc).all() & (jnp.diag(factor) > 0).all()
-        )
-    ]
-    return sorted(found, key=lambda candidate: -candidate.elbo)
+    locs = jnp.concatenate([locs, jnp.zeros_like(start)[None]])
+    factors = jnp.concatenate([factors, jnp.eye(start.size, dtype=start.dtype)[None]])
+    return locs, factors, *score(target, locs, factors, score_key)
 
 
-@eqx.filter_jit
 def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
     """ELBOs of Gaussians N(loc, factor factor^T) and their standard errors, from common draws."""
     noise = jr.normal(key, (NUM_SCORE_DRAWS, locs.shape[-1]), locs.dtype)
@@ -103,7 +106,6 @@ def _spread(log_weights: Array) -> Array:
     return jnp.std(jnp.where(finite, log_weights, 0), where=finite)
 
 
-@eqx.filter_jit
 def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
     """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances."""
     dim = starts.shape[1]

@@ -1,0 +1,126 @@
+"""What a flow is worth as a fit of a target: fresh draws and their weights, and a search for what they miss."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.bijections import Triangular
+from pushforward.flow import Flow
+from pushforward.flows.stack import standard_normal
+from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.target import Target
+
+NUM_DRAWS = 100_000
+BATCH = 4096  # draws at a time, which bounds the memory
+CALL = 2 * BATCH  # draws of one call
+
+
+class Whitened(eqx.Module):
+    """A target in the coordinates w of an affine map, u = L w + b."""
+
+    target: Callable[[Array], Float[Array, ""]]
+    affine: Triangular
+
+    def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
+        u, log_det = self.affine.forward_and_log_det(w)
+        return self.target(u) + log_det
+
+
+def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
+    """Judge any flow as a fit of a target, as `fit_posterior` judges its own: on fresh draws, with a verdict.
+
+    Args:
+        target: what the flow should be.
+        flow: of shape (target.dim,), in the target's unconstrained coordinates, however it was trained.
+        key: for all randomness.
+        num_draws: how many draws to judge by.
+
+    Raises:
+        ValueError: if the flow has another shape or takes a condition, or num_draws is below 100.
+    """
+    check_flow(target, flow)
+    if num_draws < 100:
+        raise ValueError(f"a flow is judged by 100 draws or more, got num_draws={num_draws}.")
+    search_key, draw_key, missed_key = jr.split(key, 3)
+    found = candidates(target, target.start, search_key)
+    _, log_weights = weigh(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
+    return judge(target, flow, found, log_weights, missed_key)
+
+
+def check_flow(target: Target, flow: Flow) -> None:
+    """Raise unless the flow can be a fit of the target."""
+    if flow.shape != (target.dim,) or flow.cond_shape is not None:
+        raise ValueError(
+            f"the flow must have shape ({target.dim},) and no condition, for the target has {target.dim} unconstrained "
+            f"dimensions, but it has shape {flow.shape} and cond_shape {flow.cond_shape}."
+        )
+
+
+def judge(
+    target: Target,
+    flow: Flow,
+    found: Sequence[Candidate],
+    log_weights: Float[np.ndarray, " draws"],
+    key: PRNGKeyArray,
+    notes: tuple[str, ...] = (),
+) -> Diagnostics:
+    """The diagnostics of weights, and of what the flow misses of the mass near other candidates."""
+    evidence = diagnose(log_weights).log_evidence
+    missed = _missed_mass(target, flow, found, evidence, key) if math.isfinite(evidence) else 0.0
+    return diagnose(log_weights, missed_mass=missed, notes=notes)
+
+
+def weigh(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws, in unconstrained coordinates, and their log-weights."""
+    keys = jr.split(key, math.ceil(num / CALL))
+    draws, log_weights = zip(*(_weigh(target, flow, k) for k in keys), strict=True)
+    return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
+
+
+@eqx.filter_jit
+def _weigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """As many draws a call for every use, so that it is compiled once."""
+
+    def batch(key):
+        w, log_q = flow.sample_and_log_prob(key, (BATCH,))
+        return jax.vmap(target.affine.forward)(w), jax.vmap(target)(w) - log_q
+
+    draws, log_weights = jax.lax.map(batch, jr.split(key, CALL // BATCH))
+    return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
+
+
+def _missed_mass(
+    target: Target, flow: Flow, found: Sequence[Candidate], log_evidence: float, key: PRNGKeyArray
+) -> float:
+    """The share of the evidence near other candidates where the fit has under a tenth of the posterior's density.
+
+    A fit cannot see a mode that it does not visit, but the paths that led elsewhere can.
+    """
+    most = 0.0
+    for candidate, k in zip(found, jr.split(key, len(found)), strict=True):
+        other = Flow(standard_normal(target.dim), candidate.affine)
+        log_other, log_q = _elsewhere(target, flow, other, k)
+        weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
+        missed = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
+        # One lucky draw is no evidence of a mode.
+        if missed.sum() ** 2 > 20 * (missed**2).sum():
+            most = max(most, float(missed.mean()))
+    return most / (1 + most)
+
+
+# It runs once or a few times: what takes long is to compile it.
+@partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
+def _elsewhere(target, flow, other, key):
+    """At draws of another distribution: the logarithms of p / other and of q / p."""
+    u, log_other = other.sample_and_log_prob(key, (BATCH,))
+    log_p = jax.vmap(target)(u)
+    log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
+    return log_p - log_other, flow.log_prob(u) - log_p
