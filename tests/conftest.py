@@ -4,10 +4,10 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from pathlib import Path  # noqa: E402
-
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from benchmarks.posteriors.data import find_data  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -22,10 +22,10 @@ def precision(request):
 @pytest.fixture(scope="session")
 def reference_data():
     """The folder of published reference draws; it is no part of the project."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"reference data are not at {folder}")
-    return folder
+    try:
+        return find_data()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,1 @@
+"""Published posteriors with reference draws, as NumPyro models, and what fits them."""

@@ -1,0 +1,58 @@
+"""What fits the posteriors: each method takes a problem and a seed, and returns draws and figures.
+
+`METHODS` has them by name. A method's seconds include compilation, but not reading the data nor the final draws.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.random as jr
+import numpy as np
+
+import pushforward as pf
+from benchmarks.posteriors.registry import Problem
+
+NUM_DRAWS = 10_000
+
+
+class Outcome(NamedTuple):
+    """What a method gives.
+
+    Attributes:
+        draws: sets of constrained draws by name, each a dict of sites.
+        elbo: on fresh draws, in nats; None for methods without one.
+        seconds: of the fit, with compilation.
+        facts: what else the method says, as JSON.
+    """
+
+    draws: dict[str, dict[str, np.ndarray]]
+    elbo: float | None
+    seconds: float
+    facts: dict[str, Any]
+
+
+def pushforward(problem: Problem, seed: int) -> Outcome:
+    """`fit_posterior` with default settings."""
+    fit_key, sample_key, resample_key = jr.split(jr.key(seed), 3)
+    start, processor_start = time.perf_counter(), time.process_time()
+    posterior = pf.fit_posterior(pf.Target.from_numpyro(problem.model, **problem.data), key=fit_key)
+    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
+    found = posterior.diagnostics
+    facts = {name: getattr(found, name) for name in ("elbo_se", "log_evidence", "khat", "ess_fraction", "verdict")}
+    facts |= {"own_gap": found.gap, "reasons": found.reasons, "evaluations": posterior.trace[-1].evaluations}
+    facts |= {"stages": last_of_stages(posterior.trace), "processor_seconds": processor_seconds}
+    draws = {
+        "sample": posterior.sample(sample_key, NUM_DRAWS),
+        "resample": posterior.resample(resample_key, NUM_DRAWS),
+    }
+    return Outcome(jax.tree.map(np.asarray, draws), found.elbo, seconds, facts)
+
+
+def last_of_stages(trace) -> dict[str, list[float]]:
+    """Evaluations, seconds and ELBO at the end of each stage."""
+    return {point.stage: [point.evaluations, point.seconds, point.elbo] for point in trace}
+
+
+METHODS: dict[str, Callable[[Problem, int], Outcome]] = {"pushforward": pushforward}

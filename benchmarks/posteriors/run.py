@@ -1,0 +1,140 @@
+"""Fits of published posteriors, beside their reference draws and log evidence.
+
+    make posteriors                                     # all, seeds 0 to 2; writes benchmarks/results/posteriors.json
+    make posteriors ARGS="--only arK blr --seeds 0"     # some; the file keeps the others
+    make posteriors ARGS="--table"                      # print the table of the file
+
+The data are found in the folder that --data or the variable PUSHFORWARD_DATA names, or in ../shared/data. Every fit is
+a process of its own, in float64, so that its seconds include compilation. The table has one line a posterior and
+method: of several seeds the worst figure, and the median of seconds and evaluations.
+
+KL: reference log evidence less the ELBO, which is KL(q || p) in nats. dmean, dSD: the largest error of a marginal mean
+and the largest relative error of a standard deviation, in posterior standard deviations. W1: the largest 1-Wasserstein
+distance of a marginal, in the same unit. Each is of 10,000 draws by `sample` and by `resample`, against 10,000
+reference draws; the floor is W1 between the reference's halves. own KL: what the fit says of itself.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks.posteriors.accuracy import columns, compare, floor
+from benchmarks.posteriors.data import find_data
+from benchmarks.posteriors.methods import METHODS
+from benchmarks.posteriors.registry import CASES, load
+
+RESULTS = Path(__file__).parents[1] / "results" / "posteriors.json"
+HEADER = (
+    "posterior", "method", "KL", "own KL", "dmean", "dSD", "W1", "dmean re", "dSD re", "W1 re", "floor",
+    "ESS", "k-hat", "verdict", "seconds", "gradients",
+)  # fmt: skip
+
+
+def measure(name: str, method: str, seed: int, folder: Path) -> dict:
+    """One fit, in this process."""
+    jax.config.update("jax_enable_x64", True)
+    problem = load(name, folder)
+    outcome = METHODS[method](problem, seed)
+    names = list(problem.draws)
+    reference = columns(problem.draws, names)
+    found = {"elbo": outcome.elbo, "seconds": outcome.seconds, **outcome.facts}
+    known = outcome.elbo is not None and problem.log_evidence is not None
+    found["kl"] = problem.log_evidence - outcome.elbo if known else None
+    found["reference_se"] = problem.log_evidence_se
+    for which, draws in outcome.draws.items():
+        found[which] = compare(columns(draws, names), reference)
+    return found | {"floor": floor(reference)}
+
+
+def measure_apart(name: str, method: str, seed: int, folder: Path) -> dict:
+    """One fit, in a process of its own."""
+    before = os.getloadavg()[0]
+    command = [sys.executable, "-m", "benchmarks.posteriors.run", "--data", str(folder)]
+    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1]}
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
+
+
+def table(results: dict) -> str:
+    lines = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
+    for name in CASES:
+        for method in METHODS:
+            found = [r for key, r in results.items() if key.startswith(f"{name}: {method}: ")]
+            if found:
+                lines.append(f"| {name} | {method} | {' | '.join(cells(found))} |")
+    return "\n".join(lines)
+
+
+def cells(found: list[dict]) -> list[str]:
+    """The line of a posterior and a method, of all seeds."""
+    good = [f for f in found if "error" not in f]
+    if not good:
+        return [found[0]["error"][:60], *[""] * (len(HEADER) - 3)]
+
+    def values(*path):
+        for f in good:
+            for key in path:
+                f = (f or {}).get(key)
+            if f is not None:
+                yield f
+
+    def worst(*path, form="{:.3f}", of=max):
+        return form.format(of(values(*path))) if any(True for _ in values(*path)) else ""
+
+    def median(key, form):
+        return form.format(np.median([*values(key)])) if any(True for _ in values(key)) else ""
+
+    errors = [worst(which, what) for which in ("sample", "resample") for what in ("mean", "sd", "w1")]
+    verdicts = ", ".join(dict.fromkeys(values("verdict")))
+    return [
+        worst("kl", form="{:.4f}"),
+        worst("own_gap", form="{:.4f}"),
+        *errors,
+        worst("floor", "w1"),
+        worst("ess_fraction", of=min),
+        worst("khat", form="{:.2f}"),
+        verdicts,
+        median("seconds", "{:.0f}"),
+        median("evaluations", "{:,.0f}"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[*CASES], choices=[*CASES], metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument("--methods", nargs="+", default=["pushforward"], choices=[*METHODS], metavar="NAME")
+    parser.add_argument("--data", help="the folder of the reference data")
+    parser.add_argument("--table", action="store_true", help="only print what was measured before")
+    parser.add_argument("--here", action="store_true", help="print one fit as JSON, made in this process")
+    options = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not options.table:
+        try:
+            folder = find_data(options.data)
+        except FileNotFoundError as error:
+            sys.exit(str(error))
+        jobs = [(n, m, s) for n in options.only for m in options.methods for s in options.seeds]
+        if options.here:
+            print(json.dumps(measure(*jobs[0], folder)))
+            return
+        for name, method, seed in jobs:
+            found = measure_apart(name, method, seed, folder)
+            print(f"{name}: {method}: {seed}: {found}", flush=True)
+            results[f"{name}: {method}: {seed}"] = found
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
