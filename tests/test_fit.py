@@ -250,3 +250,42 @@ def test_float32():
         assert posterior.sample(jr.key(0), 5).dtype == jnp.float32
     assert posterior.diagnostics.verdict in ("good", "reweight")
     assert posterior.diagnostics.log_evidence == pytest.approx(math.log(2 * math.pi * 0.5), abs=0.01)
+
+
+@pytest.mark.parametrize("weights", [(0.7, 0.3), (0.5, 0.48, 0.02)])
+def test_modes_far_apart_are_all_found(weights, tmp_path):
+    """Each in its place and with its share, though the flow is one; the evidence is 1."""
+    locs = 7.0 * jnp.eye(3)[: len(weights)] - 2.0
+    scales = jnp.array([1.0, 0.3, 2.0])[: len(weights), None, None] * jnp.eye(3)
+    parts = dist.MultivariateNormal(locs, scale_tril=scales)
+    d = dist.MixtureSameFamily(dist.Categorical(jnp.array(weights)), parts)
+    posterior = pf.fit_posterior(pf.Target(d.log_prob, jnp.zeros(3)), key=jr.key(0), budget=1_000_000)
+    assert posterior.diagnostics.verdict == "good"
+    assert abs(posterior.diagnostics.log_evidence) < 0.01
+    draws = posterior.sample(jr.key(1), 50_000)
+    nearest = jnp.argmin(
+        jnp.linalg.norm(draws[:, None] - locs, axis=-1) / jnp.diagonal(scales, axis1=1, axis2=2)[:, 0], 1
+    )
+    np.testing.assert_allclose(jnp.bincount(nearest, length=len(weights)) / 50_000, weights, atol=0.015)
+    posterior.save(tmp_path / "modes")
+    np.testing.assert_allclose(pf.load(tmp_path / "modes").log_prob(draws[:5]), posterior.log_prob(draws[:5]))
+
+
+def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
+    d = dist.MultivariateNormal(jnp.array([1.0, -1.0]), jnp.array([[1.0, 0.5], [0.5, 2.0]]))
+    target = pf.Target(d.log_prob, jnp.zeros(2))
+    seen = []
+
+    def watch(point, flow):
+        seen.append(pf.assess(target, flow, jr.key(1), num_draws=2000))
+        return True
+
+    posterior = pf.fit_posterior(target, key=jr.key(0), callback=watch)
+    assert len(seen) == 1 and seen[0].verdict == "good"
+    assert any("interrupted" in reason for reason in posterior.diagnostics.reasons)
+    far = pf.Flow(dist.Normal(jnp.array([30.0, 0.0]), 1.0).to_event(1), pf.bijections.Triangular(2))
+    assert pf.assess(target, far, jr.key(1), num_draws=2000).verdict == "unreliable"
+    with pytest.raises(ValueError, match="100 draws"):
+        pf.assess(target, far, jr.key(1), num_draws=10)
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))

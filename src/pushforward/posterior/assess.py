@@ -1,7 +1,7 @@
 """What a flow is worth as a fit of a target: fresh draws and their weights, and a search for what they miss."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import equinox as eqx
@@ -16,22 +16,11 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.precondition import Candidate, candidates
-from pushforward.posterior.target import Target
+from pushforward.posterior.target import Target, Whitened
 
 NUM_DRAWS = 100_000
 BATCH = 4096  # draws at a time, which bounds the memory
 CALL = 2 * BATCH  # draws of one call
-
-
-class Whitened(eqx.Module):
-    """A target in the coordinates w of an affine map, u = L w + b."""
-
-    target: Callable[[Array], Float[Array, ""]]
-    affine: Triangular
-
-    def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
-        u, log_det = self.affine.forward_and_log_det(w)
-        return self.target(u) + log_det
 
 
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:

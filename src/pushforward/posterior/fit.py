@@ -3,9 +3,9 @@
 The recipe, each part of which guards against a known failure of flow variational inference:
 
 1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`precondition`).
-2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If it is right, it is
-   the answer.
-3. Else a flow that begins as the identity is trained on top of it, with a triangular affine map at its end.
+2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
+   modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
+3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end.
 4. Both train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
@@ -23,6 +23,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import numpyro.distributions as dist
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
@@ -31,11 +32,12 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.guide import default_flow
 from pushforward.objectives import ReverseKL
-from pushforward.posterior.assess import BATCH, CALL, NUM_DRAWS, Whitened, check_flow, judge, weigh
+from pushforward.posterior.assess import BATCH, CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import diagnose
+from pushforward.posterior.modes import pool, reweigh, separate
 from pushforward.posterior.posterior import Posterior, TracePoint
-from pushforward.posterior.precondition import candidates
-from pushforward.posterior.target import Target
+from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.target import Target, Whitened
 from pushforward.progress import progress_bar
 from pushforward.training import Trainer, trainable
 
@@ -167,22 +169,20 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
-    start_key, gaussian_key, look_key, flow_key, train_key, final_key, missed_key = jr.split(key, 7)
+    start_key, gaussian_key, look_key, flow_key, train_key, weight_key, final_key, missed_key = jr.split(key, 8)
     with progress_bar("posterior", budget, show=progress) as show:
         run = _Run(budget, show, callback)
         found = candidates(target, target.start, start_key)
         if not found:
             raise _no_start(target)
         run.record("precondition", 0, found[0].elbo)
-        whitened = Whitened(target, found[0].affine)
-        part = Flow(standard_normal(target.dim), Triangular(target.dim))
+        whitened, part = Whitened(target, found[0].affine), Flow(standard_normal(target.dim), Triangular(target.dim))
         with run.interruptible():
             if flow is None:
-                part = _train(part, whitened, GAUSSIAN, gaussian_key, run)
+                whitened, part = _gaussians(target, separate(found), gaussian_key, run)
             if not run.interrupted and (flow is not None or not _is_exact(whitened, part, look_key)):
-                whitened = Whitened(target, _compose(whitened.affine, part.bijection))
-                part = flow or default_flow(target.dim, key=flow_key)
-                part = _train(part, whitened, FLOW, train_key, run)
+                part = flow or _over(part.base, default_flow(target.dim, key=flow_key))
+                part = reweigh(whitened, _train(part, whitened, FLOW, train_key, run), weight_key)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
         diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
@@ -208,6 +208,28 @@ def _onto(affine: Triangular, part: Flow) -> Flow:
     if isinstance(part.bijection, Triangular):
         return Flow(part.base, _compose(affine, part.bijection))
     return Flow(part.base, Chain([part.bijection, affine]))
+
+
+def _over(base: dist.Distribution, flow: Flow) -> Flow:
+    return Flow(base, flow.bijection)
+
+
+def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _Run) -> tuple[Whitened, Flow]:
+    """Coordinates in which the posterior is of order one, and the trained Gaussian or mixture of Gaussians in them."""
+    trained, log_evidences = [], []
+    for mode, k in zip(modes, jr.split(key, len(modes)), strict=True):
+        train_key, look_key = jr.split(k)
+        whitened = Whitened(target, mode.affine)
+        start = Flow(standard_normal(target.dim), Triangular(target.dim))
+        part = _train(start, whitened, GAUSSIAN, train_key, run)
+        trained.append(_compose(whitened.affine, part.bijection))
+        if len(modes) > 1:
+            log_evidences.append(diagnose(weigh(whitened, part, look_key, CALL)[1]).log_evidence)
+    none = Triangular(target.dim)
+    if len(modes) == 1:
+        return Whitened(target, trained[0]), Flow(standard_normal(target.dim), none)
+    affine, mixture = pool(trained, log_evidences)
+    return Whitened(target, affine), Flow(mixture, none)
 
 
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:

@@ -3,7 +3,8 @@
 Scales of real posteriors differ by factors of 10^5, which no learning rate survives. So before any training, Newton's
 method, which does not see the scale of coordinates, walks uphill from several starts. Each point it visits offers the
 Gaussian of the local curvature, and the one with the best ELBO wins: at a mode that is the Laplace approximation, but
-a funnel's mode is at infinity, and there a point on the way is better. This is Pathfinder with exact curvature.
+a funnel's mode is at infinity, and there a point on the way is better. This is Pathfinder with exact curvature. Then
+more paths begin far around the best Gaussian, by its own measure of length, for other modes.
 
 References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
@@ -21,12 +22,17 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
+from pushforward.posterior.target import Whitened
 
 LogDensity = Callable[[Array], Float[Array, ""]]
 
 # Exact Hessians are worth their cost up to this dimension; beyond it the curvature is that of each coordinate alone.
 LARGEST_DENSE = 256
 NUM_ITERATIONS = 40
+NUM_PATHS = 12  # in each of two rounds
+# How far from the best Gaussian the second round begins, in its standard deviations times a normal variable. Starts
+# come in opposite pairs: wherever another mode is, one of the two is on its side.
+RADII = (3, 6, 6, 12, 12, 24)
 SMALLEST_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
@@ -35,51 +41,78 @@ STEP_LENGTHS = 2.0 ** jnp.arange(1, -20, -1)
 
 
 class Candidate(NamedTuple):
-    """A Gaussian, as the affine bijection that makes it from N(0, I), and its ELBO with its standard error."""
+    """A Gaussian, as the affine bijection that makes it from N(0, I).
+
+    Attributes:
+        affine: the bijection.
+        elbo: of the Gaussian, with its standard error.
+        elbo_se: that.
+        decrement: the length, in its own standard deviations, of the Newton step at its mean; near 0 at a mode.
+    """
 
     affine: Triangular
     elbo: float
     elbo_se: float
+    decrement: float
 
 
-def candidates(
-    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, num_paths: int = 6
-) -> list[Candidate]:
+def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray) -> list[Candidate]:
     """Gaussians that may fit the target, the best first.
 
     Args:
         target: the log-density.
         start: where one of the paths begins; another begins at 0, the others at random.
         key: for starts and draws.
-        num_paths: the number of paths.
     """
-    locs, factors, elbos, errors = (np.asarray(a) for a in _search(target, start, key, num_paths))
+    dim = start.size
+    start_key, near_key, turn_key, far_key = jr.split(key, 4)
+    random = jr.uniform(start_key, (NUM_PATHS - 2, dim), start.dtype, -2, 2)
+    found = _offers(target, Triangular(dim), jnp.concatenate([start[None], jnp.zeros((1, dim)), random]), near_key)
+    if not found:
+        return []
+    best = min(found, key=lambda c: -c.elbo).affine
+    around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(turn_key, (len(RADII), dim), start.dtype)
+    return sorted([*found, *_offers(target, best, jnp.concatenate([around, -around]), far_key)], key=lambda c: -c.elbo)
+
+
+def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
+    """The usable Gaussians of paths that are walked in the coordinates of an affine map."""
+    results = _search(Whitened(target, within), starts, key)
+    locs, factors, elbos, errors, decrements = (np.asarray(a) for a in results)
     usable = np.isfinite(elbos) & np.isfinite(locs).all(1) & np.isfinite(factors).all((1, 2))
     usable &= (np.diagonal(factors, axis1=1, axis2=2) > 0).all(1)
-    order = sorted(np.flatnonzero(usable), key=lambda i: -elbos[i])
-    return [Candidate(Triangular(start.size, locs[i], factors[i]), float(elbos[i]), float(errors[i])) for i in order]
+    outer_loc, outer = np.asarray(within.loc), np.asarray(within.matrix)
+    return [
+        Candidate(
+            Triangular(len(outer_loc), outer_loc + outer @ locs[i], np.tril(outer @ factors[i])),
+            float(elbos[i]),
+            float(errors[i]),
+            float(decrements[i]),
+        )
+        for i in np.flatnonzero(usable)
+    ]
 
 
-# It runs once for a target: what takes long is to compile it, for which the last optimisations are spared.
+# It runs twice for a target: what takes long is to compile it, for which the last optimisations are spared.
 @functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
-def _search(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, num_paths: int):
-    """Means, factors, ELBOs and their errors of the best Gaussian of each path, and of N(0, I)."""
-    start_key, path_key, score_key = jr.split(key, 3)
-    random = jr.uniform(start_key, (max(num_paths - 2, 0), start.size), start.dtype, -2, 2)
-    starts = jnp.concatenate([start[None], jnp.zeros_like(start)[None], random])
+def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
+    """Means, factors, ELBOs, their errors and Newton decrements of the best Gaussian of each path, and of N(0, I)."""
+    path_key, score_key = jr.split(key)
+    dim = starts.shape[1]
     locs, factors = walk(target, starts, path_key)
-    locs = jnp.concatenate([locs, jnp.zeros_like(start)[None]])
-    factors = jnp.concatenate([factors, jnp.eye(start.size, dtype=start.dtype)[None]])
+    locs = jnp.concatenate([locs, jnp.zeros((1, dim), starts.dtype)])
+    factors = jnp.concatenate([factors, jnp.eye(dim, dtype=starts.dtype)[None]])
     return locs, factors, *score(target, locs, factors, score_key)
 
 
-def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
-    """ELBOs of Gaussians N(loc, factor factor^T) and their standard errors, from common draws."""
+def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    """ELBOs of Gaussians N(loc, factor factor^T), their standard errors, from common draws, and Newton decrements."""
     noise = jr.normal(key, (NUM_SCORE_DRAWS, locs.shape[-1]), locs.dtype)
 
     def one(loc, factor):
         log_weights = _log_weights(target, loc, factor, noise)
-        return _truncated_elbo(log_weights), _spread(log_weights) / NUM_SCORE_DRAWS**0.5
+        decrement = jnp.linalg.norm(factor.T @ jax.grad(target)(loc))
+        return _truncated_elbo(log_weights), _spread(log_weights) / NUM_SCORE_DRAWS**0.5, decrement
 
     return jax.lax.map(lambda gaussian: one(*gaussian), (locs, factors))
 

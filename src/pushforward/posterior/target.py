@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pushforward.bijections import num_parameters
+from pushforward.bijections import Triangular, num_parameters
 
 Draw = PyTree
 Unconstrained = PyTree
@@ -236,3 +236,14 @@ def _checked_example(example: Draw) -> Draw:
         if not bool(jnp.isfinite(value).all()):
             raise ValueError(f"{name} must be finite, but holds NaN or infinite values.")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=float), example)
+
+
+class Whitened(eqx.Module):
+    """A target in the coordinates w of an affine map, u = L w + b."""
+
+    target: Callable[[Array], Float[Array, ""]]
+    affine: Triangular
+
+    def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
+        u, log_det = self.affine.forward_and_log_det(w)
+        return self.target(u) + log_det
