@@ -17,29 +17,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import numpyro.distributions as dist
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.guide import default_flow
 from pushforward.objectives import ReverseKL
-from pushforward.posterior.assess import BATCH, CALL, NUM_DRAWS, check_flow, judge, weigh
-from pushforward.posterior.diagnostics import diagnose
+from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
+from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh, separate
 from pushforward.posterior.posterior import Posterior, TracePoint
 from pushforward.posterior.precondition import Candidate, candidates
 from pushforward.posterior.target import Target, Whitened
 from pushforward.progress import progress_bar
-from pushforward.training import Trainer, trainable
+from pushforward.training import State, Trainer, trainable
 
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between two looks at the ELBO
@@ -48,6 +48,7 @@ DEFAULT_BUDGET = 4_000_000
 SMALLEST_GAIN = 0.002
 # A fit this near to the posterior is not improved.
 EXACT_GAP = 0.003
+AVERAGED_STEPS = 100
 # Skipped steps are reported from this share on.
 SKIPPED_SHARE = 0.01
 EXACT_ESS_FRACTION = 0.99
@@ -69,9 +70,39 @@ FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), window=2, share=1.0)
 @cache
 def adam() -> optax.GradientTransformation:
     """One optimiser for all fits, so that targets of one structure compile once; its rate is part of its state."""
-    return optax.chain(
-        clip_by_running_norm(10.0), optax.inject_hyperparams(optax.adam)(learning_rate=1e-3, b1=0.9, b2=0.99)
+    return averaged(
+        optax.chain(
+            clip_by_running_norm(10.0), optax.inject_hyperparams(optax.adam)(learning_rate=1e-3, b1=0.9, b2=0.99)
+        )
     )
+
+
+class Averaged(NamedTuple):
+    """The inner optimiser's state, the running mean of the parameters, and how many steps are in it."""
+
+    inner: Any
+    mean: PyTree
+    count: Array
+
+
+def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Keep the mean of the parameters over the last hundred steps or so, in the optimiser's state.
+
+    At a constant rate the parameters dance around the optimum; their mean is as near to it as those of a far smaller
+    rate (Polyak and Juditsky, 1992).
+    """
+
+    def init(params):
+        return Averaged(optimizer.init(params), params, jnp.zeros(()))
+
+    def update(updates, state, params=None):
+        updates, inner = optimizer.update(updates, state.inner, params)
+        weight = jnp.maximum(1 / (state.count + 1), 1 / AVERAGED_STEPS)
+        new = optax.apply_updates(params, updates)
+        mean = jax.tree.map(lambda m, p: m + weight.astype(p.dtype) * (p - m), state.mean, new)
+        return updates, Averaged(inner, mean, state.count + 1)
+
+    return optax.GradientTransformation(init, update)
 
 
 class RunningNorm(NamedTuple):
@@ -180,7 +211,7 @@ def fit_posterior(
         with run.interruptible():
             if flow is None:
                 whitened, part = _gaussians(target, separate(found), gaussian_key, run)
-            if not run.interrupted and (flow is not None or not _is_exact(whitened, part, look_key)):
+            if not run.interrupted and (flow is not None or not is_exact(look(whitened, part, look_key))):
                 part = flow or _over(part.base, default_flow(target.dim, key=flow_key))
                 part = reweigh(whitened, _train(part, whitened, FLOW, train_key, run), weight_key)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
@@ -224,7 +255,7 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
         part = _train(start, whitened, GAUSSIAN, train_key, run)
         trained.append(_compose(whitened.affine, part.bijection))
         if len(modes) > 1:
-            log_evidences.append(diagnose(weigh(whitened, part, look_key, CALL)[1]).log_evidence)
+            log_evidences.append(look(whitened, part, look_key).log_evidence)
     none = Triangular(target.dim)
     if len(modes) == 1:
         return Whitened(target, trained[0]), Flow(standard_normal(target.dim), none)
@@ -235,46 +266,64 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
     """Train by path gradients until the ELBO no longer rises at the last rate, or the budget is spent."""
     run.out_of_budget = False
+    train_key, look_key = jr.split(key)
     parameters, static = eqx.partition(flow, trainable(flow))
-    trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=BATCH), adam(), static)
-    state = eqx.filter_jit(trainer.init)(parameters, key)
+    trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=NUM_SAMPLES), adam(), static)
+    state = eqx.filter_jit(trainer.init)(parameters, train_key)
+    best, best_elbo = flow, look(target, flow, look_key).elbo
     with run.interruptible():
         for rate in stage.rates:
-            history: list[float] = []
-            clip, inner = state.optimizer_state
-            old = inner.hyperparams["learning_rate"]
-            inner = inner._replace(hyperparams=inner.hyperparams | {"learning_rate": jnp.full_like(old, rate)})
-            state = eqx.tree_at(lambda s: s.optimizer_state, state, (clip, inner))
+            history = [best_elbo]
+            state = _with_rate(state, rate)
             while not _flat(history, stage.window):
                 if run.spent + CHUNK * NUM_SAMPLES > stage.share * run.budget:
                     run.out_of_budget = True
-                    return trainer.model(state.best)
+                    return best
                 stop = int(state.step) + CHUNK
                 losses = jnp.full(CHUNK, jnp.nan)
                 state, losses, _ = trainer.advance(state, losses, jnp.array(stop))
                 run.steps, run.skipped = run.steps + CHUNK, run.skipped + int(jnp.isnan(losses).sum())
-                history.append(-float(np.nanmean(losses)) if np.isfinite(losses).any() else -math.inf)
-                run.record(stage.name, CHUNK * NUM_SAMPLES, history[-1])
-                if run.callback and run.callback(run.trace[-1], _onto(target.affine, trainer.model(state.best))):
+                mean = trainer.model(state.optimizer_state.mean)
+                # The same draws of the base each time, none of which is trained on: what differs is the flow.
+                seen = look(target, mean, look_key)
+                if not seen.elbo <= best_elbo:
+                    best, best_elbo = mean, seen.elbo
+                history.append(seen.elbo)
+                run.record(stage.name, CHUNK * NUM_SAMPLES, seen.elbo)
+                if run.callback and run.callback(run.trace[-1], _onto(target.affine, best)):
                     run.interrupted = True
-                    return trainer.model(state.best)
-                if _is_exact(target, trainer.model(state.parameters), jr.fold_in(key, stop)):
+                    return best
+                if is_exact(seen):
                     run.out_of_budget = False
-                    return trainer.model(state.parameters)
-    return trainer.model(state.best)
+                    return mean
+    return best
 
 
-def _is_exact(target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-    """Whether the weights of fresh draws say that there is nothing left to gain."""
-    look = diagnose(weigh(target, flow, key, CALL)[1])
-    return look.gap < EXACT_GAP and look.ess_fraction > EXACT_ESS_FRACTION
+def _with_rate(state: State, rate: float) -> State:
+    """The state of a training that goes on at another rate, its average begun again."""
+    clip, inner = state.optimizer_state.inner
+    rates = {"learning_rate": jnp.full_like(inner.hyperparams["learning_rate"], rate)}
+    inner = inner._replace(hyperparams=inner.hyperparams | rates)
+    return eqx.tree_at(
+        lambda s: (s.optimizer_state.inner, s.optimizer_state.count), state, ((clip, inner), jnp.zeros(()))
+    )
+
+
+def look(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
+    """The diagnostics of a few draws."""
+    return diagnose(weigh(target, flow, key, CALL)[1])
+
+
+def is_exact(seen: Diagnostics) -> bool:
+    """Whether there is nothing left to gain."""
+    return seen.gap < EXACT_GAP and seen.ess_fraction > EXACT_ESS_FRACTION
 
 
 def _flat(history: list[float], window: int) -> bool:
-    """Whether the ELBO of the last window of chunks is no better than that of the window before."""
-    if len(history) < 2 * window:
+    """Whether the ELBO has not risen over the last chunks, as many as the window has."""
+    if len(history) <= window:
         return False
-    return not np.mean(history[-window:]) - np.mean(history[-2 * window : -window]) > SMALLEST_GAIN * window
+    return not max(history[-window:]) - max(history[:-window]) > SMALLEST_GAIN * window
 
 
 def _notes(run: _Run) -> tuple[str, ...]:
