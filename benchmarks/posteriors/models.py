@@ -31,8 +31,9 @@ def lotka_volterra(y_init, y):
 def log_populations(theta: Float[Array, "4"], log_z: Float[Array, "2"], num_years: int) -> Float[Array, "years 2"]:
     """Logarithms of prey and predators after each year, by Runge and Kutta's method of order 4.
 
-    Steps of fixed length keep the density smooth and let both modes of differentiation through. A gradient takes a
-    tenth of the time of Diffrax's Dopri8 at an error of 1e-8 nats; the error here is 2e-5.
+    Steps of fixed length keep the density smooth and let both modes of differentiation through. The log-density
+    is right to 2e-5 nats at the reference draws (1e-6 with twice the steps); Diffrax's Dopri8 with four steps a year,
+    right to 1e-8, took ten times as long.
     """
     prey_birth, hunting, predator_death, predator_birth = theta
     step = 1 / STEPS_A_YEAR

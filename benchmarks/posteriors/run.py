@@ -11,11 +11,16 @@ method: of several seeds the worst figure, and the median of seconds and evaluat
 KL: reference log evidence less the ELBO, which is KL(q || p) in nats. dmean, dSD: the largest error of a marginal mean
 and the largest relative error of a standard deviation, in posterior standard deviations. W1: the largest 1-Wasserstein
 distance of a marginal, in the same unit. Each is of 10,000 draws by `sample` and by `resample`, against 10,000
-reference draws; the floor is W1 between the reference's halves. own KL: what the fit says of itself.
+reference draws; the floor is W1 between the reference's halves. own KL: what the fit says of itself. seconds: on the
+wall, with compilation; CPU s: of all cores, which a busy machine disturbs less.
+
+Peers, by --methods, are given the seconds that `fit_posterior` took for the same posterior and seed, so it has to be
+measured before them or with them.
 """
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import subprocess
@@ -27,21 +32,23 @@ import numpy as np
 
 from benchmarks.posteriors.accuracy import columns, compare, floor
 from benchmarks.posteriors.data import find_data
-from benchmarks.posteriors.methods import METHODS
+from benchmarks.posteriors.methods import pushforward
+from benchmarks.posteriors.peers import PEERS
 from benchmarks.posteriors.registry import CASES, load
 
+METHODS = {"pushforward": pushforward} | PEERS
 RESULTS = Path(__file__).parents[1] / "results" / "posteriors.json"
 HEADER = (
     "posterior", "method", "KL", "own KL", "dmean", "dSD", "W1", "dmean re", "dSD re", "W1 re", "floor",
-    "ESS", "k-hat", "verdict", "seconds", "gradients",
+    "ESS", "k-hat", "verdict", "seconds", "CPU s", "gradients",
 )  # fmt: skip
 
 
-def measure(name: str, method: str, seed: int, folder: Path) -> dict:
+def measure(name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
     """One fit, in this process."""
     jax.config.update("jax_enable_x64", True)
     problem = load(name, folder)
-    outcome = METHODS[method](problem, seed)
+    outcome = METHODS[method](problem, seed, allowance)
     names = list(problem.draws)
     reference = columns(problem.draws, names)
     found = {"elbo": outcome.elbo, "seconds": outcome.seconds, **outcome.facts}
@@ -53,14 +60,15 @@ def measure(name: str, method: str, seed: int, folder: Path) -> dict:
     return found | {"floor": floor(reference)}
 
 
-def measure_apart(name: str, method: str, seed: int, folder: Path) -> dict:
+def measure_apart(name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
     """One fit, in a process of its own."""
     before = os.getloadavg()[0]
     command = [sys.executable, "-m", "benchmarks.posteriors.run", "--data", str(folder)]
-    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here"]
+    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
+        said = done.stderr.strip().splitlines()
+        return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
     found = json.loads(done.stdout.splitlines()[-1])
     return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
 
@@ -105,6 +113,7 @@ def cells(found: list[dict]) -> list[str]:
         worst("khat", form="{:.2f}"),
         verdicts,
         median("seconds", "{:.0f}"),
+        median("processor_seconds", "{:.0f}"),
         median("evaluations", "{:,.0f}"),
     ]
 
@@ -116,7 +125,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["pushforward"], choices=[*METHODS], metavar="NAME")
     parser.add_argument("--data", help="the folder of the reference data")
     parser.add_argument("--table", action="store_true", help="only print what was measured before")
-    parser.add_argument("--here", action="store_true", help="print one fit as JSON, made in this process")
+    parser.add_argument("--here", type=float, metavar="SECONDS", help="print one fit as JSON, made in this process")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not options.table:
@@ -124,12 +133,19 @@ def main() -> None:
             folder = find_data(options.data)
         except FileNotFoundError as error:
             sys.exit(str(error))
-        jobs = [(n, m, s) for n in options.only for m in options.methods for s in options.seeds]
-        if options.here:
-            print(json.dumps(measure(*jobs[0], folder)))
+        methods = [m for m in options.methods if m != "FlowJAX" or importlib.util.find_spec("flowjax")]
+        if methods != options.methods:
+            print("FlowJAX is skipped, for it is not installed; the environment of `make bench` has it.")
+        jobs = [(n, m, s) for n in options.only for m in methods for s in options.seeds]
+        if options.here is not None:
+            print(json.dumps(measure(*jobs[0], folder, options.here)))
             return
         for name, method, seed in jobs:
-            found = measure_apart(name, method, seed, folder)
+            ours = results.get(f"{name}: pushforward: {seed}", {})
+            if method != "pushforward" and "seconds" not in ours:
+                print(f"{name}: {method}: {seed}: skipped, for pushforward was not measured before it")
+                continue
+            found = measure_apart(name, method, seed, folder, ours.get("seconds", 0.0))
             print(f"{name}: {method}: {seed}: {found}", flush=True)
             results[f"{name}: {method}: {seed}"] = found
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
