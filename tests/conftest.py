@@ -29,7 +29,12 @@ def reference_data():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_programs():
-    """Compiled programs hold memory mappings, of which a process may have 65,530: without this the suite runs out."""
+def _programs(request):
+    """Most tests run a program once: what takes long is to compile it, for which optimisations are spared.
+
+    A module whose programs run long says `OPTIMIZED = True`. Compiled programs hold memory mappings, of which a process
+    may have 65,530: without forgetting them the suite runs out.
+    """
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     yield
     jax.clear_caches()

@@ -15,6 +15,8 @@ from pushforward import examples
 from pushforward.posterior.precondition import candidates
 from pushforward.training import Trainer
 
+OPTIMIZED = True
+
 
 def gaussian_target(dim, seed, widest):
     """A correlated Gaussian whose standard deviations differ by up to `widest`, with evidence 1."""
