@@ -15,6 +15,7 @@ from pushforward.flows.autoregressive import (
     realnvp as realnvp,
     unaf as unaf,
 )
+from pushforward.flows.circular import circular as circular
 from pushforward.flows.linear import gaussianization as gaussianization, linear as linear
 from pushforward.flows.residual import (
     continuous as continuous,

@@ -1,0 +1,48 @@
+"""What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from pushforward import flows
+from pushforward.bijections import MLP
+from pushforward.flow import Flow
+
+WEIGHT_DECAY = 1e-4
+CLIP = 5.0
+
+
+def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
+    """Coupling splines: as large as so many numbers can bear."""
+    per_row = size * dim
+    width, bins, layers = (64, 12, 8) if per_row > 20_000 else (32, 8, 5) if per_row > 2_000 else (16, 4, 3)
+    options = {"num_layers": layers, "hidden": (width, width), "bins": bins, "cond_dim": cond_dim}
+    flow = flows.circular(dim, angles=angles, key=key, **options) if any(angles) else flows.nsf(dim, key=key, **options)
+    given = "" if cond_dim is None else f" given {cond_dim} numbers"
+    return flow, (
+        f"{size:,} rows of {dim} columns{given}: {layers} spline couplings, {bins} bins, networks of width {width}; "
+        "more rows would allow more."
+    )
+
+
+def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay."""
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(CLIP), optax.adamw(rate, b2=0.99, weight_decay=WEIGHT_DECAY, mask=_decayed)
+    )
+
+
+def _decayed(parameters: PyTree) -> PyTree[bool]:
+    """The weights of networks, without biases and all that is no network's."""
+
+    def mark(node):
+        nothing = jax.tree.map(lambda _: False, node)
+        if not isinstance(node, MLP):
+            return nothing
+        return eqx.tree_at(lambda network: network.weights, nothing, tuple(True for _ in node.weights))
+
+    return jax.tree.map(mark, parameters, is_leaf=lambda node: isinstance(node, MLP))
