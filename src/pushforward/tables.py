@@ -1,6 +1,7 @@
 """Tables of numbers in files: CSV, TSV, .npy, .npz and Parquet; what is no number is refused by its row and column."""
 
 import csv
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,10 +69,12 @@ def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
     names = first if has_names else [f"x{i}" for i in range(len(first))]
     wanted = list(range(len(names))) if columns is None else indices(columns, names, path)
     try:
-        values = np.loadtxt(
-            path, delimiter=separator, skiprows=int(has_names), usecols=wanted, ndmin=2, comments=None, quotechar='"',
-            encoding="utf-8-sig",
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is refused later
+            values = np.loadtxt(
+                path, delimiter=separator, skiprows=int(has_names), usecols=wanted, ndmin=2, comments=None,
+                quotechar='"', encoding="utf-8-sig",
+            )  # fmt: skip
     except ValueError:
         # Slower, and knows where.
         values = _read_carefully(path, separator, has_names, names, wanted)

@@ -12,16 +12,17 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections import Affine, Chain, Elementwise, OntoCircles, RescaledCondition
+from pushforward.bijections import Affine, Chain, Elementwise, OntoCircles, RescaledCondition, Triangular
 from pushforward.density import checks, recipe, supports
 from pushforward.density.objective import HeldOutLikelihood, Rows
 from pushforward.flow import Flow
 from pushforward.training import train
 
-BATCH = 256
+BATCH = 512
 LEARNING_RATE = 2e-3
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
+MOST_EPOCHS = 60
 
 
 def fit_density(
@@ -44,10 +45,10 @@ def fit_density(
 ) -> Flow:
     r"""Fit a flow to samples by maximum likelihood.
 
-    The samples are carried to the whole space, if they have a bounded support, and standardised; a share of the rows is
+    The samples are carried to the whole space, if they have a bounded support, and whitened; a share of the rows is
     held out; Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay trains until the
     held-out likelihood has not risen for `patience` evaluations. The parameters that did best on held-out rows are
-    returned, with standardisation and support folded into the flow: its densities are in the units of `x`, and draws
+    returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
     lie in the support.
 
     The values of a discrete column are a step apart, as counts are. Each is spread evenly over the step that begins
@@ -58,7 +59,7 @@ def fit_density(
         x: samples, of shape (n, dim).
         key: for all randomness.
         condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
-        flow: what to train, on standardised samples; by default coupling splines whose size depends on n and dim.
+        flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
         support: where the columns lie: one for all or one for each; intervals, as NumPyro constraints, or `Circular`
             for angles, whose density goes on across the ends.
         discrete: columns of values a step apart, by index or name; a mapping tells the steps, which are else found.
@@ -121,7 +122,7 @@ def fit_density(
         batch_size=min(batch_size, len(kept)),
     )
     epoch = math.ceil(len(kept) / batch_size)
-    num_steps = min(max(FEWEST_STEPS, 30 * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
+    num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
     flow, _ = train(
         flow,
         objective,
@@ -161,7 +162,23 @@ def _standardise(x, steps, to_support, circles, key) -> Chain:
         if circle is not None:
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
     affine = eqx.filter_vmap(Affine)(jnp.asarray(loc), jnp.asarray(scale))
-    return Chain([eqx.tree_at(lambda b: b.scalars, Elementwise(Affine(), len(loc)), affine), to_support])
+    affine = eqx.tree_at(lambda b: b.scalars, Elementwise(Affine(), len(loc)), affine)
+    return Chain([_correlate((z - loc) / scale, circles), affine, to_support])
+
+
+def _correlate(z: np.ndarray, circles: Sequence[supports.Circle | None]) -> Triangular:
+    """From uncorrelated coordinates to ones correlated as the samples are: the flow starts as their Gaussian.
+
+    Angles are left as they are. A little of the identity is added where rows are few.
+    """
+    size, dim = z.shape
+    correlation = z.T @ z / size
+    angles = np.array([circle is not None for circle in circles])
+    correlation[angles] = correlation[:, angles] = 0
+    little = min(1, dim / size**2)
+    np.fill_diagonal(correlation, np.where(angles, 1, np.diag(correlation)))
+    factor = np.linalg.cholesky((1 - little) * correlation + little * np.eye(dim))
+    return Triangular(dim, matrix=jnp.asarray(factor))
 
 
 def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:

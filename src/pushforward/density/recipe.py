@@ -1,5 +1,7 @@
 """What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import optax
@@ -14,14 +16,23 @@ CLIP = 5.0
 
 
 def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
-    """Coupling splines: as large as so many numbers can bear."""
-    per_row = size * dim
-    width, bins, layers = (64, 12, 8) if per_row > 20_000 else (32, 8, 5) if per_row > 2_000 else (16, 4, 3)
-    options = {"num_layers": layers, "hidden": (width, width), "bins": bins, "cond_dim": cond_dim}
-    flow = flows.circular(dim, angles=angles, key=key, **options) if any(angles) else flows.nsf(dim, key=key, **options)
+    """Autoregressive splines, couplings where there are angles: as large as so many numbers can bear.
+
+    Few columns get many bins, for all that is sharp must then be in few conditionals.
+    """
+    numbers = size * dim
+    width, most_bins = (128, 32) if numbers > 20_000 else (64, 16) if numbers > 4_000 else (32, 8)
+    bins = max(8, most_bins * 2 // max(dim, 2)) if numbers > 4_000 else 6
+    options: dict[str, Any] = {"hidden": (width, width), "cond_dim": cond_dim, "key": key}
+    if any(angles):
+        kind, layers = "spline couplings", 6
+        flow = flows.circular(dim, angles=angles, num_layers=layers, bins=bins, **options)
+    else:
+        kind, layers = "autoregressive layers of splines", 2 if dim <= 2 else 3
+        flow = flows.arnsf(dim, num_layers=layers, bins=bins, fast="density", **options)
     given = "" if cond_dim is None else f" given {cond_dim} numbers"
     return flow, (
-        f"{size:,} rows of {dim} columns{given}: {layers} spline couplings, {bins} bins, networks of width {width}; "
+        f"{size:,} rows of {dim} columns{given}: {layers} {kind}, {bins} bins, networks of width {width}; "
         "more rows would allow more."
     )
 

@@ -7,6 +7,7 @@ training on samples does. Both work in any case.
 """
 
 from pushforward.flows.autoregressive import (
+    arnsf as arnsf,
     iaf as iaf,
     maf as maf,
     naf as naf,

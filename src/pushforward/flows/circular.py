@@ -89,6 +89,6 @@ def circular(
             if size
         ]
         layers.append(Chain([*parts, Permutation(np.concatenate([reals, num_real + turns]))]))
-    bijection = Chain([Scan(layers), Permutation(np.argsort(order))])
+    bijection = Chain([Permutation(order), Scan(layers), Permutation(np.argsort(order))])
     circles = [(-math.pi, math.pi) if turns else None for turns in turning]
     return Flow(standard_normal(dim), OntoCircles(bijection, circles))
