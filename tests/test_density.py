@@ -10,6 +10,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.density.source import Source
 from pushforward.testing import check_bijection
 
 
@@ -130,6 +131,24 @@ def test_a_discrete_column_has_probabilities():
     assert np.abs(probability - scipy.stats.poisson(2.0).pmf(np.arange(12))).sum() < 0.1
     draws = pf.NamedFlow(flow, ("rate",), grids=((0.0, 0.1),)).sample(jr.key(1), 500)["rate"]
     np.testing.assert_allclose(draws * 10, np.round(draws * 10), atol=1e-9)
+
+
+def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = correlated(rng, 3000)
+    np.save(tmp_path / "x.npy", x)
+    taken = []
+    take = Source.take
+    monkeypatch.setattr(Source, "take", lambda source, rows: taken.append(len(rows)) or take(source, rows))
+    options = {"flow": pf.flows.linear(2, key=jr.key(0)), "max_epochs": 20, "rows_at_once": 500}
+    flow = fit(tmp_path / "x.npy", **options)
+    assert max(taken) == 500 and len(taken) > 10
+    exact = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T)).logpdf(x).mean()
+    assert np.mean(flow.log_prob(x)) > exact - 0.02
+    x[2800, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match="the first in row 2800, column 1"):
+        fit(np.load(tmp_path / "x.npy", mmap_mode="r"), **options)
 
 
 # The parts.

@@ -124,7 +124,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
 
     support = _supports(options, names, x)
     columns = checks.call_columns(len(names), names)
-    checks.check_samples(x, columns)
+    checks.check_samples([(0, x)], x.shape, columns)
     if options.given:
         checks.check_condition(condition, len(x), options.given)
     box, circles = supports.split(support, len(names))

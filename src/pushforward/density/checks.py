@@ -1,7 +1,7 @@
 """What data must be for a density to be fitted to them; messages name rows and columns."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,18 +31,25 @@ def matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
     return values
 
 
-def check_samples(x: Float[np.ndarray, "n dim"], columns: Sequence[str]) -> None:
-    """Raise unless the samples can have a density."""
-    size, dim = x.shape
+def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ...], columns: Sequence[str]) -> None:
+    """Raise unless the samples, which come in parts with the numbers of their first rows, can have a density."""
+    size, dim = shape
     if size < 2 or size <= dim:
-        raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {x.shape}.")
-    check_finite("x", x, columns)
-    for i in np.flatnonzero(np.ptp(x, axis=0) == 0):
-        raise ValueError(f"{columns[i]} of x is constant, {x[0, i] + 0.0:g}: it has no density; leave it out.")
-    _, first = np.unique(x, axis=1, return_index=True)
-    for i in sorted(set(range(dim)) - set(first.tolist())):
-        twin = next(j for j in range(dim) if j != i and np.array_equal(x[:, i], x[:, j]))
-        raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
+        raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {shape}.")
+    low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    # Which column each equals so far: the first of its kind.
+    twins = np.zeros(dim, int)
+    for start, x in chunks:
+        check_finite("x", x, columns, start)
+        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+        _, kinds = np.unique(x, axis=1, return_inverse=True)
+        _, twins = np.unique(np.stack([twins, kinds.ravel()]), axis=1, return_inverse=True)
+    for i in np.flatnonzero(low == high):
+        raise ValueError(f"{columns[i]} of x is constant, {low[i] + 0.0:g}: it has no density; leave it out.")
+    kinds = twins.ravel().tolist()
+    for i, kind in enumerate(kinds):
+        if (twin := kinds.index(kind)) < i:
+            raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
 
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
@@ -63,6 +70,7 @@ def check_inside(
     ends: Sequence[tuple[float, float]],
     steps: Float[np.ndarray, " dim"],
     columns: Sequence[str],
+    start: int = 0,
 ) -> None:
     """Raise unless all is between the ends; a value of a discrete column begins a step, which must lie between them."""
     lower, upper = np.array(ends).T
@@ -73,8 +81,8 @@ def check_inside(
         row, column = bad[0]
         width = f", with its step of {steps[column]:g}," if stepped[column] else ""
         raise ValueError(
-            f"x has {len(bad)} values that are not inside their support, the first in row {row}, {columns[column]}: "
-            f"{x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
+            f"x has {len(bad)} values that are not inside their support, the first in row {start + row}, "
+            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
         )
 
 
@@ -102,12 +110,12 @@ def check_weights(weights: ArrayLike, size: int) -> Float[np.ndarray, " n"]:
     return weights
 
 
-def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str]) -> None:
-    """Raise where values are NaN or infinite."""
+def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
+    """Raise where values are NaN or infinite; `start` is the number of the first row."""
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
         raise ValueError(
-            f"{name} has {len(bad)} values that are NaN or infinite, the first in row {row}, {columns[column]}; remove "
-            "or impute those rows."
+            f"{name} has {len(bad)} values that are NaN or infinite, the first in row {start + row}, "
+            f"{columns[column]}; remove or impute those rows."
         )

@@ -1,10 +1,10 @@
 """`fit_density`: maximum likelihood on samples."""
 
+import dataclasses
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -12,21 +12,25 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections import Affine, Chain, Elementwise, OntoCircles, RescaledCondition, Triangular
+from pushforward.bijections import Chain, OntoCircles, RescaledCondition
 from pushforward.density import checks, recipe, supports
-from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.objective import HeldOutLikelihood
+from pushforward.density.source import Source, open_samples
+from pushforward.density.standard import standardise
 from pushforward.flow import Flow
 from pushforward.training import train
 
 BATCH = 512
 LEARNING_RATE = 2e-3
+# Of files: how many rows are in memory, and how many are held out.
+ROWS_AT_ONCE, MOST_HELD_OUT = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
 MOST_EPOCHS = 60
 
 
 def fit_density(
-    x: ArrayLike,
+    x: ArrayLike | str | os.PathLike,
     *,
     key: PRNGKeyArray,
     condition: ArrayLike | None = None,
@@ -40,6 +44,7 @@ def fit_density(
     learning_rate: float = LEARNING_RATE,
     max_epochs: int | None = None,
     patience: int = 20,
+    rows_at_once: int = ROWS_AT_ONCE,
     progress: bool = True,
     callback: Callable[[int, float], object] | None = None,
 ) -> Flow:
@@ -56,7 +61,8 @@ def fit_density(
     the other columns) is its integral over the value's step, and a draw becomes a value by rounding down.
 
     Args:
-        x: samples, of shape (n, dim).
+        x: samples, of shape (n, dim); or the path of an .npy file of them, which like a `numpy.memmap` may be larger
+            than memory.
         key: for all randomness.
         condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
         flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
@@ -70,6 +76,8 @@ def fit_density(
         learning_rate: at first; it decays to a hundredth.
         max_epochs: passes through the data at most; by default as many as make 2,000 to 20,000 steps.
         patience: evaluations without a better held-out likelihood, after which training ends.
+        rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
+            They are read in blocks from anywhere. Discrete columns are recognised by the first of them.
         progress: whether to show a bar, and to say which flow was chosen and why.
         callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
 
@@ -83,25 +91,29 @@ def fit_density(
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
-    if not 0 < validation < 1 or batch_size < 1 or patience < 1 or (max_epochs is not None and max_epochs < 1):
+    counts = batch_size, patience, rows_at_once, 1 if max_epochs is None else max_epochs
+    if not 0 < validation < 1 or min(counts) < 1:
         raise ValueError(
-            f"fit_density needs 0 < validation < 1, and batch_size, patience and max_epochs of 1 or more, but got "
-            f"validation={validation}, batch_size={batch_size}, patience={patience} and max_epochs={max_epochs}."
+            "fit_density needs 0 < validation < 1, and batch_size, patience, rows_at_once and max_epochs of 1 or more, "
+            f"but got validation={validation}, batch_size={batch_size}, patience={patience}, "
+            f"rows_at_once={rows_at_once} and max_epochs={max_epochs}."
         )
-    x = checks.matrix("x", x)
-    size, dim = x.shape
+    samples = open_samples(x)
+    size, dim = samples.shape
     columns = checks.call_columns(dim, names)
-    checks.check_samples(x, columns)
     to_support, circles = supports.split(support, dim)
-    x = supports.wrap(x, circles)
-    steps = supports.find_steps(x, discrete, names, columns)
-    checks.warn_of_coarse(x, steps, columns)
-    checks.check_inside(x, to_support.ends, steps, columns)
     condition = None if condition is None else checks.check_condition(condition, size)
     weights = None if weights is None else checks.check_weights(weights, size)
+    source = Source(samples, condition, weights, circles, rows_at_once)
+    checks.check_samples(source.chunks(), samples.shape, columns)
+    first = next(source.chunks())[1]
+    steps = supports.find_steps(first, discrete, names, columns)
+    checks.warn_of_coarse(first, steps, columns)
+    for start, chunk in source.chunks():
+        checks.check_inside(chunk, to_support.ends, steps, columns, start)
 
-    flow_key, split_key, train_key, noise_key = jr.split(key, 4)
-    back = _standardise(x, steps, to_support, circles, noise_key)
+    flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
+    back = standardise(source.chunks(), steps, to_support, circles, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
         flow, reason = recipe.choose(size, dim, None if condition is None else condition.shape[1], angles, flow_key)
@@ -111,18 +123,30 @@ def fit_density(
     if condition is not None:
         flow = _given_units(flow, condition)
 
-    rows = Rows(*(None if a is None else jnp.asarray(a, float) for a in (x, condition, weights)))
-    order = jr.permutation(split_key, size)
-    held_out, kept = jnp.split(order, [max(1, round(validation * size))])
+    num_held_out = max(1, round(validation * size))
+    if source.streams:
+        held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
+        num_kept, training = size - num_held_out, source.some(stream_key, held_out)
+    else:
+        held_out, kept = np.split(np.asarray(jr.permutation(split_key, size)), [num_held_out])
+        num_kept, training = len(kept), source.take(kept)
     objective = HeldOutLikelihood(
-        rows.take(kept),
-        rows.take(held_out),
+        training,
+        source.take(held_out),
         back,
         jnp.asarray(steps) if steps.any() else None,
-        batch_size=min(batch_size, len(kept)),
+        batch_size=min(batch_size, num_kept),
     )
-    epoch = math.ceil(len(kept) / batch_size)
+    epoch = math.ceil(num_kept / batch_size)
     num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
+    num_evaluations = min(100, num_steps)
+    if source.streams:
+        # New rows whenever as many were drawn as there are in memory.
+        num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
+
+    def refresh(objective: HeldOutLikelihood, step: int) -> HeldOutLikelihood:
+        return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
+
     flow, _ = train(
         flow,
         objective,
@@ -130,8 +154,9 @@ def fit_density(
         steps=num_steps,
         optimizer=recipe.optimizer(learning_rate, num_steps),
         progress=progress,
-        num_evaluations=min(100, num_steps),
+        num_evaluations=num_evaluations,
         callback=_Patience(patience, callback),
+        refresh=refresh if source.streams else None,
     )
     if any(angles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
@@ -151,34 +176,6 @@ class _Patience:
         if self.callback is not None:
             self.callback(step, loss)
         return self.waited >= self.patience
-
-
-def _standardise(x, steps, to_support, circles, key) -> Chain:
-    """From standardised coordinates, which for angles are those of [-pi, pi), to the samples."""
-    spread = x + steps * np.asarray(jr.uniform(key, x.shape))
-    z = np.asarray(jax.jit(jax.vmap(to_support.inverse))(spread))
-    loc, scale = z.mean(0), z.std(0)
-    for i, circle in enumerate(circles):
-        if circle is not None:
-            loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
-    affine = eqx.filter_vmap(Affine)(jnp.asarray(loc), jnp.asarray(scale))
-    affine = eqx.tree_at(lambda b: b.scalars, Elementwise(Affine(), len(loc)), affine)
-    return Chain([_correlate((z - loc) / scale, circles), affine, to_support])
-
-
-def _correlate(z: np.ndarray, circles: Sequence[supports.Circle | None]) -> Triangular:
-    """From uncorrelated coordinates to ones correlated as the samples are: the flow starts as their Gaussian.
-
-    Angles are left as they are. A little of the identity is added where rows are few.
-    """
-    size, dim = z.shape
-    correlation = z.T @ z / size
-    angles = np.array([circle is not None for circle in circles])
-    correlation[angles] = correlation[:, angles] = 0
-    little = min(1, dim / size**2)
-    np.fill_diagonal(correlation, np.where(angles, 1, np.diag(correlation)))
-    factor = np.linalg.cholesky((1 - little) * correlation + little * np.eye(dim))
-    return Triangular(dim, matrix=jnp.asarray(factor))
 
 
 def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:
