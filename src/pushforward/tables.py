@@ -173,7 +173,8 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
     if kind == ".npy":
         np.save(path, values)
     elif kind == ".npz":
-        np.savez(path, **columns)
+        arrays: dict[str, Any] = dict(columns)
+        np.savez(path, **arrays)
     elif kind == ".parquet":
         try:
             import pandas

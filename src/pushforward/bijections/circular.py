@@ -120,12 +120,12 @@ class OntoCircles(AbstractWrapper):
 
     def _turned(self, u: Array) -> tuple[Array, Array]:
         """The coordinates that T takes, and the log-determinant."""
-        angles = along(np.array(self.angles), u)
+        angles = along(jnp.array(self.angles), u)
         log_slope = math.log(TURN) - 0.5 * u**2 - 0.5 * math.log(TURN)
         return jnp.where(angles, TURN * (ndtr(u) - 0.5), u), jnp.where(angles, log_slope, 0).sum(0)
 
     def _turned_back(self, t: Array) -> tuple[Array, Array]:
-        angles = along(np.array(self.angles), t)
+        angles = along(jnp.array(self.angles), t)
         eps = jnp.finfo(t.dtype).eps
         share = clamp(to_circle(jnp.where(angles, t, 0), -math.pi, TURN) / TURN + 0.5, eps, 1 - eps)
         u = jnp.where(angles, ndtri(share), t)

@@ -117,6 +117,7 @@ def _number(text: str, option: str) -> float:
 
 def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax
+    import jax.numpy as jnp
     import jax.random as jr
 
     from pushforward import density_report, report, serialization
@@ -160,7 +161,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     # What is scored are values spread over their steps, for the others as for the flow.
     spread = x + steps * np.asarray(jr.uniform(noise_key, x.shape))
-    log_prob = np.asarray(flow.log_prob(spread[held_out], given(held_out)))
+    log_prob = np.asarray(flow.log_prob(jnp.asarray(spread[held_out]), given(held_out)))
     scores, mixture = _scores(log_prob, np.concatenate([spread, condition], axis=1), kept, held_out, len(options.given))
 
     grids = tuple((float(x[:, i].min()), float(step)) if step else None for i, step in enumerate(steps))

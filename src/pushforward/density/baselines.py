@@ -1,5 +1,7 @@
 """What a flow has to beat: a Gaussian, and the best mixture of Gaussians (which needs scikit-learn)."""
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
@@ -34,7 +36,7 @@ def mixture(x: Matrix, held_out: Matrix, num_given: int = 0) -> tuple[Float[np.n
         for size in MIXTURE_SIZES
         if size * 10 * x.shape[1] <= len(z) or size == 1
     ]
-    best = min(models, key=lambda model: model.bic(z))
+    best: Any = min(models, key=lambda model: model.bic(z))
     log_prob = _conditional((held_out - loc) / scale, np.log(best.weights_), best.means_, best.covariances_, num_given)
     return log_prob - np.log(scale[: x.shape[1] - num_given]).sum(), best.n_components
 
@@ -55,4 +57,4 @@ def _mixture_log_prob(x, log_weights, means, covariances):
         z = scipy.linalg.solve_triangular(factor, (x - mean).T, lower=True)
         log_volume = np.log(np.diag(factor)).sum() + 0.5 * len(mean) * np.log(2 * np.pi)
         terms.append(log_weight - 0.5 * (z**2).sum(0) - log_volume)
-    return logsumexp(terms, axis=0)
+    return np.asarray(logsumexp(terms, axis=0))

@@ -44,7 +44,7 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
         _, kinds = np.unique(x, axis=1, return_inverse=True)
         _, twins = np.unique(np.stack([twins, kinds.ravel()]), axis=1, return_inverse=True)
-    for i in np.flatnonzero(low == high):
+    for i in np.flatnonzero(low == high).tolist():
         raise ValueError(f"{columns[i]} of x is constant, {low[i] + 0.0:g}: it has no density; leave it out.")
     kinds = twins.ravel().tolist()
     for i, kind in enumerate(kinds):
@@ -54,7 +54,7 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
-    for i in np.flatnonzero(steps == 0):
+    for i in np.flatnonzero(steps == 0).tolist():
         distinct = np.unique(x[:, i]).size
         if len(x) >= FEWEST_FOR_COARSE and distinct < COARSE_SHARE * len(x):
             warnings.warn(

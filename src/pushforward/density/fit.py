@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -144,7 +145,7 @@ def fit_density(
         # New rows whenever as many were drawn as there are in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
 
-    def refresh(objective: HeldOutLikelihood, step: int) -> HeldOutLikelihood:
+    def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
 
     flow, _ = train(
@@ -158,7 +159,7 @@ def fit_density(
         callback=_Patience(patience, callback),
         refresh=refresh if source.streams else None,
     )
-    if any(angles):
+    if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
 

@@ -64,6 +64,6 @@ class HeldOutLikelihood(AbstractObjective):
         x = rows.x if self.steps is None else rows.x + self.steps * jr.uniform(noise_key, rows.x.shape)
         z, log_det = self.back.batched("inverse_and_log_det", (x.T,))
         log_prob = flow.log_prob(z.T, rows.condition, log_det_key=log_det_key) + log_det
-        if rows.weights is not None:
+        if rows.weights is not None and among.weights is not None:
             log_prob = log_prob * (rows.weights / jnp.mean(among.weights))
         return -jnp.mean(log_prob)

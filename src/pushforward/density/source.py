@@ -19,13 +19,14 @@ BLOCK = 256
 
 def open_samples(x: ArrayLike | str | os.PathLike) -> np.ndarray:
     """The samples as a matrix in memory; or, from the path of an .npy file or memory-mapped already, as they are."""
-    if isinstance(x, str | os.PathLike):
-        x = np.load(x, mmap_mode="r", allow_pickle=False)
-    if not isinstance(x, np.memmap):
-        return matrix("x", x)
-    if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in "bif":
-        raise ValueError(f"x must hold rows and columns of numbers, but has shape {x.shape} and dtype {x.dtype}.")
-    return x
+    samples: Any = np.load(x, mmap_mode="r", allow_pickle=False) if isinstance(x, str | os.PathLike) else x
+    if not isinstance(samples, np.memmap):
+        return matrix("x", samples)
+    if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":
+        raise ValueError(
+            f"x must hold rows and columns of numbers, but has shape {samples.shape} and dtype {samples.dtype}."
+        )
+    return samples
 
 
 class Source(NamedTuple):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -45,7 +46,7 @@ def split(support: Constraint | Sequence[Constraint], dim: int) -> tuple[OntoBox
     Raises:
         ValueError: unless there is one constraint for all columns or one for each, and all are intervals.
     """
-    each = list(support) if isinstance(support, Sequence) else [support] * dim
+    each: list[Any] = list(support) if isinstance(support, Sequence) else [support] * dim
     if len(each) != dim:
         raise ValueError(f"support must be one constraint or one for each of {dim} columns, but there are {len(each)}.")
     turning = [isinstance(c, Circular) or c is constraints.circular for c in each]
@@ -83,6 +84,7 @@ def find_steps(
     Raises:
         ValueError: for columns that there are not, and for values that are not on a grid.
     """
+    told = discrete if isinstance(discrete, Mapping) else {}
     steps = np.zeros(x.shape[1])
     for column in discrete:
         if isinstance(column, str) and column not in (names or ()):
@@ -92,10 +94,10 @@ def find_steps(
             raise ValueError(f"discrete names column {i}, but there are {x.shape[1]} columns, the first of them 0.")
         values = np.unique(x[:, i])
         gaps = np.diff(values)
-        step = discrete[column] if isinstance(discrete, Mapping) else gaps.min(initial=np.inf)
+        step = told.get(column, gaps.min(initial=np.inf))
         if not 0 < step < np.inf:
             raise ValueError(f"the step of {columns[i]} must be a positive number, but is {step}.")
-        if not isinstance(discrete, Mapping):
+        if column not in told:
             # One gap is known to a rounding of the values: all of them together are known better.
             step = (values[-1] - values[0]) / max(1, round((values[-1] - values[0]) / step))
         apart = (values - values[0]) / step

@@ -63,7 +63,6 @@ def circular(
     order = np.argsort(turning, kind="stable")
     num_angles = int(turning.sum())
     num_real = dim - num_angles
-    sorted_angles = turning[order]
     layer_key, real_key, angle_key = jr.split(key, 3)
     transformers = (
         (num_real, 0, Chain([RationalQuadraticSpline(bins, bound), Affine()])),
@@ -75,9 +74,15 @@ def circular(
         mask = np.ones(dim, bool)
         mask[start + size // 2 : start + size] = False
         return Coupling(
-            transformer, dim, hidden=hidden, mask=mask, angles=sorted_angles, cond_dim=cond_dim, activation=activation,
+            transformer,
+            dim,
+            hidden=hidden,
+            mask=mask.tolist(),
+            angles=turning[order].tolist(),
+            cond_dim=cond_dim,
+            activation=activation,
             key=key,
-        )  # fmt: skip
+        )
 
     real_orders = mixing_orders(real_key, num_real, num_layers)
     angle_orders = mixing_orders(angle_key, num_angles, num_layers)
