@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench toys posteriors calibration catalogue universality clean distclean
+.PHONY: help demo test lint bench toys density posteriors calibration catalogue universality clean distclean
 
 help:  ## list these goals
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its
 
 toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
 	$(VENV)/bin/python benchmarks/toys.py $(ARGS)
+
+density: $(VENV)/.installed-dev  ## densities of toys and tables: make density ARGS="--only toys"
+	$(VENV)/bin/python benchmarks/density.py $(ARGS)
 
 calibration: $(VENV)/.installed  ## how often the verdict is right: make calibration ARGS="--only funnel"
 	$(VENV)/bin/python -m benchmarks.calibration $(ARGS)

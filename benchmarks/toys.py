@@ -34,6 +34,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import pushforward as pf
+from densities import DENSITIES
 from pushforward.bijections import Chain, Triangular
 from pushforward.objectives import AbstractObjective
 
@@ -76,54 +77,6 @@ def two_waves(z, width, shift, other_width):
 
 
 ENERGIES = {"U1": u1, "U2": u2, "U3": u3, "U4": u4}
-
-
-def eight_gaussians(key, n):
-    which, noise = jr.split(key)
-    angle = jr.randint(which, (n,), 0, 8) * jnp.pi / 4
-    return (4 * jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1) + 0.5 * jr.normal(noise, (n, 2))) / 1.414
-
-
-def moons(key, n):
-    place, which, noise = jr.split(key, 3)
-    t = jr.uniform(place, (n,), maxval=jnp.pi)
-    upper = jr.bernoulli(which, 0.5, (n,))
-    x = jnp.where(upper, jnp.cos(t), 1 - jnp.cos(t))
-    y = jnp.where(upper, jnp.sin(t), 0.5 - jnp.sin(t))
-    return 2 * (jnp.stack([x, y], 1) + 0.1 * jr.normal(noise, (n, 2))) + jnp.array([-1.0, -0.2])
-
-
-def two_spirals(key, n):
-    place, offset, which, noise = jr.split(key, 4)
-    t = jnp.sqrt(jr.uniform(place, (n,))) * 3 * jnp.pi
-    arm = jnp.stack([-jnp.cos(t) * t, jnp.sin(t) * t], 1) + 0.5 * jr.uniform(offset, (n, 2))
-    sign = jnp.where(jr.bernoulli(which, 0.5, (n, 1)), 1.0, -1.0)
-    return sign * arm / 3 + 0.1 * jr.normal(noise, (n, 2))
-
-
-def checkerboard(key, n):
-    first, second, third = jr.split(key, 3)
-    x = jr.uniform(first, (n,), minval=-2, maxval=2)
-    y = jr.uniform(second, (n,)) - 2 * jr.randint(third, (n,), 0, 2) + jnp.floor(x) % 2
-    return 2 * jnp.stack([x, y], 1)
-
-
-def rings(key, n):
-    which, place, noise = jr.split(key, 3)
-    radius = 0.75 * (1 + jr.randint(which, (n,), 0, 4))
-    angle = jr.uniform(place, (n,), maxval=2 * jnp.pi)
-    points = radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], 1)
-    return points + 0.08 * jr.normal(noise, (n, 2))
-
-
-# Samplers and entropies in nats; those of curves with noise are by quadrature over the curve.
-DENSITIES = {
-    "8 gaussians": (eight_gaussians, 2.8319),
-    "moons": (moons, 2.3939),
-    "2 spirals": (two_spirals, 2.6454),
-    "checkerboard": (checkerboard, np.log(32)),
-    "rings": (rings, 2.6232),
-}
 
 
 class Family(NamedTuple):

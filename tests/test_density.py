@@ -10,6 +10,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.density.source import Source
 from pushforward.testing import check_bijection
 
 
@@ -98,6 +99,10 @@ def with_value(row, column, value):
         (GOOD, {"support": constraints.positive}, "not inside their support, the first in row 0"),
         (GOOD, {"support": [constraints.real]}, "one for each of 3 columns, but there are 1"),
         (GOOD, {"support": constraints.simplex}, "interval"),
+        (GOOD, {"discrete": [1]}, "column 1 of x is not discrete"),
+        (np.round(GOOD), {"discrete": {1: 0.3}}, "not a whole number of steps of 0.3"),
+        (GOOD, {"discrete": ["a"]}, "no column a"),
+        (GOOD, {"discrete": [3]}, "discrete names column 3"),
         (GOOD, {"names": ["a"]}, "one entry for each of 3 columns"),
         (GOOD, {"validation": 0.0}, "0 < validation < 1"),
         (GOOD, {"flow": pf.flows.linear(2, key=jr.key(0))}, r"must have shape \(3,\)"),
@@ -110,8 +115,40 @@ def test_refused_data(x, options, match):
 
 def test_a_coarse_column_is_named():
     x = np.concatenate([GOOD[:, :1], np.round(GOOD[:, 1:2])], 1)
-    with pytest.warns(UserWarning, match="column 1 of x has . distinct values in 60 rows"):
-        fit(x, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"column 1 of x has . distinct values in 60 rows.*discrete=\[1\]"):
+        fit(x, max_epochs=1, flow=pf.flows.linear(2, key=jr.key(0)))
+
+
+def test_a_discrete_column_has_probabilities():
+    """The integral over a value's step is its probability; counts are positive numbers, and 0 is one of them."""
+    rng = np.random.default_rng(0)
+    x = rng.poisson(2.0, (3000, 1)) / 10
+    flow = pf.flows.nsf(1, key=jr.key(0), num_layers=1, hidden=(4,), bins=16)
+    options = {"support": constraints.positive, "names": ["rate"], "flow": flow, "max_epochs": 200}
+    flow = fit(x, discrete=["rate"], **options)
+    points = 0.1 * (np.arange(12)[:, None] + (np.arange(50) + 0.5) / 50)
+    probability = np.exp(flow.log_prob(points[..., None])).mean(1) * 0.1
+    assert np.abs(probability - scipy.stats.poisson(2.0).pmf(np.arange(12))).sum() < 0.1
+    draws = pf.NamedFlow(flow, ("rate",), grids=((0.0, 0.1),)).sample(jr.key(1), 500)["rate"]
+    np.testing.assert_allclose(draws * 10, np.round(draws * 10), atol=1e-9)
+
+
+def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = correlated(rng, 3000)
+    np.save(tmp_path / "x.npy", x)
+    taken = []
+    take = Source.take
+    monkeypatch.setattr(Source, "take", lambda source, rows: taken.append(len(rows)) or take(source, rows))
+    options = {"flow": pf.flows.linear(2, key=jr.key(0)), "max_epochs": 20, "rows_at_once": 500}
+    flow = fit(tmp_path / "x.npy", **options)
+    assert max(taken) == 500 and len(taken) > 10
+    exact = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T)).logpdf(x).mean()
+    assert np.mean(flow.log_prob(x)) > exact - 0.02
+    x[2800, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match="the first in row 2800, column 1"):
+        fit(np.load(tmp_path / "x.npy", mmap_mode="r"), **options)
 
 
 # The parts.

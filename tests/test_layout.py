@@ -31,12 +31,14 @@ MAY_IMPORT = {
     "universality": ("bijections", "flow"),
     "testing": ("bijections", "flow", "serialization"),
     "posterior": (*CORE, "guide", "posterior"),
-    "density": CORE,
+    "tables": (),
+    "density": (*CORE, "density"),
     "vae": CORE,
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "report": (*CORE, "posterior", "density"),
-    "cli": (*CORE, "posterior", "density", "examples", "report"),
+    "density_report": (*CORE, "density", "report"),
+    "cli": (*CORE, "cli", "posterior", "density", "examples", "report", "density_report", "tables"),
 }
 
 

@@ -1,7 +1,7 @@
 """Variational inference with normalizing flows."""
 
 from pushforward import bijections as bijections, flows as flows, testing as testing
-from pushforward.density import fit_density as fit_density
+from pushforward.density import Circular as Circular, NamedFlow as NamedFlow, fit_density as fit_density
 from pushforward.distribution import (
     BijectionTransform as BijectionTransform,
     FlowDistribution as FlowDistribution,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.random as jr
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.posterior import Posterior, TracePoint, named
+from pushforward.posterior.target import Draw
 
 COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
 NUM_PLOTTED = 4000
@@ -25,6 +26,11 @@ MOST_PAIRS = 6
 def scalars(posterior: Posterior, key: PRNGKeyArray, num_samples: int = 20_000) -> dict[str, Float[np.ndarray, " n"]]:
     """Draws of every scalar of the posterior by its name, as `theta[2]`; weighted ones unless the verdict is good."""
     draws = (posterior.sample if posterior.diagnostics.verdict == "good" else posterior.resample)(key, num_samples)
+    return by_scalar(draws)
+
+
+def by_scalar(draws: Draw) -> dict[str, Float[np.ndarray, " n"]]:
+    """Draws with a leading axis, as a column for each scalar, named as `theta[2]`."""
     columns = {}
     for name, value in named(draws).items():
         value = np.asarray(value, float)
@@ -67,20 +73,29 @@ def write(posterior: Posterior, out: Path, key: PRNGKeyArray | None = None) -> l
     The files are made elsewhere and moved when all are done, so that a failure leaves nothing half-written.
     """
     key = jr.key(0) if key is None else key
-    columns = scalars(posterior, key, NUM_PLOTTED)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-        made = Path(folder)
-        posterior.to_arviz(key).to_netcdf(str(made / "posterior.nc"))
+
+    def make(folder: Path) -> None:
+        columns = scalars(posterior, key, NUM_PLOTTED)
+        posterior.to_arviz(key).to_netcdf(str(folder / "posterior.nc"))
         # Without the model's code, draws of supports that depend on each other cannot be made again.
         with contextlib.suppress(ValueError):
-            posterior.save(made / "posterior.flow")
+            posterior.save(folder / "posterior.flow")
         for name, figure in (
             ("trace.png", plot_trace(posterior.trace, posterior.diagnostics)),
             ("marginals.png", plot_marginals(columns)),
             ("pairs.png", plot_pairs(columns)),
         ):
-            figure.savefig(made / name, dpi=120)
+            figure.savefig(folder / name, dpi=120)
+
+    return write_all(out, make)
+
+
+def write_all(out: Path, make: Callable[[Path], None]) -> list[Path]:
+    """Let files be made in a folder elsewhere, and move them when all are done."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
+        made = Path(folder)
+        make(made)
         written = []
         for file in sorted(made.iterdir()):
             os.replace(file, out / file.name)
@@ -88,7 +103,7 @@ def write(posterior: Posterior, out: Path, key: PRNGKeyArray | None = None) -> l
     return written
 
 
-def _figure(*args, **kwargs):
+def new_figure(*args, **kwargs):
     """A figure outside of pyplot, which would keep it and want a screen."""
     from matplotlib.figure import Figure
 
@@ -97,7 +112,7 @@ def _figure(*args, **kwargs):
 
 def plot_trace(trace: Sequence[TracePoint], diagnostics: Diagnostics):
     """The ELBO against gradient evaluations, with the final ELBO and evidence."""
-    figure = _figure(figsize=(7, 4))
+    figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
     for stage in dict.fromkeys(point.stage for point in trace):
         points = [(p.evaluations, p.elbo) for p in trace if p.stage == stage and np.isfinite(p.elbo)]
@@ -120,10 +135,10 @@ def plot_marginals(columns: dict[str, Float[np.ndarray, " n"]]):
     shown = dict(list(columns.items())[:MOST_ROWS])
     across = min(4, len(shown))
     down = -(-len(shown) // across)
-    figure = _figure(figsize=(3 * across, 2.2 * down))
+    figure = new_figure(figsize=(3 * across, 2.2 * down))
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (name, values) in zip(grid, shown.items(), strict=False):
-        axes.hist(values, bins=60, density=True, color="steelblue", range=_range(values))
+        axes.hist(values, bins=60, density=True, color="steelblue", range=typical_range(values))
         axes.set(title=name, yticks=[])
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
@@ -134,7 +149,7 @@ def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
     """Scatter plots of the first scalars against each other."""
     shown = dict(list(columns.items())[:MOST_PAIRS])
     names, size = list(shown), len(shown)
-    figure = _figure(figsize=(2 * size + 1, 2 * size + 1))
+    figure = new_figure(figsize=(2 * size + 1, 2 * size + 1))
     grid = figure.subplots(size, size, squeeze=False)
     for row, below in enumerate(names):
         for column, left in enumerate(names):
@@ -142,11 +157,11 @@ def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
             if column > row:
                 axes.set_visible(False)
             elif column == row:
-                axes.hist(shown[left], bins=60, color="steelblue", range=_range(shown[left]))
+                axes.hist(shown[left], bins=60, color="steelblue", range=typical_range(shown[left]))
                 axes.set_yticks([])
             else:
                 axes.plot(shown[left], shown[below], ",", alpha=0.5)
-                axes.set(xlim=_range(shown[left]), ylim=_range(shown[below]))
+                axes.set(xlim=typical_range(shown[left]), ylim=typical_range(shown[below]))
             if row == size - 1:
                 axes.set_xlabel(left)
             if column == 0:
@@ -154,7 +169,7 @@ def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
     return figure
 
 
-def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+def typical_range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """Where nearly all of the draws are; a few from far tails would make a plot of nothing else."""
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -122,6 +122,7 @@ def train(
     progress: bool = False,
     num_evaluations: int = 20,
     callback: Callable[[int, float], bool | None] | None = None,
+    refresh: Callable[[AbstractObjective, int], AbstractObjective] | None = None,
 ) -> tuple[M, Float[np.ndarray, " steps"]]:
     """Minimise an objective.
 
@@ -139,6 +140,8 @@ def train(
         num_evaluations: how often to compare with the best so far.
         callback: called after each chunk with the number of steps done and the fresh loss; training ends if it returns
             True.
+        refresh: called before each chunk but the first with the objective and the number of steps done; returns the
+            objective to go on with, which differs in nothing but the values of its arrays: other data.
 
     Returns:
         The best model, which may be the one given, and the loss of each step that was taken, NaN where it was skipped
@@ -162,6 +165,8 @@ def train(
     chunk = math.ceil(steps / num_evaluations)
     with progress_bar("training", steps, show=progress) as advance:
         for stop in range(chunk, steps + chunk, chunk):
+            if refresh is not None and stop > chunk:
+                trainer = Trainer(refresh(trainer.objective, stop - chunk), optimizer, static)
             stop = min(stop, steps)
             state, losses, fresh = trainer.advance(state, losses, jnp.array(stop))
             fresh = float(fresh)

@@ -7,6 +7,7 @@ from pushforward.bijections.base import (
     shift_arrays as shift_arrays,
 )
 from pushforward.bijections.box import OntoBox as OntoBox
+from pushforward.bijections.circular import CircularSpline as CircularSpline, OntoCircles as OntoCircles
 from pushforward.bijections.composition import (
     Amortized as Amortized,
     Chain as Chain,

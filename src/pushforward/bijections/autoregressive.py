@@ -81,6 +81,7 @@ class Coupling(AbstractBijection):
         hidden: widths of the conditioner's hidden layers.
         mask: True for the coordinates that pass; by default the first `dim // 2`.
         transform_head: whether those are transformed by constants, rather than left as they are.
+        angles: True for coordinates that are angles: the network sees their cosines and sines.
         cond_dim: the size of a condition that the network sees too.
         activation: of the network; a module-level function.
         key: for the network's initial weights.
@@ -94,6 +95,7 @@ class Coupling(AbstractBijection):
     head: AbstractBijection
     network: MLP
     mask: tuple[bool, ...] = eqx.field(static=True)
+    angles: tuple[bool, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
     vectorized: ClassVar[bool] = True
 
@@ -106,6 +108,7 @@ class Coupling(AbstractBijection):
         hidden: Sequence[int] = (64, 64),
         mask: Sequence[bool] | None = None,
         transform_head: bool = False,
+        angles: Sequence[bool] | None = None,
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
@@ -119,13 +122,19 @@ class Coupling(AbstractBijection):
             raise ValueError(
                 f"the mask must let some coordinates pass and not all, but all are {bool(passes.all())} (dim={dim})."
             )
+        turning = np.zeros(dim, bool) if angles is None else np.asarray(angles)
+        if turning.shape != (dim,) or turning.dtype != bool:
+            raise ValueError(
+                f"angles must hold {dim} booleans, but has shape {turning.shape} and dtype {turning.dtype}."
+            )
         self.transformer = transformer
-        self.mask = tuple(passes.tolist())
+        self.mask, self.angles = tuple(passes.tolist()), tuple(turning.tolist())
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         size = int(passes.sum())
         self.head = Elementwise(transformer, size) if transform_head and size else Identity((size,))
         outputs = num_parameters(transformer) * (dim - size)
-        self.network = MLP(size + (cond_dim or 0), outputs, hidden, key=key, activation=activation)
+        inputs = size + int((passes & turning).sum()) + (cond_dim or 0)
+        self.network = MLP(inputs, outputs, hidden, key=key, activation=activation)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,7 +164,12 @@ class Coupling(AbstractBijection):
         return jnp.concatenate([head, tail])[_indices_of(back)]
 
     def _shifts(self, head: Array, condition: Array | None) -> Shifts:
-        return self.network(with_condition(head, condition)).reshape(
+        turning = np.array(self.angles)[np.array(self.mask)]
+        seen = head
+        if turning.any():
+            others, angles = head[_indices(~turning)], head[_indices(turning)]
+            seen = jnp.concatenate([others, jnp.cos(angles), jnp.sin(angles)])
+        return self.network(with_condition(seen, condition)).reshape(
             num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 

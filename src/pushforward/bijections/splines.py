@@ -81,7 +81,7 @@ class _Spline(AbstractBijection):
     def forward_and_log_det(self, u, condition=None, *, key=None):
         bins = self._bins()
         v, outside, excess, slope = self._clip(u, bins[2])
-        u0, w, x0, h, *box = _at(v, bins[0][0], bins)
+        u0, w, x0, h, *box = at_bin(v, bins[0][0], bins)
         eta, log_slope = self._rise(unit((v - u0) / w), *box)
         x = jnp.where(outside, u + (slope - 1) * excess, x0 + h * eta)
         return x, jnp.where(outside, jnp.log(slope), jnp.log(h / w) + log_slope)
@@ -89,7 +89,7 @@ class _Spline(AbstractBijection):
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         bins = self._bins()
         y, outside, excess, slope = self._clip(x, bins[2])
-        u0, w, x0, h, *box = _at(y, bins[1][0], bins)
+        u0, w, x0, h, *box = at_bin(y, bins[1][0], bins)
         xi = unit(self._run(unit((y - x0) / h), *box))
         _, log_slope = self._rise(xi, *box)
         u = jnp.where(outside, x + (1 / slope - 1) * excess, u0 + w * xi)
@@ -105,7 +105,7 @@ class _Spline(AbstractBijection):
         return clipped, ~(jnp.abs(value) < self.bound), excess, jnp.where(value < 0, slopes[0], slopes[-1])
 
 
-def _at(value: Array, starts: Array, bins: tuple) -> list[Array]:
+def at_bin(value: Array, starts: Array, bins: tuple) -> list[Array]:
     """The bin that holds the value: where it begins and how large it is, in u and in x; a, b and the others."""
     (u_starts, widths), (x_starts, heights), slopes, others = bins
     here = in_bin(value, starts)
@@ -285,17 +285,27 @@ class RationalQuadraticSpline(_Spline):
         return widths, heights, _between_ones(positive(self.raw_slopes)), ()
 
     def _rise(self, xi, a, b):
-        mixed = xi * (1 - xi)
-        bottom = 1 + (a + b - 2) * mixed
-        top = b * xi**2 + 2 * mixed + a * (1 - xi) ** 2
-        return (xi**2 + a * mixed) / bottom, jnp.log(top) - 2 * jnp.log(bottom)
+        return rational_quadratic(xi, a, b)
 
     def _run(self, eta, a, b):
-        # Equations 6 to 8, with the discriminant as a sum of positive numbers, and the root as a ratio of such sums.
-        g = a * (1 - eta) - b * eta
-        root = jnp.sqrt(g**2 + 4 * eta * (1 - eta))
-        top = jnp.where(g > 0, 2 * eta, root - g)
-        return top / (top + jnp.where(g > 0, root + g, 2 * (1 - eta)))
+        return rational_quadratic_root(eta, a, b)
+
+
+def rational_quadratic(xi: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    r"""$\eta$ and the logarithm of its slope in a box, see `RationalQuadraticSpline`."""
+    mixed = xi * (1 - xi)
+    bottom = 1 + (a + b - 2) * mixed
+    top = b * xi**2 + 2 * mixed + a * (1 - xi) ** 2
+    return (xi**2 + a * mixed) / bottom, jnp.log(top) - 2 * jnp.log(bottom)
+
+
+def rational_quadratic_root(eta: Array, a: Array, b: Array) -> Array:
+    r"""$\xi$ for which `rational_quadratic` is $\eta$."""
+    # Equations 6 to 8, with the discriminant as a sum of positive numbers, and the root as a ratio of such sums.
+    g = a * (1 - eta) - b * eta
+    root = jnp.sqrt(g**2 + 4 * eta * (1 - eta))
+    top = jnp.where(g > 0, 2 * eta, root - g)
+    return top / (top + jnp.where(g > 0, root + g, 2 * (1 - eta)))
 
 
 class LinearRationalSpline(_Spline):

@@ -7,6 +7,7 @@ training on samples does. Both work in any case.
 """
 
 from pushforward.flows.autoregressive import (
+    arnsf as arnsf,
     iaf as iaf,
     maf as maf,
     naf as naf,
@@ -15,6 +16,7 @@ from pushforward.flows.autoregressive import (
     realnvp as realnvp,
     unaf as unaf,
 )
+from pushforward.flows.circular import circular as circular
 from pushforward.flows.linear import gaussianization as gaussianization, linear as linear
 from pushforward.flows.residual import (
     continuous as continuous,

@@ -95,6 +95,31 @@ def nsf(
     return stack(layer, dim, num_layers, base, key)
 
 
+def arnsf(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int = 3,
+    hidden: Sequence[int] = (64, 64),
+    bins: int = 8,
+    bound: float = 5.0,
+    cond_dim: int | None = None,
+    base: Base = None,
+    activation: Activation = jax.nn.silu,
+    fast: Side = "sampling",
+) -> Flow:
+    """Masked autoregressive layers of rational-quadratic splines and affine maps; the other side takes sweeps.
+
+    With many bins, two layers are enough for sharp densities of a few coordinates.
+
+    References:
+        Durkan et al., Neural Spline Flows (2019), RQ-NSF (AR). https://arxiv.org/abs/1906.04032
+    """
+    transformer = Chain([RationalQuadraticSpline(bins, bound), Affine()])
+    layer = _layer(MaskedAutoregressive, transformer, dim, hidden, cond_dim, activation)
+    return stack(layer, dim, num_layers, base, key, fast=fast)
+
+
 def maf(
     dim: int,
     *,

@@ -1,24 +1,20 @@
-"""The command line: `pushforward demo`, `pushforward fit`."""
+"""`pushforward demo` and `pushforward fit`: posteriors of models."""
 
 import argparse
 import importlib.util
 import inspect
 import json
-import os
 import sys
-import tempfile
-import textwrap
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-DESCRIPTION = "Variational inference with normalizing flows, with an honest statement of whether to trust the result."
+from pushforward.cli.terminal import UserError, add_common, check_writable, mendable, set_precision
+
 FIT = """\
 Fit the posterior of a NumPyro model.
 
@@ -33,34 +29,10 @@ those) or "unreliable" (do not use them).
 """
 
 
-class UserError(Exception):
-    """Something that the person at the terminal can mend; its text says how."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, 2 for what the user can mend."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    console = Console()
-    try:
-        return options.run(options, console)
-    except UserError as error:
-        text = textwrap.fill(str(error), width=min(console.width, 100), break_long_words=False, break_on_hyphens=False)
-        print(f"pushforward: error: {text}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pushforward: interrupted before there was anything to keep", file=sys.stderr)
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pushforward", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=version("pushforward"))
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `demo` and `fit`."""
     demo = commands.add_parser("demo", help="fit eight schools, twice", description="Fit the eight-schools posterior.")
+    add_common(demo, _demo)
     fit = commands.add_parser(
         "fit",
         help="fit the posterior of a NumPyro model",
@@ -70,41 +42,27 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
     fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; none if left out")
     fit.add_argument("--budget", type=int, metavar="N", help="at most so many gradients of the density for training")
-    for command, run in ((demo, _demo), (fit, _fit)):
-        needed = command is fit
-        command.add_argument("--out", required=needed, type=Path, metavar="DIR", help="the folder for the results")
-        command.add_argument("--seed", type=int, default=0, help="for all randomness (default 0)")
-        command.add_argument("--float32", action="store_true", help="single precision; the default is double")
-        command.add_argument("--quiet", action="store_true", help="no progress bar")
-        command.set_defaults(run=run)
-    return parser
+    add_common(fit, _fit, out_needed=True)
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
     from pushforward import examples
 
     if options.out is not None:
-        _check_writable(options.out)
-    _set_precision(options)
+        check_writable(options.out)
+    set_precision(options)
     for model in (examples.eight_schools_noncentered, examples.eight_schools_centered):
         out = options.out and options.out / model.__name__
         _run(model, examples.EIGHT_SCHOOLS, model.__name__, out, None, options, console)
     return 0
 
 
-def _set_precision(options: argparse.Namespace) -> None:
-    """Before the model is imported: its arrays have this precision too."""
-    import jax
-
-    jax.config.update("jax_enable_x64", not options.float32)
-
-
 def _fit(options: argparse.Namespace, console: Console) -> int:
-    _check_writable(options.out)
+    check_writable(options.out)
     if options.budget is not None and options.budget < 1:
         raise UserError(f"--budget must be a positive number of gradients, but is {options.budget}.")
     data = _load_data(options.data)
-    _set_precision(options)
+    set_precision(options)
     model = _load_model(options.model)
     _check_arguments(model, data, options)
     _run(model, data, options.model, options.out, options.budget, options, console)
@@ -133,11 +91,7 @@ def _run(
         columns = report.scalars(posterior, jax.random.key(options.seed))
         files = None if out is None else report.write(posterior, out, jax.random.key(options.seed))
     except Exception as error:
-        if os.environ.get("PUSHFORWARD_TRACEBACK"):
-            raise
-        raise UserError(
-            f"{name}: {_first_paragraph(error)} (Set PUSHFORWARD_TRACEBACK=1 to see where it comes from.)"
-        ) from error
+        raise mendable(error, name, "the model") from error
     seconds = time.perf_counter() - began
     console.print(report.summary_table(columns, name))
     console.print(report.verdict_text(posterior.diagnostics))
@@ -146,11 +100,6 @@ def _run(
     if files is not None:
         console.print(f"wrote {', '.join(file.name for file in files)} to {out}", soft_wrap=True)
     console.print()
-
-
-def _first_paragraph(error: Exception) -> str:
-    text = str(error).strip().split("\n\n")[0].replace("\n", " ")
-    return text if isinstance(error, ValueError) and text else f"the model raised {type(error).__name__}: {text}"
 
 
 def _load_data(path: str | None) -> dict[str, Any]:
@@ -235,18 +184,3 @@ def _check_arguments(model: Callable, data: dict[str, Any], options: argparse.Na
             f"{where} has the entries {', '.join(unknown)}, which the model {options.model} does not take; it takes "
             f"{', '.join(p.name for p in named) or 'no arguments'}."
         )
-
-
-def _check_writable(out: Path) -> None:
-    """Find out before an hour of work, and leave no trace if the folder cannot be used."""
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UserError(f"the output folder {out} cannot be written: {error.strerror}; give another --out.") from None
-    finally:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()

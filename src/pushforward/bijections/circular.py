@@ -1,0 +1,159 @@
+r"""Bijections of circles.
+
+One of angles is a map of the line that commutes with full turns, $T(u + 2\pi) = T(u) + 2\pi$.
+
+Such maps are chained and conditioned like any others; `OntoCircles` makes of them a map onto circles and lines.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array, Float
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds
+from pushforward.bijections.elementwise import clamp
+from pushforward.bijections.positive import positive
+from pushforward.bijections.splines import at_bin, knots, rational_quadratic, rational_quadratic_root, unit
+
+TURN = 2 * math.pi
+
+
+class CircularSpline(AbstractBijection):
+    r"""A rational-quadratic spline of the circle, and a rotation.
+
+    On $[-\pi, \pi)$ it is the spline of `RationalQuadraticSpline`, but with one learned slope for both ends, so that
+    the slope is continuous all around. The rotation lets the point at which the circle is cut move.
+
+    Args:
+        bins: the number of bins, at least 1.
+
+    References:
+        Rezende et al., Normalizing Flows on Tori and Spheres (2020), section 2.1.2. https://arxiv.org/abs/2002.02428
+    """
+
+    raw_widths: Float[Array, " bins"]
+    raw_heights: Float[Array, " bins"]
+    raw_slopes: Float[Array, " bins"]
+    rotation: Float[Array, ""]
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, bins: int = 8):
+        if bins < 1:
+            raise ValueError(f"CircularSpline needs one or more bins, but got bins={bins}.")
+        self.raw_widths, self.raw_heights, self.raw_slopes = jnp.zeros(bins), jnp.zeros(bins), jnp.zeros(bins)
+        self.rotation = jnp.zeros(())
+
+    def _bins(self):
+        widths, heights = knots(self.raw_widths, math.pi), knots(self.raw_heights, math.pi)
+        slopes = positive(self.raw_slopes)
+        return widths, heights, jnp.concatenate([slopes, slopes[:1]]), ()
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        bins = self._bins()
+        v = to_circle(u, -math.pi, TURN)
+        u0, w, x0, h, *box = at_bin(v, bins[0][0], bins)
+        eta, log_slope = rational_quadratic(unit((v - u0) / w), *box)
+        return u + (x0 + h * eta - v) + self.rotation, jnp.log(h / w) + log_slope
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        bins = self._bins()
+        y = x - self.rotation
+        v = to_circle(y, -math.pi, TURN)
+        u0, w, x0, h, *box = at_bin(v, bins[1][0], bins)
+        xi = unit(rational_quadratic_root(unit((v - x0) / h), *box))
+        return y + (u0 + w * xi - v), -jnp.log(h / w) - rational_quadratic(xi, *box)[1]
+
+
+def to_circle(x: Array, lower: float | Array, period: float | Array) -> Array:
+    """The number that is the same angle and lies in [lower, lower + period)."""
+    return x - period * jnp.floor((x - lower) / period)
+
+
+class OntoCircles(AbstractWrapper):
+    r"""Normal numbers onto circles and lines: in the coordinates that are angles
+    $x = T(2\pi\,\Phi(u) - \pi)$, as it lies on its circle, and $x = T(u)$ in the others.
+
+    With a standard normal base, the angles that $T$ takes are uniform, so the density has no seam where the circle is
+    cut, if $T$ has none: if it advances by a whole circle when an angle advances by $2\pi$, and is else the same. A
+    coordinate's $u$ is cut to where the precision of numbers lets $\Phi$ be inverted.
+
+    Args:
+        bijection: $T$.
+        circles: the ends of the interval that each angle lies in, None for the other coordinates.
+
+    References:
+        Rezende et al., Normalizing Flows on Tori and Spheres (2020), section 2.1. https://arxiv.org/abs/2002.02428
+    """
+
+    bijection: AbstractBijection
+    circles: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
+
+    def __init__(self, bijection: AbstractBijection, circles: Sequence[tuple[float, float] | None]):
+        self.bijection, self.circles = bijection, tuple(circles)
+        if bijection.shape != (len(self.circles),):
+            raise ValueError(f"there must be one entry of circles for each coordinate, of {bijection.shape}.")
+
+    @property
+    def angles(self) -> tuple[bool, ...]:
+        """Which coordinates are angles."""
+        return tuple(circle is not None for circle in self.circles)
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return self.bijection.cond_shape
+
+    @property
+    def codomain(self) -> Constraint:
+        if not any(self.angles):
+            return self.bijection.codomain
+        ends = [bounds(self.bijection.codomain), zip(*(circle or (0, 0) for circle in self.circles), strict=True)]
+        lower, upper = (np.where(self.angles, circle, line) for line, circle in zip(*ends, strict=True))
+        return constraints.interval(lower, upper)
+
+    def _turned(self, u: Array) -> tuple[Array, Array]:
+        """The coordinates that T takes, and the log-determinant."""
+        angles = along(jnp.array(self.angles), u)
+        log_slope = math.log(TURN) - 0.5 * u**2 - 0.5 * math.log(TURN)
+        return jnp.where(angles, TURN * (ndtr(u) - 0.5), u), jnp.where(angles, log_slope, 0).sum(0)
+
+    def _turned_back(self, t: Array) -> tuple[Array, Array]:
+        angles = along(jnp.array(self.angles), t)
+        eps = jnp.finfo(t.dtype).eps
+        share = clamp(to_circle(jnp.where(angles, t, 0), -math.pi, TURN) / TURN + 0.5, eps, 1 - eps)
+        u = jnp.where(angles, ndtri(share), t)
+        log_slope = 0.5 * math.log(TURN) - 0.5 * u**2
+        return u, -jnp.where(angles, log_slope, 0).sum(0)
+
+    def _wrapped(self, x: Array) -> Array:
+        lower, upper = np.array([circle or (0.0, 1.0) for circle in self.circles]).T
+        angles, lower, period = (along(a, x) for a in (np.array(self.angles), lower, upper - lower))
+        return jnp.where(angles, to_circle(x, lower, period), x).astype(x.dtype)
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        t, first = self._turned(u)
+        x, log_det = self.bijection.forward_and_log_det(t, condition, key=key)
+        return self._wrapped(x), first + log_det
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        t, log_det = self.bijection.inverse_and_log_det(x, condition, key=key)
+        u, last = self._turned_back(t)
+        return u, log_det + last
+
+    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
+        if method == "forward_and_log_det":
+            t, first = self._turned(*arrays)
+            x, log_det = self.bijection.batched(method, (t,), condition, condition_axis, key=key)
+            return self._wrapped(x), first + log_det
+        if method == "inverse_and_log_det":
+            t, log_det = self.bijection.batched(method, arrays, condition, condition_axis, key=key)
+            u, last = self._turned_back(t)
+            return u, log_det + last
+        return super().batched(method, arrays, condition, condition_axis)

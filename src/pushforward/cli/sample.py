@@ -1,0 +1,100 @@
+"""`pushforward sample`: draws from anything that was saved."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pushforward.cli.terminal import UserError, set_precision
+
+DESCRIPTION = """\
+Draw from what was saved: density.flow, posterior.flow, or any flow or posterior that pushforward.save wrote.
+
+Draws of a posterior are of the model's sites, a column for each number. Columns of a flow without names are x0, x1, ...
+and what it is given c0, c1, ...
+"""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `sample`."""
+    command = commands.add_parser(
+        "sample",
+        help="draw from a saved density or posterior",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
+    add = command.add_argument
+    add("--num", type=int, default=1000, metavar="N", help="how many draws (default 1000)")
+    add("--out", type=Path, metavar="FILE", help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal")
+    add("--given", nargs="+", default=[], metavar="NAME=VALUE", help="what a conditional density is given")
+    add("--resample", action="store_true", help="a posterior's draws corrected by importance weights")
+    add("--seed", type=int, default=0, help="for all randomness (default 0)")
+    add("--float32", action="store_true", help="single precision; the default is double")
+    add("--trust", nargs="+", default=[], metavar="MODULE", help="modules that the file may refer to besides our own")
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    if options.num < 1:
+        raise UserError(f"--num must be 1 or more, but is {options.num}.")
+    given = dict(map(_pair, options.given))
+    if options.out is not None and not options.out.parent.is_dir():
+        raise UserError(f"there is no folder {options.out.parent} to write {options.out.name} to.")
+    set_precision(options)
+    from pushforward import serialization, tables
+
+    try:
+        saved = serialization.load(options.saved, trusted=options.trust)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {options.saved}.") from None
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    try:
+        columns = _draw(saved, options, given)
+        if options.out is None:
+            tables.write_text(sys.stdout, columns)
+        else:
+            tables.write(options.out, columns)
+            console.print(f"wrote {options.num:,} draws of {', '.join(columns)} to {options.out}", soft_wrap=True)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{options.saved}: {error}") from None
+    return 0
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        if not equals or not name:
+            raise ValueError
+        return name, float(value)
+    except ValueError:
+        raise UserError(f"--given takes names and numbers, as in x=1.5, but got {text!r}.") from None
+
+
+def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> dict[str, np.ndarray]:
+    import jax.random as jr
+
+    from pushforward import report
+    from pushforward.density import NamedFlow
+    from pushforward.flow import Flow
+    from pushforward.posterior import Posterior
+
+    key = jr.key(options.seed)
+    if isinstance(saved, Posterior):
+        if given:
+            raise ValueError("draws of a posterior are given nothing; leave --given out.")
+        return report.by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
+    if options.resample:
+        raise ValueError("only draws of a posterior have importance weights; leave --resample out.")
+    if isinstance(saved, Flow):
+        if len(saved.shape) != 1 or len(saved.cond_shape or (0,)) != 1:
+            raise ValueError(f"draws of a flow of shape {saved.shape}, given {saved.cond_shape}, make no table.")
+        columns = tuple(f"x{i}" for i in range(saved.shape[0]))
+        saved = NamedFlow(saved, columns, tuple(f"c{i}" for i in range(sum(saved.cond_shape or ()))))
+    if not isinstance(saved, NamedFlow):
+        raise ValueError(f"it holds a {type(saved).__name__}; draws are taken from flows and posteriors.")
+    return saved.sample(key, options.num, given)

@@ -1,0 +1,121 @@
+"""What data must be for a density to be fitted to them; messages name rows and columns."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+# A column with fewer distinct values than this share of its rows is suspiciously coarse.
+COARSE_SHARE = 0.5
+FEWEST_FOR_COARSE = 50
+
+
+def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
+    """What messages call the columns."""
+    if names is not None and len(names) != dim:
+        raise ValueError(f"names must have one entry for each of {dim} columns, but has {len(names)}.")
+    return [f"column {i}" if names is None else f"column {i} ({names[i]})" for i in range(dim)]
+
+
+def matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
+    """The values as an array of rows and columns."""
+    try:
+        values = np.asarray(values, dtype=jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if values.ndim != 2 or 0 in values.shape:
+        hint = f"; {name}[:, None] makes one column of it" if values.ndim == 1 else ""
+        raise ValueError(f"{name} must have shape (rows, columns), neither of them 0, but has {values.shape}{hint}.")
+    return values
+
+
+def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ...], columns: Sequence[str]) -> None:
+    """Raise unless the samples, which come in parts with the numbers of their first rows, can have a density."""
+    size, dim = shape
+    if size < 2 or size <= dim:
+        raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {shape}.")
+    low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    # Which column each equals so far: the first of its kind.
+    twins = np.zeros(dim, int)
+    for start, x in chunks:
+        check_finite("x", x, columns, start)
+        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+        _, kinds = np.unique(x, axis=1, return_inverse=True)
+        _, twins = np.unique(np.stack([twins, kinds.ravel()]), axis=1, return_inverse=True)
+    for i in np.flatnonzero(low == high).tolist():
+        raise ValueError(f"{columns[i]} of x is constant, {low[i] + 0.0:g}: it has no density; leave it out.")
+    kinds = twins.ravel().tolist()
+    for i, kind in enumerate(kinds):
+        if (twin := kinds.index(kind)) < i:
+            raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
+
+
+def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
+    """Warn of columns that have few values and are not said to be discrete."""
+    for i in np.flatnonzero(steps == 0).tolist():
+        distinct = np.unique(x[:, i]).size
+        if len(x) >= FEWEST_FOR_COARSE and distinct < COARSE_SHARE * len(x):
+            warnings.warn(
+                f"{columns[i]} of x has {distinct} distinct values in {len(x)} rows: the likelihood of a density is "
+                f"unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they are "
+                "spread over the steps; else leave it out.",
+                stacklevel=3,
+            )
+
+
+def check_inside(
+    x: Float[np.ndarray, "n dim"],
+    ends: Sequence[tuple[float, float]],
+    steps: Float[np.ndarray, " dim"],
+    columns: Sequence[str],
+    start: int = 0,
+) -> None:
+    """Raise unless all is between the ends; a value of a discrete column begins a step, which must lie between them."""
+    lower, upper = np.array(ends).T
+    stepped = steps > 0
+    outside = (x <= lower) & ~stepped | (x < lower) | (x >= upper) | (x + steps > upper * (1 + 1e-12))
+    bad = np.argwhere(outside)
+    if len(bad):
+        row, column = bad[0]
+        width = f", with its step of {steps[column]:g}," if stepped[column] else ""
+        raise ValueError(
+            f"x has {len(bad)} values that are not inside their support, the first in row {start + row}, "
+            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
+        )
+
+
+def check_condition(
+    condition: ArrayLike, size: int, names: Sequence[str] | None = None
+) -> Float[np.ndarray, "n cond_dim"]:
+    """The condition as a matrix; raise unless it goes with so many rows."""
+    condition = matrix("condition", condition)
+    if len(condition) != size:
+        raise ValueError(f"x and condition must have as many rows, but have {size} and {len(condition)}.")
+    named = call_columns(condition.shape[1], names)
+    check_finite("condition", condition, named)
+    for i in np.flatnonzero(np.ptp(condition, axis=0) == 0):
+        raise ValueError(f"{named[i]} of condition is constant, {condition[0, i]:g}; leave it out.")
+    return condition
+
+
+def check_weights(weights: ArrayLike, size: int) -> Float[np.ndarray, " n"]:
+    """The weights as an array; raise unless there is one for each row and they can be weights."""
+    weights = np.asarray(weights, float)
+    if weights.shape != (size,):
+        raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {weights.shape}.")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() == 0:
+        raise ValueError("weights must be finite and not negative, and not all zero.")
+    return weights
+
+
+def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
+    """Raise where values are NaN or infinite; `start` is the number of the first row."""
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"{name} has {len(bad)} values that are NaN or infinite, the first in row {start + row}, "
+            f"{columns[column]}; remove or impute those rows."
+        )

@@ -1,0 +1,202 @@
+"""`fit_density`: maximum likelihood on samples."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections import Chain, OntoCircles, RescaledCondition
+from pushforward.density import checks, recipe, supports
+from pushforward.density.objective import HeldOutLikelihood
+from pushforward.density.source import Source, open_samples
+from pushforward.density.standard import standardise
+from pushforward.flow import Flow
+from pushforward.training import train
+
+BATCH = 512
+LEARNING_RATE = 2e-3
+# Of files: how many rows are in memory, and how many are held out.
+ROWS_AT_ONCE, MOST_HELD_OUT = 200_000, 20_000
+# Steps of the cosine decay, unless `max_epochs` says otherwise.
+FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
+MOST_EPOCHS = 60
+
+
+def fit_density(
+    x: ArrayLike | str | os.PathLike,
+    *,
+    key: PRNGKeyArray,
+    condition: ArrayLike | None = None,
+    flow: Flow | None = None,
+    support: Constraint | Sequence[Constraint] = constraints.real,
+    discrete: Sequence[int | str] | Mapping[int | str, float] = (),
+    weights: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    validation: float = 0.1,
+    batch_size: int = BATCH,
+    learning_rate: float = LEARNING_RATE,
+    max_epochs: int | None = None,
+    patience: int = 20,
+    rows_at_once: int = ROWS_AT_ONCE,
+    progress: bool = True,
+    callback: Callable[[int, float], object] | None = None,
+) -> Flow:
+    r"""Fit a flow to samples by maximum likelihood.
+
+    The samples are carried to the whole space, if they have a bounded support, and whitened; a share of the rows is
+    held out; Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay trains until the
+    held-out likelihood has not risen for `patience` evaluations. The parameters that did best on held-out rows are
+    returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
+    lie in the support.
+
+    The values of a discrete column are a step apart, as counts are. Each is spread evenly over the step that begins
+    with it, afresh whenever it is used. The flow is a density of such spread values: a value's probability (given
+    the other columns) is its integral over the value's step, and a draw becomes a value by rounding down.
+
+    Args:
+        x: samples, of shape (n, dim); or the path of an .npy file of them, which like a `numpy.memmap` may be larger
+            than memory.
+        key: for all randomness.
+        condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
+        flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
+        support: where the columns lie: one for all or one for each; intervals, as NumPyro constraints, or `Circular`
+            for angles, whose density goes on across the ends.
+        discrete: columns of values a step apart, by index or name; a mapping tells the steps, which are else found.
+        weights: of rows, not negative: how often each counts.
+        names: of the columns.
+        validation: the share of rows that is held out.
+        batch_size: rows a step.
+        learning_rate: at first; it decays to a hundredth.
+        max_epochs: passes through the data at most; by default as many as make 2,000 to 20,000 steps.
+        patience: evaluations without a better held-out likelihood, after which training ends.
+        rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
+            They are read in blocks from anywhere. Discrete columns are recognised by the first of them.
+        progress: whether to show a bar, and to say which flow was chosen and why.
+        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
+
+    Returns:
+        A flow with `log_prob` in nats and in the units of `x`, and `sample`.
+
+    Raises:
+        ValueError: for samples that are not finite, not in the support, constant or duplicated columns, too few rows,
+            and shapes that do not go together. The message names rows and columns.
+
+    References:
+        Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
+    """
+    counts = batch_size, patience, rows_at_once, 1 if max_epochs is None else max_epochs
+    if not 0 < validation < 1 or min(counts) < 1:
+        raise ValueError(
+            "fit_density needs 0 < validation < 1, and batch_size, patience, rows_at_once and max_epochs of 1 or more, "
+            f"but got validation={validation}, batch_size={batch_size}, patience={patience}, "
+            f"rows_at_once={rows_at_once} and max_epochs={max_epochs}."
+        )
+    samples = open_samples(x)
+    size, dim = samples.shape
+    columns = checks.call_columns(dim, names)
+    to_support, circles = supports.split(support, dim)
+    condition = None if condition is None else checks.check_condition(condition, size)
+    weights = None if weights is None else checks.check_weights(weights, size)
+    source = Source(samples, condition, weights, circles, rows_at_once)
+    checks.check_samples(source.chunks(), samples.shape, columns)
+    first = next(source.chunks())[1]
+    steps = supports.find_steps(first, discrete, names, columns)
+    checks.warn_of_coarse(first, steps, columns)
+    for start, chunk in source.chunks():
+        checks.check_inside(chunk, to_support.ends, steps, columns, start)
+
+    flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
+    back = standardise(source.chunks(), steps, to_support, circles, noise_key)
+    angles = tuple(circle is not None for circle in circles)
+    if flow is None:
+        flow, reason = recipe.choose(size, dim, None if condition is None else condition.shape[1], angles, flow_key)
+        if progress:
+            print(reason)
+    _check_flow(flow, dim, condition, angles)
+    if condition is not None:
+        flow = _given_units(flow, condition)
+
+    num_held_out = max(1, round(validation * size))
+    if source.streams:
+        held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
+        num_kept, training = size - num_held_out, source.some(stream_key, held_out)
+    else:
+        held_out, kept = np.split(np.asarray(jr.permutation(split_key, size)), [num_held_out])
+        num_kept, training = len(kept), source.take(kept)
+    objective = HeldOutLikelihood(
+        training,
+        source.take(held_out),
+        back,
+        jnp.asarray(steps) if steps.any() else None,
+        batch_size=min(batch_size, num_kept),
+    )
+    epoch = math.ceil(num_kept / batch_size)
+    num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
+    num_evaluations = min(100, num_steps)
+    if source.streams:
+        # New rows whenever as many were drawn as there are in memory.
+        num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
+
+    def refresh(objective: Any, step: int) -> HeldOutLikelihood:
+        return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
+
+    flow, _ = train(
+        flow,
+        objective,
+        train_key,
+        steps=num_steps,
+        optimizer=recipe.optimizer(learning_rate, num_steps),
+        progress=progress,
+        num_evaluations=num_evaluations,
+        callback=_Patience(patience, callback),
+        refresh=refresh if source.streams else None,
+    )
+    if isinstance(flow.bijection, OntoCircles):
+        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
+    return Flow(flow.base, Chain([flow.bijection, back]))
+
+
+class _Patience:
+    """Ends training when the loss has not fallen for so many evaluations."""
+
+    def __init__(self, patience: int, callback: Callable[[int, float], object] | None):
+        self.patience, self.callback = patience, callback
+        self.best, self.waited = math.inf, 0
+
+    def __call__(self, step: int, loss: float) -> bool:
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        if self.callback is not None:
+            self.callback(step, loss)
+        return self.waited >= self.patience
+
+
+def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:
+    if flow.shape != (dim,) or flow.cond_shape != (None if condition is None else condition.shape[1:]):
+        raise ValueError(
+            f"the flow must have shape ({dim},) and the condition's shape, but has shape {flow.shape} and cond_shape "
+            f"{flow.cond_shape}, with a condition of shape {None if condition is None else condition.shape}."
+        )
+    its = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
+    if its != angles:
+        raise ValueError(
+            f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
+            f"angles={list(angles)}) has, but has them at {list(its)}."
+        )
+
+
+def _given_units(flow: Flow, condition) -> Flow:
+    """The flow, given the condition in its own units."""
+    loc, scale = condition.mean(0), condition.std(0)
+    if isinstance(flow.bijection, OntoCircles):
+        inner = RescaledCondition(flow.bijection.bijection, loc, scale)
+        return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
+    return Flow(flow.base, RescaledCondition(flow.bijection, loc, scale))

@@ -1,0 +1,59 @@
+"""What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from pushforward import flows
+from pushforward.bijections import MLP
+from pushforward.flow import Flow
+
+WEIGHT_DECAY = 1e-4
+CLIP = 5.0
+
+
+def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
+    """Autoregressive splines, couplings where there are angles: as large as so many numbers can bear.
+
+    Few columns get many bins, for all that is sharp must then be in few conditionals.
+    """
+    numbers = size * dim
+    width, most_bins = (128, 32) if numbers > 20_000 else (64, 16) if numbers > 4_000 else (32, 8)
+    bins = max(8, most_bins * 2 // max(dim, 2)) if numbers > 4_000 else 6
+    options: dict[str, Any] = {"hidden": (width, width), "cond_dim": cond_dim, "key": key}
+    if any(angles):
+        kind, layers = "spline couplings", 6
+        flow = flows.circular(dim, angles=angles, num_layers=layers, bins=bins, **options)
+    else:
+        kind, layers = "autoregressive layers of splines", 2 if dim <= 2 else 3
+        flow = flows.arnsf(dim, num_layers=layers, bins=bins, fast="density", **options)
+    given = "" if cond_dim is None else f" given {cond_dim} numbers"
+    return flow, (
+        f"{size:,} rows of {dim} columns{given}: {layers} {kind}, {bins} bins, networks of width {width}; "
+        "more rows would allow more."
+    )
+
+
+def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay."""
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(CLIP), optax.adamw(rate, b2=0.99, weight_decay=WEIGHT_DECAY, mask=_decayed)
+    )
+
+
+def _decayed(parameters: PyTree) -> PyTree[bool]:
+    """The weights of networks, without biases and all that is no network's."""
+
+    def mark(node):
+        nothing = jax.tree.map(lambda _: False, node)
+        if not isinstance(node, MLP):
+            return nothing
+        return eqx.tree_at(lambda network: network.weights, nothing, tuple(True for _ in node.weights))
+
+    return jax.tree.map(mark, parameters, is_leaf=lambda node: isinstance(node, MLP))

@@ -1,0 +1,137 @@
+"""What a person sees of a fitted density: plots, numbers, and one HTML page that holds them all."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from pushforward.report import MOST_PAIRS, new_figure, typical_range
+
+Columns = Mapping[str, Float[np.ndarray, " n"]]
+MOST_SHOWN = 20
+NUM_POINTS = 3000
+# The Kolmogorov-Smirnov statistic of so many uniform numbers, times the root of their number, is below this 95 times
+# in 100.
+KOLMOGOROV = 1.358
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; }
+td, th { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+td:first-child, th:first-child { text-align: left; }
+img { max-width: 100%; }
+.warning { background: #fff3cd; padding: .5rem 1rem; }
+"""
+
+
+def plot_learning(curve: Sequence[tuple[int, float]]):
+    """The log-likelihood of held-out rows against the steps of training."""
+    figure = new_figure(figsize=(7, 3.5))
+    axes = figure.subplots()
+    steps, losses = np.array(curve).T
+    axes.plot(steps, -losses, marker=".")
+    axes.axvline(steps[np.argmin(losses)], color="black", linewidth=0.8, linestyle="--", label="kept")
+    # The first points may be far below: the interesting part is the end.
+    low, high = np.quantile(-losses, 0.1), (-losses).max()
+    margin = max(0.1 * (high - low), 1e-3)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set(xlabel="steps", ylabel="validation (nats a row)", title="learning curve")
+    axes.legend()
+    return figure
+
+
+def plot_pairs(data: Columns, draws: Columns):
+    """Data and draws beside each other: histograms, data above the diagonal and draws below."""
+    names = list(data)[:MOST_PAIRS]
+    figure = new_figure(figsize=(2 * len(names) + 1, 2 * len(names) + 1))
+    grid = figure.subplots(len(names), len(names), squeeze=False)
+    for row, below in enumerate(names):
+        for column, left in enumerate(names):
+            axes = grid[row, column]
+            span = typical_range(data[left])
+            if row == column:
+                for columns, color in ((data, "black"), (draws, "tab:orange")):
+                    axes.hist(columns[left], bins=60, range=span, density=True, histtype="step", color=color)
+                axes.set_yticks([])
+            else:
+                columns, color = (data, "black") if column > row else (draws, "tab:orange")
+                axes.plot(columns[left][:NUM_POINTS], columns[below][:NUM_POINTS], ",", color=color)
+                axes.set(xlim=span, ylim=typical_range(data[below]))
+            if row == len(names) - 1:
+                axes.set_xlabel(left)
+            if column == 0:
+                axes.set_ylabel(below)
+    figure.suptitle("held-out data (black, above) and draws (orange, below)")
+    return figure
+
+
+def plot_calibration(pits: Columns):
+    """The share of held-out rows whose probability integral transform is below each number, less that number."""
+    figure = new_figure(figsize=(7, 4))
+    axes = figure.subplots()
+    level = np.linspace(0, 1, 201)
+    for name, pit in list(pits.items())[:MOST_SHOWN]:
+        share = np.searchsorted(np.sort(pit), level, side="right") / len(pit)
+        axes.plot(level, share - level, linewidth=1, label=name)
+    band = KOLMOGOROV / math.sqrt(len(next(iter(pits.values()))))
+    axes.axhspan(-band, band, color="lightgrey", zorder=0)
+    axes.set(
+        xlabel="probability integral transform u", ylabel="share of rows below u, less u", title="calibration",
+        ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
+    )  # fmt: skip
+    axes.legend(fontsize="small", ncols=3)
+    return figure
+
+
+def within_band(pit: Float[np.ndarray, " n"]) -> bool:
+    """Whether these numbers pass for uniform ones."""
+    ranked = np.sort(pit)
+    place = np.arange(1, len(pit) + 1) / len(pit)
+    distance = max((place - ranked).max(), (ranked - place + 1 / len(pit)).max())
+    return bool(distance < KOLMOGOROV / math.sqrt(len(pit)))
+
+
+def summary_table(data: Columns, draws: Columns, title: str) -> Table:
+    """Means, standard deviations and quantiles of data and draws."""
+    table = Table(title=title)
+    for head in ("", "", "mean", "sd", "5%", "median", "95%"):
+        table.add_column(head, justify="right" if head else "left")
+    for name in list(data)[:MOST_SHOWN]:
+        for label, values in ((name, data[name]), ("", draws[name])):
+            numbers = (values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95)))
+            table.add_row(label, "data" if label else "draws", *(f"{number:.4g}" for number in numbers))
+    return table
+
+
+def score_lines(scores: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Names of densities and what held-out rows say of them."""
+    return [(name, f"{score['mean']:.4f} ± {score['se']:.4f} nats a row") for name, score in scores.items()]
+
+
+def page(summary: Mapping[str, Any], pictures: Mapping[str, Any]) -> str:
+    """The page: the summary's scores, warnings and calibration, and the pictures inside it."""
+    title = f"density of {summary['file']}"
+    columns = ", ".join(summary["columns"]) + (f" given {', '.join(summary['given'])}" if summary["given"] else "")
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>",
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{summary['rows']:,} rows of {html.escape(columns)}; {summary['held_out_rows']:,} of them held out. "
+        f"Fitted in {summary['seconds']:.0f} s, seed {summary['seed']}.</p>",
+        *(f"<p class=warning>{html.escape(text)}</p>" for text in summary["warnings"]),
+        "<h2>Log-likelihood of held-out rows</h2><table>",
+        *(f"<tr><td>{html.escape(name)}<td>{text}" for name, text in score_lines(summary["scores"])),
+        "</table>",
+        f"<p>{html.escape(summary['calibration'])}</p>" if summary["calibration"] else "",
+    ]
+    for name, figure in pictures.items():
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110)
+        image = base64.b64encode(file.getvalue()).decode()
+        parts.append(f'<h2>{html.escape(name)}</h2><img alt="{html.escape(name)}" src="data:image/png;base64,{image}">')
+    return "\n".join(parts) + "\n"

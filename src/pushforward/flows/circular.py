@@ -1,0 +1,99 @@
+"""Flows over angles and real numbers together."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from pushforward.bijections import (
+    AbstractBijection,
+    Affine,
+    Chain,
+    CircularSpline,
+    Coupling,
+    OntoCircles,
+    Permutation,
+    RationalQuadraticSpline,
+    Scan,
+)
+from pushforward.flow import Flow
+from pushforward.flows.stack import Activation, check_sizes, mixing_orders, standard_normal
+
+
+def circular(
+    dim: int,
+    *,
+    key: PRNGKeyArray,
+    angles: Sequence[bool] | None = None,
+    num_layers: int = 6,
+    hidden: Sequence[int] = (64, 64),
+    bins: int = 8,
+    bound: float = 5.0,
+    cond_dim: int | None = None,
+    activation: Activation = jax.nn.silu,
+) -> Flow:
+    """Spline couplings of angles, in [-pi, pi), and real numbers. Sampling and density both cost one pass.
+
+    Each layer transforms half of the real coordinates, given all others, then half of the angles, given all others.
+    Networks see cosines and sines of angles, and splines of angles are those of the circle, so that densities have no
+    seam at the ends.
+
+    Args:
+        dim: the number of coordinates.
+        key: for initial weights and permutations.
+        angles: True for the coordinates that are angles; by default all.
+        num_layers: how many layers.
+        hidden: widths of the networks' hidden layers.
+        bins: of the splines.
+        bound: as in `nsf`, for the real coordinates.
+        cond_dim: the size of a condition.
+        activation: of the networks.
+
+    References:
+        Rezende et al., Normalizing Flows on Tori and Spheres (2020). https://arxiv.org/abs/2002.02428
+    """
+    check_sizes(dim, num_layers)
+    turning = np.ones(dim, bool) if angles is None else np.asarray(angles, bool)
+    if turning.shape != (dim,):
+        raise ValueError(f"angles must hold {dim} booleans, but has shape {turning.shape}.")
+    # Inside, real coordinates come first.
+    order = np.argsort(turning, kind="stable")
+    num_angles = int(turning.sum())
+    num_real = dim - num_angles
+    layer_key, real_key, angle_key = jr.split(key, 3)
+    transformers = (
+        (num_real, 0, Chain([RationalQuadraticSpline(bins, bound), Affine()])),
+        (num_angles, num_real, CircularSpline(bins)),
+    )
+
+    def coupling(size: int, start: int, transformer: AbstractBijection, key: PRNGKeyArray) -> AbstractBijection:
+        """One that transforms the second half of those from `start` on."""
+        mask = np.ones(dim, bool)
+        mask[start + size // 2 : start + size] = False
+        return Coupling(
+            transformer,
+            dim,
+            hidden=hidden,
+            mask=mask.tolist(),
+            angles=turning[order].tolist(),
+            cond_dim=cond_dim,
+            activation=activation,
+            key=key,
+        )
+
+    real_orders = mixing_orders(real_key, num_real, num_layers)
+    angle_orders = mixing_orders(angle_key, num_angles, num_layers)
+    layers = []
+    for k, reals, turns in zip(jr.split(layer_key, num_layers), real_orders, angle_orders, strict=True):
+        parts = [
+            coupling(size, start, transformer, jr.fold_in(k, start))
+            for size, start, transformer in transformers
+            if size
+        ]
+        layers.append(Chain([*parts, Permutation(np.concatenate([reals, num_real + turns]))]))
+    bijection = Chain([Permutation(order), Scan(layers), Permutation(np.argsort(order))])
+    circles = [(-math.pi, math.pi) if turns else None for turns in turning]
+    return Flow(standard_normal(dim), OntoCircles(bijection, circles))

@@ -1,0 +1,197 @@
+"""The command line for densities: files of every kind in, a report out, draws from anything that was saved."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import pushforward as pf
+from pushforward import tables
+from pushforward.cli import main
+
+RNG = np.random.default_rng(0)
+SIZE = RNG.gamma(3.0, 2.0, 300)
+DATA = np.stack([SIZE, RNG.poisson(SIZE), np.degrees(RNG.vonmises(0, 2, 300)) % 360, RNG.normal(size=300)], axis=1)
+NAMES = ["size", "count", "wind", "noise"]
+
+
+def write(path, values=DATA, names=NAMES, separator=","):
+    lines = [separator.join(names)] if names else []
+    path.write_text("\n".join([*lines, *(separator.join(map(repr, row)) for row in values.tolist())]) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data.csv")
+    return tmp_path
+
+
+def said(capsys):
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return " ".join((captured.out + captured.err).split())
+
+
+def test_density_and_sample(folder, capsys):
+    supports = ["--positive", "size", "--discrete", "count", "--circular", "wind", "360"]
+    assert main(["density", "data.csv", "--out", "out/deep", *supports, "--epochs", "2", "--quiet"]) == 0
+    printed = said(capsys)
+    for words in ("flow -", "Gaussian -", "mixture of Gaussians -", "calibration", "wind"):
+        assert words in printed
+    out = folder / "out" / "deep"
+    assert sorted(p.name for p in out.iterdir()) == ["density.flow", "report.html", "summary.json"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["columns"] == NAMES and summary["held_out_rows"] == 30
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == 3 and "http" not in page
+
+    assert main(["sample", "out/deep/density.flow", "--num", "50", "--out", "draws.csv"]) == 0
+    assert "wrote 50 draws of size, count, wind, noise" in said(capsys)
+    draws = tables.read(folder / "draws.csv")
+    assert draws.names == NAMES and draws.values.shape == (50, 4)
+    assert (draws.values[:, 0] > 0).all() and (draws.values[:, 1] % 1 == 0).all()
+    assert ((draws.values[:, 2] >= 0) & (draws.values[:, 2] <= 360)).all()
+
+
+def test_conditional_density_and_sample(folder, capsys):
+    arguments = ["--columns", "noise", "--given", "size", "--epochs", "1", "--quiet"]
+    assert main(["density", "data.csv", "--out", "out", *arguments]) == 0
+    capsys.readouterr()
+    assert main(["sample", "out/density.flow", "--num", "3", "--given", "size=2.5"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "noise"
+    assert main(["sample", "out/density.flow"]) == 2
+    assert "needs values of size" in said(capsys)
+    assert main(["sample", "out/density.flow", "--given", "size=2", "noise=1"]) == 2
+    assert "is not given noise; it is given size" in said(capsys)
+
+
+def test_sample_from_flows_and_posteriors(folder, capsys):
+    flow = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, hidden=(4,), cond_dim=1)
+    pf.save("plain.flow", flow)
+    assert main(["sample", "plain.flow", "--num", "3", "--given", "c0=1", "--out", "draws.npz"]) == 0
+    assert list(np.load("draws.npz")) == ["x0", "x1"]
+    target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)})
+    flow = pf.flows.linear(2, key=jr.key(0))
+    zeros = jnp.zeros(4)
+    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 2), "good", ())
+    posterior = pf.Posterior(target, flow, diagnostics, (), jnp.arange(8.0).reshape(4, 2), zeros + 0.25)
+    posterior.save(folder / "posterior.flow")
+    capsys.readouterr()
+    for option in ([], ["--resample"]):
+        assert main(["sample", "posterior.flow", "--num", "5", *option]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "a[0],a[1]" and len(lines) == 6
+    pf.save("other", {"a": 1})
+    for arguments, words in (
+        (["posterior.flow", "--given", "a=1"], "given nothing"),
+        (["plain.flow", "--resample"], "only draws of a posterior"),
+        (["plain.flow", "--given", "c0"], "names and numbers"),
+        (["plain.flow", "--num", "0"], "--num"),
+        (["plain.flow", "--out", "no/where.csv"], "no folder no"),
+        (["nowhere.flow"], "no file nowhere.flow"),
+        (["data.csv"], "not a file of pushforward.save"),
+        (["other"], "holds a dict"),
+    ):
+        assert main(["sample", *arguments]) == 2
+        assert words in said(capsys)
+
+
+BAD = {
+    "text.csv": "a,b\n1,2\n3,four\n",
+    "missing.csv": "a,b\n1,2\n3,\n",
+    "ragged.csv": "a,b\n1,2\n3\n",
+    "nan.csv": "a,b\n" + "\n".join(f"{i},{i**2}" for i in range(20)) + "\nnan,1\n",
+    "one.csv": "a,b\n1,2\n",
+    "few.csv": "a,b,c\n1,2,3\n2,1,5\n",
+    "constant.csv": "a,b\n1,2\n1,3\n1,4\n",
+    "twins.csv": "a,b\n1,1\n2,2\n5,5\n",
+    "short.csv": "a,b\n" + "\n".join(f"{i},{i**2}" for i in range(20)),
+    "empty.csv": "",
+    "names.csv": "a,b\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.csv"], "no file nowhere.csv"),
+        (["text.csv"], "row 1, column 1 (b): 'four' is no number"),
+        (["missing.csv"], "row 1, column 1 (b): the value is missing"),
+        (["ragged.csv"], "row 1 has 1 cells, but there are 2 columns"),
+        (["nan.csv"], "the first in row 20, column 0 (a)"),
+        (["one.csv"], "more rows than columns"),
+        (["few.csv"], "more rows than columns"),
+        (["constant.csv"], "column 0 (a) of x is constant"),
+        (["twins.csv"], "column 1 (b) of x equals column 0 (a)"),
+        (["short.csv"], "judged by 10 or more"),
+        (["empty.csv"], "no rows"),
+        (["names.csv"], "no rows"),
+        (["data.csv", "--columns", "size", "weight"], "no column weight; it has size, count, wind, noise"),
+        (["data.csv", "--given", "weight"], "no column weight"),
+        (["data.csv", "--given", *NAMES], "none left"),
+        (["data.csv", "--positive", "noise"], "not inside their support, the first in row"),
+        (["data.csv", "--positive", "weight"], "no column weight"),
+        (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "given twice"),
+        (["data.csv", "--bounds", "size", "0", "wide"], "takes numbers, but got 'wide'"),
+        (["data.csv", "--circular", "wind", "-1"], "positive, finite period"),
+        (["data.csv", "--discrete", "noise"], "is not discrete"),
+        (["data.csv", "--held-out", "1"], "--held-out"),
+        (["data.csv", "--epochs", "0"], "--epochs"),
+    ],
+)
+def test_errors_are_one_paragraph_and_leave_nothing(folder, capsys, arguments, words):
+    for name, text in BAD.items():
+        (folder / name).write_text(text)
+    assert main(["density", *arguments, "--out", "out", "--quiet"]) == 2
+    message = said(capsys)
+    assert message.startswith("pushforward: error: ") and words in message
+    assert not (folder / "out").exists()
+
+
+def test_tables_of_every_kind(folder):
+    write(folder / "t.tsv", separator="\t")
+    write(folder / "bare.csv", names=None)
+    write(folder / "semicolons.csv", separator=";")
+    np.save("a.npy", DATA)
+    np.savez("a.npz", **dict(zip(NAMES, DATA.T, strict=True)))
+    np.savez("one.npz", data=DATA)
+    numbered = ["x0", "x1", "x2", "x3"]
+    for name, names in (
+        ("data.csv", NAMES), ("t.tsv", NAMES), ("semicolons.csv", NAMES), ("a.npz", NAMES),
+        ("bare.csv", numbered), ("a.npy", numbered), ("one.npz", numbered),
+    ):  # fmt: skip
+        table = tables.read(name)
+        assert table.names == names
+        np.testing.assert_array_equal(table.values, DATA)
+        assert tables.read(name, names[2:0:-1]).values.shape == (300, 2)
+    (folder / "mixed.csv").write_text('who,"how, much"\nAnn,"1.5"\nBob,2\n')
+    np.testing.assert_array_equal(tables.read("mixed.csv", ["how, much"]).values, [[1.5], [2.0]])
+    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv"):
+        tables.write(folder / name, dict(zip(NAMES, DATA.T, strict=True)))
+        np.testing.assert_array_equal(tables.read(name).values, DATA)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"a": np.zeros((2, 2, 2))}, "rows and columns"),
+        ({"a": np.zeros(2), "b": np.zeros(3)}, "arrays of one length"),
+        ({"a": np.array(["b"])}, "holds no numbers"),
+    ],
+)
+def test_arrays_that_are_no_tables(folder, arrays, match):
+    np.savez("a.npz", **arrays)
+    with pytest.raises(ValueError, match=match):
+        tables.read("a.npz")
+
+
+@pytest.fixture(autouse=True)
+def _precision():
+    """The commands set it."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
