@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "testing": ("bijections", "flow", "serialization"),
     "posterior": (*CORE, "posterior"),
     "density": CORE,
-    "vae": CORE,
+    "vae": (*CORE, "vae"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "report": (*CORE, "posterior", "density"),
