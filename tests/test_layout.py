@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "report": (*CORE, "posterior", "density"),
-    "cli": (*CORE, "posterior", "density", "examples", "report"),
+    "cli_vae": (*CORE, "vae", "cli"),
+    "cli": (*CORE, "posterior", "density", "examples", "report", "cli_vae"),
 }
 
 

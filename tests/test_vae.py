@@ -1,6 +1,7 @@
 """VAEs: the plain one by hand, exact marginals, every family of posteriors and priors, and what is refused."""
 
 import functools
+import json
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward import bijections as bj, vae as pv
+from pushforward.cli import main
 from pushforward.vae.pictures import interpolations, sheet, traversals
 
 KEY = jr.key(0)
@@ -27,20 +29,25 @@ def images(n=20, seed=0):
     return (rng.random((n, *SHAPE)) < 0.1 + 0.8 * bars[rng.integers(0, 2, n)]).astype(float)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compile_fast():
+    """These programs run for moments, and take long to compile."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @functools.cache
 def small(posterior="gaussian", prior="normal", *, dim=2, likelihood=None):
     sizes = {"num_layers": 2, "prior_layers": 1, "widths": (8,), "features": 5}
     return pv.build(SHAPE, key=KEY, dim=dim, posterior=posterior, prior=prior, likelihood=likelihood, **sizes)
 
 
-@eqx.filter_jit
 def far(tree, scale=0.3):
     """Parameters away from where they begin."""
+    rng = np.random.default_rng(7)
     arrays, rest = eqx.partition(tree, pf.training.trainable(tree))
-    leaves, structure = jax.tree.flatten(arrays)
-    keys = jr.split(jr.key(7), len(leaves))
-    leaves = [a + scale * jr.normal(k, a.shape, a.dtype) for a, k in zip(leaves, keys, strict=True)]
-    return eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+    return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a + scale * rng.normal(size=a.shape)), arrays), rest)
 
 
 def test_without_a_flow_it_is_the_plain_vae():
@@ -269,12 +276,23 @@ def test_pictures():
     assert grid.sum() == 6 * 12
 
 
+class SometimesNaN(pv.NegativeBound):
+    def __call__(self, vae, x, key, beta=1.0):
+        value = super().__call__(vae, x, key, beta)
+        return value._replace(loss=value.loss * jnp.where(jr.bernoulli(key), jnp.nan, 1.0))
+
+
 def test_steps_that_are_not_finite_are_skipped():
-    """A decoder that overflows on the way does not spoil what was learned."""
+    """They do not spoil what was learned, and are told; where none was finite, there is nothing to return."""
     x = images(40)
-    with pytest.warns(UserWarning, match="skipped"), pytest.raises(FloatingPointError, match="never|not finite"):
-        broken = eqx.tree_at(lambda m: m.decoder.layers[0].bias, small(), replace_fn=lambda b: b * jnp.nan)
-        pf.fit_vae(x, key=KEY, vae=broken, max_epochs=2, progress=False)
+    options = {"key": KEY, "batch_size": 6, "max_epochs": 2, "progress": False}
+    with pytest.warns(UserWarning, match="of 12 steps were skipped"):
+        vae, history = pf.fit_vae(x, vae=small(), objective=SometimesNaN(), **options)
+    assert 0 < sum(history.skipped) < 12
+    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(eqx.filter(vae, pf.training.trainable(vae))))
+    broken = eqx.tree_at(lambda m: m.decoder.layers[0].bias, small(), replace_fn=lambda b: b * jnp.nan)
+    with pytest.raises(FloatingPointError, match="not finite in any of 2 epochs"):
+        pf.fit_vae(x, vae=broken, **options)
 
 
 def test_what_does_not_fit_is_refused():
@@ -307,6 +325,39 @@ def test_what_does_not_fit_is_refused():
         small("plane")
     with pytest.raises(ValueError, match="one of normal, mixture"):
         small(prior="plane")
+
+
+def test_command_line(tmp_path, capsys):
+    """It trains on a file, goes on from its checkpoint, and says what it found."""
+    file, out = tmp_path / "images.npz", tmp_path / "out"
+    np.savez(file, train=(255 * images(50)).astype(np.uint8))
+    command = ["vae", "--data", str(file), "--out", str(out), "--posterior", "planar", "--prior", "normal", "--quiet"]
+    command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
+    with jax.enable_x64(False):
+        assert main([*command, "--epochs", "2"]) == 0
+        assert main([*command, "--epochs", "3"]) == 0
+    assert "3 epochs" in capsys.readouterr().out
+    names = {"model.vae", "checkpoint.vae", "summary.json", "reconstructions.png", "samples.png"}
+    assert {path.name for path in out.iterdir()} == names | {"traversals.png", "interpolations.png"}
+    assert json.loads((out / "summary.json").read_text())["test images"] == 5
+    assert pf.load(out / "model.vae").shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--latent", "0"], "--latent must be 1 or more"),
+        (["--data", "nowhere.npz"], "no file nowhere.npz"),
+        (["--data", "two.npz"], 'an array "train"'),
+        (["--data", "large.npz"], "pixels must lie in [0, 1]"),
+    ],
+)
+def test_command_line_mistakes(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("two.npz", a=images(), b=images())
+    np.savez("large.npz", a=3 * images())
+    assert main(["vae", "--out", "out", "--quiet", *options]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

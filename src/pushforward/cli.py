@@ -1,4 +1,4 @@
-"""The command line: `pushforward demo`, `pushforward fit`."""
+"""The command line: `pushforward demo`, `fit` and `vae`."""
 
 import argparse
 import importlib.util
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+
+from pushforward import cli_vae
 
 DESCRIPTION = "Variational inference with normalizing flows, with an honest statement of whether to trust the result."
 FIT = """\
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--float32", action="store_true", help="single precision; the default is double")
         command.add_argument("--quiet", action="store_true", help="no progress bar")
         command.set_defaults(run=run)
+    cli_vae.add_commands(commands)
     return parser
 
 

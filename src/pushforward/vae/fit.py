@@ -237,7 +237,8 @@ def _continued(path: Path, start: State) -> tuple[State, History]:
     state, history = saved
 
     def kinds(state):
-        return jax.tree.map(lambda a: (a.shape, str(a.dtype)), eqx.filter(state, eqx.is_array))
+        # By dtypes as JAX has them: constants may be NumPy's.
+        return jax.tree.map(lambda a: (a.shape, str(a.dtype)), eqx.filter_eval_shape(lambda s: s, state))
 
     same = jax.tree.structure(state) == jax.tree.structure(start) and eqx.tree_equal(kinds(state), kinds(start))
     if not same or not jnp.array_equal(jr.key_data(state.key), jr.key_data(start.key)):
