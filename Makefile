@@ -6,10 +6,10 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench toys catalogue universality clean distclean
+.PHONY: help demo test lint bench toys catalogue universality vae-depth vae-expressiveness clean distclean
 
 help:  ## list these goals
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 	$(VENV)/bin/pushforward demo --out demo
@@ -31,6 +31,13 @@ toys: $(VENV)/.installed  ## train every family on targets with known answers: m
 
 universality: $(VENV)/.installed  ## pictures and accuracy of exact maps: make universality ARGS="--only accuracy"
 	$(VENV)/bin/python experiments/universality.py $(ARGS)
+
+# The digits come with scikit-learn.
+vae-depth: $(VENV)/.installed-dev  ## VAEs with posteriors of 0 to 32 layers: make vae-depth ARGS="--table"
+	$(VENV)/bin/python experiments/vae_depth.py $(ARGS)
+
+vae-expressiveness: $(VENV)/.installed-dev  ## VAEs with all posteriors and priors: make vae-expressiveness ARGS="--table"
+	$(VENV)/bin/python experiments/vae_expressiveness.py $(ARGS)
 
 catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)

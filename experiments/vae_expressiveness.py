@@ -37,8 +37,8 @@ IMAGES = ROOT / "docs" / "images"
 RESULTS = Path(__file__).parent / "results" / "vae-expressiveness.json"
 MODELS = Path(__file__).parent / "results" / "models"
 
-CONFIG = {"dim": 8, "widths": [128], "features": 64, "num_layers": 4, "prior_layers": 4}
-TRAINING = {"max_epochs": 400, "patience": 40, "batch_size": 100, "learning_rate": 1e-3, "warmup": 20}
+CONFIG = {"dim": 4, "widths": [128], "features": 64, "num_layers": 4, "prior_layers": 4}
+TRAINING = {"max_epochs": 500, "patience": 50, "batch_size": 100, "learning_rate": 3e-3, "warmup": 20}
 NUM_IMPORTANCE, NUM_SAMPLES, NEIGHBOURS, FEATURES = 500, 2_000, 3, 32
 SEEDS = range(5)
 # Those that the question turns on get all seeds, the others the first.

@@ -1,6 +1,7 @@
 """Images to train on: scikit-learn's digits, and .npz files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,7 +29,7 @@ def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.nd
         raise ImportError(
             "the digits come with scikit-learn, which is not installed: pip install 'pushforward[sklearn]'."
         ) from error
-    found = load_digits()
+    found: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
     ends = (TRAIN, TRAIN + VALID)
     names = ("train", "valid", "test")

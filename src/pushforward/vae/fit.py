@@ -265,7 +265,7 @@ def _check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
 
 
 def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
-    if not np.isscalar(validation):
+    if not isinstance(validation, (int, float)):
         return x, _check_images(validation)
     if not 0 < validation < 1 or len(x) < 2:
         raise ValueError(

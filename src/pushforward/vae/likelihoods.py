@@ -1,7 +1,7 @@
 """What a decoder's outputs mean: distributions of images whose pixels lie in [0, 1]."""
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,12 +19,16 @@ class AbstractLikelihood(eqx.Module):
     A decoder returns `num_outputs` arrays of the image's shape, stacked along a first axis.
     """
 
-    num_outputs: eqx.AbstractVar[int]
     # Whether `log_prob` is that of a discrete image, in nats, so that bits per dimension mean something.
     discrete: ClassVar[bool]
 
+    @property
     @abc.abstractmethod
-    def distribution(self, outputs: Float[Array, "k *shape"]) -> dist.Distribution:
+    def num_outputs(self) -> int:
+        """How many numbers a decoder gives for each pixel."""
+
+    @abc.abstractmethod
+    def distribution(self, outputs: Float[Array, "k *shape"]) -> Any:
         """The NumPyro distribution of `values`."""
 
     def values(self, x: Float[Array, " *shape"]) -> Array:
@@ -50,10 +54,13 @@ class AbstractLikelihood(eqx.Module):
 class Bernoulli(AbstractLikelihood):
     """Black and white pixels, by the logits of white."""
 
-    num_outputs: ClassVar[int] = 1
     discrete: ClassVar[bool] = True
 
-    def distribution(self, outputs):
+    @property
+    def num_outputs(self) -> int:
+        return 1
+
+    def distribution(self, outputs) -> Any:
         return dist.Bernoulli(logits=outputs[0]).to_event()
 
     def image(self, outputs):
@@ -88,7 +95,7 @@ class Categorical(AbstractLikelihood):
     def num_outputs(self) -> int:
         return self.levels
 
-    def distribution(self, outputs):
+    def distribution(self, outputs) -> Any:
         return dist.Categorical(logits=jnp.moveaxis(outputs, 0, -1)).to_event()
 
     def values(self, x):
@@ -131,9 +138,10 @@ class Gaussian(AbstractLikelihood):
     def num_outputs(self) -> int:
         return 2 if self.scale is None else 1
 
-    def distribution(self, outputs):
+    def distribution(self, outputs) -> Any:
         scale = self.scale if self.scale is not None else self.smallest + positive(outputs[1])
-        return dist.Normal(outputs[0], scale).to_event()
+        pixels: Any = dist.Normal(outputs[0], scale)
+        return pixels.to_event()
 
     def image(self, outputs):
         return outputs[0]

@@ -88,11 +88,12 @@ class VAE(eqx.Module):
             raise ValueError(
                 f"the encoder does not take the images of shape {self.shape} that the decoder makes: {error}"
             ) from error
-        if emitted != posterior.cond_shape:
+        wanted = posterior.cond_shape or ()
+        if emitted != wanted:
             raise ValueError(
                 f"the encoder emits {math.prod(emitted)} numbers, shape {emitted}, but the posterior's first "
                 f"conditional layer, {_first_conditional(posterior.bijection)}, takes "
-                f"{math.prod(posterior.cond_shape)}, shape {posterior.cond_shape}."
+                f"{math.prod(wanted)}, shape {wanted}."
             )
 
     @property

@@ -152,7 +152,7 @@ def conv_pair(
     for before, after, stride in zip(counts[:-1], counts[1:], strides, strict=True):
         convolution = eqx.nn.Conv2d(before, 2 * after, KERNEL, stride, padding=KERNEL // 2, key=next(keys))
         encoders.append(Gated(convolution))
-        sizes.append(tuple(-(-size // stride) for size in sizes[-1]))
+        sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
     # Backwards, from as many channels to as many; the first stays as wide as it is, for pixels have no channels.
     for index in reversed(range(len(channels))):
         before, after = counts[index + 1], counts[index] if index else counts[1]

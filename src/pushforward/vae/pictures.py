@@ -38,12 +38,12 @@ def interpolations(
 
 def sheet(images: Float[Array, "rows columns ..."]) -> Float[np.ndarray, "height width ..."]:
     """Rows and columns of images as one image with dark lines between, grey, or with three channels last."""
-    images = np.clip(np.asarray(images, float), 0, 1)
-    if images.ndim == 5:  # channels first
-        images = np.moveaxis(images, 2, -1)
-        images = images if images.shape[-1] == 3 else images[..., 0]
-    rows, columns, height, width, *channels = images.shape
+    pixels = np.clip(np.asarray(images, float), 0, 1)
+    if pixels.ndim == 5:  # channels first
+        pixels = np.moveaxis(pixels, 2, -1)
+        pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+    rows, columns, height, width, *channels = pixels.shape
     padded = np.zeros((rows, columns, height + 1, width + 1, *channels))
-    padded[:, :, 1:, 1:] = images
+    padded[:, :, 1:, 1:] = pixels
     joined = np.moveaxis(padded, 2, 1).reshape(rows * (height + 1), columns * (width + 1), *channels)
     return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))

@@ -1,7 +1,10 @@
 """A VAE in one call, by names."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
@@ -46,12 +49,12 @@ def build(
         raise ValueError(f"the network must be one of {', '.join(NETWORKS)}, but is {network!r}.")
     likelihood = Bernoulli() if likelihood is None else likelihood
     network_key, posterior_key, prior_key = jr.split(key, 3)
-    options = {} if features is None else {"features": features}
+    options: dict[str, Any] = {} if features is None else {"features": features}
     if widths is not None:
         options["hidden" if network == "dense" else "channels"] = widths
     pair = dense_pair if network == "dense" else conv_pair
     encoder, decoder = pair(tuple(shape), dim, likelihood.num_outputs, key=network_key, **options)
-    size = encoder.layers[-1].out_features if network == "dense" else encoder.last.out_features
+    (size,) = eqx.filter_eval_shape(encoder, jnp.zeros(shape)).shape
     return VAE(
         encoder,
         decoder,
