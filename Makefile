@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench toys catalogue universality vae-depth vae-expressiveness clean distclean
+.PHONY: help demo test lint bench toys catalogue universality vae-depth vae-expressiveness vae-images clean distclean
 
 help:  ## list these goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ vae-depth: $(VENV)/.installed-dev  ## VAEs with posteriors of 0 to 32 layers: ma
 
 vae-expressiveness: $(VENV)/.installed-dev  ## VAEs with all posteriors and priors: make vae-expressiveness ARGS="--table"
 	$(VENV)/bin/python experiments/vae_expressiveness.py $(ARGS)
+
+vae-images: $(VENV)/.installed  ## the rows of a published table, in small: make vae-images ARGS="--data FOLDER"
+	$(VENV)/bin/python experiments/vae_images.py $(ARGS)
 
 catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)

@@ -140,8 +140,7 @@ class Gaussian(AbstractLikelihood):
 
     def distribution(self, outputs) -> Any:
         scale = self.scale if self.scale is not None else self.smallest + positive(outputs[1])
-        pixels: Any = dist.Normal(outputs[0], scale)
-        return pixels.to_event()
+        return dist.Independent(dist.Normal(outputs[0], scale), outputs.ndim - 1)
 
     def image(self, outputs):
         return outputs[0]
