@@ -38,7 +38,7 @@ IMAGES = ROOT / "docs" / "images"
 RESULTS = Path(__file__).parent / "results" / "vae-depth.json"
 
 CONFIG = {"dim": 4, "widths": [128], "features": 64, "prior": "normal"}
-EPOCHS, BATCH, RATE, WARMUP, NOISE_DRAWS = 120, 50, 2e-3, 30, 64
+EPOCHS, BATCH, RATE, WARMUP, NOISE_DRAWS = 100, 50, 2e-3, 30, 64
 FAMILIES = ("planar", "sylvester-orthogonal", "iaf", "nsf")
 FAMILIES += ("radial", "sylvester-householder", "sylvester-triangular", "realnvp")
 DEPTHS = (1, 2, 4, 8, 16, 32)
@@ -49,7 +49,7 @@ def plan() -> list[tuple[str, int, str, int]]:
     """Family, layers, arm and seed of each run, the more telling first."""
     first = [("gaussian", 0, arm, 0) for arm in ARMS[:3]]
     first += [(family, depth, "plain", 0) for depth in (1, 4, 16) for family in FAMILIES[:4]]
-    arms = [(family, depth, arm, 0) for depth in (4, 16) for arm in ARMS[1:] for family in FAMILIES[:4]]
+    arms = [(family, depth, arm, 0) for depth in (16, 4) for arm in ARMS[1:] for family in FAMILIES[:4]]
     rest = [(family, depth, "plain", 0) for depth in (2, 8, 32) for family in FAMILIES[:4]]
     rest += [(family, depth, "plain", 0) for depth in (4, 16, 1, 8, 32, 2) for family in FAMILIES[4:]]
     seeds = [(family, depth, "plain", seed) for seed in (1, 2) for depth in (1, 4, 16) for family in FAMILIES[:4]]
