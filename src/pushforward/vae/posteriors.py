@@ -35,7 +35,7 @@ def posterior(
     num_layers: int = 4,
     hidden: Sequence[int] = (64,),
     num_units: int | None = None,
-    num_reflections: int = 4,
+    num_reflections: int | None = None,
 ) -> Flow:
     r"""A conditional flow for $q(u \mid x)$, whose sampling side is cheap.
 
@@ -48,8 +48,8 @@ def posterior(
         key: for the initial arrays.
         num_layers: after the Gaussian, which is not counted; 0 leaves it as it is.
         hidden: widths of the layers' own networks.
-        num_units: of "sylvester-orthogonal", by default `dim`, at most 8.
-        num_reflections: of "sylvester-householder".
+        num_units: of "sylvester-orthogonal", by default half of `dim`.
+        num_reflections: of "sylvester-householder", by default a quarter of `dim`.
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (2015). https://arxiv.org/abs/1505.05770
@@ -65,7 +65,8 @@ def posterior(
     gaussian = given(Elementwise(Affine(), dim), cond_dim, (), key)
     if family == "gaussian" or num_layers == 0:
         return Flow(standard_normal(dim), Chain([gaussian]))
-    flow = _layers(family, dim, cond_dim, key, num_layers, hidden, num_units or min(dim, 8), num_reflections)
+    units, reflections = num_units or max(1, dim // 2), num_reflections or max(1, dim // 4)
+    flow = _layers(family, dim, cond_dim, key, num_layers, hidden, units, reflections)
     return Flow(flow.base, Chain([gaussian, flow.bijection]))
 
 
@@ -78,7 +79,7 @@ def _layers(family, dim, cond_dim, key, num_layers, hidden, num_units, num_refle
         return getattr(flows, family)(dim, hidden=(), **options)
     units, reflections = {
         "sylvester-orthogonal": (num_units, num_units),
-        "sylvester-householder": (dim, min(num_reflections, dim)),
+        "sylvester-householder": (dim, num_reflections),
         "sylvester-triangular": (dim, 0),
     }[family]
 
