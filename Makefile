@@ -6,10 +6,11 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench toys density posteriors calibration catalogue universality clean distclean
+.PHONY: help demo test lint bench toys density posteriors calibration catalogue universality vae-depth vae-expressiveness \
+	vae-images clean distclean
 
 help:  ## list these goals
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 	$(VENV)/bin/pushforward demo --out demo
@@ -40,6 +41,16 @@ posteriors: $(VENV)/.installed  ## fit published posteriors and compare with ref
 
 universality: $(VENV)/.installed  ## pictures and accuracy of exact maps: make universality ARGS="--only accuracy"
 	$(VENV)/bin/python experiments/universality.py $(ARGS)
+
+# The digits come with scikit-learn.
+vae-depth: $(VENV)/.installed-dev  ## VAEs with posteriors of 0 to 32 layers: make vae-depth ARGS="--table"
+	$(VENV)/bin/python experiments/vae_depth.py $(ARGS)
+
+vae-expressiveness: $(VENV)/.installed-dev  ## VAEs with all posteriors and priors: make vae-expressiveness ARGS="--table"
+	$(VENV)/bin/python experiments/vae_expressiveness.py $(ARGS)
+
+vae-images: $(VENV)/.installed  ## the rows of a published table, in small: make vae-images ARGS="--data FOLDER"
+	$(VENV)/bin/python experiments/vae_images.py $(ARGS)
 
 catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)

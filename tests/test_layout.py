@@ -33,12 +33,12 @@ MAY_IMPORT = {
     "posterior": (*CORE, "guide", "posterior"),
     "tables": (),
     "density": (*CORE, "density"),
-    "vae": CORE,
+    "vae": (*CORE, "vae"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "report": (*CORE, "posterior", "density"),
     "density_report": (*CORE, "density", "report"),
-    "cli": (*CORE, "cli", "posterior", "density", "examples", "report", "density_report", "tables"),
+    "cli": (*CORE, "cli", "vae", "posterior", "density", "examples", "report", "density_report", "tables"),
 }
 
 

@@ -1,6 +1,6 @@
 """Variational inference with normalizing flows."""
 
-from pushforward import bijections as bijections, flows as flows, testing as testing
+from pushforward import bijections as bijections, flows as flows, testing as testing, vae as vae
 from pushforward.density import Circular as Circular, NamedFlow as NamedFlow, fit_density as fit_density
 from pushforward.distribution import (
     BijectionTransform as BijectionTransform,
@@ -22,3 +22,4 @@ from pushforward.posterior import (
 from pushforward.serialization import load as load, save as save
 from pushforward.training import train as train
 from pushforward.universality import rosenblatt as rosenblatt, transport as transport
+from pushforward.vae import VAE as VAE, fit_vae as fit_vae

@@ -198,6 +198,7 @@ class TriangularSylvester(_UpperTriangular):
     Args:
         dim: the dimension $d$.
         num_units: $m$, at most `dim`.
+        num_reflections: how many make $Q$; by default $m$, which reaches all $m$ columns. With 0 it is the identity.
         activation: $\sigma$, increasing and smooth; a module-level function.
         max_slope: $s = \sup \sigma'$; needed for activations that the library does not know.
         key: for the initial $Q$.
@@ -212,6 +213,7 @@ class TriangularSylvester(_UpperTriangular):
     below: Float[Array, " n"]
     bias: Float[Array, " m"]
     dim: int = eqx.field(static=True)
+    num_reflections: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     max_slope: float = eqx.field(static=True)
 
@@ -221,14 +223,18 @@ class TriangularSylvester(_UpperTriangular):
         num_units: int,
         *,
         key: PRNGKeyArray,
+        num_reflections: int | None = None,
         activation: Activation = jnp.tanh,
         max_slope: float | None = None,
     ):
         _check_units(dim, num_units)
+        self.num_reflections = num_units if num_reflections is None else num_reflections
+        if not 0 <= self.num_reflections <= dim:
+            raise ValueError(f"num_reflections must be in 0, ..., dim, got {num_reflections}, dim={dim}.")
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.triangles, self.raw_gains = jnp.zeros((num_units, num_units)), jnp.zeros(num_units)
-        self.below = jr.normal(key, np.tril_indices(dim, -1, num_units)[0].shape)
+        self.below = jr.normal(key, np.tril_indices(dim, -1, self.num_reflections)[0].shape)
         self.bias = jnp.zeros(num_units)
 
     @property
@@ -239,8 +245,9 @@ class TriangularSylvester(_UpperTriangular):
         upper = jnp.triu(self.triangles, 1) + jnp.diag(gains / diagonal)
         # Rounding must not turn a diagonal of L^T U that just holds the bound into one that does not.
         inner = jnp.triu(lower.T @ upper, 1) + jnp.diag(gains)
-        reflectors = unpack_reflectors(self.below, self.dim, m)
-        both = rotate(reflectors, jnp.eye(self.dim, m, dtype=lower.dtype) @ jnp.concatenate([upper, lower], axis=1))
+        both = jnp.eye(self.dim, m, dtype=lower.dtype) @ jnp.concatenate([upper, lower], axis=1)
+        if self.num_reflections:
+            both = rotate(unpack_reflectors(self.below, self.dim, self.num_reflections), both)
         return both[:, :m], both[:, m:], inner
 
 

@@ -1,4 +1,4 @@
-"""The command line: `pushforward demo`, `fit`, `density` and `sample`."""
+"""The command line: `pushforward demo`, `fit`, `density`, `sample` and `vae`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from pushforward.cli import density, posterior, sample
+from pushforward.cli import density, posterior, sample, vae
 from pushforward.cli.terminal import UserError
 
 DESCRIPTION = "Variational inference with normalizing flows, with an honest statement of whether to trust the result."
@@ -37,6 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pushforward", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=version("pushforward"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for part in (posterior, density, sample):
+    for part in (posterior, density, sample, vae):
         part.add_commands(commands)
     return parser

@@ -1,0 +1,277 @@
+"""Training a VAE: images in, a VAE out. One epoch is one compiled program."""
+
+import functools
+import math
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+
+from pushforward.progress import progress_bar
+from pushforward.serialization import load, save
+from pushforward.training import trainable
+from pushforward.vae.evaluation import in_chunks
+from pushforward.vae.model import VAE
+from pushforward.vae.objective import NegativeBound
+from pushforward.vae.recipe import build
+
+# Draws of each held-out image for the comparison of epochs.
+VALIDATION_SAMPLES = 4
+VALIDATION_CHUNK = 500
+
+
+class History(eqx.Module):
+    """What happened, epoch by epoch, in nats for an image."""
+
+    loss: list[float]
+    reconstruction: list[float]
+    kl: list[float]
+    validation_elbo: list[float]
+    beta: list[float]
+    gradient_norm: list[float]
+    skipped: list[int]
+    seconds: list[float]
+
+
+class State(eqx.Module):
+    """Where a training stands, all of it: it can be saved, and continued to the bit."""
+
+    vae: VAE
+    optimizer_state: Any
+    best: VAE
+    best_elbo: Float[Array, ""]
+    epoch: Int[Array, ""]
+    waited: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+def fit_vae(
+    x: ArrayLike,
+    *,
+    key: PRNGKeyArray,
+    vae: VAE | None = None,
+    validation: float | ArrayLike = 0.1,
+    binarize: bool = False,
+    objective: NegativeBound | None = None,
+    warmup: int = 0,
+    batch_size: int = 100,
+    learning_rate: float = 1e-3,
+    optimizer: optax.GradientTransformation | None = None,
+    max_epochs: int = 300,
+    patience: int = 30,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: int = 20,
+    progress: bool = True,
+) -> tuple[VAE, History]:
+    r"""Train a VAE on images by Adam, until the ELBO of held-out images has not risen for `patience` epochs.
+
+    Args:
+        x: images, of shape (n, *shape), pixels in [0, 1].
+        key: for all randomness.
+        vae: what to train; by default `build` for the images' shape, with spline couplings in posterior and prior.
+        validation: the share of images that is held out, or the held-out images.
+        binarize: whether to draw black and white pixels with the greys for probabilities, afresh each time; the
+            held-out images are drawn once.
+        objective: by default the negative ELBO; `NegativeBound` has free bits, path gradients and more samples.
+        warmup: epochs over which the weight $\beta$ of the KL term grows linearly to 1. Held-out images are always
+            compared at 1, and patience counts only after warm-up.
+        batch_size: images a step.
+        learning_rate: of Adam.
+        optimizer: any Optax optimiser, in Adam's place.
+        max_epochs: passes through the images at most.
+        patience: epochs without a better held-out ELBO, after which training ends.
+        checkpoint: a file that the state is written to every `checkpoint_every` epochs and at the end. If it is there,
+            training continues from it, to the bit as if it had not stopped.
+        checkpoint_every: epochs between.
+        progress: whether to show a bar.
+
+    Returns:
+        The VAE of the epoch with the best held-out ELBO, and what happened. A step whose loss or gradient is not finite
+        changes nothing; how many were skipped is in the history, and a warning says it.
+
+    Raises:
+        ValueError: for images that are not finite, outside of [0, 1], of another shape than the VAE's, or such as the
+            likelihood cannot have made.
+        FloatingPointError: if the held-out ELBO was never finite.
+    """
+    x = _check_images(x)
+    if warmup < 0 or min(batch_size, max_epochs, patience, checkpoint_every) < 1:
+        raise ValueError(
+            f"fit_vae needs warmup >= 0, and batch_size, max_epochs, patience and checkpoint_every of 1 or more, but "
+            f"got {warmup}, {batch_size}, {max_epochs}, {patience} and {checkpoint_every}."
+        )
+    build_key, split_key, state_key = jr.split(key, 3)
+    vae = build(x.shape[1:], key=build_key) if vae is None else vae
+    x, held_out = _split(x, validation, split_key)
+    for name, images in (("x", x), ("validation", held_out)):
+        if images.shape[1:] != vae.shape:
+            raise ValueError(f"{name} must hold images of the VAE's shape {vae.shape}, but has shape {images.shape}.")
+        if not binarize:
+            vae.likelihood.check(images)
+    if binarize:
+        held_out = jr.bernoulli(split_key, held_out).astype(held_out.dtype)
+    trainer = _Trainer(
+        NegativeBound() if objective is None else objective,
+        _adam(learning_rate) if optimizer is None else optimizer,
+        min(batch_size, len(x)),
+        binarize,
+    )
+    state, history = trainer.init(vae, state_key), History(*([] for _ in range(8)))
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        state, history = _continued(path, state)
+    x, held_out = jnp.asarray(x), jnp.asarray(held_out)
+    with progress_bar("epochs", max_epochs, show=progress) as advance:
+        while int(state.epoch) < max_epochs and int(state.waited) < patience:
+            start = time.perf_counter()
+            epoch = int(state.epoch)
+            beta = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
+            state, numbers = trainer.epoch(state, x, held_out, jnp.asarray(beta, x.dtype), jnp.asarray(epoch >= warmup))
+            for name, value in numbers.items():
+                getattr(history, name).append(value.item())
+            history.beta.append(beta)
+            history.seconds.append(time.perf_counter() - start)
+            advance(epoch + 1, f"held-out ELBO {history.validation_elbo[-1]:.3f}, best {float(state.best_elbo):.3f}")
+            if path is not None and (epoch + 1) % checkpoint_every == 0:
+                save(path, (state, history))
+    if path is not None:
+        save(path, (state, history))
+    if not np.isfinite(state.best_elbo):
+        raise FloatingPointError(
+            f"the held-out ELBO was not finite in any of {int(state.epoch)} epochs; lower the learning rate, or begin "
+            "with a simpler posterior."
+        )
+    if skipped := sum(history.skipped):
+        steps = len(history.skipped) * max(1, len(x) // trainer.batch_size)
+        warnings.warn(f"{skipped} of {steps} steps were skipped: not finite.", stacklevel=2)
+    return state.best, history
+
+
+class _Trainer(eqx.Module):
+    """How an epoch goes."""
+
+    objective: NegativeBound
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+    binarize: bool = eqx.field(static=True)
+
+    def init(self, vae: VAE, key: PRNGKeyArray) -> State:
+        parameters = eqx.filter(vae, trainable(vae))
+        zero = jnp.array(0)
+        return State(vae, self.optimizer.init(parameters), vae, jnp.array(-jnp.inf, float), zero, zero, key)
+
+    @eqx.filter_jit
+    def epoch(self, state: State, x: Array, held_out: Array, beta: Array, counts: Array):
+        """One pass through the images in a new order, then the held-out ELBO, at draws that all epochs share."""
+        which = trainable(state.vae)
+        parameters, static = eqx.partition(state.vae, which)
+        order_key, step_key = jr.split(jr.fold_in(state.key, state.epoch))
+        steps = len(x) // self.batch_size
+        rows = jr.permutation(order_key, len(x))[: steps * self.batch_size].reshape(steps, self.batch_size)
+
+        def loss(parameters, batch, key):
+            value = self.objective(eqx.combine(parameters, static), batch, key, beta)
+            return value.loss, value
+
+        def step(carry, inputs):
+            parameters, optimizer_state = carry
+            rows, key = inputs
+            batch = x[rows]
+            if self.binarize:
+                batch = jr.bernoulli(jr.fold_in(key, 1), batch).astype(x.dtype)
+            (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, batch, key)
+            norm = optax.tree.norm(gradient)
+            finite = jnp.isfinite(value.loss) & jnp.isfinite(norm)
+
+            def update(parameters, optimizer_state):
+                updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, parameters)
+                return optax.apply_updates(parameters, updates), optimizer_state
+
+            carry = jax.lax.cond(finite, update, lambda *unchanged: unchanged, parameters, optimizer_state)
+            return carry, jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan), (value, norm))
+
+        keys = jr.split(step_key, steps)
+        (parameters, optimizer_state), (value, norm) = jax.lax.scan(
+            step, (parameters, state.optimizer_state), (rows, keys)
+        )
+        vae = eqx.combine(parameters, static)
+        elbo = in_chunks(
+            lambda x, key: vae.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, VALIDATION_CHUNK
+        ).mean()
+        better = elbo > state.best_elbo
+        best_parameters = eqx.filter(state.best, which)
+        best = eqx.combine(jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, best_parameters), static)
+        waited = jnp.where(better | ~counts, 0, state.waited + 1)
+        best_elbo = jnp.where(better, elbo, state.best_elbo).astype(state.best_elbo.dtype)
+        numbers = {
+            "loss": jnp.nanmean(value.loss),
+            "reconstruction": jnp.nanmean(value.reconstruction),
+            "kl": jnp.nanmean(value.kl),
+            "validation_elbo": elbo,
+            "gradient_norm": jnp.nanmean(norm),
+            "skipped": jnp.isnan(value.loss).sum(),
+        }
+        return State(vae, optimizer_state, best, best_elbo, state.epoch + 1, waited, state.key), numbers
+
+
+@functools.lru_cache
+def _adam(learning_rate: float) -> optax.GradientTransformation:
+    """One object for equal arguments, so that equal trainings compile once."""
+    return optax.adam(learning_rate)
+
+
+def _continued(path: Path, start: State) -> tuple[State, History]:
+    """What a checkpoint holds, if it is one of this training."""
+    saved = load(path)
+    if not (isinstance(saved, tuple) and len(saved) == 2 and isinstance(saved[0], State)):
+        raise ValueError(f"{path} holds no training of a VAE; give another checkpoint.")
+    state, history = saved
+
+    def kinds(state):
+        # By dtypes as JAX has them: constants may be NumPy's.
+        return jax.tree.map(lambda a: (a.shape, str(a.dtype)), eqx.filter_eval_shape(lambda s: s, state))
+
+    same = jax.tree.structure(state) == jax.tree.structure(start) and eqx.tree_equal(kinds(state), kinds(start))
+    if not same or not jnp.array_equal(jr.key_data(state.key), jr.key_data(start.key)):
+        raise ValueError(
+            f"{path} is the checkpoint of another training: its VAE, optimiser or key differ from those given. Give "
+            "another file, or remove it to begin anew."
+        )
+    return state, history
+
+
+def _check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
+    try:
+        x = np.asarray(x, dtype=jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"images must be an array of numbers: {error}") from error
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"images must have shape (n, *shape), no size of which is 0, but have shape {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError(f"the images hold {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
+    if x.min() < 0 or x.max() > 1:
+        hint = " Divide 8-bit images by 255." if x.min() >= 0 and x.max() <= 255 else ""
+        raise ValueError(f"pixels must lie in [0, 1], but lie in [{x.min():g}, {x.max():g}].{hint}")
+    return x
+
+
+def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(validation, (int, float)):
+        return x, _check_images(validation)
+    if not 0 < validation < 1 or len(x) < 2:
+        raise ValueError(
+            f"validation must be a share between 0 and 1 of two or more images, or images, but is {validation} of "
+            f"{len(x)}."
+        )
+    rows = np.asarray(jr.permutation(key, len(x)))
+    count = min(max(1, math.ceil(validation * len(x))), len(x) - 1)
+    return x[rows[count:]], x[rows[:count]]

@@ -1,0 +1,245 @@
+r"""The variational autoencoder: decoder $p(x \mid u)$, prior $p(u)$, amortised posterior $q(u \mid x)$."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections import AbstractBijection, Amortized, Chain
+from pushforward.bijections.base import bounds, same_interval
+from pushforward.flow import Flow
+from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
+
+
+class Terms(NamedTuple):
+    r"""What bounds are made of, at draws $u \sim q(u \mid x)$, each of shape (num_samples, *batch)."""
+
+    log_likelihood: Float[Array, "samples *batch"]
+    log_prior: Float[Array, "samples *batch"]
+    log_posterior: Float[Array, "samples *batch"]
+
+    @property
+    def log_weight(self) -> Float[Array, "samples *batch"]:
+        r"""$\log p(x \mid u) + \log p(u) - \log q(u \mid x)$."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+
+class VAE(eqx.Module):
+    r"""A variational autoencoder whose posterior and prior are flows.
+
+    The encoder maps an image to features $h$, the posterior is a flow conditioned on them, $q(u \mid h(x))$, and the
+    decoder maps $u$ to the parameters of the likelihood. Training maximises the
+    $\mathrm{ELBO}(x) = E_{q(u \mid x)}[\log p(x \mid u) + \log p(u) - \log q(u \mid x)] \le \log p(x)$.
+    With a posterior that is Gaussian and a prior that is standard normal, this is the plain VAE; its KL divergence is
+    estimated as any other's, by the draws.
+
+    Methods take leading batch axes. Values are in nats for an image.
+
+    Args:
+        encoder: maps one image to the posterior's condition.
+        decoder: maps one latent vector to the likelihood's outputs, of shape (num_outputs, *shape of an image).
+        posterior: a conditional flow, whose draws are the latent vectors.
+        prior: a flow over latent vectors, without condition.
+        likelihood: what the decoder's outputs mean; `Bernoulli()` if left out.
+
+    Raises:
+        ValueError: if the parts do not fit; the message says which, and both sizes.
+
+    References:
+        Kingma and Welling, Auto-Encoding Variational Bayes (2014). https://arxiv.org/abs/1312.6114
+        Papamakarios et al. (2021), section 6.2.3. https://arxiv.org/abs/1912.02762
+    """
+
+    encoder: Callable[[Array], Array]
+    decoder: Callable[[Array], Array]
+    posterior: Flow
+    prior: Flow
+    likelihood: AbstractLikelihood
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        encoder: Callable[[Array], Array],
+        decoder: Callable[[Array], Array],
+        posterior: Flow,
+        prior: Flow,
+        likelihood: AbstractLikelihood | None = None,
+    ):
+        self.encoder, self.decoder, self.posterior, self.prior = encoder, decoder, posterior, prior
+        self.likelihood = Bernoulli() if likelihood is None else likelihood
+        _check_latents(posterior, prior)
+        outputs = eqx.filter_eval_shape(decoder, jnp.zeros(prior.shape)).shape
+        if len(outputs) < 2 or outputs[0] != self.likelihood.num_outputs:
+            raise ValueError(
+                f"the decoder must return {self.likelihood.num_outputs} arrays of the image's shape for a "
+                f"{type(self.likelihood).__name__} likelihood, shape ({self.likelihood.num_outputs}, ...), but returns "
+                f"shape {outputs}."
+            )
+        self.shape = outputs[1:]
+        try:
+            emitted = eqx.filter_eval_shape(encoder, jnp.zeros(self.shape)).shape
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the encoder does not take the images of shape {self.shape} that the decoder makes: {error}"
+            ) from error
+        wanted = posterior.cond_shape or ()
+        if emitted != wanted:
+            raise ValueError(
+                f"the encoder emits {math.prod(emitted)} numbers, shape {emitted}, but the posterior's first "
+                f"conditional layer, {_first_conditional(posterior.bijection)}, takes "
+                f"{math.prod(wanted)}, shape {wanted}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the latent space."""
+        return math.prod(self.prior.shape)
+
+    def encode(self, x: ArrayLike) -> Float[Array, "*batch features"]:
+        """The features of images, which the posterior is conditioned on."""
+        return _map(self.encoder, self._images(x), len(self.shape))
+
+    def decode(self, u: ArrayLike) -> Float[Array, "..."]:
+        """The likelihood's outputs at latent vectors, of shape batch + (num_outputs, *shape)."""
+        return _map(self.decoder, jnp.asarray(u), len(self.prior.shape))
+
+    def infer(self, x: ArrayLike, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*batch dim"]:
+        r"""Draws of $q(u \mid x)$, of shape sample_shape + batch + (dim,)."""
+        return self.posterior.sample(key, sample_shape, self.encode(x))
+
+    def terms(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1, *, path_gradient: bool = False) -> Terms:
+        r"""The terms of the bounds at draws of the posterior.
+
+        With `path_gradient`, $\log q$ has its value, and the gradient that it has along the path of the draws alone.
+        """
+        x = self._images(x)
+        if num_samples < 1:
+            raise ValueError(f"bounds need num_samples >= 1, but got num_samples={num_samples}.")
+        features = self.encode(x)
+        if path_gradient:
+            u, log_q, score = self.posterior.sample_log_prob_and_score(key, (num_samples,), features)
+            along = jnp.sum(score * u, axis=-1)
+            log_q = jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
+        else:
+            u, log_q = self.posterior.sample_and_log_prob(key, (num_samples,), features)
+        outputs = self.decode(u)
+        event = len(self.shape)
+        flat = outputs.reshape(num_samples, -1, *outputs.shape[-event - 1 :])
+        images = x.reshape(-1, *self.shape)
+        log_likelihood = jax.vmap(jax.vmap(self.likelihood.log_prob), in_axes=(0, None))(flat, images)
+        return Terms(log_likelihood.reshape(log_q.shape), self.prior.log_prob(u), log_q)
+
+    def elbo(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1) -> Float[Array, "*batch"]:
+        """An unbiased estimate of the ELBO of each image."""
+        return self.terms(x, key, num_samples).log_weight.mean(0)
+
+    def log_likelihood_estimate(
+        self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1000, *, chunk: int = 100
+    ) -> Float[Array, "*batch"]:
+        r"""$\log \frac1S \sum_s p(x, u_s) / q(u_s \mid x)$, which approaches $\log p(x)$ from below as $S$ grows.
+
+        It is also the importance-weighted bound of $S$ samples.
+
+        Args:
+            x: images.
+            key: for the draws.
+            num_samples: $S$.
+            chunk: how many draws of each image are held in memory at once.
+
+        References:
+            Burda et al., Importance Weighted Autoencoders (2016), equation 8. https://arxiv.org/abs/1509.00519
+        """
+        x = self._images(x)
+        if num_samples < 1 or chunk < 1:
+            raise ValueError(f"the estimate needs num_samples >= 1 and chunk >= 1, but got {num_samples} and {chunk}.")
+
+        def more(total, count, key):
+            return jnp.logaddexp(total, jax.nn.logsumexp(self.terms(x, key, count).log_weight, axis=0))
+
+        full, rest = divmod(num_samples, chunk)
+        last_key, *_ = keys = jr.split(key, full + 1)
+        total = jnp.full(x.shape[: x.ndim - len(self.shape)], -jnp.inf, x.dtype)
+        if full:
+            total, _ = jax.lax.scan(lambda total, key: (more(total, chunk, key), None), total, keys[1:])
+        if rest:
+            total = more(total, rest, last_key)
+        return total - math.log(num_samples)
+
+    def sample(
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), *, expected: bool = False
+    ) -> Float[Array, "..."]:
+        """Images of the model; if `expected`, their expectations given the latent vectors, as papers show them."""
+        latent_key, image_key = jr.split(key)
+        outputs = self.decode(self.prior.sample(latent_key, sample_shape))
+        if expected:
+            return _map(self.likelihood.image, outputs, len(self.shape) + 1)
+        keys = jr.split(image_key, math.prod(sample_shape))
+        flat = outputs.reshape(-1, *outputs.shape[len(sample_shape) :])
+        return jax.vmap(self.likelihood.draw)(keys, flat).reshape(*sample_shape, *self.shape)
+
+    def image(self, u: ArrayLike) -> Float[Array, "..."]:
+        """The expected images at latent vectors."""
+        return _map(self.likelihood.image, self.decode(u), len(self.shape) + 1)
+
+    def reconstruct(self, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "..."]:
+        r"""The expected image at one draw of $q(u \mid x)$ for each image."""
+        return self.image(self.infer(x, key))
+
+    def _images(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x, dtype=jnp.result_type(float))
+        if x.shape[x.ndim - len(self.shape) :] != self.shape:
+            raise ValueError(f"images must have shape (..., {', '.join(map(str, self.shape))}), but have {x.shape}.")
+        return x
+
+
+def _map(fn: Callable, x: Array, event: int) -> Array:
+    """Apply a function of one event to leading batch axes: networks become products of matrices."""
+    batch = x.shape[: x.ndim - event]
+    if not batch:
+        return fn(x)
+    out = jax.vmap(fn)(x.reshape(-1, *x.shape[len(batch) :]))
+    return out.reshape(*batch, *out.shape[1:])
+
+
+def _check_latents(posterior: Flow, prior: Flow) -> None:
+    if prior.cond_shape is not None:
+        raise ValueError(f"the prior must take no condition, but takes one of shape {prior.cond_shape}.")
+    if posterior.cond_shape is None:
+        raise ValueError("the posterior must be a conditional flow, but takes no condition; build it with cond_dim.")
+    if posterior.shape != prior.shape or len(prior.shape) != 1:
+        raise ValueError(
+            f"posterior and prior must be over vectors of one size, but have shapes {posterior.shape} and "
+            f"{prior.shape}."
+        )
+    one, other = _support(posterior), _support(prior)
+    if not same_interval(one, other):
+        raise ValueError(
+            f"the posterior's support {one} is not the prior's, {other}: where one has mass and the other has none, "
+            "the ELBO is minus infinity or log p(x) is missed. End the posterior with a bijection onto the prior's "
+            "support, as Elementwise(Sigmoid(), dim) for the unit cube."
+        )
+
+
+def _support(flow: Flow) -> Constraint:
+    """Where a flow's draws lie."""
+    support = flow.base_distribution.support if flow.bijection.keeps_intervals else flow.bijection.codomain
+    try:
+        bounds(support)
+    except ValueError as error:
+        raise ValueError(f"latent vectors must lie in intervals, but the support is {support}.") from error
+    return support
+
+
+def _first_conditional(bijection: AbstractBijection) -> str:
+    """What to call the first layer that takes the condition."""
+    while isinstance(bijection, Chain):
+        bijection = next(part for part in bijection.bijections if part.cond_shape is not None)
+    if isinstance(bijection, Amortized):
+        return f"Amortized {type(bijection.bijection).__name__}"
+    return type(bijection).__name__

@@ -1,0 +1,64 @@
+"""A VAE in one call, by names."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
+from pushforward.vae.model import VAE
+from pushforward.vae.networks import conv_pair, dense_pair
+from pushforward.vae.posteriors import posterior as posterior_of, prior as prior_of
+
+NETWORKS = ("dense", "conv")
+
+
+def build(
+    shape: tuple[int, ...],
+    *,
+    key: PRNGKeyArray,
+    dim: int = 16,
+    posterior: str = "nsf",
+    prior: str = "nsf",
+    num_layers: int = 4,
+    prior_layers: int = 4,
+    network: str = "dense",
+    widths: Sequence[int] | None = None,
+    features: int | None = None,
+    likelihood: AbstractLikelihood | None = None,
+) -> VAE:
+    """A VAE for images of a shape.
+
+    Args:
+        shape: of an image.
+        key: for the initial arrays.
+        dim: of the latent space.
+        posterior: a name that `posterior` knows; "gaussian" with the prior "normal" is the plain VAE.
+        prior: a name that `prior` knows.
+        num_layers: of the posterior.
+        prior_layers: of the prior.
+        network: "dense", or "conv" for gated convolutions.
+        widths: of the hidden layers, or channels of the convolutions.
+        features: that the encoder emits.
+        likelihood: `Bernoulli()` if left out.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"the network must be one of {', '.join(NETWORKS)}, but is {network!r}.")
+    likelihood = Bernoulli() if likelihood is None else likelihood
+    network_key, posterior_key, prior_key = jr.split(key, 3)
+    options: dict[str, Any] = {} if features is None else {"features": features}
+    if widths is not None:
+        options["hidden" if network == "dense" else "channels"] = widths
+    pair = dense_pair if network == "dense" else conv_pair
+    encoder, decoder = pair(tuple(shape), dim, likelihood.num_outputs, key=network_key, **options)
+    (size,) = eqx.filter_eval_shape(encoder, jnp.zeros(shape)).shape
+    return VAE(
+        encoder,
+        decoder,
+        posterior_of(posterior, dim, size, num_layers=num_layers, key=posterior_key),
+        prior_of(prior, dim, num_layers=prior_layers, key=prior_key),
+        likelihood,
+    )
