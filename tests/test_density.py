@@ -9,11 +9,11 @@ import scipy.stats
 from numpyro.distributions import constraints
 
 import pushforward as pf
-
-OPTIMIZED = True
 from pushforward import bijections as bj
 from pushforward.density.source import Source
 from pushforward.testing import check_bijection
+
+OPTIMIZED = True
 
 
 def fit(x, **options):

@@ -13,8 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pushforward.posterior.arviz_data import named
 from pushforward.posterior.diagnostics import Diagnostics
-from pushforward.posterior.posterior import Posterior, TracePoint, named
+from pushforward.posterior.posterior import Posterior, TracePoint
 from pushforward.posterior.target import Draw
 
 COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
