@@ -20,7 +20,7 @@ from pushforward.bijections import (
     Scan,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, check_sizes, mixing_orders, standard_normal
+from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders
 
 
 def circular(
@@ -33,6 +33,7 @@ def circular(
     bins: int = 8,
     bound: float = 5.0,
     cond_dim: int | None = None,
+    base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
     """Spline couplings of angles, in [-pi, pi), and real numbers. Sampling and density both cost one pass.
@@ -50,6 +51,7 @@ def circular(
         bins: of the splines.
         bound: as in `nsf`, for the real coordinates.
         cond_dim: the size of a condition.
+        base: by default a standard normal, which it must be in the coordinates of angles for there to be no seam.
         activation: of the networks.
 
     References:
@@ -96,4 +98,4 @@ def circular(
         layers.append(Chain([*parts, Permutation(np.concatenate([reals, num_real + turns]))]))
     bijection = Chain([Permutation(order), Scan(layers), Permutation(np.argsort(order))])
     circles = [(-math.pi, math.pi) if turns else None for turns in turning]
-    return Flow(standard_normal(dim), OntoCircles(bijection, circles))
+    return Flow(base_or_normal(base, dim), OntoCircles(bijection, circles))
