@@ -15,6 +15,8 @@ from numpyro.infer.util import log_density
 import pushforward as pf
 from pushforward.bijections import Elementwise, Exp, Planar
 
+OPTIMIZED = True
+
 
 def model(y):
     scale = numpyro.sample("scale", dist.Gamma(2.0, 1.0))
@@ -68,8 +70,9 @@ def test_transform_agrees_with_the_bijection():
 
 def test_guide_trains_by_svi_and_gives_nuts_its_coordinates():
     guide = pf.AutoFlow(model, lambda dim, key: pf.flows.realnvp(dim, num_layers=4, hidden=(16,), key=key))
-    svi = SVI(model, guide, optax.adam(1e-2), Trace_ELBO(num_particles=16))
-    result = svi.run(jr.key(0), 600, Y, progress_bar=False)
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1500))
+    svi = SVI(model, guide, optimizer, Trace_ELBO(num_particles=16))
+    result = svi.run(jr.key(0), 1500, Y, progress_bar=False)
     assert result.losses[-100:].mean() < result.losses[:20].mean()
     draws = guide.sample_posterior(jr.key(1), result.params, sample_shape=(2000,))
     assert draws["scale"].shape == (2000,) and draws["mean"].shape == (2000, 2) and draws["scale"].min() > 0

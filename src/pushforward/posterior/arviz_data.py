@@ -35,15 +35,22 @@ def to_arviz(
     labels = target.space.labels()
     groups = {"posterior": named(draws)} | target.space.predict(draws, key)
     groups = {g: {_flat(n): np.asarray(value) for n, value in values.items()} for g, values in groups.items()}
+    axes = {_flat(n): list(names) for n, names in (labels.dims | (dims or {})).items()}
     names = {
         "coords": labels.coords | {n: list(values) for n, values in (coords or {}).items()},
-        "dims": {_flat(n): list(axes) for n, axes in (labels.dims | (dims or {})).items()},
+        "dims": {n: names for n, names in axes.items() if _fit(n, len(names), groups)},
     }
     # ArviZ 1.0 takes the groups as one dict.
     new = int(arviz.__version__.split(".")[0]) >= 1
     data = arviz.from_dict(groups, **names) if new else arviz.from_dict(**groups, **names)
     data["posterior"].attrs.update(facts)
     return data
+
+
+def _fit(name: str, num_axes: int, groups: dict[str, dict[str, np.ndarray]]) -> bool:
+    """Whether a variable has so many axes in each group: a draw that a model repeats for many data may have fewer."""
+    leading = {group: 0 if group == "observed_data" else 2 for group in groups}
+    return all(values[name].ndim == leading[g] + num_axes for g, values in groups.items() if name in values)
 
 
 def _flat(name: str) -> str:

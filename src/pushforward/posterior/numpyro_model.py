@@ -84,7 +84,8 @@ class NumpyroSpace(AbstractSpace):
                     axis = frame.dim - event_dim
                     if -axis <= len(shape) and shape[axis] == frame.size:
                         axes[axis] = frame.name
-                dims[name] = axes
+                if any(frame.name in axes for frame in site["cond_indep_stack"]):
+                    dims[name] = axes
         return Labels({}, dims)
 
     def predict(self, draws, key):
