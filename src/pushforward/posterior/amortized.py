@@ -306,7 +306,7 @@ def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Trian
     locs, covariances = [], []
     for row, k in zip(np.linspace(0, num - 1, min(num, NUM_SCALING_DATA)).astype(int), jr.split(key, 8), strict=False):
         one = target.at(jax.tree.map(lambda a, row=row: a[row], data))
-        found = candidates(one, one.start, k, num_paths=3)
+        found = candidates(one, one.start, k)
         if found:
             locs.append(found[0].affine.loc)
             covariances.append(found[0].affine.matrix @ found[0].affine.matrix.T)
