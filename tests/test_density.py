@@ -10,6 +10,8 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.density import checks
+from pushforward.density.baselines import gaussian
 from pushforward.density.source import Source
 from pushforward.testing import check_bijection
 
@@ -175,3 +177,26 @@ def test_rescaled_condition():
     np.testing.assert_allclose(moved.forward(u, c), moved.bijection.forward(u, jnp.array([1.0, 4.2])), rtol=1e-12)
     with pytest.raises(ValueError, match="condition's shape"):
         bj.RescaledCondition(coupling, jnp.zeros(3), jnp.ones(3))
+
+
+def test_steps_on_a_circle_may_lead_over_its_seam():
+    rng = np.random.default_rng(0)
+    angles = 10.0 * rng.integers(0, 36, 400) + 5.0
+    x = np.stack([angles, rng.normal(size=400)], 1)
+    flow = pf.fit_density(
+        x, key=jr.key(0), support=[pf.Circular(360.0), constraints.real], discrete=[0], max_epochs=3, progress=False
+    )
+    assert np.isfinite(flow.log_prob(x)).all()
+    drawn = pf.NamedFlow(flow, ("wind", "speed"), grids=((5.0, 10.0), None)).sample(jr.key(1), 500)["wind"]
+    assert set(np.round(drawn, 3)) <= set(10.0 * np.arange(36) + 5.0)
+
+
+def test_bad_splits_and_sums_of_columns():
+    x = np.random.default_rng(0).normal(size=(3, 1))
+    with pytest.raises(ValueError, match="weights are positive"):
+        pf.fit_density(x, key=jr.key(0), weights=[1.0, 0.0, 0.0], validation=0.9, progress=False)
+    rows = np.random.default_rng(0).normal(size=(50, 2))
+    rows = np.concatenate([rows, rows.sum(1, keepdims=True)], 1)
+    assert np.isfinite(gaussian(rows, rows)).all()
+    with pytest.raises(ValueError, match="equals column 0"):
+        checks.check_samples([(0, rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])

@@ -12,6 +12,8 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import examples
+from pushforward.guide import default_flow
+from pushforward.posterior.fit import over
 from pushforward.posterior.precondition import candidates
 from pushforward.training import Trainer
 
@@ -258,7 +260,7 @@ def test_float32():
 def test_modes_far_apart_are_all_found(weights, tmp_path):
     """Each in its place and with its share, though the flow is one; the evidence is 1."""
     locs = 7.0 * jnp.eye(3)[: len(weights)] - 2.0
-    scales = jnp.array([1.0, 0.3, 2.0])[: len(weights), None, None] * jnp.eye(3)
+    scales = jnp.array([1.0, 0.8, 1.3])[: len(weights), None, None] * jnp.eye(3)
     parts = dist.MultivariateNormal(locs, scale_tril=scales)
     d = dist.MixtureSameFamily(dist.Categorical(jnp.array(weights)), parts)
     posterior = pf.fit_posterior(pf.Target(d.log_prob, jnp.zeros(3)), key=jr.key(0), budget=1_000_000)
@@ -291,3 +293,18 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
         pf.assess(target, far, jr.key(1), num_draws=10)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))
+
+
+def test_a_flow_over_a_mixture_begins_as_the_mixture():
+    parts = dist.MultivariateNormal(jnp.array([[0.0, 1, 2, 3, 4], [5.0, 4, 3, 2, 1]]), jnp.diag(jnp.arange(1.0, 6)))
+    mixture = dist.MixtureSameFamily(dist.Categorical(jnp.array([0.4, 0.6])), parts)
+    flow = over(mixture, default_flow(5, key=jr.key(3)))
+    x = mixture.sample(jr.key(0), (20,))
+    np.testing.assert_allclose(flow.log_prob(x), mixture.log_prob(x), rtol=1e-10)
+
+
+def test_an_exact_fit_says_nothing_of_its_budget():
+    target, _ = gaussian_target(3, 0, 10.0)
+    posterior = pf.fit_posterior(target, key=jr.key(1), budget=100)
+    assert posterior.diagnostics.verdict == "good"
+    assert not any("budget" in reason for reason in posterior.diagnostics.reasons)

@@ -15,7 +15,10 @@ import scipy.stats
 import pushforward as pf
 from pushforward import bijections as bj, vae as pv
 from pushforward.cli import main
-from pushforward.vae.pictures import interpolations, sheet, traversals
+from pushforward.vae import evaluation
+from pushforward.vae.data import load_images
+
+interpolations, sheet, traversals = pv.pictures.interpolations, pv.pictures.sheet, pv.pictures.traversals
 
 KEY = jr.key(0)
 SHAPE = (3, 4)
@@ -218,10 +221,15 @@ def test_convolutions_mirror_each_other(shape):
     assert decoder(jnp.zeros(3)).shape == (2, *shape)
 
 
+class OwnEncoder(pv.networks.Dense):
+    """A class that `load` does not know."""
+
+
 def test_training_stops_goes_on_and_is_saved(tmp_path):
     """A training that was stopped ends as one that was not; what it gives is better, and can be saved."""
     x = images(60)
-    vae = small("planar", "mixture")
+    encoder = OwnEncoder(SHAPE, (5,), (8,), key=KEY)
+    vae = eqx.tree_at(lambda m: m.encoder, small("planar", "mixture"), encoder)
     options = {"key": KEY, "vae": vae, "progress": False, "batch_size": 20, "learning_rate": 1e-2, "warmup": 2}
     whole, history = pf.fit_vae(x, max_epochs=12, **options)
     assert history.beta == [0.5] + [1.0] * 11
@@ -241,11 +249,51 @@ def test_training_stops_goes_on_and_is_saved(tmp_path):
     assert sum(split) == pytest.approx(after.kl, abs=0.3)
 
     pf.save(tmp_path / "vae", whole)
-    loaded = pf.load(tmp_path / "vae")
+    loaded = pf.load(tmp_path / "vae", trusted=(__name__,))
     assert eqx.tree_equal(loaded, whole)
     np.testing.assert_array_equal(loaded.decode(jnp.ones(2)), whole.decode(jnp.ones(2)))
-    with pytest.raises(ValueError, match="another training"):
-        pf.fit_vae(x, **{**options, "key": jr.key(1)}, checkpoint=file)
+    changes = [
+        ({"key": jr.key(1)}, "key"),
+        ({"x": 1 - x}, "training images, held-out images"),
+        ({"warmup": 3, "batch_size": 10}, "warmup, batch_size"),
+        ({"binarize": True}, "binarize"),
+        ({"learning_rate": 1e-3}, "optimiser"),
+        ({"objective": pv.NegativeBound(free_bits=1.0)}, "objective"),
+        ({"vae": eqx.tree_at(lambda m: m.encoder, small(), encoder)}, "VAE"),
+    ]
+    for change, words in changes:
+        with pytest.raises(ValueError, match=f"another training, which differs in: .*{words}"):
+            pf.fit_vae(**{"x": x, **options, **change}, checkpoint=file)
+
+
+def test_what_cannot_be_saved_is_known_early(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        pf.fit_vae(images(), key=KEY, vae=small(), progress=False, checkpoint=tmp_path / "nowhere" / "file")
+
+
+def test_evaluation_of_a_collapsed_model_and_of_other_images():
+    """No unit is active where the posterior is the prior; images that training refuses are refused."""
+    assert pv.evaluate(small(), images(200), key=KEY, num_samples=2, elbo_samples=2).active_units == 0
+    for judge in (pv.evaluate, pv.kl_split):
+        with pytest.raises(ValueError, match=r"Bernoulli.*between"):
+            judge(small(), 0.5 * images(), key=KEY)
+        with pytest.raises(ValueError, match="Divide"):
+            judge(small(), 255 * images(), key=KEY)
+
+
+def test_memory_is_bounded(monkeypatch):
+    assert evaluation.bounded(500, 4, small()) == 500
+    monkeypatch.setattr(evaluation, "LARGEST", 7 * 4 * 12 + 1)
+    assert [evaluation.bounded(500, others, small()) for others in (4, 1000)] == [7, 1]
+
+
+def test_eight_bits_are_divided_and_masks_are_not(tmp_path):
+    mask = images().astype(np.uint8)
+    np.savez(tmp_path / "mask.npz", train=mask, test=mask, labels=np.full(3, 9, np.uint8))
+    np.savez(tmp_path / "grey.npz", train=255 * mask, test=mask)
+    np.testing.assert_array_equal(load_images(tmp_path / "mask.npz")["train"], mask)
+    grey = load_images(tmp_path / "grey.npz")
+    assert (grey["train"].max(), grey["test"].max()) == (1, np.float32(1 / 255))
 
 
 def test_pictures():
@@ -327,14 +375,22 @@ def test_what_does_not_fit_is_refused():
         small(prior="plane")
 
 
-def test_command_line(tmp_path, capsys):
-    """It trains on a file, goes on from its checkpoint, and says what it found."""
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_command_line(tmp_path, capsys, monkeypatch):
+    """It trains on a file, goes on from its checkpoint, and says what it found; pictures come last."""
     file, out = tmp_path / "images.npz", tmp_path / "out"
     np.savez(file, train=(255 * images(50)).astype(np.uint8))
     command = ["vae", "--data", str(file), "--out", str(out), "--posterior", "planar", "--prior", "normal", "--quiet"]
     command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
     with jax.enable_x64(False):
-        assert main([*command, "--epochs", "2"]) == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("pushforward.cli.vae._draw", interrupt)
+            assert main([*command, "--epochs", "2"]) == 130
+        assert "same command goes on from" in capsys.readouterr().err
+        assert {path.name for path in out.iterdir()} == {"model.vae", "checkpoint.vae", "summary.json"}
         assert main([*command, "--epochs", "3"]) == 0
     assert "3 epochs" in capsys.readouterr().out
     names = {"model.vae", "checkpoint.vae", "summary.json", "reconstructions.png", "samples.png"}
@@ -350,12 +406,20 @@ def test_command_line(tmp_path, capsys):
         (["--data", "nowhere.npz"], "no file nowhere.npz"),
         (["--data", "two.npz"], 'an array "train"'),
         (["--data", "large.npz"], "pixels must lie in [0, 1]"),
+        (["--data", "flat.npz"], '"train" must have shape (n, height, width)'),
+        (["--data", "other.npz"], 'images of "test" have shape (4, 3)'),
+        (["--data", "nan.npz"], 'the array "test": the images hold 240 pixels'),
+        (["--data", "grey.npz", "--likelihood", "categorical", "--levels", "3"], "Categorical likelihood of 3 levels"),
     ],
 )
 def test_command_line_mistakes(options, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("two.npz", a=images(), b=images())
     np.savez("large.npz", a=3 * images())
+    np.savez("flat.npz", train=images().reshape(-1, 12))
+    np.savez("other.npz", train=images(), test=images().swapaxes(1, 2))
+    np.savez("nan.npz", train=images(), test=np.nan * images())
+    np.savez("grey.npz", train=images(), test=0.3 * images())
     assert main(["vae", "--out", "out", "--quiet", *options]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
 

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     readers: dict[str, Callable] = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
     try:
         table = readers.get(path.suffix.lower(), _read_text)(path, columns)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, csv.Error, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
     if not table.values.size:
         raise ValueError(f"{path} holds no rows of numbers.")
@@ -72,7 +73,8 @@ def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is refused later
             values = np.loadtxt(
-                path, delimiter=separator, skiprows=int(has_names), usecols=wanted, ndmin=2, comments=None,
+                path, delimiter=separator, skiprows=int(has_names), ndmin=2, comments=None,
+                usecols=None if columns is None else wanted,
                 quotechar='"', encoding="utf-8-sig",
             )  # fmt: skip
     except ValueError:

@@ -121,6 +121,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax.random as jr
 
     from pushforward import density_report, report, serialization
+    from pushforward.bijections import OntoCircles
     from pushforward.density import NamedFlow, checks, fit_density, supports
 
     support = _supports(options, names, x)
@@ -161,6 +162,8 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     # What is scored are values spread over their steps, for the others as for the flow.
     spread = x + steps * np.asarray(jr.uniform(noise_key, x.shape))
+    if isinstance(flow.bijection, OntoCircles):
+        spread = supports.wrap(spread, flow.bijection.circles)
     log_prob = np.asarray(flow.log_prob(jnp.asarray(spread[held_out]), given(held_out)))
     scores, mixture = _scores(log_prob, np.concatenate([spread, condition], axis=1), kept, held_out, len(options.given))
 

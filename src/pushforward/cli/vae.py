@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,7 @@ DIR will hold model.vae (for pushforward.load), checkpoint.vae, summary.json, an
 traversals.png and interpolations.png. If training is interrupted, the same command goes on from the checkpoint.
 """
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
+CHECKPOINT = "checkpoint.vae"
 HELD_OUT = 0.1
 SHOWN = 8
 
@@ -65,6 +67,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         summary = _train(options)
     except (ValueError, ImportError, FloatingPointError) as error:
         raise mendable(error, str(options.data or "digits"), "training") from error
+    except KeyboardInterrupt:
+        if not (options.out / CHECKPOINT).exists():
+            raise
+        print(f"pushforward: interrupted; the same command goes on from {options.out / CHECKPOINT}", file=sys.stderr)
+        return 130
     table = Table(title=f"{summary['test images']} images that were not seen, in nats")
     for head in ("", "mean", "standard error"):
         table.add_column(head, justify="right" if head else "left")
@@ -90,7 +97,8 @@ def _train(options: argparse.Namespace) -> dict:
     from pushforward.vae.data import digits, load_images
 
     images = digits()[0] if options.data is None else load_images(options.data)
-    images, split_at = dict(images), round(HELD_OUT * len(images["train"]))
+    images = _checked(images)
+    split_at = round(HELD_OUT * len(images["train"]))
     if "test" not in images:
         if split_at < 1:
             raise ValueError(f"there are {len(images['train'])} images; 10 are needed at least.")
@@ -100,6 +108,8 @@ def _train(options: argparse.Namespace) -> dict:
     likelihood = {"bernoulli": Bernoulli(), "categorical": categorical, "gaussian": Gaussian()}[options.likelihood]
     grey = any(np.any((x > 0) & (x < 1)) for x in images.values())
     binarize = options.likelihood == "bernoulli" and grey
+    for x in () if binarize else images.values():
+        likelihood.check(x)
     model = build(
         images["train"].shape[1:], key=jr.key(options.seed), dim=options.latent, posterior=options.posterior,
         prior=options.prior, num_layers=options.layers, network=options.network, likelihood=likelihood,
@@ -108,8 +118,10 @@ def _train(options: argparse.Namespace) -> dict:
     model, history = fit_vae(
         images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", HELD_OUT),
         binarize=binarize, warmup=options.warmup, max_epochs=options.epochs,
-        checkpoint=options.out / "checkpoint.vae", progress=not options.quiet,
+        checkpoint=options.out / CHECKPOINT, progress=not options.quiet,
     )  # fmt: skip
+    # What took long is kept before anything else can fail.
+    save(options.out / "model.vae", model)
     test = np.asarray(images["test"], np.float32)
     if binarize:
         test = (np.random.default_rng(options.seed).random(test.shape) < test).astype(np.float32)
@@ -120,10 +132,31 @@ def _train(options: argparse.Namespace) -> dict:
         **found._asdict(), "test images": len(test), "epochs": len(history.loss), "binarised": binarize,
         "options": chosen, "validation_elbo": history.validation_elbo,
     }  # fmt: skip
-    save(options.out / "model.vae", model)
-    _draw(model, test, options.out, jr.key(options.seed + 2))
     (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _draw(model, test, options.out, jr.key(options.seed + 2))
     return summary
+
+
+def _checked(images: dict) -> dict:
+    """All arrays, before the long training on one of them."""
+    from pushforward.vae.data import check_images
+
+    shape = images["train"].shape[1:]
+    for name, x in images.items():
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f'the array "{name}" must have shape (n, height, width), or (n, channels, height, width), but has '
+                f"shape {x.shape}."
+            )
+        if x.shape[1:] != shape:
+            raise ValueError(f'the images of "{name}" have shape {x.shape[1:]}, but those of "train" have {shape}.')
+    checked = {}
+    for name, x in images.items():
+        try:
+            checked[name] = check_images(x)
+        except ValueError as error:
+            raise ValueError(f'the array "{name}": {error}') from error
+    return checked
 
 
 def _draw(model, test, out: Path, key) -> None:

@@ -7,6 +7,8 @@ import scipy.linalg
 from jaxtyping import Float
 from scipy.special import logsumexp
 
+# Columns that are sums of others have a singular covariance; this share of its diagonal keeps it positive.
+RIDGE = 1e-9
 MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
 # Mixtures are chosen and fitted by at most so many rows.
 MOST_FOR_MIXTURE = 20_000
@@ -17,6 +19,7 @@ Matrix = Float[np.ndarray, "n dim"]
 def gaussian(x: Matrix, held_out: Matrix, num_given: int = 0) -> Float[np.ndarray, " held_out"]:
     """The log-density of held-out rows by the Gaussian of `x`, given the last `num_given` columns."""
     mean, covariance = x.mean(0), np.atleast_2d(np.cov(x.T))
+    covariance = covariance + RIDGE * np.diag(np.diag(covariance))
     return _conditional(held_out, np.zeros(1), mean[None], covariance[None], num_given)
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from pushforward.density.supports import OFF_GRID
+
 # A column with fewer distinct values than this share of its rows is suspiciously coarse.
 COARSE_SHARE = 0.5
 FEWEST_FOR_COARSE = 50
@@ -38,17 +40,18 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
         raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {shape}.")
     low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
     # Which column each equals so far: the first of its kind.
-    twins = np.zeros(dim, int)
+    twins = [0] * dim
     for start, x in chunks:
         check_finite("x", x, columns, start)
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
-        _, kinds = np.unique(x, axis=1, return_inverse=True)
-        _, twins = np.unique(np.stack([twins, kinds.ravel()]), axis=1, return_inverse=True)
+        # Zero is added, for -0 equals 0.
+        kinds = [(x[:, i] + 0.0).tobytes() for i in range(dim)]
+        pairs = [(twins[i], kinds.index(kinds[i])) for i in range(dim)]
+        twins = [pairs.index(pair) for pair in pairs]
     for i in np.flatnonzero(low == high).tolist():
         raise ValueError(f"{columns[i]} of x is constant, {low[i] + 0.0:g}: it has no density; leave it out.")
-    kinds = twins.ravel().tolist()
-    for i, kind in enumerate(kinds):
-        if (twin := kinds.index(kind)) < i:
+    for i, twin in enumerate(twins):
+        if twin < i:
             raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
 
 
@@ -75,7 +78,7 @@ def check_inside(
     """Raise unless all is between the ends; a value of a discrete column begins a step, which must lie between them."""
     lower, upper = np.array(ends).T
     stepped = steps > 0
-    outside = (x <= lower) & ~stepped | (x < lower) | (x >= upper) | (x + steps > upper * (1 + 1e-12))
+    outside = (x <= lower) & ~stepped | (x < lower) | (x >= upper) | stepped & (x + steps > upper + OFF_GRID * steps)
     bad = np.argwhere(outside)
     if len(bad):
         row, column = bad[0]

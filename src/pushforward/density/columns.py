@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.bijections import OntoCircles
+from pushforward.density.supports import wrap
 from pushforward.flow import Flow
 
 
@@ -48,4 +50,6 @@ class NamedFlow(eqx.Module):
             if grid is not None:
                 value, step = grid
                 draws[:, i] = value + step * np.floor((draws[:, i] - value) / step)
+        if isinstance(self.flow.bijection, OntoCircles):
+            draws = wrap(draws, self.flow.bijection.circles)  # a step may begin before the seam
         return dict(zip(self.columns, draws.T, strict=True))

@@ -124,7 +124,7 @@ def fit_density(
     if condition is not None:
         flow = _given_units(flow, condition)
 
-    num_held_out = max(1, round(validation * size))
+    num_held_out = min(max(1, round(validation * size)), size - 1)
     if source.streams:
         held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
         num_kept, training = size - num_held_out, source.some(stream_key, held_out)
@@ -136,8 +136,15 @@ def fit_density(
         source.take(held_out),
         back,
         jnp.asarray(steps) if steps.any() else None,
+        angles,
         batch_size=min(batch_size, num_kept),
     )
+    for part in (objective.training, objective.held_out):
+        if part.weights is not None and not bool(jnp.sum(part.weights) > 0):
+            raise ValueError(
+                "too few weights are positive: all rows that a fit is trained on, or all that it is judged by, have "
+                "weight 0; leave rows of weight 0 out."
+            )
     epoch = math.ceil(num_kept / batch_size)
     num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
     num_evaluations = min(100, num_steps)

@@ -6,6 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection
+from pushforward.bijections.circular import to_circle
 from pushforward.flow import Flow
 from pushforward.objectives import AbstractObjective
 
@@ -37,6 +38,7 @@ class HeldOutLikelihood(AbstractObjective):
         held_out: rows that a flow is judged by, all of them.
         back: from what the flow is a density of to the rows; not trained.
         steps: of the discrete columns, 0 for the others; None if there are none.
+        angles: which coordinates of what the flow is a density of are angles, in [-pi, pi].
         batch_size: rows a step.
 
     References:
@@ -48,6 +50,7 @@ class HeldOutLikelihood(AbstractObjective):
     held_out: Rows
     back: AbstractBijection
     steps: Float[Array, " dim"] | None
+    angles: tuple[bool, ...] = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
 
     def loss(self, flow, key):
@@ -63,6 +66,10 @@ class HeldOutLikelihood(AbstractObjective):
     ):
         x = rows.x if self.steps is None else rows.x + self.steps * jr.uniform(noise_key, rows.x.shape)
         z, log_det = self.back.batched("inverse_and_log_det", (x.T,))
+        if any(self.angles):
+            # Steps may lead over the seam, and roundings too.
+            turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)
+            z = jnp.where(jnp.array(self.angles)[:, None], turned, z)
         log_prob = flow.log_prob(z.T, rows.condition, log_det_key=log_det_key) + log_det
         if rows.weights is not None and among.weights is not None:
             log_prob = log_prob * (rows.weights / jnp.mean(among.weights))

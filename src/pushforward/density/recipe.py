@@ -1,5 +1,6 @@
 """What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -37,8 +38,12 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
     )
 
 
+@functools.lru_cache
 def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay."""
+    """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay.
+
+    One object for equal arguments, so that equal fits compile once.
+    """
     rate = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
     )

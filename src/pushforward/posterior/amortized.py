@@ -212,6 +212,7 @@ class Ranks(NamedTuple):
         Of many scalars one will have a small one by chance: compare the least with 0.05 / their number.
         """
         found = {}
+        bins = min(bins, self.num_samples + 1)
         for path, ranks in jax.tree.leaves_with_path(self.ranks):
             ranks = np.asarray(ranks).reshape(ranks.shape[0], -1)
             for index, column in enumerate(ranks.T):
@@ -252,6 +253,11 @@ def fit_amortized(
         ValueError: if the data are not like the target's, hold NaN, or no posterior could be started from, or the flow
             has another shape or condition.
     """
+    if not isinstance(target, ConditionalTarget):
+        raise TypeError(
+            f"fit_amortized takes a pushforward.ConditionalTarget, but got {type(target).__name__}; make one by "
+            "ConditionalTarget.from_numpyro(model, one_data_set) or ConditionalTarget.of(log_density, example, data)."
+        )
     data = _checked(target, data)
     summary = summary or _all_numbers
     conditions = jax.vmap(summary)(data)

@@ -35,10 +35,10 @@ def to_arviz(
     labels = target.space.labels()
     groups = {"posterior": named(draws)} | target.space.predict(draws, key)
     groups = {g: {_flat(n): np.asarray(value) for n, value in values.items()} for g, values in groups.items()}
-    axes = {_flat(n): list(names) for n, names in (labels.dims | (dims or {})).items()}
+    own, asked = ({_flat(n): [_flat(a) for a in axes] for n, axes in d.items()} for d in (labels.dims, dims or {}))
     names = {
-        "coords": labels.coords | {n: list(values) for n, values in (coords or {}).items()},
-        "dims": {n: names for n, names in axes.items() if _fit(n, len(names), groups)},
+        "coords": {_flat(n): list(values) for n, values in (labels.coords | (coords or {})).items()},
+        "dims": {n: axes for n, axes in own.items() if _fit(n, len(axes), groups)} | asked,
     }
     # ArviZ 1.0 takes the groups as one dict.
     new = int(arviz.__version__.split(".")[0]) >= 1

@@ -46,6 +46,8 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
 
 def check_flow(target: Target, flow: Flow) -> None:
     """Raise unless the flow can be a fit of the target."""
+    if not isinstance(target, Target):
+        raise TypeError(f"the target must be a pushforward.Target, but is a {type(target).__name__}.")
     if flow.shape != (target.dim,) or flow.cond_shape is not None:
         raise ValueError(
             f"the flow must have shape ({target.dim},) and no condition, for the target has {target.dim} unconstrained "
@@ -112,4 +114,7 @@ def _elsewhere(target, flow, other, key):
     u, log_other = other.sample_and_log_prob(key, (BATCH,))
     log_p = jax.vmap(target)(u)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
-    return log_p - log_other, flow.log_prob(u) - log_p
+    # An inverse that fails, fails far from where the flow goes.
+    log_q = flow.log_prob(u)
+    log_q = jnp.where(jnp.isnan(log_q), -jnp.inf, log_q)
+    return log_p - log_other, log_q - log_p

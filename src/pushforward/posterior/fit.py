@@ -23,11 +23,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import numpyro.distributions as dist
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from pushforward.bijections import Chain, Triangular
+from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.guide import default_flow
@@ -123,7 +124,8 @@ def clip_by_running_norm(factor: float) -> optax.GradientTransformation:
         # A gradient of zero says nothing of the typical norm.
         log_norm = jnp.where(norm > 0, jnp.log(jnp.where(norm > 0, norm, 1.0)), state.log_norm)
         log_limit = jnp.where(state.count > 0, state.log_norm + math.log(factor), jnp.inf)
-        updates = optax.tree.scale(jnp.exp(jnp.minimum(log_limit - log_norm, 0.0)), updates)
+        shorter = jnp.exp(jnp.minimum(log_limit - log_norm, 0.0))
+        updates = jax.tree.map(lambda g: g * shorter.astype(g.dtype), updates)
         weight = jnp.maximum(1 / (state.count + 1), 0.02)
         new = state.log_norm + weight * (jnp.minimum(log_norm, log_limit) - state.log_norm)
         return updates, RunningNorm(new, state.count + (norm > 0))
@@ -211,9 +213,14 @@ def fit_posterior(
         with run.interruptible():
             if flow is None:
                 whitened, part = _gaussians(target, separate(found), gaussian_key, run)
-            if not run.interrupted and (flow is not None or not is_exact(look(whitened, part, look_key))):
-                part = flow or _over(part.base, default_flow(target.dim, key=flow_key))
-                part = reweigh(whitened, _train(part, whitened, FLOW, train_key, run), weight_key)
+            if flow is not None:
+                part = _train(flow, whitened, FLOW, train_key, run)
+            elif is_exact(look(whitened, part, look_key)):
+                run.out_of_budget = False
+            elif not run.interrupted:
+                larger = over(part.base, default_flow(target.dim, key=flow_key))
+                part = _train(larger, whitened, FLOW, train_key, run)
+                part = _reweighed(whitened, part, weight_key)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
         diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
@@ -241,8 +248,10 @@ def _onto(affine: Triangular, part: Flow) -> Flow:
     return Flow(part.base, Chain([part.bijection, affine]))
 
 
-def _over(base: dist.Distribution, flow: Flow) -> Flow:
-    return Flow(base, flow.bijection)
+def over(base: dist.Distribution, flow: Flow) -> Flow:
+    """A flow that begins as a reordering of coordinates, over another base, so that it begins as that base."""
+    order = np.argsort(np.asarray(flow.bijection.forward(jnp.arange(float(flow.shape[0])))))
+    return Flow(base, Chain([Permutation(order), flow.bijection]))
 
 
 def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _Run) -> tuple[Whitened, Flow]:
@@ -254,8 +263,10 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
         start = Flow(standard_normal(target.dim), Triangular(target.dim))
         part = _train(start, whitened, GAUSSIAN, train_key, run)
         trained.append(_compose(whitened.affine, part.bijection))
+        log_evidences.append(mode.elbo)
         if len(modes) > 1:
-            log_evidences.append(look(whitened, part, look_key).log_evidence)
+            with run.interruptible():
+                log_evidences[-1] = look(whitened, part, look_key).log_evidence
     none = Triangular(target.dim)
     if len(modes) == 1:
         return Whitened(target, trained[0]), Flow(standard_normal(target.dim), none)
@@ -265,16 +276,20 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
 
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
     """Train by path gradients until the ELBO no longer rises at the last rate, or the budget is spent."""
+    if run.interrupted:
+        return flow
     run.out_of_budget = False
     train_key, look_key = jr.split(key)
     parameters, static = eqx.partition(flow, trainable(flow))
     trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=NUM_SAMPLES), adam(), static)
     state = eqx.filter_jit(trainer.init)(parameters, train_key)
-    best, best_elbo = flow, look(target, flow, look_key).elbo
+    best, best_elbo = flow, -math.inf
     with run.interruptible():
+        best_elbo = look(target, flow, look_key).elbo
         for rate in stage.rates:
             history = [best_elbo]
-            state = _with_rate(state, rate)
+            # Each rate begins where the others got best: one that was too large leaves no trace.
+            state = _with_rate(state, rate, eqx.filter(best, trainable(best)))
             while not _flat(history, stage.window):
                 if run.spent + CHUNK * NUM_SAMPLES > stage.share * run.budget:
                     run.out_of_budget = True
@@ -299,14 +314,23 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
     return best
 
 
-def _with_rate(state: State, rate: float) -> State:
-    """The state of a training that goes on at another rate, its average begun again."""
+def _with_rate(state: State, rate: float, parameters: PyTree) -> State:
+    """The state of a training that goes on from some parameters at another rate, its average begun again."""
     clip, inner = state.optimizer_state.inner
     rates = {"learning_rate": jnp.full_like(inner.hyperparams["learning_rate"], rate)}
     inner = inner._replace(hyperparams=inner.hyperparams | rates)
     return eqx.tree_at(
-        lambda s: (s.optimizer_state.inner, s.optimizer_state.count), state, ((clip, inner), jnp.zeros(()))
+        lambda s: (s.parameters, s.optimizer_state),
+        state,
+        (parameters, Averaged((clip, inner), parameters, jnp.zeros(()))),
     )
+
+
+def _reweighed(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
+    """The flow with its modes weighted anew, if that is better."""
+    weight_key, look_key = jr.split(key)
+    new = reweigh(target, flow, weight_key)
+    return new if new is flow or look(target, new, look_key).elbo > look(target, flow, look_key).elbo else flow
 
 
 def look(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:

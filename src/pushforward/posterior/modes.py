@@ -30,7 +30,7 @@ NUM_DRAWS = 20_000
 def separate(found: Sequence[Candidate]) -> list[Candidate]:
     """The best candidate and, if it is at a mode, those at other modes that are not negligible; the best first."""
     kept = [found[0]]
-    if found[0].decrement > LARGEST_DECREMENT:
+    if not found[0].decrement <= LARGEST_DECREMENT:
         return kept
     for other in found[1:]:
         share = math.exp(other.elbo - found[0].elbo)

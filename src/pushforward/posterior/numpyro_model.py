@@ -47,6 +47,7 @@ class NumpyroSpace(AbstractSpace):
         try:
             eqx.filter_eval_shape(lambda space, z: space.log_density(z), space, example)
         except (
+            TypeError,  # of shapes that are made of values
             jax.errors.ConcretizationTypeError,
             jax.errors.NonConcreteBooleanIndexError,
             jax.errors.TracerArrayConversionError,

@@ -64,7 +64,9 @@ class Posterior(eqx.Module):
         if not np.isfinite(log_weights).any():
             log_weights = np.zeros_like(log_weights)
         num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
-        weights = np.exp(pareto_smooth(log_weights)[0][:num])
+        smoothed = pareto_smooth(log_weights)[0][:num]
+        top = smoothed.max()
+        weights = np.exp(smoothed - top) if np.isfinite(top) else np.ones(num)
         weights = jnp.asarray(weights / weights.sum(), draws.dtype)
         return cls(target, flow, diagnostics, tuple(trace), jnp.asarray(draws[:num]), weights)
 

@@ -29,15 +29,15 @@ LogDensity = Callable[[Array], Float[Array, ""]]
 # Exact Hessians are worth their cost up to this dimension; beyond it the curvature is that of each coordinate alone.
 LARGEST_DENSE = 256
 NUM_ITERATIONS = 40
-NUM_PATHS = 12  # in each of two rounds
+NUM_PATHS = 24  # in each of two rounds
 # How far from the best Gaussian the second round begins, in its standard deviations times a normal variable. Starts
 # come in opposite pairs: wherever another mode is, one of the two is on its side.
-RADII = (3, 6, 6, 12, 12, 24)
+RADII = (2, 3, 3, 4, 6, 6, 8, 8, 12, 12, 16, 24)
 SMALLEST_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
 # Step lengths tried at once, on the way that Newton's method points.
-STEP_LENGTHS = 2.0 ** jnp.arange(1, -20, -1)
+STEP_LENGTHS = 2.0 ** np.arange(1, -20, -1)
 
 
 class Candidate(NamedTuple):
@@ -171,11 +171,11 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
             usable = jnp.isfinite(elbo) & jnp.isfinite(factor).all()
             better = usable & (elbo > best[0])
             best = jax.tree.map(lambda new, old, b=better: jnp.where(b, new, old), (elbo, loc, factor), best)
-        values = jax.vmap(lambda length: target(u + length * move))(STEP_LENGTHS.astype(u.dtype))
+        values = jax.vmap(lambda length: target(u + length * move))(jnp.asarray(STEP_LENGTHS, u.dtype))
         values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
         longest = jnp.argmax(values)
         climbs = values[longest] > value
-        u = jnp.where(climbs, u + STEP_LENGTHS[longest].astype(u.dtype) * move, u)
+        u = jnp.where(climbs, u + jnp.asarray(STEP_LENGTHS, u.dtype)[longest] * move, u)
         gain = jnp.where(climbs, values[longest] - value, 0.0)
         return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
 

@@ -24,6 +24,7 @@ from numpyro.infer import MCMC, NUTS
 
 from pushforward.flow import Flow
 from pushforward.posterior.arviz_data import to_arviz
+from pushforward.posterior.assess import check_flow
 from pushforward.posterior.target import Draw, Target
 
 Method = Literal["nuts", "independence"]
@@ -102,11 +103,7 @@ def refine(
             "refine needs num_chains >= 2 (chains are judged by each other), num_samples >= 4 and num_warmup >= 1, got "
             f"{num_chains}, {num_samples} and {num_warmup}."
         )
-    if flow.shape != (target.dim,) or flow.cond_shape is not None:
-        raise ValueError(
-            f"the flow must have shape ({target.dim},) and no condition, but has shape {flow.shape} and cond_shape "
-            f"{flow.cond_shape}."
-        )
+    check_flow(target, flow)
     if method == "nuts":
         draws, acceptance, divergences = _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress)
     elif method == "independence":
@@ -130,7 +127,9 @@ class _Pulled(eqx.Module):
 
 def _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress):
     base = flow.base_distribution
-    if base.support.event_dim != 1 or not bool(jnp.all(base.support(jnp.full(target.dim, 1e6)))):
+    if base.support.event_dim != 1 or not all(
+        bool(jnp.all(base.support(jnp.full(target.dim, end)))) for end in (-1e6, 1e6)
+    ):
         raise ValueError(
             f"NUTS needs a flow over a base on the whole space, but the base has support {base.support}; use "
             'method="independence".'

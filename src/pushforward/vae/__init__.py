@@ -1,5 +1,6 @@
 """Variational autoencoders whose posteriors and priors are flows."""
 
+from pushforward.vae import pictures as pictures
 from pushforward.vae.evaluation import (
     Evaluation as Evaluation,
     KLSplit as KLSplit,

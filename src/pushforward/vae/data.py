@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import ArrayLike, Float, Int
 
 TRAIN, VALID = 1297, 200
 
@@ -43,7 +44,7 @@ def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.nd
 def load_images(path: Path) -> dict[str, np.ndarray]:
     """The images of an .npz file: its arrays "train" and, if they are there, "valid" and "test", or its only array.
 
-    Integers of 8 bits become numbers in [0, 1].
+    Integers of 8 bits become numbers in [0, 1]: they are divided by 255, unless all of them are 0 and 1.
 
     Raises:
         ValueError: for a file that is none such.
@@ -63,4 +64,27 @@ def load_images(path: Path) -> dict[str, np.ndarray]:
             )
         arrays = {"train": next(iter(arrays.values()))}
     arrays = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
-    return {name: a / np.float32(255) if a.dtype == np.uint8 else a for name, a in arrays.items()}
+    # One scale for all arrays of the file: a mask is one of 0 and 1 everywhere.
+    mask = all(a.max(initial=0) <= 1 for a in arrays.values() if a.dtype == np.uint8)
+    scale = np.float32(1 if mask else 255)
+    return {name: a / scale if a.dtype == np.uint8 else a for name, a in arrays.items()}
+
+
+def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
+    """The images as an array of floats.
+
+    Raises:
+        ValueError: if they are none, or not finite, or outside of [0, 1].
+    """
+    try:
+        x = np.asarray(x, dtype=jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"images must be an array of numbers: {error}") from error
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"images must have shape (n, *shape), no size of which is 0, but have shape {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ValueError(f"the images hold {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
+    if x.min() < 0 or x.max() > 1:
+        hint = " Divide 8-bit images by 255." if x.min() >= 0 and x.max() <= 255 else ""
+        raise ValueError(f"pixels must lie in [0, 1], but lie in [{x.min():g}, {x.max():g}].{hint}")
+    return x

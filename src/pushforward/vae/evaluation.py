@@ -11,10 +11,15 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from pushforward.vae.data import check_images
 from pushforward.vae.model import VAE
 
 # A unit whose posterior mean varies less than this over images says nothing about them.
 ACTIVE = 0.01
+# Draws of each image for its posterior mean.
+MEAN_DRAWS = 64
+# Numbers in the largest array, the decoder's outputs: 0.8 GB in single precision.
+LARGEST = 200_000_000
 
 
 class Evaluation(NamedTuple):
@@ -70,12 +75,15 @@ def evaluate(
         key: for the draws.
         num_samples: draws of each image for the likelihood.
         elbo_samples: draws of each image for the ELBO and its parts.
-        chunk: draws of each image held in memory at once.
-        batch_size: images held in memory at once.
+        chunk: draws of each image held in memory at once; fewer where images or likelihood are large.
+        batch_size: images held in memory at once; likewise.
+
+    Raises:
+        ValueError: for images that `fit_vae` would refuse.
     """
-    x = jnp.asarray(x, dtype=jnp.result_type(float))
-    if x.shape[1:] != vae.shape or not len(x):
-        raise ValueError(f"images must have shape (n, {', '.join(map(str, vae.shape))}), n > 0, but have {x.shape}.")
+    x = _checked(vae, x)
+    batch_size = bounded(batch_size, elbo_samples, vae)
+    chunk = bounded(chunk, min(batch_size, len(x)), vae)
     parts = _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size)
     elbo, log_p, reconstruction, kl = (np.asarray(a, np.float64) for a in parts[:4])
     nll = float(-log_p.mean())
@@ -88,7 +96,7 @@ def evaluate(
         num_samples=num_samples,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
-        active_units=int((np.asarray(parts[4]).var(0) > ACTIVE).sum()),
+        active_units=_active_units(*parts[4:]),
         bits_per_dim=nll / (size * math.log(2)) if vae.likelihood.discrete else None,
     )
 
@@ -99,11 +107,17 @@ def _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size):
         terms_key, weights_key, mean_key = jr.split(key, 3)
         terms = vae.terms(x, terms_key, elbo_samples)
         log_p = vae.log_likelihood_estimate(x, weights_key, num_samples, chunk=chunk)
-        means = vae.infer(x, mean_key, (64,)).mean(0)
+        u = vae.infer(x, mean_key, (MEAN_DRAWS,))
         kl = terms.log_posterior - terms.log_prior
-        return terms.log_weight.mean(0), log_p, -terms.log_likelihood.mean(0), kl.mean(0), means
+        means = terms.log_weight.mean(0), log_p, -terms.log_likelihood.mean(0), kl.mean(0)
+        return *means, u.mean(0), u.var(0, ddof=1)
 
     return in_chunks(of, x, key, batch_size)
+
+
+def _active_units(means: Float[Array, "n dim"], variances: Float[Array, "n dim"]) -> int:
+    """How many posterior means vary over images, by more than means of MEAN_DRAWS draws do by chance."""
+    return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE).sum())
 
 
 def kl_split(vae: VAE, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
@@ -115,7 +129,7 @@ def kl_split(vae: VAE, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256
         key: for draws and the choice of images.
         num_images: among which an image is told; at most `len(x)`. The information cannot exceed its logarithm.
     """
-    x = jnp.asarray(x, dtype=jnp.result_type(float))
+    x = _checked(vae, x)
     pick_key, draw_key = jr.split(key)
     rows = jr.permutation(pick_key, len(x))[:num_images]
     information, marginal = _split(vae, x[rows], draw_key)
@@ -131,6 +145,20 @@ def _split(vae, x, key):
     each = jax.lax.map(lambda h: vae.posterior.log_prob(u, h), features)
     log_marginal = jax.nn.logsumexp(each, axis=0) - jnp.log(len(x))
     return (log_q - log_marginal).mean(), (log_marginal - log_prior).mean()
+
+
+def _checked(vae: VAE, x: ArrayLike) -> Float[Array, "n *shape"]:
+    x = check_images(x)
+    if x.shape[1:] != vae.shape:
+        raise ValueError(f"images must have shape (n, {', '.join(map(str, vae.shape))}), but have {x.shape}.")
+    vae.likelihood.check(x)
+    return jnp.asarray(x)
+
+
+def bounded(count: int, others: int, vae: VAE) -> int:
+    """`count`, or fewer, such that the outputs for `count` x `others` images are no more than LARGEST numbers."""
+    outputs = vae.likelihood.num_outputs * math.prod(vae.shape)
+    return min(count, max(1, LARGEST // max(1, others * outputs)))
 
 
 def in_chunks(

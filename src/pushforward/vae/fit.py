@@ -1,6 +1,8 @@
 """Training a VAE: images in, a VAE out. One epoch is one compiled program."""
 
+import dataclasses
 import functools
+import hashlib
 import math
 import os
 import time
@@ -17,9 +19,10 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from pushforward.progress import progress_bar
-from pushforward.serialization import load, save
+from pushforward.serialization import PACKAGES, load, save
 from pushforward.training import trainable
-from pushforward.vae.evaluation import in_chunks
+from pushforward.vae.data import check_images
+from pushforward.vae.evaluation import bounded, in_chunks
 from pushforward.vae.model import VAE
 from pushforward.vae.objective import NegativeBound
 from pushforward.vae.recipe import build
@@ -90,7 +93,9 @@ def fit_vae(
         max_epochs: passes through the images at most.
         patience: epochs without a better held-out ELBO, after which training ends.
         checkpoint: a file that the state is written to every `checkpoint_every` epochs and at the end. If it is there,
-            training continues from it, to the bit as if it had not stopped.
+            training continues from it, to the bit as if it had not stopped; that of other images or another
+            configuration is refused, but `max_epochs` and `patience` may change. (Of an optimiser of your own, only the
+            structure of its state is compared.)
         checkpoint_every: epochs between.
         progress: whether to show a bar.
 
@@ -100,10 +105,11 @@ def fit_vae(
 
     Raises:
         ValueError: for images that are not finite, outside of [0, 1], of another shape than the VAE's, or such as the
-            likelihood cannot have made.
+            likelihood cannot have made; for the checkpoint of another training; and for a model that cannot be saved,
+            if there is a checkpoint.
         FloatingPointError: if the held-out ELBO was never finite.
     """
-    x = _check_images(x)
+    x = check_images(x)
     if warmup < 0 or min(batch_size, max_epochs, patience, checkpoint_every) < 1:
         raise ValueError(
             f"fit_vae needs warmup >= 0, and batch_size, max_epochs, patience and checkpoint_every of 1 or more, but "
@@ -127,8 +133,14 @@ def fit_vae(
     )
     state, history = trainer.init(vae, state_key), History(*([] for _ in range(8)))
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        state, history = _continued(path, state)
+    if path is not None:
+        adam = optimizer is None and not callable(learning_rate)
+        rule = f"Adam({learning_rate})" if adam else "given"
+        fingerprint = _fingerprint(trainer, x, held_out, warmup, rule)
+        if path.exists():
+            state, history = _continued(path, state, fingerprint)
+        # What cannot be saved, or not there, is better known now than after hours.
+        save(path, (state, history, fingerprint))
     x, held_out = jnp.asarray(x), jnp.asarray(held_out)
     with progress_bar("epochs", max_epochs, show=progress) as advance:
         while int(state.epoch) < max_epochs and int(state.waited) < patience:
@@ -142,9 +154,9 @@ def fit_vae(
             history.seconds.append(time.perf_counter() - start)
             advance(epoch + 1, f"held-out ELBO {history.validation_elbo[-1]:.3f}, best {float(state.best_elbo):.3f}")
             if path is not None and (epoch + 1) % checkpoint_every == 0:
-                save(path, (state, history))
+                save(path, (state, history, fingerprint))
     if path is not None:
-        save(path, (state, history))
+        save(path, (state, history, fingerprint))
     if not np.isfinite(state.best_elbo):
         raise FloatingPointError(
             f"the held-out ELBO was not finite in any of {int(state.epoch)} epochs; lower the learning rate, or begin "
@@ -204,9 +216,8 @@ class _Trainer(eqx.Module):
             step, (parameters, state.optimizer_state), (rows, keys)
         )
         vae = eqx.combine(parameters, static)
-        elbo = in_chunks(
-            lambda x, key: vae.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, VALIDATION_CHUNK
-        ).mean()
+        chunk = bounded(VALIDATION_CHUNK, VALIDATION_SAMPLES, vae)
+        elbo = in_chunks(lambda x, key: vae.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
         better = elbo > state.best_elbo
         best_parameters = eqx.filter(state.best, which)
         best = eqx.combine(jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, best_parameters), static)
@@ -229,44 +240,79 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
-def _continued(path: Path, start: State) -> tuple[State, History]:
+def _fingerprint(trainer: "_Trainer", x: np.ndarray, held_out: np.ndarray, warmup: int, optimizer: str) -> dict:
+    """What a training must have in common with its checkpoint, apart from the state's structure and the key."""
+    return {
+        "training images": _digest(x),
+        "held-out images": _digest(held_out),
+        "binarize": trainer.binarize,
+        "warmup": warmup,
+        "batch_size": trainer.batch_size,
+        "optimiser": optimizer,
+        "objective": repr(trainer.objective),
+    }
+
+
+def _digest(x: np.ndarray) -> str:
+    return hashlib.sha256(str(x.shape).encode() + x.tobytes()).hexdigest()
+
+
+def _continued(path: Path, start: State, fingerprint: dict) -> tuple[State, History]:
     """What a checkpoint holds, if it is one of this training."""
-    saved = load(path)
-    if not (isinstance(saved, tuple) and len(saved) == 2 and isinstance(saved[0], State)):
-        raise ValueError(f"{path} holds no training of a VAE; give another checkpoint.")
-    state, history = saved
-
-    def kinds(state):
-        # By dtypes as JAX has them: constants may be NumPy's.
-        return jax.tree.map(lambda a: (a.shape, str(a.dtype)), eqx.filter_eval_shape(lambda s: s, state))
-
-    same = jax.tree.structure(state) == jax.tree.structure(start) and eqx.tree_equal(kinds(state), kinds(start))
-    if not same or not jnp.array_equal(jr.key_data(state.key), jr.key_data(start.key)):
+    # Classes that the caller has brought along are the caller's own code: the file may name them.
+    saved = load(path, trusted=sorted(_foreign(start)))
+    if not (isinstance(saved, tuple) and len(saved) == 3 and isinstance(saved[0], State)):
+        raise ValueError(f"{path} holds no training of a VAE that can be continued; give another checkpoint.")
+    state, history, before = saved
+    same = {
+        "VAE": _alike(state.vae, start.vae),
+        "optimiser": _alike(state.optimizer_state, start.optimizer_state),
+        "key": jnp.array_equal(jr.key_data(state.key), jr.key_data(start.key)),
+    }
+    for name, value in fingerprint.items():
+        same[name] = same.get(name, True) and before.get(name) == value
+    if differ := [name for name, equal in same.items() if not equal]:
         raise ValueError(
-            f"{path} is the checkpoint of another training: its VAE, optimiser or key differ from those given. Give "
-            "another file, or remove it to begin anew."
+            f"{path} is the checkpoint of another training, which differs in: {', '.join(differ)}. Give another file, "
+            "or remove it to begin anew."
         )
     return state, history
 
 
-def _check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
-    try:
-        x = np.asarray(x, dtype=jnp.result_type(float))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"images must be an array of numbers: {error}") from error
-    if x.ndim < 2 or 0 in x.shape:
-        raise ValueError(f"images must have shape (n, *shape), no size of which is 0, but have shape {x.shape}.")
-    if not np.isfinite(x).all():
-        raise ValueError(f"the images hold {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
-    if x.min() < 0 or x.max() > 1:
-        hint = " Divide 8-bit images by 255." if x.min() >= 0 and x.max() <= 255 else ""
-        raise ValueError(f"pixels must lie in [0, 1], but lie in [{x.min():g}, {x.max():g}].{hint}")
-    return x
+def _alike(a: Any, b: Any) -> bool:
+    """Whether trees have one structure, and arrays of the same shapes and dtypes."""
+
+    def kind(leaf):
+        # By dtypes as JAX has them: constants may be NumPy's.
+        return (leaf.shape, str(leaf.dtype)) if hasattr(leaf, "dtype") else leaf
+
+    def kinds(tree):
+        return jax.tree.map(kind, eqx.filter_eval_shape(lambda t: t, tree))
+
+    return jax.tree.structure(a) == jax.tree.structure(b) and bool(eqx.tree_equal(kinds(a), kinds(b)))
+
+
+def _foreign(x: Any) -> set[str]:
+    """The packages, other than those that `load` knows, of the classes and functions in a tree."""
+    if eqx.is_array_like(x) or x is None:
+        return set()
+    module = getattr(x, "__module__", None)
+    known = not isinstance(module, str) or any(f"{module}.".startswith(f"{package}.") for package in PACKAGES)
+    own = set() if known else {module.split(".")[0]}
+    if isinstance(x, dict):
+        parts = list(x.values())
+    elif isinstance(x, (list, tuple)):
+        parts = list(x)
+    elif dataclasses.is_dataclass(x) and not isinstance(x, type):
+        parts = [getattr(x, field.name, None) for field in dataclasses.fields(x)]
+    else:
+        parts = []
+    return own.union(*map(_foreign, parts))
 
 
 def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(validation, (int, float)):
-        return x, _check_images(validation)
+        return x, check_images(validation)
     if not 0 < validation < 1 or len(x) < 2:
         raise ValueError(
             f"validation must be a share between 0 and 1 of two or more images, or images, but is {validation} of "
