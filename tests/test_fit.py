@@ -114,7 +114,8 @@ def test_missed_mode_is_unreliable():
     def log_density(x):
         return jax.nn.logsumexp(-0.5 * jnp.sum((x - modes) ** 2, 1))
 
-    posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), budget=600_000)
+    one = pf.flows.linear(2, key=jr.key(0))
+    posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), flow=one, budget=100_000)
     assert posterior.diagnostics.verdict == "unreliable"
     assert "another region" in " ".join(posterior.diagnostics.reasons)
 
@@ -222,7 +223,8 @@ def test_results_survive_a_file(tmp_path):
         mu = numpyro.sample("mu", dist.Normal(0, 5))
         sigma = numpyro.sample("sigma", dist.HalfNormal(2))
         numpyro.deterministic("ratio", mu / sigma)
-        numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
+        with numpyro.plate("data", len(y)):
+            numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
     posterior = pf.fit_posterior(
         pf.Target.from_numpyro(model, np.array([1.0, 2.0, 3.0, 2.5])), key=jr.key(0), budget=500_000
@@ -256,9 +258,9 @@ def test_float32():
     assert posterior.diagnostics.log_evidence == pytest.approx(math.log(2 * math.pi * 0.5), abs=0.01)
 
 
-@pytest.mark.parametrize("weights", [(0.7, 0.3), (0.5, 0.48, 0.02)])
-def test_modes_far_apart_are_all_found(weights, tmp_path):
+def test_modes_far_apart_are_all_found(tmp_path):
     """Each in its place and with its share, though the flow is one; the evidence is 1."""
+    weights = (0.5, 0.48, 0.02)
     locs = 7.0 * jnp.eye(3)[: len(weights)] - 2.0
     scales = jnp.array([1.0, 0.8, 1.3])[: len(weights), None, None] * jnp.eye(3)
     parts = dist.MultivariateNormal(locs, scale_tril=scales)
