@@ -30,11 +30,11 @@ def reference_data():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-    """Most tests run a program once: what takes long is to compile it, for which optimisations are spared.
+    """Where a module says `COMPILED_FAST = True`, for its programs are short, optimisations are spared.
 
-    A module whose programs run long says `OPTIMIZED = True`. Compiled programs hold memory mappings, of which a process
-    may have 65,530: without forgetting them the suite runs out.
+    Compiled programs hold memory mappings, of which a process may have 65,530: without forgetting them the suite runs
+    out.
     """
-    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
+    jax.config.update("jax_disable_most_optimizations", getattr(request.module, "COMPILED_FAST", False))
     yield
     jax.clear_caches()

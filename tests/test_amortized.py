@@ -10,8 +10,6 @@ import pytest
 
 import pushforward as pf
 
-OPTIMIZED = True
-
 
 def joint(draw, data):
     """Known noise: the posterior of the mean of n numbers is normal, of variance 1 / (1 / 4 + n / 9)."""

@@ -33,8 +33,8 @@ DIMS |= {
     "coupling_spline": (2,),
     "coupling_spline_conditional": (1,),
     "masked_autoregressive_affine": (1,),
-    "masked_autoregressive_affine_conditional": (2, 5),
-    "masked_autoregressive_spline": (17,),
+    "masked_autoregressive_affine_conditional": (2,),
+    "masked_autoregressive_spline": (5,),
     "masked_autoregressive_spline_conditional": (2,),
 }
 

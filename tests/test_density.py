@@ -15,8 +15,6 @@ from pushforward.density.baselines import gaussian
 from pushforward.density.source import Source
 from pushforward.testing import check_bijection
 
-OPTIMIZED = True
-
 
 def fit(x, **options):
     return pf.fit_density(x, key=jr.key(0), progress=False, **options)

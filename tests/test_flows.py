@@ -12,6 +12,8 @@ import pytest
 import pushforward as pf
 from pushforward.testing import randomize
 
+COMPILED_FAST = True
+
 RECIPES = [name for name, value in vars(pf.flows).items() if inspect.isfunction(value)]
 SMALL = {"num_layers": 2, "hidden": (8,), "units": 4, "bins": 4}
 TARGET = dist.MultivariateNormal(jnp.array([1.0, -2.0]), jnp.array([[1.0, 0.6], [0.6, 1.5]]))

@@ -15,8 +15,6 @@ from numpyro.infer.util import log_density
 import pushforward as pf
 from pushforward.bijections import Elementwise, Exp, Planar
 
-OPTIMIZED = True
-
 
 def model(y):
     scale = numpyro.sample("scale", dist.Gamma(2.0, 1.0))

@@ -13,8 +13,6 @@ from pushforward.bijections import Triangular
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.refine import refine
 
-OPTIMIZED = True
-
 
 def density(x):
     """A gamma variable and, given it, a normal one: means 1.5 and 0, standard deviations 0.87 and 1.22."""

@@ -162,7 +162,7 @@ def test_the_divergence_of_a_pushforward_vanishes():
     target = mixture(2, count=5, spread=1.5).log_prob
     straighten = pf.rosenblatt(target, box=([-11.0, -11.0], [11.0, 18.0]))
     carry = pf.transport(normal(2), straighten)
-    line = jnp.linspace(-6.5, 6.5, 60)
+    line = jnp.linspace(-6.5, 6.5, 50)
     z = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
 
     def one(z):
