@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import examples
-from pushforward.guide import default_flow
+from pushforward.flows.default import default_flow
 from pushforward.posterior.fit import over
 from pushforward.posterior.precondition import candidates
 from pushforward.training import Trainer
@@ -28,7 +28,7 @@ def gaussian_target(dim, seed, widest):
     return pf.Target(d.log_prob, jnp.zeros(dim)), d
 
 
-@pytest.mark.parametrize(("dim", "widest"), [(1, 1.0), (3, 1e6), (12, 1e4)])
+@pytest.mark.parametrize(("dim", "widest"), [(1, 1.0), (12, 1e6)])
 def test_gaussians_of_any_scale_are_fitted_exactly(dim, widest):
     target, d = gaussian_target(dim, 0, widest)
     posterior = pf.fit_posterior(target, key=jr.key(1))
@@ -199,7 +199,7 @@ def test_interruption_returns_what_there_is(monkeypatch):
 
 def test_same_key_same_result():
     target = pf.Target(banana, jnp.zeros(2))
-    one, two = (pf.fit_posterior(target, key=jr.key(5), budget=150_000) for _ in range(2))
+    one, two = (pf.fit_posterior(target, key=jr.key(5), budget=70_000) for _ in range(2))
     assert one.diagnostics.elbo == two.diagnostics.elbo
 
 
@@ -225,7 +225,7 @@ def test_results_survive_a_file(tmp_path):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
     posterior = pf.fit_posterior(
-        pf.Target.from_numpyro(model, np.array([1.0, 2.0, 3.0, 2.5])), key=jr.key(0), budget=500_000
+        pf.Target.from_numpyro(model, np.array([1.0, 2.0, 3.0, 2.5])), key=jr.key(0), budget=100_000
     )
     path = tmp_path / "posterior"
     posterior.save(path)

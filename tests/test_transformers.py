@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 from cases import COND_DIM, HIDDEN, SCALARS
 from pushforward import bijections as bj
 from pushforward.bijections.base import bounds
+from pushforward.compilation import compiled_fast
 from pushforward.testing import into, randomize
 
 CONDITIONERS = {
@@ -20,7 +21,7 @@ CONDITIONERS = {
 }
 
 
-@eqx.filter_jit
+@compiled_fast
 def both_ways(bijection, u, condition, weights):
     """Everything at once, as each part compiles: values, Jacobians, log-determinants, and gradients by all arrays."""
 

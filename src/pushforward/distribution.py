@@ -1,7 +1,9 @@
 """Flows and bijections as NumPyro distributions and transforms: priors, likelihoods and guides of any model."""
 
+from typing import Any
+
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import Transform
 from numpyro.distributions.util import validate_sample
@@ -27,7 +29,8 @@ class FlowDistribution(dist.Distribution):
 
     def __init__(self, flow: Flow, condition: Array | None = None, *, validate_args: bool | None = None):
         self.flow, self.condition = flow, flow.checked_condition(condition)
-        batch = () if self.condition is None else self.condition.shape[: self.condition.ndim - len(flow.cond_shape)]
+        event = len(flow.cond_shape or ())
+        batch = () if self.condition is None else self.condition.shape[: self.condition.ndim - event]
         super().__init__(batch, flow.shape, validate_args=validate_args)
 
     @property
@@ -77,7 +80,7 @@ class BijectionTransform(Transform):
     def __call__(self, x: Array) -> Array:
         return self.call_with_intermediates(x)[0]
 
-    def call_with_intermediates(self, x: Array) -> tuple[Array, Float[Array, "..."]]:
+    def call_with_intermediates(self, x: Array) -> Any:
         return apply_batched(self.bijection, "forward_and_log_det", (x,), self.condition)
 
     def _inverse(self, y: Array) -> Array:
@@ -87,7 +90,7 @@ class BijectionTransform(Transform):
         return self.call_with_intermediates(x)[1] if intermediates is None else intermediates
 
     def tree_flatten(self):
-        return (self.bijection, self.condition), (("bijection", "condition"), {})
+        return (self.bijection, self.condition), (("bijection", "condition"), {})  # pyright: ignore[reportReturnType]
 
 
 def _over_events(constraint: constraints.Constraint, bijection: AbstractBijection) -> constraints.Constraint:

@@ -14,15 +14,8 @@ from numpyro.infer.autoguide import AutoContinuous
 from pushforward.bijections import Chain, Triangular
 from pushforward.distribution import BijectionTransform, FlowDistribution
 from pushforward.flow import Flow, Learnable
-from pushforward.flows import realnvp
+from pushforward.flows.default import default_flow
 from pushforward.training import trainable
-
-
-def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
-    """Affine couplings that begin as the identity, and an affine map on top, for what is left of location and scale."""
-    width = max(32, min(2 * dim, 128))
-    couplings = realnvp(dim, num_layers=12, hidden=(width, width), key=key)
-    return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
 
 
 class AutoFlow(AutoContinuous):

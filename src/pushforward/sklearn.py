@@ -63,16 +63,16 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Fit to samples of shape (n, dim); `y` plays no part."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        samples: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         key = self._key()
         with jax.enable_x64(True):
             flow = None
             if self.flow is not None:
                 if self.flow not in vars(flows):
                     raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
-                flow = getattr(flows, self.flow)(X.shape[1], key=jr.fold_in(key, 0), **(self.flow_options or {}))
+                flow = getattr(flows, self.flow)(samples.shape[1], key=jr.fold_in(key, 0), **(self.flow_options or {}))
             fitted = fit_density(
-                X,
+                samples,
                 key=jr.fold_in(key, 1),
                 flow=flow,
                 support=constraints.real if self.support is None else self.support,

@@ -1,7 +1,6 @@
 """The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -15,11 +14,9 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.base import bounds
+from pushforward.compilation import compiled_fast
 
 T = TypeVar("T")
-
-# Each program runs once or a few times: what takes long is to compile it, for which the last optimisations are spared.
-compiled_fast = functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300

@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.objectives import AbstractObjective
 from pushforward.progress import progress_bar
@@ -30,6 +30,22 @@ def trainable(model: PyTree) -> PyTree[bool]:
         model,
         is_leaf=lambda node: isinstance(node, dist.Distribution),
     )
+
+
+def update_where(
+    finite: Bool[Array, ""],
+    optimizer: optax.GradientTransformation,
+    gradient: PyTree,
+    parameters: PyTree,
+    optimizer_state: Any,
+) -> tuple[PyTree, Any]:
+    """Parameters and the optimiser's state after a step; as they were if the step is not finite."""
+
+    def update(parameters, optimizer_state):
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, parameters)
+        return optax.apply_updates(parameters, updates), optimizer_state
+
+    return jax.lax.cond(finite, update, lambda *unchanged: unchanged, parameters, optimizer_state)
 
 
 class State(eqx.Module):
@@ -85,14 +101,7 @@ class Trainer(eqx.Module):
             key = jr.fold_in(training_key, index)
             loss, gradient = jax.value_and_grad(lambda p: self.objective.loss(self.model(p), key))(parameters)
             finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
-
-            def update(parameters, optimizer_state):
-                updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, parameters)
-                return optax.apply_updates(parameters, updates), optimizer_state
-
-            parameters, optimizer_state = jax.lax.cond(
-                finite, update, lambda *unchanged: unchanged, parameters, optimizer_state
-            )
+            parameters, optimizer_state = update_where(finite, self.optimizer, gradient, parameters, optimizer_state)
             return parameters, optimizer_state, losses.at[index % losses.size].set(jnp.where(finite, loss, jnp.nan))
 
         parameters, optimizer_state, losses = jax.lax.fori_loop(

@@ -93,7 +93,7 @@ def rosenblatt(
     References:
         Papamakarios et al. (2021), section 2.2.
     """
-    return Rosenblatt(_to_line(source, _options(box, tolerance, order, [source])))
+    return Rosenblatt(_to_line(source, _options(box, tolerance, order, [source])))  # pyright: ignore[reportCallIssue]
 
 
 def transport(
@@ -203,7 +203,7 @@ class _Coordinate(eqx.Module):
         return rebuild(self.distribution, lambda path, value, _: jnp.broadcast_to(value, (self.size,))[self.index])
 
 
-def _gaussians(d: dist.Distribution) -> tuple[Array, Array, Array] | None:
+def _gaussians(d: Any) -> tuple[Array, Array, Array] | None:
     """Weights, means and Cholesky factors, if it is a Gaussian or a mixture of such."""
     if isinstance(d, dist.MixtureSameFamily):
         parts, weights = [d.component_distribution], d.mixing_distribution.probs
@@ -215,21 +215,23 @@ def _gaussians(d: dist.Distribution) -> tuple[Array, Array, Array] | None:
     if any(m is None for m in moments):
         return None
     locs, factors = (jnp.concatenate([m[i] for m in moments if m is not None]) for i in range(2))
-    weights = jnp.broadcast_to(weights, locs.shape[:1])
+    weights = jnp.broadcast_to(jnp.asarray(weights), locs.shape[:1])
     # Those that never occur have no part in it.
     return weights[weights > 0], locs[weights > 0], factors[weights > 0]
 
 
-def _moments(d: dist.Distribution) -> tuple[Array, Array] | None:
+def _moments(d: Any) -> tuple[Array, Array] | None:
     """Means and Cholesky factors of a batch of Gaussians, None of others."""
-    shape, one = (*(d.batch_shape or (1,)), *d.event_shape), _unwrapped(d)
+    shape = (*(d.batch_shape or (1,)), *d.event_shape)
+    one: Any = _unwrapped(d)
     size = d.event_shape[-1]
-    if isinstance(one, dist.Normal):
+    kind = type(one)
+    if issubclass(kind, dist.Normal):
         scales = jnp.broadcast_to(one.scale, shape)
         return jnp.broadcast_to(one.loc, shape), scales[..., None] * jnp.eye(size)
-    if isinstance(one, dist.MultivariateNormal):
+    if issubclass(kind, dist.MultivariateNormal):
         return jnp.broadcast_to(one.loc, shape), jnp.broadcast_to(one.scale_tril, (*shape, size))
-    if isinstance(one, dist.LowRankMultivariateNormal):
+    if issubclass(kind, dist.LowRankMultivariateNormal):
         return jnp.broadcast_to(one.loc, shape), jnp.linalg.cholesky(
             jnp.broadcast_to(one.covariance_matrix, (*shape, size))
         )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.scipy.special import betainc, erf, gammainc, gammaincc, log_ndtr
 from jaxtyping import Array, Float
 from numpyro.distributions import constraints
@@ -21,7 +22,7 @@ from pushforward.bijections.rosenblatt import AbstractLaw, AbstractSequentialRos
 Conditional = Callable[[Float[Array, " i"]], dist.Distribution]
 
 # log F of symmetric families, standardised: the upper tail is the lower one of -z.
-SYMMETRIC: dict[type, Callable[[dist.Distribution, Number], Number]] = {
+SYMMETRIC: dict[type, Callable[[Any, Number], Number]] = {
     dist.Normal: lambda d, z: log_ndtr(z),
     dist.Logistic: lambda d, z: -jax.nn.softplus(-z),
     dist.Cauchy: lambda d, z: jnp.log(jnp.arctan2(1.0, -z) / jnp.pi),
@@ -51,7 +52,7 @@ def _student_log_cdf_jvp(primals, tangents):
 TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
     dist.Exponential: lambda d, x: (_log(-jnp.expm1(-d.rate * x)), -d.rate * x),
     dist.Weibull: lambda d, x: _tails_of_hazard((x / d.scale) ** d.concentration),
-    dist.Gumbel: lambda d, x: _tails_of_hazard(jnp.exp(-(x - d.loc) / d.scale))[::-1],
+    dist.Gumbel: lambda d, x: _swapped(*_tails_of_hazard(jnp.exp(-(x - d.loc) / d.scale))),
     dist.HalfNormal: lambda d, x: (_log(erf(x / d.scale / 2**0.5)), jnp.log(2.0) + log_ndtr(-x / d.scale)),
     dist.HalfCauchy: lambda d, x: (
         _log(2 / jnp.pi * jnp.arctan(x / d.scale)),
@@ -76,7 +77,11 @@ def _tails_of_hazard(hazard: Number) -> tuple[Number, Number]:
     return _log(-jnp.expm1(-hazard)), -hazard
 
 
-def log_tails(d: dist.Distribution, x: Number) -> tuple[Number, Number]:
+def _swapped(below: Number, above: Number) -> tuple[Number, Number]:
+    return above, below
+
+
+def log_tails(d: Any, x: Number) -> tuple[Number, Number]:
     r"""$\log F(x)$ and $\log(1 - F(x))$.
 
     Both are precise for the families that are named above, and for monotone transformations of those. Others tell their
@@ -98,11 +103,11 @@ def log_tails(d: dist.Distribution, x: Number) -> tuple[Number, Number]:
     return _log(cdf), jnp.log1p(-cdf)
 
 
-def _is_transformed(d: dist.Distribution) -> bool:
+def _is_transformed(d: Any) -> bool:
     return isinstance(d, dist.TransformedDistribution) and type(d).cdf is dist.TransformedDistribution.cdf
 
 
-def _tells_its_tails(d: dist.Distribution) -> bool:
+def _tells_its_tails(d: Any) -> bool:
     return type(d) in SYMMETRIC or type(d) in TAILS or (_is_transformed(d) and _tells_its_tails(d.base_dist))
 
 
@@ -110,7 +115,7 @@ def _log(probability: Number) -> Number:
     return jnp.log(jnp.maximum(probability, jnp.finfo(probability.dtype).tiny))
 
 
-def _ends(support: Constraint) -> tuple[Array | None, Array | None]:
+def _ends(support: Any) -> tuple[Any, Any]:
     """The ends of an interval, which may hang on other coordinates; None where it has none."""
     lower, upper = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
     if support.is_discrete or (support is not constraints.real and lower is None and upper is None):
@@ -206,13 +211,12 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
 
     def _interval(self, i: int) -> tuple[float, float]:
         """Where a coordinate lies; an end that hangs on others is infinite."""
-        found = []
+        found: list[float] = []
 
         def look(before):
             # What hangs on `before` is traced here, and nothing else is.
             for end, infinite in zip(_ends(self.law(before).distribution.support), (-np.inf, np.inf), strict=True):
-                fixed = end is not None and not isinstance(end, jax.core.Tracer)
-                found.append(float(end) if fixed else infinite)
+                found.append(infinite if end is None or isinstance(end, Tracer) else float(end))
             return before
 
         before = jnp.zeros(i)

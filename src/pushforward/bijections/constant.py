@@ -28,12 +28,11 @@ class Constant(eqx.Module):
 
     def __init__(self, tree: PyTree):
         leaves, self.structure = jax.tree.flatten(tree)
-        are_arrays = [isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves]
-        self.others = tuple(None if is_array else leaf for leaf, is_array in zip(leaves, are_arrays, strict=True))
-        arrays = [jnp.asarray(leaf) if is_array else None for leaf, is_array in zip(leaves, are_arrays, strict=True)]
+        arrays = [jnp.asarray(leaf) if isinstance(leaf, (jax.Array, np.ndarray)) else None for leaf in leaves]
+        self.others = tuple(leaf if a is None else None for leaf, a in zip(leaves, arrays, strict=True))
         self.dtypes = tuple(a.dtype.name if a is not None and eqx.is_inexact_array(a) else None for a in arrays)
         self.arrays = tuple(
-            a if dtype is None else jax.lax.bitcast_convert_type(a, f"int{8 * a.dtype.itemsize}")
+            a if a is None or dtype is None else jax.lax.bitcast_convert_type(a, f"int{8 * a.dtype.itemsize}")
             for a, dtype in zip(arrays, self.dtypes, strict=True)
         )
 
@@ -41,7 +40,7 @@ class Constant(eqx.Module):
     def value(self) -> Any:
         """The pytree."""
         arrays = [
-            bits if dtype is None else jax.lax.bitcast_convert_type(bits, dtype)
+            bits if bits is None or dtype is None else jax.lax.bitcast_convert_type(bits, dtype)
             for bits, dtype in zip(self.arrays, self.dtypes, strict=True)
         ]
         leaves = [other if a is None else a for a, other in zip(arrays, self.others, strict=True)]

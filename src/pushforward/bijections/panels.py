@@ -2,7 +2,7 @@ r"""Where to evaluate a density: panels along each axis of a box, halved until i
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +40,14 @@ def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(order)
 
 
-def nodes_of(edges: Float[Array, " panels+1"], order: int) -> Float[Array, "panels order"]:
-    """The nodes of panels, NumPy's or JAX's as their edges are."""
+def nodes_of(edges: Any, order: int) -> Any:
+    """The nodes of panels, of shape (panels, order), NumPy's or JAX's as their edges are."""
     nodes = gauss_legendre(order)[0].astype(edges.dtype)
     return edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * (nodes + 1) / 2
 
 
-def lagrange(xi: Float[Array, " points"], order: int) -> Float[Array, "points order"]:
-    """At points of [-1, 1], the polynomials that are 1 at one node and 0 at the others; NumPy's or JAX's."""
+def lagrange(xi: Any, order: int) -> Any:
+    """At points of [-1, 1], the polynomials that are 1 at one node and 0 at the others, of shape (points, order)."""
     numpy = jnp if isinstance(xi, jax.Array) else np
     nodes, other = gauss_legendre(order)[0], ~np.eye(order, dtype=bool)
     scales = np.where(other, nodes[:, None] - nodes, 1).prod(1).astype(xi.dtype)
@@ -132,7 +132,7 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
     """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
-    halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])
+    halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
     points = lower + (upper - lower) * halton
     panels = [
         np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2) for e, p in zip(edges, points.T, strict=True)
@@ -165,7 +165,7 @@ def _log_weights(edges: np.ndarray, order: int) -> np.ndarray:
     return np.log(np.diff(edges)[:, None] / 2 * gauss_legendre(order)[1]).ravel()
 
 
-def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> np.ndarray:
+def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> Any:
     """The logarithm of the integral over some axes."""
     for axis in axes:
         log_values = log_values + np.expand_dims(log_weights[axis], [a for a in range(log_values.ndim) if a != axis])

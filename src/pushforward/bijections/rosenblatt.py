@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
@@ -167,9 +168,9 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         locs: Float[Array, "components dim"],
         scale_trils: Float[Array, "components dim dim"],
     ):
-        if any(isinstance(a, jax.core.Tracer) for a in (weights, locs, scale_trils)):
+        if any(isinstance(a, Tracer) for a in (weights, locs, scale_trils)):
             raise ValueError("a mixture's map is built outside of jit and grad, and passed to what they transform.")
-        weights, locs, scale_trils = (np.asarray(a, dtype=float) for a in (weights, locs, scale_trils))
+        weights, locs, scale_trils = (np.asarray(a, dtype=float) for a in (weights, locs, scale_trils))  # pyright: ignore
         count, dim = locs.shape if locs.ndim == 2 else (0, 0)
         if not count or not dim or weights.shape != (count,) or scale_trils.shape != (count, dim, dim):
             raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pushforward.cli.terminal import UserError, add_common, check_writable, mendable, set_precision
+from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, mendable, set_precision
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and judge it by rows that it has not seen.
@@ -30,12 +30,7 @@ SMALLEST_HELD_OUT = 10
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `density`."""
-    command = commands.add_parser(
-        "density",
-        help="fit the density of the rows of a file",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = add_command(commands, "density", "fit the density of the rows of a file", DESCRIPTION)
     command.add_argument("file", metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet")
     add = command.add_argument
     add("--columns", nargs="+", metavar="COLUMN", help="the columns to fit; by default all that are not given")
@@ -116,12 +111,10 @@ def _number(text: str, option: str) -> float:
 
 
 def _fit(options, console, names, x, condition) -> dict[str, Any]:
-    import jax
     import jax.numpy as jnp
     import jax.random as jr
 
     from pushforward import density_report, report, serialization
-    from pushforward.bijections import OntoCircles
     from pushforward.density import NamedFlow, checks, fit_density, supports
 
     support = _supports(options, names, x)
@@ -161,9 +154,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
         )
     seconds = time.perf_counter() - began
     # What is scored are values spread over their steps, for the others as for the flow.
-    spread = x + steps * np.asarray(jr.uniform(noise_key, x.shape))
-    if isinstance(flow.bijection, OntoCircles):
-        spread = supports.wrap(spread, flow.bijection.circles)
+    spread = supports.wrap(x + steps * np.asarray(jr.uniform(noise_key, x.shape)), circles)
     log_prob = np.asarray(flow.log_prob(jnp.asarray(spread[held_out]), given(held_out)))
     scores, mixture = _scores(log_prob, np.concatenate([spread, condition], axis=1), kept, held_out, len(options.given))
 
@@ -206,7 +197,6 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     files = report.write_all(options.out, make)
     console.print(density_report.summary_table(data_columns, draw_columns, str(options.file)))
     console.print(f"wrote {', '.join(file.name for file in files)} to {options.out}", soft_wrap=True)
-    jax.block_until_ready(draws)
     return summary
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_common, check_writable, mendable, set_precision
+from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, mendable, set_precision
 
 FIT = """\
 Fit the posterior of a NumPyro model.
@@ -31,14 +31,9 @@ those) or "unreliable" (do not use them).
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `demo` and `fit`."""
-    demo = commands.add_parser("demo", help="fit eight schools, twice", description="Fit the eight-schools posterior.")
+    demo = add_command(commands, "demo", "fit eight schools, twice", "Fit the eight-schools posterior.")
     add_common(demo, _demo)
-    fit = commands.add_parser(
-        "fit",
-        help="fit the posterior of a NumPyro model",
-        description=FIT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
     fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
     fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; none if left out")
     fit.add_argument("--budget", type=int, metavar="N", help="at most so many gradients of the density for training")

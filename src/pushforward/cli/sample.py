@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, set_precision
+from pushforward.cli.terminal import UserError, add_command, set_precision
 
 DESCRIPTION = """\
 Draw from what was saved: density.flow, posterior.flow, or any flow or posterior that pushforward.save wrote.
@@ -20,12 +20,7 @@ and what it is given c0, c1, ...
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `sample`."""
-    command = commands.add_parser(
-        "sample",
-        help="draw from a saved density or posterior",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = add_command(commands, "sample", "draw from a saved density or posterior", DESCRIPTION)
     command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
     add = command.add_argument
     add("--num", type=int, default=1000, metavar="N", help="how many draws (default 1000)")

@@ -12,6 +12,13 @@ class UserError(Exception):
     """Something that the person at the terminal can mend; its text says how."""
 
 
+def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, text: str) -> argparse.ArgumentParser:
+    """A command whose help shows a text with the line breaks that it has."""
+    return commands.add_parser(
+        name, help=purpose, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: bool = False) -> None:
     """The options of commands that fit something."""
     command.add_argument("--out", required=out_needed, type=Path, metavar="DIR", help="the folder for the results")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pushforward.cli.terminal import UserError, check_writable, mendable
+from pushforward.cli.terminal import UserError, add_command, check_writable, mendable
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and judge it by images that it has not
@@ -31,12 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     from pushforward.vae.posteriors import POSTERIORS, PRIORS
     from pushforward.vae.recipe import NETWORKS
 
-    command = commands.add_parser(
-        "vae",
-        help="train a variational autoencoder of images",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = add_command(commands, "vae", "train a variational autoencoder of images", DESCRIPTION)
     add = command.add_argument
     add("--data", type=Path, metavar="FILE.npz", help="the images; scikit-learn's digits if left out")
     add("--out", required=True, type=Path, metavar="DIR", help="the folder for the results")

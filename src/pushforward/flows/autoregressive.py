@@ -8,17 +8,15 @@ from jaxtyping import PRNGKeyArray
 from pushforward.bijections import (
     AbstractBijection,
     Affine,
-    Chain,
     Coupling,
     DeepSigmoidal,
     Elementwise,
     IntegralNetwork,
     MaskedAutoregressive,
-    RationalQuadraticSpline,
     Shift,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, stack, then
+from pushforward.flows.stack import Activation, Base, Side, spline_and_affine, stack, then
 
 
 def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, cond_dim, activation) -> Callable:
@@ -89,9 +87,7 @@ def nsf(
     References:
         Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
     """
-    transformer = Chain([RationalQuadraticSpline(bins, bound), Affine()])
-
-    layer = _layer(Coupling, transformer, dim, hidden, cond_dim, activation)
+    layer = _layer(Coupling, spline_and_affine(bins, bound), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
 
 
@@ -115,8 +111,7 @@ def arnsf(
     References:
         Durkan et al., Neural Spline Flows (2019), RQ-NSF (AR). https://arxiv.org/abs/1906.04032
     """
-    transformer = Chain([RationalQuadraticSpline(bins, bound), Affine()])
-    layer = _layer(MaskedAutoregressive, transformer, dim, hidden, cond_dim, activation)
+    layer = _layer(MaskedAutoregressive, spline_and_affine(bins, bound), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 

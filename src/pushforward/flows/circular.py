@@ -10,17 +10,15 @@ from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import (
     AbstractBijection,
-    Affine,
     Chain,
     CircularSpline,
     Coupling,
     OntoCircles,
     Permutation,
-    RationalQuadraticSpline,
     Scan,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders
+from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders, spline_and_affine
 
 
 def circular(
@@ -67,7 +65,7 @@ def circular(
     num_real = dim - num_angles
     layer_key, real_key, angle_key = jr.split(key, 3)
     transformers = (
-        (num_real, 0, Chain([RationalQuadraticSpline(bins, bound), Affine()])),
+        (num_real, 0, spline_and_affine(bins, bound)),
         (num_angles, num_real, CircularSpline(bins)),
     )
 

@@ -12,10 +12,12 @@ from jaxtyping import Array, PRNGKeyArray
 from pushforward.bijections import (
     MLP,
     AbstractBijection,
+    Affine,
     Amortized,
     Chain,
     Invert,
     Permutation,
+    RationalQuadraticSpline,
     Scan,
     num_parameters,
 )
@@ -40,6 +42,11 @@ def check_sizes(dim: int, num_layers: int) -> None:
     """Raise unless both are positive."""
     if dim < 1 or num_layers < 1:
         raise ValueError(f"a flow needs dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}.")
+
+
+def spline_and_affine(bins: int, bound: float) -> Chain:
+    """The transformer of spline flows: a spline inside [-bound, bound], then an affine map of the whole line."""
+    return Chain([RationalQuadraticSpline(bins, bound), Affine()])
 
 
 def given(

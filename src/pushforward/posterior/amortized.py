@@ -23,6 +23,7 @@ from pushforward.flows import realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.modes import with_moments
 from pushforward.posterior.precondition import candidates
 from pushforward.posterior.target import Draw, Target
 from pushforward.training import train
@@ -79,7 +80,7 @@ class ConditionalTarget(eqx.Module):
             ValueError: if the model looks at the values of its arguments in Python, which no compiled program can.
         """
         target = Target.from_numpyro(model, _as_arrays(data), *args, **kwargs)
-        if not target.space.args:
+        if not _space(target).args:
             raise ValueError(
                 "the model looks at the values of its data in Python (an if, a size), so it cannot be compiled for all "
                 "data sets at once; let it use jax.numpy.where, and sizes from shapes."
@@ -100,12 +101,17 @@ class ConditionalTarget(eqx.Module):
         return eqx.tree_at(self.where, self.target, data)
 
 
+def _space(target: Target) -> Any:
+    """The space, which is known to have a density or arguments that hold the data."""
+    return target.space
+
+
 def _density_data(target: Target) -> PyTree:
-    return target.space.density.data
+    return _space(target).density.data
 
 
 def _model_data(target: Target) -> PyTree:
-    return target.space.args[0]
+    return _space(target).args[0]
 
 
 def _as_arrays(data: PyTree) -> PyTree:
@@ -309,20 +315,16 @@ def _checked(target: ConditionalTarget, data: PyTree) -> PyTree:
 def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Triangular:
     """The Gaussian with the moments of the mixture of Gaussian fits to some of the data sets."""
     num = jax.tree.leaves(data)[0].shape[0]
-    locs, covariances = [], []
+    affines = []
     for row, k in zip(np.linspace(0, num - 1, min(num, NUM_SCALING_DATA)).astype(int), jr.split(key, 8), strict=False):
         one = target.at(jax.tree.map(lambda a, row=row: a[row], data))
         found = candidates(one, one.start, k)
         if found:
-            locs.append(found[0].affine.loc)
-            covariances.append(found[0].affine.matrix @ found[0].affine.matrix.T)
-    if not locs:
+            affines.append(found[0].affine)
+    if not affines:
         raise ValueError("the log-density is NaN or infinite wherever a fit could start, for each data set tried.")
-    locs = jnp.stack(locs)
-    spread = (locs - locs.mean(0)).T @ (locs - locs.mean(0)) / len(locs)
-    return Triangular(
-        target.target.dim, locs.mean(0), jnp.linalg.cholesky(jnp.mean(jnp.stack(covariances), 0) + spread)
-    )
+    locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines]) for n in ("loc", "matrix"))
+    return with_moments(np.full(len(affines), 1 / len(affines)), locs, matrices)
 
 
 def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:

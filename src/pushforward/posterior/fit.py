@@ -29,9 +29,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from pushforward.bijections import Chain, Permutation, Triangular
-from pushforward.flow import Flow
+from pushforward.flow import Flow, Learnable
+from pushforward.flows.default import default_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.guide import default_flow
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
@@ -96,7 +96,7 @@ def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransform
     def init(params):
         return Averaged(optimizer.init(params), params, jnp.zeros(()))
 
-    def update(updates, state, params=None):
+    def update(updates, state, params: Any = None):
         updates, inner = optimizer.update(updates, state.inner, params)
         weight = jnp.maximum(1 / (state.count + 1), 1 / AVERAGED_STEPS)
         new = optax.apply_updates(params, updates)
@@ -211,16 +211,16 @@ def fit_posterior(
         run.record("precondition", 0, found[0].elbo)
         whitened, part = Whitened(target, found[0].affine), Flow(standard_normal(target.dim), Triangular(target.dim))
         with run.interruptible():
-            if flow is None:
-                whitened, part = _gaussians(target, separate(found), gaussian_key, run)
             if flow is not None:
                 part = _train(flow, whitened, FLOW, train_key, run)
-            elif is_exact(look(whitened, part, look_key)):
-                run.out_of_budget = False
-            elif not run.interrupted:
-                larger = over(part.base, default_flow(target.dim, key=flow_key))
-                part = _train(larger, whitened, FLOW, train_key, run)
-                part = _reweighed(whitened, part, weight_key)
+            else:
+                whitened, part = _gaussians(target, separate(found), gaussian_key, run)
+                if is_exact(look(whitened, part, look_key)):
+                    run.out_of_budget = False
+                elif not run.interrupted:
+                    larger = over(part.base, default_flow(target.dim, key=flow_key))
+                    part = _train(larger, whitened, FLOW, train_key, run)
+                    part = _reweighed(whitened, part, weight_key)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
         diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
@@ -236,7 +236,7 @@ def _no_start(target: Target) -> ValueError:
     )
 
 
-def _compose(outer: Triangular, inner: Triangular) -> Triangular:
+def _compose(outer: Triangular, inner: Any) -> Triangular:
     """The triangular map outer after inner."""
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
 
@@ -248,7 +248,7 @@ def _onto(affine: Triangular, part: Flow) -> Flow:
     return Flow(part.base, Chain([part.bijection, affine]))
 
 
-def over(base: dist.Distribution, flow: Flow) -> Flow:
+def over(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
     """A flow that begins as a reordering of coordinates, over another base, so that it begins as that base."""
     order = np.argsort(np.asarray(flow.bijection.forward(jnp.arange(float(flow.shape[0])))))
     return Flow(base, Chain([Permutation(order), flow.bijection]))

@@ -6,6 +6,7 @@ Over a mixture with one component a mode, weighted by the evidences around them,
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -47,6 +48,14 @@ def _distance(one: Candidate, other: Candidate) -> float:
     return float(min(np.linalg.norm(length) for length in lengths))
 
 
+def with_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:
+    """The affine map that gives N(0, I) the moments of a mixture of Gaussians, each of them affine maps of N(0, I)."""
+    mean = weights @ locs
+    covariance = np.einsum("k,kij,klj->il", weights, matrices, matrices)
+    covariance += np.einsum("k,ki,kj->ij", weights, locs - mean, locs - mean)
+    return Triangular(len(mean), jnp.asarray(mean), jnp.asarray(np.linalg.cholesky(covariance)))
+
+
 def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple[Triangular, dist.Distribution]:
     """An affine map with the moments of a mixture of Gaussians, and the mixture in its coordinates.
 
@@ -59,15 +68,12 @@ def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple
     kept = weights > SMALLEST_SHARE
     weights = weights[kept] / weights[kept].sum()
     locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines])[kept] for n in ("loc", "matrix"))
-    mean = weights @ locs
-    covariance = np.einsum("k,kij,klj->il", weights, matrices, matrices)
-    covariance += np.einsum("k,ki,kj->ij", weights, locs - mean, locs - mean)
-    factor = np.linalg.cholesky(covariance)
-    dim = len(mean)
+    affine = with_moments(weights, locs, matrices)
+    mean, factor = np.asarray(affine.loc), np.asarray(affine.matrix)
     inner_locs = np.linalg.solve(factor, (locs - mean).T).T
     inner = np.tril(np.linalg.solve(factor, matrices))
     parts = dist.MultivariateNormal(jnp.asarray(inner_locs), scale_tril=jnp.asarray(inner))
-    return Triangular(dim, mean, factor), dist.MixtureSameFamily(dist.Categorical(jnp.asarray(weights)), parts)
+    return affine, dist.MixtureSameFamily(dist.Categorical(jnp.asarray(weights)), parts)
 
 
 @eqx.filter_jit
@@ -94,5 +100,6 @@ def reweigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
     shares = np.asarray(_shares(target, flow, key), float)
     if not np.isfinite(shares).all() or not (shares > 0).all():
         return flow
-    mixing = dist.Categorical(jnp.asarray(shares / shares.sum(), base.mixing_distribution.probs.dtype))
+    probs: Any = base.mixing_distribution.probs
+    mixing = dist.Categorical(jnp.asarray(shares / shares.sum(), probs.dtype))
     return Flow(dist.MixtureSameFamily(mixing, base.component_distribution), flow.bijection)

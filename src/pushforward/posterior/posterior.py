@@ -16,7 +16,7 @@ from pushforward.flow import Flow
 from pushforward.posterior.arviz_data import to_arviz
 from pushforward.posterior.diagnostics import Diagnostics, pareto_smooth
 from pushforward.posterior.refine import Chains, Method, refine
-from pushforward.posterior.target import Draw, Target
+from pushforward.posterior.target import Draw, Target, constrain
 
 # As many of the weighted draws are kept as hold this many numbers, so that files stay small.
 POOL_SIZE = 2_000_000
@@ -56,7 +56,7 @@ class Posterior(eqx.Module):
         flow: Flow,
         diagnostics: Diagnostics,
         trace: list[TracePoint],
-        draws: Float[Array, "draws dim"],
+        draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
     ) -> "Posterior":
         """A posterior that keeps some of the draws that it was judged by, with their smoothed weights."""
@@ -72,7 +72,7 @@ class Posterior(eqx.Module):
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis."""
-        return self._constrain(self.flow.sample(key, (num_samples,)))
+        return constrain(self.target, self.flow.sample(key, (num_samples,)))
 
     def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws corrected by Pareto-smoothed importance weights.
@@ -84,7 +84,7 @@ class Posterior(eqx.Module):
         points = (jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples
         cumulative = jnp.cumsum(self.pool_weights)
         rows = jnp.searchsorted(cumulative / cumulative[-1], points)
-        return self._constrain(self.pool[jr.permutation(order_key, rows)])
+        return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
 
     def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
         """Exact draws by Markov chains that the flow preconditions, with R-hat and effective sample size.
@@ -140,11 +140,3 @@ class Posterior(eqx.Module):
             ValueError: if the support of a site depends on another site, for then draws need the model's code.
         """
         serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))
-
-    def _constrain(self, u: Float[Array, "n dim"]) -> Draw:
-        return _constrain(self.target, u)
-
-
-@eqx.filter_jit
-def _constrain(target: Target, u: Float[Array, "n dim"]) -> Draw:
-    return jax.vmap(target.constrain)(u)

@@ -10,11 +10,9 @@ References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -22,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
+from pushforward.compilation import compiled_fast
 from pushforward.posterior.target import Whitened
 
 LogDensity = Callable[[Array], Float[Array, ""]]
@@ -70,7 +69,7 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
     found = _offers(target, Triangular(dim), jnp.concatenate([start[None], jnp.zeros((1, dim)), random]), near_key)
     if not found:
         return []
-    best = min(found, key=lambda c: -c.elbo).affine
+    best = max(found, key=lambda c: c.elbo).affine
     around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(turn_key, (len(RADII), dim), start.dtype)
     return sorted([*found, *_offers(target, best, jnp.concatenate([around, -around]), far_key)], key=lambda c: -c.elbo)
 
@@ -93,8 +92,8 @@ def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths 
     ]
 
 
-# It runs twice for a target: what takes long is to compile it, for which the last optimisations are spared.
-@functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 0})
+# It runs twice for a target.
+@compiled_fast
 def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
     """Means, factors, ELBOs, their errors and Newton decrements of the best Gaussian of each path, and of N(0, I)."""
     path_key, score_key = jr.split(key)

@@ -82,17 +82,16 @@ class _Compiled:
         drawn = [*model.free_RVs, *model.deterministics]
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
-        inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
-        densities = [model.logp(), model.logp(jacobian=False)]
+        inputs: Any = [model.rvs_to_values[rv] for rv in model.free_RVs]
+        densities: Any = [model.logp(), model.logp(jacobian=False)]
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
         given = {rv: rv.type() for rv in transforms}
-        backward = [t.forward(given[rv], *rv.owner.inputs) if t else given[rv] for rv, t in transforms.items()]
+        backward: Any = [t.forward(given[rv], *rv.owner.inputs) if t else given[rv] for rv, t in transforms.items()]
         self.log_density = get_jaxified_graph(inputs, densities[:1])
         self.both_densities = get_jaxified_graph(inputs, densities)
         self.constrain = get_jaxified_graph(inputs, model.replace_rvs_by_values(drawn))
-        self.unconstrain = get_jaxified_graph(
-            [*given.values()], graph_replace(backward, [*given.items()], strict=False)
-        )
+        backward = graph_replace(backward, [*given.items()], strict=False)
+        self.unconstrain = get_jaxified_graph([*given.values()], backward)
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
@@ -119,7 +118,7 @@ def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | 
 def _interval(*ends: Any) -> dist.constraints.Constraint | None:
     from pymc.exceptions import NotConstantValueError
     from pymc.pytensorf import constant_fold
-    from pytensor.tensor import as_tensor_variable
+    from pytensor.tensor.basic import as_tensor_variable
 
     try:
         values = [None if e is None else np.asarray(constant_fold([as_tensor_variable(e)])[0], float) for e in ends]

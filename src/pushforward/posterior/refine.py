@@ -25,7 +25,7 @@ from numpyro.infer import MCMC, NUTS
 from pushforward.flow import Flow
 from pushforward.posterior.arviz_data import to_arviz
 from pushforward.posterior.assess import check_flow
-from pushforward.posterior.target import Draw, Target
+from pushforward.posterior.target import Draw, Target, constrain
 
 Method = Literal["nuts", "independence"]
 
@@ -63,7 +63,7 @@ class Chains(eqx.Module):
     @property
     def draws(self) -> Draw:
         """The draws: a pytree like the target's example, or a dict of sites, with leading axes (chains, draws)."""
-        return _constrain(self.target, self.unconstrained)
+        return constrain(self.target, self.unconstrained)
 
     def to_arviz(self, key: PRNGKeyArray | None = None, **names: Any) -> Any:
         """The draws for ArviZ, as `Posterior.to_arviz` gives them."""
@@ -196,9 +196,10 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
     import arviz
 
     chains = {"u": np.asarray(draws)}
-    data = arviz.convert_to_dataset(chains)
-    rhat = float(np.max(np.asarray(arviz.rhat(data)["u"])))
-    ess = min(float(np.min(np.asarray(arviz.ess(data, method=m)["u"]))) for m in ("bulk", "tail"))
+    data: Any = arviz.convert_to_dataset(chains)
+    found: list[Any] = [arviz.rhat(data), *(arviz.ess(data, method=m) for m in ("bulk", "tail"))]
+    rhats, *sizes = (np.asarray(each["u"]) for each in found)
+    rhat, ess = float(rhats.max()), float(np.min(sizes))
     needed = SMALLEST_ESS_PER_CHAIN * draws.shape[0]
     reasons = []
     if not rhat <= LARGEST_RHAT:
@@ -215,8 +216,3 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
         reasons = [f"R-hat is {rhat:.3f}, and the chains are worth {ess:.0f} independent draws."]
         reasons += [diverged] if divergences else []
     return Chains(target, draws, rhat, ess, acceptance, divergences, verdict, tuple(reasons))
-
-
-@eqx.filter_jit
-def _constrain(target: Target, u: Float[Array, "chains draws dim"]) -> Draw:
-    return jax.vmap(jax.vmap(target.constrain))(u)

@@ -247,3 +247,10 @@ class Whitened(eqx.Module):
     def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
         u, log_det = self.affine.forward_and_log_det(w)
         return self.target(u) + log_det
+
+
+@eqx.filter_jit
+def constrain(target: Target, u: Float[Array, "*batch dim"]) -> Draw:
+    """The draws that vectors stand for, with their leading axes; compiled."""
+    draws = jax.vmap(target.constrain)(u.reshape(-1, target.dim))
+    return jax.tree.map(lambda leaf: leaf.reshape(u.shape[:-1] + leaf.shape[1:]), draws)

@@ -1,13 +1,14 @@
 """Variational autoencoders whose posteriors and priors are flows."""
 
 from pushforward.vae import pictures as pictures
+from pushforward.vae.checkpoint import History as History
 from pushforward.vae.evaluation import (
     Evaluation as Evaluation,
     KLSplit as KLSplit,
     evaluate as evaluate,
     kl_split as kl_split,
 )
-from pushforward.vae.fit import History as History, fit_vae as fit_vae
+from pushforward.vae.fit import fit_vae as fit_vae
 from pushforward.vae.likelihoods import (
     AbstractLikelihood as AbstractLikelihood,
     Bernoulli as Bernoulli,

@@ -2,13 +2,11 @@
 
 import dataclasses
 import functools
-import hashlib
 import math
 import os
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,11 +14,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from pushforward.progress import progress_bar
-from pushforward.serialization import PACKAGES, load, save
-from pushforward.training import trainable
+from pushforward.serialization import save
+from pushforward.training import trainable, update_where
+from pushforward.vae.checkpoint import History, State, digest, resume
 from pushforward.vae.data import check_images
 from pushforward.vae.evaluation import bounded, in_chunks
 from pushforward.vae.model import VAE
@@ -30,31 +29,6 @@ from pushforward.vae.recipe import build
 # Draws of each held-out image for the comparison of epochs.
 VALIDATION_SAMPLES = 4
 VALIDATION_CHUNK = 500
-
-
-class History(eqx.Module):
-    """What happened, epoch by epoch, in nats for an image."""
-
-    loss: list[float]
-    reconstruction: list[float]
-    kl: list[float]
-    validation_elbo: list[float]
-    beta: list[float]
-    gradient_norm: list[float]
-    skipped: list[int]
-    seconds: list[float]
-
-
-class State(eqx.Module):
-    """Where a training stands, all of it: it can be saved, and continued to the bit."""
-
-    vae: VAE
-    optimizer_state: Any
-    best: VAE
-    best_elbo: Float[Array, ""]
-    epoch: Int[Array, ""]
-    waited: Int[Array, ""]
-    key: PRNGKeyArray
 
 
 def fit_vae(
@@ -124,23 +98,31 @@ def fit_vae(
         if not binarize:
             vae.likelihood.check(images)
     if binarize:
-        held_out = jr.bernoulli(split_key, held_out).astype(held_out.dtype)
+        held_out = np.asarray(jr.bernoulli(split_key, held_out), held_out.dtype)
     trainer = _Trainer(
         NegativeBound() if objective is None else objective,
         _adam(learning_rate) if optimizer is None else optimizer,
         min(batch_size, len(x)),
         binarize,
     )
-    state, history = trainer.init(vae, state_key), History(*([] for _ in range(8)))
+    state, history = trainer.init(vae, state_key), History(*([] for _ in dataclasses.fields(History)))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         adam = optimizer is None and not callable(learning_rate)
         rule = f"Adam({learning_rate})" if adam else "given"
-        fingerprint = _fingerprint(trainer, x, held_out, warmup, rule)
+        facts = {
+            "training images": digest(x),
+            "held-out images": digest(held_out),
+            "binarize": binarize,
+            "warmup": warmup,
+            "batch_size": trainer.batch_size,
+            "optimiser": rule,
+            "objective": repr(trainer.objective),
+        }
         if path.exists():
-            state, history = _continued(path, state, fingerprint)
+            state, history = resume(path, state, facts)
         # What cannot be saved, or not there, is better known now than after hours.
-        save(path, (state, history, fingerprint))
+        save(path, (state, history, facts))
     x, held_out = jnp.asarray(x), jnp.asarray(held_out)
     with progress_bar("epochs", max_epochs, show=progress) as advance:
         while int(state.epoch) < max_epochs and int(state.waited) < patience:
@@ -154,9 +136,9 @@ def fit_vae(
             history.seconds.append(time.perf_counter() - start)
             advance(epoch + 1, f"held-out ELBO {history.validation_elbo[-1]:.3f}, best {float(state.best_elbo):.3f}")
             if path is not None and (epoch + 1) % checkpoint_every == 0:
-                save(path, (state, history, fingerprint))
+                save(path, (state, history, facts))
     if path is not None:
-        save(path, (state, history, fingerprint))
+        save(path, (state, history, facts))
     if not np.isfinite(state.best_elbo):
         raise FloatingPointError(
             f"the held-out ELBO was not finite in any of {int(state.epoch)} epochs; lower the learning rate, or begin "
@@ -203,12 +185,7 @@ class _Trainer(eqx.Module):
             (_, value), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, batch, key)
             norm = optax.tree.norm(gradient)
             finite = jnp.isfinite(value.loss) & jnp.isfinite(norm)
-
-            def update(parameters, optimizer_state):
-                updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, parameters)
-                return optax.apply_updates(parameters, updates), optimizer_state
-
-            carry = jax.lax.cond(finite, update, lambda *unchanged: unchanged, parameters, optimizer_state)
+            carry = update_where(finite, self.optimizer, gradient, parameters, optimizer_state)
             return carry, jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan), (value, norm))
 
         keys = jr.split(step_key, steps)
@@ -238,76 +215,6 @@ class _Trainer(eqx.Module):
 def _adam(learning_rate: float) -> optax.GradientTransformation:
     """One object for equal arguments, so that equal trainings compile once."""
     return optax.adam(learning_rate)
-
-
-def _fingerprint(trainer: "_Trainer", x: np.ndarray, held_out: np.ndarray, warmup: int, optimizer: str) -> dict:
-    """What a training must have in common with its checkpoint, apart from the state's structure and the key."""
-    return {
-        "training images": _digest(x),
-        "held-out images": _digest(held_out),
-        "binarize": trainer.binarize,
-        "warmup": warmup,
-        "batch_size": trainer.batch_size,
-        "optimiser": optimizer,
-        "objective": repr(trainer.objective),
-    }
-
-
-def _digest(x: np.ndarray) -> str:
-    return hashlib.sha256(str(x.shape).encode() + x.tobytes()).hexdigest()
-
-
-def _continued(path: Path, start: State, fingerprint: dict) -> tuple[State, History]:
-    """What a checkpoint holds, if it is one of this training."""
-    # Classes that the caller has brought along are the caller's own code: the file may name them.
-    saved = load(path, trusted=sorted(_foreign(start)))
-    if not (isinstance(saved, tuple) and len(saved) == 3 and isinstance(saved[0], State)):
-        raise ValueError(f"{path} holds no training of a VAE that can be continued; give another checkpoint.")
-    state, history, before = saved
-    same = {
-        "VAE": _alike(state.vae, start.vae),
-        "optimiser": _alike(state.optimizer_state, start.optimizer_state),
-        "key": jnp.array_equal(jr.key_data(state.key), jr.key_data(start.key)),
-    }
-    for name, value in fingerprint.items():
-        same[name] = same.get(name, True) and before.get(name) == value
-    if differ := [name for name, equal in same.items() if not equal]:
-        raise ValueError(
-            f"{path} is the checkpoint of another training, which differs in: {', '.join(differ)}. Give another file, "
-            "or remove it to begin anew."
-        )
-    return state, history
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether trees have one structure, and arrays of the same shapes and dtypes."""
-
-    def kind(leaf):
-        # By dtypes as JAX has them: constants may be NumPy's.
-        return (leaf.shape, str(leaf.dtype)) if hasattr(leaf, "dtype") else leaf
-
-    def kinds(tree):
-        return jax.tree.map(kind, eqx.filter_eval_shape(lambda t: t, tree))
-
-    return jax.tree.structure(a) == jax.tree.structure(b) and bool(eqx.tree_equal(kinds(a), kinds(b)))
-
-
-def _foreign(x: Any) -> set[str]:
-    """The packages, other than those that `load` knows, of the classes and functions in a tree."""
-    if eqx.is_array_like(x) or x is None:
-        return set()
-    module = getattr(x, "__module__", None)
-    known = not isinstance(module, str) or any(f"{module}.".startswith(f"{package}.") for package in PACKAGES)
-    own = set() if known else {module.split(".")[0]}
-    if isinstance(x, dict):
-        parts = list(x.values())
-    elif isinstance(x, (list, tuple)):
-        parts = list(x)
-    elif dataclasses.is_dataclass(x) and not isinstance(x, type):
-        parts = [getattr(x, field.name, None) for field in dataclasses.fields(x)]
-    else:
-        parts = []
-    return own.union(*map(_foreign, parts))
 
 
 def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:

@@ -96,7 +96,7 @@ class Categorical(AbstractLikelihood):
         return self.levels
 
     def distribution(self, outputs) -> Any:
-        return dist.Categorical(logits=jnp.moveaxis(outputs, 0, -1)).to_event()
+        return dist.Independent(dist.Categorical(logits=jnp.moveaxis(outputs, 0, -1)), outputs.ndim - 1)
 
     def values(self, x):
         return jnp.round(x * (self.levels - 1)).astype(int)

@@ -14,6 +14,7 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection, Amortized, Chain
 from pushforward.bijections.base import bounds, same_interval
 from pushforward.flow import Flow
+from pushforward.objectives import sample_and_path_log_prob
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
 
 
@@ -123,9 +124,7 @@ class VAE(eqx.Module):
             raise ValueError(f"bounds need num_samples >= 1, but got num_samples={num_samples}.")
         features = self.encode(x)
         if path_gradient:
-            u, log_q, score = self.posterior.sample_log_prob_and_score(key, (num_samples,), features)
-            along = jnp.sum(score * u, axis=-1)
-            log_q = jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
+            u, log_q = sample_and_path_log_prob(self.posterior, key, (num_samples,), features)
         else:
             u, log_q = self.posterior.sample_and_log_prob(key, (num_samples,), features)
         outputs = self.decode(u)
