@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from pushforward.calibration import plot_calibration, within_band
 
 
 def joint(draw, data):
@@ -44,7 +45,9 @@ def test_known_posteriors_and_calibration():
         np.testing.assert_allclose(draws.var(0), variance, rtol=0.15)
     ranks = fitted.ranks(jr.key(5), new_truths, new_data)
     assert ranks.ranks["mean"].shape == (400, 2)
-    assert min(ranks.p_values().values()) > 1e-3
+    assert set(ranks.p_values()) == {"mean[0]", "mean[1]"} and min(ranks.p_values().values()) > 1e-3
+    assert all(within_band(numbers) for numbers in ranks.transforms().values())
+    assert len(plot_calibration(ranks.transforms(), "data sets").axes[0].lines) == 2
     # Truths that do not go with the data are found out.
     assert min(fitted.ranks(jr.key(5), {"mean": new_truths["mean"] + 1.0}, new_data).p_values().values()) < 1e-6
 

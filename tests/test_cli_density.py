@@ -152,25 +152,39 @@ def test_errors_are_one_paragraph_and_leave_nothing(folder, capsys, arguments, w
     assert not (folder / "out").exists()
 
 
-def test_tables_of_every_kind(folder):
+@pytest.mark.parametrize("rows_a_block", [7, 100_000])
+def test_tables_of_every_kind(folder, monkeypatch, rows_a_block):
+    monkeypatch.setattr(tables, "ROWS_A_BLOCK", rows_a_block)
     write(folder / "t.tsv", separator="\t")
     write(folder / "bare.csv", names=None)
     write(folder / "semicolons.csv", separator=";")
     np.save("a.npy", DATA)
     np.savez("a.npz", **dict(zip(NAMES, DATA.T, strict=True)))
     np.savez("one.npz", data=DATA)
+    tables.write(folder / "a.parquet", dict(zip(NAMES, DATA.T, strict=True)))
     numbered = ["x0", "x1", "x2", "x3"]
     for name, names in (
         ("data.csv", NAMES), ("t.tsv", NAMES), ("semicolons.csv", NAMES), ("a.npz", NAMES),
-        ("bare.csv", numbered), ("a.npy", numbered), ("one.npz", numbered),
+        ("bare.csv", numbered), ("a.npy", numbered), ("one.npz", numbered), ("a.parquet", NAMES),
     ):  # fmt: skip
-        table = tables.read(name)
-        assert table.names == names
+        table, mapped = tables.read(name), tables.open_mapped(name)
+        assert table.names == mapped.names == names
+        assert isinstance(mapped.values, np.memmap) or name.endswith(".npz")
         np.testing.assert_array_equal(table.values, DATA)
+        np.testing.assert_array_equal(mapped.values, DATA)
         assert tables.read(name, names[2:0:-1]).values.shape == (300, 2)
     (folder / "mixed.csv").write_text('who,"how, much"\nAnn,"1.5"\nBob,2\n')
     np.testing.assert_array_equal(tables.read("mixed.csv", ["how, much"]).values, [[1.5], [2.0]])
-    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv"):
+    lines = "".join(f'"on\ntwo lines",{i}\n' for i in range(20))
+    (folder / "quoted.csv").write_text(f"text,number\n{lines}")
+    np.testing.assert_array_equal(tables.read("quoted.csv", ["number"]).values[:, 0], np.arange(20))
+    (folder / "late.csv").write_text("a,b\n" + "1,2\n" * 20 + "1,x\n")
+    with pytest.raises(ValueError, match=r"row 20, column 1 \(b\): 'x' is no number"):
+        tables.open_mapped("late.csv")
+    (folder / "wide.csv").write_text("a,b\n" + "1,2,3\n" * 20)
+    with pytest.raises(ValueError, match="row 0 has 3 cells"):
+        tables.read("wide.csv")
+    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv", "draws.parquet"):
         tables.write(folder / name, dict(zip(NAMES, DATA.T, strict=True)))
         np.testing.assert_array_equal(tables.read(name).values, DATA)
 

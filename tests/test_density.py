@@ -149,8 +149,10 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
     assert np.mean(flow.log_prob(x)) > exact - 0.02
     x[2800, 1] = np.nan
     np.save(tmp_path / "x.npy", x)
-    with pytest.raises(ValueError, match="the first in row 2800, column 1"):
-        fit(np.load(tmp_path / "x.npy", mmap_mode="r"), **options)
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",")
+    for source in (np.load(tmp_path / "x.npy", mmap_mode="r"), tmp_path / "x.csv"):
+        with pytest.raises(ValueError, match="the first in row 2800, column 1"):
+            fit(source, **options)
 
 
 # The parts.

@@ -33,13 +33,25 @@ MAY_IMPORT = {
     "testing": ("bijections", "flow", "serialization", "compilation"),
     "posterior": (*CORE, "compilation", "posterior"),
     "tables": (),
-    "density": (*CORE, "density"),
+    "density": (*CORE, "density", "tables"),
     "vae": (*CORE, "vae"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "report": (*CORE, "posterior", "density"),
     "density_report": (*CORE, "density", "report"),
-    "cli": (*CORE, "cli", "vae", "posterior", "density", "examples", "report", "density_report", "tables"),
+    "calibration": ("report",),
+    "cli": (
+        *CORE,
+        "cli",
+        "vae",
+        "posterior",
+        "density",
+        "examples",
+        "report",
+        "density_report",
+        "calibration",
+        "tables",
+    ),
 }
 
 

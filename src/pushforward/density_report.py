@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,6 @@ from pushforward.report import MOST_PAIRS, new_figure, typical_range
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 MOST_SHOWN = 20
 NUM_POINTS = 3000
-# The Kolmogorov-Smirnov statistic of so many uniform numbers, times the root of their number, is below this 95 times
-# in 100.
-KOLMOGOROV = 1.358
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -69,32 +65,6 @@ def plot_pairs(data: Columns, draws: Columns):
                 axes.set_ylabel(below)
     figure.suptitle("held-out data (black, above) and draws (orange, below)")
     return figure
-
-
-def plot_calibration(pits: Columns):
-    """The share of held-out rows whose probability integral transform is below each number, less that number."""
-    figure = new_figure(figsize=(7, 4))
-    axes = figure.subplots()
-    level = np.linspace(0, 1, 201)
-    for name, pit in list(pits.items())[:MOST_SHOWN]:
-        share = np.searchsorted(np.sort(pit), level, side="right") / len(pit)
-        axes.plot(level, share - level, linewidth=1, label=name)
-    band = KOLMOGOROV / math.sqrt(len(next(iter(pits.values()))))
-    axes.axhspan(-band, band, color="lightgrey", zorder=0)
-    axes.set(
-        xlabel="probability integral transform u", ylabel="share of rows below u, less u", title="calibration",
-        ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
-    )  # fmt: skip
-    axes.legend(fontsize="small", ncols=3)
-    return figure
-
-
-def within_band(pit: Float[np.ndarray, " n"]) -> bool:
-    """Whether these numbers pass for uniform ones."""
-    ranked = np.sort(pit)
-    place = np.arange(1, len(pit) + 1) / len(pit)
-    distance = max((place - ranked).max(), (ranked - place + 1 / len(pit)).max())
-    return bool(distance < KOLMOGOROV / math.sqrt(len(pit)))
 
 
 def summary_table(data: Columns, draws: Columns, title: str) -> Table:

@@ -13,10 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pushforward.posterior.arviz_data import named
+from pushforward.posterior.arviz_data import by_scalar
 from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.posterior import Posterior, TracePoint
-from pushforward.posterior.target import Draw
 
 COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
 NUM_PLOTTED = 4000
@@ -28,17 +27,6 @@ def scalars(posterior: Posterior, key: PRNGKeyArray, num_samples: int = 20_000) 
     """Draws of every scalar of the posterior by its name, as `theta[2]`; weighted ones unless the verdict is good."""
     draws = (posterior.sample if posterior.diagnostics.verdict == "good" else posterior.resample)(key, num_samples)
     return by_scalar(draws)
-
-
-def by_scalar(draws: Draw) -> dict[str, Float[np.ndarray, " n"]]:
-    """Draws with a leading axis, as a column for each scalar, named as `theta[2]`."""
-    columns = {}
-    for name, value in named(draws).items():
-        value = np.asarray(value, float)
-        for index in np.ndindex(*value.shape[1:]):
-            label = f"{name}[{','.join(map(str, index))}]" if index else name
-            columns[label] = value[(slice(None), *index)]
-    return columns
 
 
 def verdict_text(diagnostics: Diagnostics) -> Group:

@@ -1,15 +1,17 @@
 """Tables of numbers in files: CSV, TSV, .npy, .npz and Parquet; what is no number is refused by its row and column."""
 
 import csv
-import warnings
+import itertools
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+ROWS_A_BLOCK = 100_000
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 
 
@@ -35,7 +37,7 @@ def indices(names: Sequence[str], among: Sequence[str], path: str | Path) -> lis
 
 
 def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
-    """Read a table.
+    """Read a table into memory.
 
     Text files may begin with a line of names; it is one if it holds something that is no number. Their separator is a
     tab in .tsv, and else the comma, semicolon or tab that the first line has. An .npy file holds an array of rows
@@ -48,12 +50,49 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     Raises:
         ValueError: if there is no such file or column, or something is no number; the message says where.
     """
-    path = Path(path)
+    return _read(Path(path), columns, _gather)
+
+
+def open_mapped(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+    """`read`, but for files that are larger than memory: their values are a `numpy.memmap`.
+
+    An .npy file is mapped as it is. CSV, TSV and Parquet are copied, part by part, to a temporary file without a name,
+    of 8 bytes a number, which is gone when the array is. What an .npz file holds is in memory in any case.
+    """
+    return _read(Path(path), columns, _map)
+
+
+Blocks = Iterator[Float[np.ndarray, "rows dim"]]
+
+
+def _gather(blocks: Blocks, num_columns: int) -> np.ndarray:
+    return np.concatenate([np.empty((0, num_columns)), *blocks])
+
+
+def _map(blocks: Blocks, num_columns: int) -> np.ndarray:
+    rows = 0
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the array)
+    for block in blocks:
+        np.ascontiguousarray(block, float).tofile(file)
+        rows += len(block)
+    if not rows:
+        return np.empty((0, num_columns))
+    file.flush()
+    return np.memmap(file, float, "r", shape=(rows, num_columns))
+
+
+def _read(path: Path, columns: Sequence[str] | None, collect: Callable[[Blocks, int], np.ndarray]) -> Table:
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
-    readers: dict[str, Callable] = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+    kind = path.suffix.lower()
     try:
-        table = readers.get(path.suffix.lower(), _read_text)(path, columns)
+        if kind == ".npy":
+            table = _read_npy(path, columns)
+        elif kind == ".npz":
+            table = _read_npz(path, columns)
+        else:
+            names, blocks = (_parquet_blocks if kind == ".parquet" else _text_blocks)(path, columns)
+            table = Table(names, collect(blocks, len(names)))
     except (OSError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, csv.Error, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
     if not table.values.size:
@@ -61,7 +100,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     return table
 
 
-def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
+def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], Blocks]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         line = next((line for line in file if line.strip()), "")
     separator = SEPARATORS.get(path.suffix.lower()) or max(",;\t", key=line.count)
@@ -69,38 +108,47 @@ def _read_text(path: Path, columns: Sequence[str] | None) -> Table:
     has_names = any(cell and _number(cell) is None for cell in first)
     names = first if has_names else [f"x{i}" for i in range(len(first))]
     wanted = list(range(len(names))) if columns is None else indices(columns, names, path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a file without rows, which is refused later
-            values = np.loadtxt(
-                path, delimiter=separator, skiprows=int(has_names), ndmin=2, comments=None,
-                usecols=None if columns is None else wanted,
-                quotechar='"', encoding="utf-8-sig",
-            )  # fmt: skip
-    except ValueError:
-        # Slower, and knows where.
-        values = _read_carefully(path, separator, has_names, names, wanted)
-    return Table([names[i] for i in wanted], values)
+
+    def blocks() -> Blocks:
+        row = 0
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = (line for line in file if line.strip())
+            for _ in range(has_names):
+                next(lines)
+            while block := list(itertools.islice(lines, ROWS_A_BLOCK)):
+                # A cell in quotes may go on over lines.
+                while sum(line.count('"') for line in block) % 2 and (more := next(lines, None)):
+                    block.append(more)
+                try:
+                    usecols = None if columns is None else wanted
+                    values = np.loadtxt(
+                        block, delimiter=separator, ndmin=2, comments=None, usecols=usecols, quotechar='"'
+                    )
+                    if values.shape[1] != len(wanted):
+                        raise ValueError
+                except ValueError:
+                    # Slower, and knows where.
+                    values = _read_carefully(block, path, separator, names, wanted, row)
+                row += len(values)
+                yield values
+
+    return [names[i] for i in wanted], blocks()
 
 
-def _read_carefully(path: Path, separator: str, has_names: bool, names: list[str], wanted: list[int]) -> np.ndarray:
+def _read_carefully(
+    lines: list[str], path: Path, separator: str, names: list[str], wanted: list[int], start: int
+) -> np.ndarray:
     rows = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = (cells for cells in csv.reader(file, delimiter=separator) if any(cell.strip() for cell in cells))
-        for row, cells in enumerate(lines, start=-int(has_names)):
-            if row < 0:
-                continue
-            if len(cells) != len(names):
-                raise ValueError(f"{path}: row {row} has {len(cells)} cells, but there are {len(names)} columns.")
-            numbers = [_number(cells[i].strip()) for i in wanted]
-            if None in numbers:
-                i = wanted[numbers.index(None)]
-                what = f"{cells[i]!r} is no number" if cells[i].strip() else "the value is missing"
-                raise ValueError(
-                    f"{path}: row {row}, column {i} ({names[i]}): {what}; mend it, or choose other columns."
-                )
-            rows.append(numbers)
-    return np.array(rows, float).reshape(len(rows), len(wanted))
+    for row, cells in enumerate(csv.reader(lines, delimiter=separator), start):
+        if len(cells) != len(names):
+            raise ValueError(f"{path}: row {row} has {len(cells)} cells, but there are {len(names)} columns.")
+        numbers = [_number(cells[i].strip()) for i in wanted]
+        if None in numbers:
+            i = wanted[numbers.index(None)]
+            what = f"{cells[i]!r} is no number" if cells[i].strip() else "the value is missing"
+            raise ValueError(f"{path}: row {row}, column {i} ({names[i]}): {what}; mend it, or choose other columns.")
+        rows.append(numbers)
+    return np.array(rows, float)
 
 
 def _number(cell: str) -> float | None:
@@ -147,21 +195,35 @@ def _as_table(path: Path, arrays: dict[str, np.ndarray]) -> Table:
     return Table([*arrays], np.stack([*arrays.values()], axis=1).astype(float))
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
+def _parquet_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], Blocks]:
+    pyarrow, parquet = _arrow(path)
     try:
-        import pandas
+        file = parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}.") from None
+    schema, types = file.schema_arrow, pyarrow.types
+    wanted = range(len(schema.names)) if columns is None else indices(columns, schema.names, path)
+    names = [schema.names[i] for i in wanted]
+    for i, name in zip(wanted, names, strict=True):
+        kind = schema.types[i]
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+            raise ValueError(f"{path}: column {i} ({name}) holds no numbers, but {kind}.")
 
-        frame: Any = pandas.read_parquet(path)
+    def blocks() -> Blocks:
+        for batch in file.iter_batches(ROWS_A_BLOCK, columns=names):
+            # Missing values become NaN.
+            yield np.stack([batch[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)
+
+    return names, blocks()
+
+
+def _arrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
-        raise ValueError(f"to read {path}, install pandas and pyarrow: {error}") from None
-    names = [str(name) for name in frame.columns]
-    wanted = range(len(names)) if columns is None else indices(columns, names, path)
-    values = []
-    for i in wanted:
-        if frame.dtypes.iloc[i].kind not in "bif":
-            raise ValueError(f"{path}: column {i} ({names[i]}) holds no numbers, but {frame.dtypes.iloc[i]}.")
-        values.append(frame.iloc[:, i].to_numpy(float))
-    return Table([names[i] for i in wanted], np.stack(values, axis=1))
+        raise ValueError(f"{path} needs pyarrow (pip install 'pushforward[parquet]'): {error}") from None
+    return pyarrow, parquet
 
 
 def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
@@ -179,11 +241,12 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
         np.savez(path, **arrays)
     elif kind == ".parquet":
         try:
-            import pandas
-
-            pandas.DataFrame(columns).to_parquet(path)
+            from pyarrow import Table as ArrowTable, parquet
         except ImportError as error:
-            raise ValueError(f"to write {path}, install pandas and pyarrow: {error}") from None
+            raise ValueError(
+                f"to write {path}, install pyarrow (pip install 'pushforward[parquet]'): {error}"
+            ) from None
+        parquet.write_table(ArrowTable.from_pydict(dict(columns)), path)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             write_text(file, columns, SEPARATORS.get(kind, ","))

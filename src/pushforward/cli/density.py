@@ -114,7 +114,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax.numpy as jnp
     import jax.random as jr
 
-    from pushforward import density_report, report, serialization
+    from pushforward import calibration, density_report, report, serialization
     from pushforward.density import NamedFlow, checks, fit_density, supports
 
     support = _supports(options, names, x)
@@ -166,7 +166,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
         draws = np.asarray(flow.sample(draw_key, (NUM_DRAWS,)))
     pits = _pits(flow, spread[held_out], given(held_out), pit_key)
     pits = dict(zip(names, pits.T, strict=True))
-    off = [name for name, pit in pits.items() if not density_report.within_band(pit)]
+    off = [name for name, pit in pits.items() if not calibration.within_band(pit)]
     summary = {
         "file": str(options.file),
         "columns": names,
@@ -185,7 +185,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     draw_columns = dict(zip(names, draws.T, strict=True))
     pictures = {
         "Data and draws": density_report.plot_pairs(data_columns, draw_columns),
-        "Calibration": density_report.plot_calibration(pits),
+        "Calibration": calibration.plot_calibration(pits),
         "Learning": density_report.plot_learning(curve),
     }
 

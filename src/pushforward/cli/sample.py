@@ -73,16 +73,16 @@ def _pair(text: str) -> tuple[str, float]:
 def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> dict[str, np.ndarray]:
     import jax.random as jr
 
-    from pushforward import report
     from pushforward.density import NamedFlow
     from pushforward.flow import Flow
     from pushforward.posterior import Posterior
+    from pushforward.posterior.arviz_data import by_scalar
 
     key = jr.key(options.seed)
     if isinstance(saved, Posterior):
         if given:
             raise ValueError("draws of a posterior are given nothing; leave --given out.")
-        return report.by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
+        return by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
     if options.resample:
         raise ValueError("only draws of a posterior have importance weights; leave --resample out.")
     if isinstance(saved, Flow):

@@ -62,8 +62,8 @@ def fit_density(
     the other columns) is its integral over the value's step, and a draw becomes a value by rounding down.
 
     Args:
-        x: samples, of shape (n, dim); or the path of an .npy file of them, which like a `numpy.memmap` may be larger
-            than memory.
+        x: samples, of shape (n, dim); or the path of a file of them, .npy, CSV, TSV or Parquet, which like a
+            `numpy.memmap` may be larger than memory (`pushforward.tables.open_mapped`).
         key: for all randomness.
         condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
         flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.

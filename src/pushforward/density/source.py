@@ -12,14 +12,15 @@ from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 from pushforward.density.checks import matrix
 from pushforward.density.objective import Rows
 from pushforward.density.supports import Circle, wrap
+from pushforward.tables import open_mapped
 
 # Rows that are read together; files are read in blocks, but what is trained on together should be from many places.
 BLOCK = 256
 
 
 def open_samples(x: ArrayLike | str | os.PathLike) -> np.ndarray:
-    """The samples as a matrix in memory; or, from the path of an .npy file or memory-mapped already, as they are."""
-    samples: Any = np.load(x, mmap_mode="r", allow_pickle=False) if isinstance(x, str | os.PathLike) else x
+    """The samples as a matrix in memory; or, from a file or memory-mapped already, as they are."""
+    samples: Any = open_mapped(os.fspath(x)).values if isinstance(x, str | os.PathLike) else x
     if not isinstance(samples, np.memmap):
         return matrix("x", samples)
     if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":

@@ -22,6 +22,7 @@ from pushforward.flow import Flow
 from pushforward.flows import realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import AbstractObjective, sample_and_path_log_prob
+from pushforward.posterior.arviz_data import by_scalar
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.modes import with_moments
 from pushforward.posterior.precondition import candidates
@@ -217,19 +218,24 @@ class Ranks(NamedTuple):
 
         Of many scalars one will have a small one by chance: compare the least with 0.05 / their number.
         """
-        found = {}
         bins = min(bins, self.num_samples + 1)
-        for path, ranks in jax.tree.leaves_with_path(self.ranks):
-            ranks = np.asarray(ranks).reshape(ranks.shape[0], -1)
-            for index, column in enumerate(ranks.T):
-                name = jax.tree_util.keystr(path) + (f"[{index}]" if ranks.shape[1] > 1 else "")
-                edges = np.linspace(0, self.num_samples + 1, bins + 1) - 0.5
-                counts, _ = np.histogram(column, edges)
-                # How many of the possible ranks are in a bin: they need not be as many in each.
-                possible, _ = np.histogram(np.arange(self.num_samples + 1), edges)
-                expected = possible / possible.sum() * column.size
-                found[name] = float(scipy.stats.chisquare(counts, expected).pvalue)
-        return found
+        edges = np.linspace(0, self.num_samples + 1, bins + 1) - 0.5
+        # How many of the possible ranks are in a bin: they need not be as many in each.
+        possible, _ = np.histogram(np.arange(self.num_samples + 1), edges)
+
+        def p_value(ranks):
+            counts, _ = np.histogram(ranks, edges)
+            return float(scipy.stats.chisquare(counts, possible / possible.sum() * ranks.size).pvalue)
+
+        return {name: p_value(ranks) for name, ranks in by_scalar(self.ranks).items()}
+
+    def transforms(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """For each scalar the ranks as numbers in (0, 1), spread evenly over the steps between them."""
+        spread = np.random.default_rng(0)
+        return {
+            name: (ranks + spread.uniform(size=ranks.size)) / (self.num_samples + 1)
+            for name, ranks in by_scalar(self.ranks).items()
+        }
 
 
 def fit_amortized(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.posterior.target import Draw, Target
 
@@ -64,3 +64,14 @@ def named(draws: Draw) -> dict[str, Array]:
         ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) or "x": value
         for path, value in jax.tree.leaves_with_path(draws)
     }
+
+
+def by_scalar(draws: Draw) -> dict[str, Float[np.ndarray, " n"]]:
+    """Draws with a leading axis, as a column for each scalar, named as `theta[2]`."""
+    columns = {}
+    for name, value in named(draws).items():
+        value = np.asarray(value, float)
+        for index in np.ndindex(*value.shape[1:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            columns[label] = value[(slice(None), *index)]
+    return columns
