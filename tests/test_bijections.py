@@ -10,11 +10,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from numpyro.distributions import constraints
 
 import pushforward as pf
 from cases import CASES, CATALOGUE, TOLERANCES
 from pushforward import bijections as bj
 from pushforward.bijections.base import push_score_scalar
+from pushforward.bijections.positive import positive
 from pushforward.testing import check_bijection, randomize
 
 # All dimensions for what compiles in a second; one or two each, spread, for the rest.
@@ -308,3 +310,61 @@ def test_batched_is_vmap(name):
         assert [a.shape for a in batched] == [a.shape for a in mapped]
         for got, expected in zip(batched, mapped, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [bj.Coupling, bj.MaskedAutoregressive, bj.RecurrentAutoregressive, None])
+def test_parts_without_a_condition_beside_parts_with_one(kind):
+    """They go on as they were, in a chain and amortised; and a part that needs one says so."""
+    part = bj.Continuous(3, (4,), key=jr.key(0)) if kind is None else kind(bj.Affine(), 3, hidden=(4,), key=jr.key(0))
+    part = randomize(part, jr.key(1), 0.5)
+    conditional = bj.Coupling(bj.Affine(), 3, hidden=(4,), cond_dim=2, key=jr.key(2))
+    u, condition = jnp.array([0.3, -1.0, 0.7]), jnp.ones(2)
+    x, log_det = bj.Chain([part, conditional]).forward_and_log_det(u, condition)
+    expected, expected_log_det = part.forward_and_log_det(u)
+    np.testing.assert_allclose(x, expected, rtol=1e-9)
+    np.testing.assert_allclose(log_det, expected_log_det, atol=1e-9)
+    network = bj.MLP(2, bj.num_parameters(part), (4,), key=jr.key(3))
+    np.testing.assert_allclose(bj.Amortized(part, network, (2,)).forward(u, condition), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"needs a condition of shape \(2,\)"):
+        conditional.forward(u)
+
+
+def test_intervals_that_differ_by_coordinate_are_not_reordered():
+    uneven = bj.OntoBox([constraints.unit_interval, constraints.positive])
+    swap = bj.Permutation([1, 0])
+    for parts in ([uneven, swap], [swap, bj.Invert(uneven)], [uneven, swap, bj.Invert(uneven)]):
+        with pytest.raises(ValueError, match="not the same for all coordinates"):
+            bj.Chain(parts)
+    even = bj.Chain([bj.OntoBox([constraints.positive] * 2), swap, bj.Scan([swap, swap])])
+    assert np.all(even.codomain.lower_bound == 0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_scales_of_any_size_in_float32(scale):
+    with jax.enable_x64(False):
+        affine = bj.Affine(0.0, scale)
+        x, log_det = affine.forward_and_log_det(jnp.array(2.0))
+        np.testing.assert_allclose(x, 2 * scale, rtol=1e-5)
+        np.testing.assert_allclose(log_det, np.log(scale), rtol=1e-5)
+        np.testing.assert_allclose(affine.inverse(x), 2.0, rtol=1e-5)
+        slope = jax.grad(lambda raw: positive(raw))(affine.raw_scale)
+        np.testing.assert_allclose(slope, 1.0 if scale > 1 else float(scale) ** 2, rtol=1e-4, atol=1e-38)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: bj.Affine(jnp.zeros(3)), r"scalar, but loc and scale have shapes \(3,\)"),
+        (lambda: bj.Permutation([1.0, 0.0]), "permutation"),
+        (lambda: bj.Triangular(0), "positive"),
+        (lambda: bj.QR(0, key=jr.key(0)), "positive"),
+        (lambda: bj.Elementwise(bj.Affine(), 0), "positive"),
+        (lambda: bj.QuadraticSpline(2), "bins >= 3"),
+        (lambda: bj.MonotoneNetwork(8), "layers of 2 or more"),
+        (lambda: bj.Planar(2, activation=jnp.tanh, max_slope=jnp.inf, key=jr.key(0)), "positive and finite"),
+        (lambda: pf.flows.realnvp(2, hidden=64, key=jr.key(0)), "widths of hidden layers"),
+    ],
+)
+def test_refused_parts(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()

@@ -135,6 +135,7 @@ def test_adjacency(seed):
         ({"adjacency": np.roll(np.eye(3, dtype=bool), 1, 0)}, r"\[0, 1, 2\].*circle"),
         ({"adjacency": np.eye(3, dtype=bool), "ordering": [0, 1, 2]}, "not both"),
         ({"adjacency": np.eye(3, k=1, dtype=bool), "hidden": (1,)}, r"hidden=\(1,\) is too narrow.*\[0\]"),
+        ({"adjacency": np.tri(3, k=-1, dtype=bool), "hidden": (2,), "cond_dim": 1}, "too narrow"),
         ({"dim": 0}, "dim=0"),
         ({"cond_dim": 0}, "cond_dim=0"),
     ],

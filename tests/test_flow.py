@@ -326,3 +326,10 @@ def test_sample_shape_is_a_tuple():
 def test_learnable_names_what_cannot_be_learned():
     with pytest.raises(ValueError, match="of Uniform cannot be learned"):
         pf.Learnable(dist.Uniform(0.0, 1.0))
+
+
+def test_nan_is_neither_inside_nor_outside():
+    flow = pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), pf.bijections.Elementwise(pf.bijections.Exp(), 2))
+    x = jnp.array([[jnp.nan, 1.0], [-1.0, 1.0], [1.0, 1.0]])
+    log_prob = flow.log_prob(x)
+    assert jnp.isnan(log_prob[0]) and log_prob[1] == -jnp.inf and jnp.isfinite(log_prob[2])

@@ -45,7 +45,7 @@ def test_draws_have_their_density(recipe):
             assert not np.allclose(flow.log_prob(x, condition[::-1]), log_prob)
 
 
-# One of each kind; `benchmarks/toys.py` trains them all.
+# One of each kind; `benchmarks/toys.py` trains more.
 @pytest.mark.parametrize("recipe", ["linear", "radial", "sylvester", "nice", "nsf", "maf", "residual", "continuous"])
 def test_trains_by_both_objectives(recipe):
     """Nearer to a Gaussian by at least half, in few steps; the objectives start at the same divergence or another."""

@@ -139,8 +139,9 @@ class Flow(eqx.Module):
         lower, upper = bounds(self.bijection.codomain)
         if np.isneginf(lower).all() and np.isposinf(upper).all():
             return log_prob
-        inside = jnp.all((lower <= x) & (x <= upper), axis=range(x.ndim - len(self.shape), x.ndim))
-        return jnp.where(inside, log_prob, -jnp.inf)
+        # NaN is nowhere, and stays NaN.
+        outside = jnp.any((x < lower) | (x > upper), axis=range(x.ndim - len(self.shape), x.ndim))
+        return jnp.where(outside, -jnp.inf, log_prob)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
         """Draws of shape sample_shape + condition batch + event."""

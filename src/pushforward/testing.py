@@ -59,7 +59,8 @@ def check_bijection(
     Args:
         bijection: the bijection.
         key: for points, conditions and parameters.
-        scales: how far to move the parameters: standard deviations of what is added to every array.
+        scales: how far to move the parameters: standard deviations of what `randomize` adds to every array (those of
+            more than one axis over the root of the last).
         points: more points u to check at, of shape (n, *shape): boundaries and knots, where things go wrong.
         num_points: how many random points, half of them standard normal and half of five times that width, both
             carried into the bijection's domain.

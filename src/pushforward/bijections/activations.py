@@ -1,5 +1,6 @@
 """Activations by their steepest slopes, on which the invertibility of low-rank and residual bijections rests."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -56,6 +57,8 @@ def steepest_slope(activation: Activation, given: float | None = None, *, increa
                 f"the steepest slope of activation {name} is not known: give it as max_slope, or take one of {tables}."
             )
         return known[activation]
+    if not 0 < given < math.inf:
+        raise ValueError(f"max_slope must be positive and finite, but is {given}.")
     far = 10.0 ** jnp.arange(2, 9)
     points = jnp.concatenate([jnp.linspace(-20.0, 20.0, 4001), far, -far])
     slopes = np.asarray(jax.vmap(jax.grad(activation))(points))

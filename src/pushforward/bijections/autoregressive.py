@@ -24,6 +24,7 @@ from pushforward.bijections.base import (
     detach,
     map_scalars,
     num_parameters,
+    own_condition,
     push_score_scalar,
     shift_arrays,
 )
@@ -169,7 +170,7 @@ class Coupling(AbstractBijection):
         if turning.any():
             others, angles = head[_indices(~turning)], head[_indices(turning)]
             seen = jnp.concatenate([others, jnp.cos(angles), jnp.sin(angles)])
-        return self.network(with_condition(seen, condition)).reshape(
+        return self.network(with_condition(seen, own_condition(condition, self))).reshape(
             num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 
@@ -280,11 +281,11 @@ class MaskedAutoregressive(AbstractAutoregressive):
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         before = _adjacency(dim, ordering, adjacency)
-        if adjacency is not None:
-            _check_width(before, hidden)
         # Coordinates that no other depends on, as the last, are not among the inputs.
         self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
         sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
+        if adjacency is not None:
+            _check_width(sees, hidden)
         self.network = MLP(
             sees.shape[1],
             num_parameters(transformer) * dim,
@@ -296,7 +297,8 @@ class MaskedAutoregressive(AbstractAutoregressive):
 
     def _shifts(self, u: Array, condition: Array | None) -> Shifts:
         seen = u[_indices_of(np.array(self.seen, int))]
-        return self.network(with_condition(seen, condition)).reshape(num_parameters(self.transformer), *u.shape)
+        shifts = self.network(with_condition(seen, own_condition(condition, self)))
+        return shifts.reshape(num_parameters(self.transformer), *u.shape)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         x, log_slopes = transform(self.transformer, self._shifts(u, condition), u)

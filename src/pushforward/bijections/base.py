@@ -277,6 +277,15 @@ def check_given(condition: Array | None, bijection: AbstractBijection) -> Array:
     return condition
 
 
+def own_condition(condition: Array | None, bijection: AbstractBijection) -> Array | None:
+    """What of a condition a bijection sees: nothing if it takes none, as in a chain of which other parts do.
+
+    Raises:
+        ValueError: if it takes one, and there is none.
+    """
+    return None if bijection.cond_shape is None else check_given(condition, bijection)
+
+
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):
     r"""`push_score` of a scalar bijection, whose Jacobian is known: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
     x, log_det = bijection.forward_and_log_det(u)

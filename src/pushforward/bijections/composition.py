@@ -18,6 +18,7 @@ from pushforward.bijections.base import (
     AbstractWrapper,
     bounds,
     check_given,
+    check_sizes,
     check_transformer,
     map_scalars,
     merge_cond_shapes,
@@ -121,12 +122,19 @@ class Chain(_Composition):
         # What keeps intervals stands in nobody's way, if they are the same for all coordinates.
         mapping = [(i, b) for i, b in enumerate(self.bijections) if not b.keeps_intervals]
         for (i, first), (j, then) in itertools.pairwise(mapping):
-            uneven = j > i + 1 and any(np.ndim(end) for end in bounds(first.codomain))
-            if uneven or not same_interval(then.domain, first.codomain):
+            if not same_interval(then.domain, first.codomain):
                 raise ValueError(
                     f"part {i} of the chain, {type(first).__name__}, has codomain {first.codomain}, which is not "
                     f"the domain {then.domain} of part {j}, {type(then).__name__}."
                 )
+            if j > i + 1:
+                _check_even(first.codomain, i, first, i + 1, self.bijections[i + 1])
+        if mapping:
+            (i, first), (j, last) = mapping[0], mapping[-1]
+            if i > 0:
+                _check_even(first.domain, i, first, i - 1, self.bijections[i - 1])
+            if j < len(self.bijections) - 1:
+                _check_even(last.codomain, j, last, j + 1, self.bijections[j + 1])
         merge_cond_shapes(self.bijections)
 
     @property
@@ -157,6 +165,15 @@ class Chain(_Composition):
             x, log_det, *others = apply(part, arrays, k)
             arrays, total = (x, *others), total + log_det
         return arrays[0], total, *arrays[1:]
+
+
+def _check_even(interval: Constraint, i: int, part: AbstractBijection, j: int, other: AbstractBijection) -> None:
+    """Raise if intervals differ by coordinate next to what may reorder coordinates."""
+    if any(np.unique(end).size > 1 for end in bounds(interval)):
+        raise ValueError(
+            f"part {i} of the chain, {type(part).__name__}, has the interval {interval}, which is not the same for all "
+            f"coordinates, so nothing that reorders them may be next to it, but part {j} is {type(other).__name__}."
+        )
 
 
 class Scan(_Composition):
@@ -202,6 +219,10 @@ class Scan(_Composition):
     def codomain(self) -> Constraint:
         return self.stacked.codomain
 
+    @property
+    def keeps_intervals(self) -> bool:
+        return self.stacked.keeps_intervals
+
     def __len__(self) -> int:
         return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
 
@@ -233,6 +254,7 @@ class Elementwise(AbstractBijection):
 
     def __init__(self, bijection: AbstractBijection, dim: int):
         check_transformer(bijection)
+        check_sizes(dim)
         self.scalars = shift_arrays(bijection, jnp.zeros((num_parameters(bijection), dim)))
         self.dim = dim
 

@@ -46,8 +46,8 @@ class MLP(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.silu,
         adjacency: np.ndarray | None = None,
     ):
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden layers need at least one unit each, but got hidden={tuple(hidden)}.")
+        if not isinstance(hidden, Sequence) or any(width < 1 for width in hidden):
+            raise ValueError(f"hidden holds the widths of hidden layers, each 1 or more, but is {hidden}.")
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
         # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.

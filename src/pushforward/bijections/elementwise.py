@@ -38,6 +38,11 @@ class Affine(AbstractBijection):
             raise ValueError(f"the scale of an affine map must be positive and finite, got scale={scale}.")
         self.loc = jnp.asarray(loc, dtype=float)
         self.raw_scale = raw_positive(jnp.asarray(scale, dtype=float))
+        if self.loc.ndim or self.raw_scale.ndim:
+            raise ValueError(
+                f"Affine is scalar, but loc and scale have shapes {self.loc.shape} and {self.raw_scale.shape}; see "
+                "Elementwise for one a coordinate."
+            )
 
     @property
     def scale(self) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, no_log_det
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, no_log_det
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 
@@ -30,7 +30,7 @@ class Permutation(AbstractBijection):
 
     def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):
         order = np.asarray(order)
-        if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
+        if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(order.size)):
             raise ValueError(f"a permutation holds each of 0, ..., dim - 1 once, but got {order.tolist()}.")
         self.order, self.back = jnp.asarray(order), jnp.asarray(np.argsort(order))
 
@@ -75,6 +75,7 @@ class Triangular(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, loc: Array | None = None, matrix: Array | None = None):
+        check_sizes(dim)
         loc = jnp.zeros(dim) if loc is None else jnp.asarray(loc, dtype=float)
         matrix = jnp.eye(dim) if matrix is None else jnp.asarray(matrix, dtype=float)
         if loc.shape != (dim,) or matrix.shape != (dim, dim):
@@ -195,6 +196,7 @@ class QR(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray):
+        check_sizes(dim)
         self.loc, self.factors = jnp.zeros(dim), jnp.tril(jr.normal(key, (dim, dim)), -1)
 
     @property

@@ -101,7 +101,8 @@ class Sylvester(_LowRank):
     others. So $J^{-1}$ is bounded over the compact cube $[0, s]^m$ of slopes, and by Hadamard's theorem the map is a
     diffeomorphism. ∎
 
-    The arrays `v` and `w`, of shape (dim, m), parametrise all such pairs (but a null set) freely:
+    The arrays `v` and `w`, of shape (dim, m), parametrise such pairs freely, for $m < d$ all but a null set (for
+    $m = d$ those with $\det W > 0$, as $Q$ is a rotation):
     $W = Q \begin{bmatrix} R \\ 0 \end{bmatrix}$, with the rotation $Q$ and the triangular $R$, its diagonal positive,
     stored in `w` as LAPACK does; and
     $V = Q \begin{bmatrix} R^{-\top} M \\ B \end{bmatrix}$, $M = \tfrac1s (L D L^\top - I) + K - K^\top$, where `v`
@@ -190,10 +191,10 @@ class TriangularSylvester(_UpperTriangular):
     $\log\det = \sum_{i=1}^m \log(1 + \sigma'_i L_{ii} U_{ii})$.
 
     An event costs $O(dm)$, in both directions, and setting up its matrices $O(dm^2)$, once for a batch. It is a
-    diffeomorphism if and only if all $L_{ii} U_{ii} > -1/s$, $s = \sup \sigma'$ (and $= -1/s$ if no slope attains
-    $s$): $W^\top V = L^\top U$ is upper triangular, so each equation of the inverse is one of an increasing scalar
-    function. For any arrays that holds, for $L_{ii} = p(l_i) > 0$ and $U_{ii} = (p(u_i) - 1) / (s L_{ii})$ with a
-    positive $p$. $Q$ is a product of Householder reflections, see `rotate`. It starts as the identity.
+    diffeomorphism if all $L_{ii} U_{ii} > -1/s$, $s = \sup \sigma'$: $W^\top V = L^\top U$ is upper triangular, so
+    each equation of the inverse is one of an increasing scalar function. For any arrays that holds, for
+    $L_{ii} = p(l_i) > 0$ and $U_{ii} = (p(u_i) - 1) / (s L_{ii})$ with a positive $p$. $Q$ is a product of
+    Householder reflections, see `rotate`. It starts as the identity.
 
     Args:
         dim: the dimension $d$.

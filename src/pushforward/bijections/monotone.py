@@ -32,10 +32,10 @@ def _pivots(units: int, spread: float, dtype: jnp.dtype) -> np.ndarray:
 
 
 def _check_units(units: Sequence[int], spread: float) -> None:
-    if not units or min(units) < 2 or not 0 < spread < math.inf:
+    if not isinstance(units, Sequence) or not units or min(units) < 2 or not 0 < spread < math.inf:
         raise ValueError(
             f"a monotone network needs layers of 2 or more units, and pivots with a positive, finite spread, got units "
-            f"{tuple(units)} and spread={spread}."
+            f"{units} and spread={spread}."
         )
 
 

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+# Beyond, adding 1 to the square changes nothing.
+LARGE = 1e9
+
 
 @jax.custom_jvp
 def log_positive(raw: Array) -> Array:
@@ -26,11 +29,16 @@ def positive(raw: Array) -> Array:
 def _at_least_one(raw: Array) -> Array:
     """$p(|r|)$: with a sum of positive numbers, nothing cancels. Twice as fast as arsinh and its exponential."""
     half = jnp.abs(raw) / 2
-    return half + jnp.sqrt(1 + half**2)
+    return half + _root(half)
+
+
+def _root(half: Array) -> Array:
+    r"""$\sqrt{1 + h^2}$, also where the square overflows."""
+    return jnp.where(half > LARGE, half, jnp.sqrt(1 + half**2))
 
 
 def _log_slope(raw: Array) -> Array:
-    return 0.5 * jax.lax.rsqrt(1 + (raw / 2) ** 2)
+    return 0.5 / _root(jnp.abs(raw) / 2)
 
 
 # The absolute value has no slope at 0, where parameters begin; p has.

@@ -172,7 +172,7 @@ class QuadraticSpline(_Spline):
     $\eta = a\xi + (b - a)\xi^2/2$, where $a + b = 2$: the heights follow from the slopes.
 
     Args:
-        bins: the number of bins, at least 2, for with one all is given.
+        bins: the number of bins, at least 3: with fewer, the area under the slopes leaves nothing to choose.
         bound: half the width of the interval.
 
     References:
@@ -184,7 +184,7 @@ class QuadraticSpline(_Spline):
     bound: float = eqx.field(static=True)
 
     def __init__(self, bins: int = 8, bound: float = 5.0):
-        _check(bins, bound, fewest=2)
+        _check(bins, bound, fewest=3)
         self.raw_widths, self.raw_slopes = jnp.zeros(bins), jnp.zeros(bins - 1)
         self.bound = float(bound)
 
