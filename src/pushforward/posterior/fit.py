@@ -35,9 +35,9 @@ from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
-from pushforward.posterior.modes import pool, reweigh, separate
+from pushforward.posterior.modes import pool, reweigh
 from pushforward.posterior.posterior import Posterior, TracePoint
-from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.posterior.target import Target, Whitened
 from pushforward.progress import progress_bar
 from pushforward.training import State, Trainer, trainable

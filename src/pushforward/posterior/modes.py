@@ -4,7 +4,6 @@ A flow over a Gaussian has to tear its base apart to cover two modes, and the re
 Over a mixture with one component a mode, weighted by the evidences around them, it begins near the posterior.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,35 +16,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.precondition import Candidate
+from pushforward.posterior.precondition import SMALLEST_SHARE
 from pushforward.posterior.target import Whitened
 
-MOST_MODES = 16
-SMALLEST_SHARE = 1e-3
-# In standard deviations: at least so far apart, by the measure of either, and so near to where the gradient vanishes.
-SMALLEST_DISTANCE = 4.0
-LARGEST_DECREMENT = 0.3
 NUM_DRAWS = 20_000
-
-
-def separate(found: Sequence[Candidate]) -> list[Candidate]:
-    """The best candidate and, if it is at a mode, those at other modes that are not negligible; the best first."""
-    kept = [found[0]]
-    if not found[0].decrement <= LARGEST_DECREMENT:
-        return kept
-    for other in found[1:]:
-        share = math.exp(other.elbo - found[0].elbo)
-        if share < SMALLEST_SHARE or len(kept) == MOST_MODES:
-            break
-        if other.decrement < LARGEST_DECREMENT and all(_distance(other, k) > SMALLEST_DISTANCE for k in kept):
-            kept.append(other)
-    return kept
-
-
-def _distance(one: Candidate, other: Candidate) -> float:
-    between = np.asarray(one.affine.loc - other.affine.loc)
-    lengths = [np.linalg.solve(np.asarray(c.affine.matrix), between) for c in (one, other)]
-    return float(min(np.linalg.norm(length) for length in lengths))
 
 
 def with_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:

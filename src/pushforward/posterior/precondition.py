@@ -4,13 +4,15 @@ Scales of real posteriors differ by factors of 10^5, which no learning rate surv
 method, which does not see the scale of coordinates, walks uphill from several starts. Each point it visits offers the
 Gaussian of the local curvature, and the one with the best ELBO wins: at a mode that is the Laplace approximation, but
 a funnel's mode is at infinity, and there a point on the way is better. This is Pathfinder with exact curvature. Then
-more paths begin far around the best Gaussian, by its own measure of length, for other modes.
+more paths begin far around the best Gaussian, by its own measure of length, for other modes; and around those, until
+no new ones are found.
 
 References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,10 +30,17 @@ LogDensity = Callable[[Array], Float[Array, ""]]
 # Exact Hessians are worth their cost up to this dimension; beyond it the curvature is that of each coordinate alone.
 LARGEST_DENSE = 256
 NUM_ITERATIONS = 40
-NUM_PATHS = 24  # in each of two rounds
-# How far from the best Gaussian the second round begins, in its standard deviations times a normal variable. Starts
+NUM_PATHS = 24  # in each round
+# How far from a Gaussian the later rounds begin, in its standard deviations times a normal variable. Starts
 # come in opposite pairs: wherever another mode is, one of the two is on its side.
-RADII = (2, 3, 3, 4, 6, 6, 8, 8, 12, 12, 16, 24)
+RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
+MOST_ROUNDS = 6
+# Modes with a smaller share are left out, and more than so many.
+SMALLEST_SHARE = 1e-3
+MOST_MODES = 16
+# In standard deviations: at least so far apart, by the measure of either, and so near to where the gradient vanishes.
+SMALLEST_DISTANCE = 4.0
+LARGEST_DECREMENT = 0.3
 SMALLEST_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
@@ -64,14 +73,44 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
         key: for starts and draws.
     """
     dim = start.size
-    start_key, near_key, turn_key, far_key = jr.split(key, 4)
+    start_key, near_key, far_key = jr.split(key, 3)
     random = jr.uniform(start_key, (NUM_PATHS - 2, dim), start.dtype, -2, 2)
     found = _offers(target, Triangular(dim), jnp.concatenate([start[None], jnp.zeros((1, dim)), random]), near_key)
     if not found:
         return []
-    best = max(found, key=lambda c: c.elbo).affine
-    around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(turn_key, (len(RADII), dim), start.dtype)
-    return sorted([*found, *_offers(target, best, jnp.concatenate([around, -around]), far_key)], key=lambda c: -c.elbo)
+    explored: list[Candidate] = []
+    for k in jr.split(far_key, MOST_ROUNDS):
+        found.sort(key=lambda c: -c.elbo)
+        new = [c for c in separate(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
+        # Around the best in any case; then around other modes, behind which there may be more.
+        new = [c for c in new if not explored or c.decrement <= LARGEST_DECREMENT]
+        if not new:
+            break
+        explored.append(new[0])
+        turn_key, k = jr.split(k)
+        around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(turn_key, (len(RADII), dim), start.dtype)
+        found += _offers(target, new[0].affine, jnp.concatenate([around, -around]), k)
+    return sorted(found, key=lambda c: -c.elbo)
+
+
+def separate(found: Sequence[Candidate]) -> list[Candidate]:
+    """The best candidate and, if it is at a mode, those at other modes that are not negligible; the best first."""
+    kept = [found[0]]
+    if not found[0].decrement <= LARGEST_DECREMENT:
+        return kept
+    for other in found[1:]:
+        share = math.exp(other.elbo - found[0].elbo)
+        if share < SMALLEST_SHARE or len(kept) == MOST_MODES:
+            break
+        if other.decrement < LARGEST_DECREMENT and all(_distance(other, k) > SMALLEST_DISTANCE for k in kept):
+            kept.append(other)
+    return kept
+
+
+def _distance(one: Candidate, other: Candidate) -> float:
+    between = np.asarray(one.affine.loc - other.affine.loc)
+    lengths = [np.linalg.solve(np.asarray(c.affine.matrix), between) for c in (one, other)]
+    return float(min(np.linalg.norm(length) for length in lengths))
 
 
 def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
@@ -92,7 +131,7 @@ def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths 
     ]
 
 
-# It runs twice for a target.
+# It runs a few times for a target.
 @compiled_fast
 def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
     """Means, factors, ELBOs, their errors and Newton decrements of the best Gaussian of each path, and of N(0, I)."""
