@@ -38,7 +38,7 @@ from cases import CATALOGUE, TOLERANCES  # noqa: E402
 RESULTS = Path(__file__).parent / "results" / "catalogue.json"
 DIMS = (1, 2, 5, 17)
 RECIPES = (
-    *("linear", "planar", "radial", "sylvester", "nice", "realnvp", "nsf", "maf", "iaf", "naf", "unaf"),
+    *("linear", "planar", "radial", "sylvester", "nice", "realnvp", "nsf", "arnsf", "maf", "iaf", "naf", "unaf"),
     *("residual", "continuous", "gaussianization"),
 )
 

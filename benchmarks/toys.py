@@ -93,6 +93,7 @@ FAMILIES = {
     "naf": Family("naf", {}),
     "realnvp": Family("realnvp", {"num_layers": 12}),
     "nsf": Family("nsf", {"num_layers": 12}, rate=1e-3),
+    "arnsf": Family("arnsf", {"num_layers": 3, "bins": 16}, rate=1e-3),
     "gaussianization": Family("gaussianization", {"num_layers": 12}, steps=4_000),
     "iaf / maf": Family("iaf", {"num_layers": 8}),
     "sylvester": Family("sylvester", {"num_layers": 32}, steps=4_000),
@@ -110,7 +111,7 @@ def build(family: str, side: str, key: PRNGKeyArray) -> pf.Flow:
     name, options, *_ = FAMILIES[family]
     if family == "iaf / maf":
         name = {"sampling": "iaf", "density": "maf"}[side]
-    elif name in ("planar", "radial", "sylvester", "naf", "unaf", "residual"):
+    elif name in ("planar", "radial", "sylvester", "arnsf", "naf", "unaf", "residual"):
         options = options | {"fast": side}
     flow = getattr(pf.flows, name)(2, key=key, **options)
     # An affine map next to the data, for location and scale: what whitening does in practice.
