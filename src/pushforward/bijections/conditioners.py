@@ -47,7 +47,7 @@ class MLP(eqx.Module):
         adjacency: np.ndarray | None = None,
     ):
         if not isinstance(hidden, Sequence) or any(width < 1 for width in hidden):
-            raise ValueError(f"hidden holds the widths of hidden layers, each 1 or more, but is {hidden}.")
+            raise ValueError(f"hidden holds widths of hidden layers, at least one unit each, but got hidden={hidden}.")
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
         # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
