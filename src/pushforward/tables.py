@@ -240,13 +240,8 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
         arrays: dict[str, Any] = dict(columns)
         np.savez(path, **arrays)
     elif kind == ".parquet":
-        try:
-            from pyarrow import Table as ArrowTable, parquet
-        except ImportError as error:
-            raise ValueError(
-                f"to write {path}, install pyarrow (pip install 'pushforward[parquet]'): {error}"
-            ) from None
-        parquet.write_table(ArrowTable.from_pydict(dict(columns)), path)
+        pyarrow, parquet = _arrow(path)
+        parquet.write_table(pyarrow.Table.from_pydict(dict(columns)), path)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             write_text(file, columns, SEPARATORS.get(kind, ","))

@@ -127,14 +127,11 @@ class Chain(_Composition):
                     f"part {i} of the chain, {type(first).__name__}, has codomain {first.codomain}, which is not "
                     f"the domain {then.domain} of part {j}, {type(then).__name__}."
                 )
-            if j > i + 1:
-                _check_even(first.codomain, i, first, i + 1, self.bijections[i + 1])
-        if mapping:
-            (i, first), (j, last) = mapping[0], mapping[-1]
-            if i > 0:
-                _check_even(first.domain, i, first, i - 1, self.bijections[i - 1])
-            if j < len(self.bijections) - 1:
-                _check_even(last.codomain, j, last, j + 1, self.bijections[j + 1])
+        for (i, first), (j, then) in itertools.pairwise(enumerate(self.bijections)):
+            if then.keeps_intervals and not first.keeps_intervals:
+                _check_even(first.codomain, i, first, j, then)
+            if first.keeps_intervals and not then.keeps_intervals:
+                _check_even(then.domain, j, then, i, first)
         merge_cond_shapes(self.bijections)
 
     @property

@@ -100,20 +100,21 @@ def _missed_mass(
     most = 0.0
     for candidate, k in zip(found, jr.split(key, len(found)), strict=True):
         other = Flow(standard_normal(target.dim), candidate.affine)
-
-        def missed(num, other=other, k=k):
-            log_other, log_q = _elsewhere(target, flow, other, k, num)
-            weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
-            return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
-
         # Most candidates lie where the fit goes, as a few draws tell.
-        if missed(FIRST_BATCH).mean() < SMALLEST_MISSED:
+        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < SMALLEST_MISSED:
             continue
-        found_missed = missed(BATCH)
+        missed = _missed(target, flow, other, log_evidence, k, BATCH)
         # One lucky draw is no evidence of a mode.
-        if found_missed.sum() ** 2 > 20 * (found_missed**2).sum():
-            most = max(most, float(found_missed.mean()))
+        if missed.sum() ** 2 > 20 * (missed**2).sum():
+            most = max(most, float(missed.mean()))
     return most / (1 + most)
+
+
+def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int) -> np.ndarray:
+    """At draws of another distribution, their share of the evidence where the fit misses it, else 0."""
+    log_other, log_q = _elsewhere(target, flow, other, key, num)
+    weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
+    return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
 
 
 @compiled_fast
