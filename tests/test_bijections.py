@@ -86,6 +86,37 @@ def test_conformance_of_scalars(scalar):
     check_bijection(scalar, jr.key(0), points=jnp.array([-2.0, 2.0, 3.0]))
 
 
+@pytest.mark.parametrize(
+    ("bijection", "event", "condition", "message"),
+    [
+        (bj.Radial(4, key=jr.key(0)), (1,), None, r"Radial takes an event of shape \(4,\), but got shape \(1,\)\.$"),
+        (bj.Affine(), (3,), None, r"Affine .* shape \(\), but got shape \(3,\); for a batch use jax.vmap"),
+        (bj.Contractive(3, key=jr.key(0)), (5, 3), None, r"shape \(3,\), but got shape \(5, 3\); for a batch"),
+        (CATALOGUE["coupling affine"](3, jr.key(0)), (3,), None, r"needs a condition of shape \(2,\), but got none"),
+        (CATALOGUE["coupling affine"](3, jr.key(0)), (3,), (3,), r"a condition of shape \(2,\), but got shape \(3,\)"),
+        (CATALOGUE["amortized"](3, jr.key(0)), (3,), (2, 2), r"Amortized takes a condition of shape \(2,\)"),
+    ],
+)
+def test_other_shapes_are_refused(bijection, event, condition, message):
+    condition = None if condition is None else jnp.zeros(condition)
+    for method in ("forward_and_log_det", "inverse_and_log_det", "forward", "inverse"):
+        with pytest.raises(ValueError, match=message):
+            getattr(bijection, method)(jnp.zeros(event), condition)
+    with pytest.raises(ValueError, match=message):
+        bijection.push_score(jnp.zeros(event), jnp.zeros(event), condition=condition)
+
+
+def test_random_parameters_are_as_large_wherever_they_are():
+    """Stacked along layers and coordinates, vectors are no matrices."""
+    layers = [bj.Elementwise(bj.RationalQuadraticSpline(bins=50), 40) for _ in range(3)]
+    for tree, attribute in ((layers[0], "scalars"), (bj.Scan(layers), "stacked")):
+        raw = randomize(tree, jr.key(0), 3.0)
+        for leaf in jax.tree.leaves(getattr(raw, attribute)):
+            np.testing.assert_allclose(leaf.std(), 3.0, rtol=0.1)
+    network = randomize(bj.Scan([bj.Coupling(bj.Affine(), 8, key=jr.key(0))] * 9), jr.key(0), 1.0).stacked.network
+    np.testing.assert_allclose([network.weights[-1].std() * 8, network.biases[-1].std()], 1.0, rtol=0.15)
+
+
 # Bijections that are none: each gets one thing wrong.
 
 

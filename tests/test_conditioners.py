@@ -1,5 +1,6 @@
 """Networks depend on what they may depend on, exactly."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -123,6 +124,19 @@ def test_adjacency(seed):
     parents = (random_adjacency(seed, 6, 6) & strictly_before(6))[np.ix_(order, order)]
     bijection = bj.MaskedAutoregressive(bj.Affine(), 6, hidden=(256,), adjacency=parents, key=jr.key(0))
     np.testing.assert_array_equal(dependence(bijection), parents | np.eye(6, dtype=bool))
+
+
+@pytest.mark.parametrize("given", [{"ordering": [2, 0, 3, 1]}, {"adjacency": np.eye(4, k=1, dtype=bool)}], ids=str)
+def test_roots_are_found_in_the_order_of_dependence(given):
+    bijection = bj.MaskedAutoregressive(bj.DeepSigmoidal(4), 4, hidden=(16,), key=jr.key(0), **given)
+    bijection = randomize(bijection, jr.key(1), 1.0)
+    x = jr.normal(jr.key(2), (4, 9))
+    u, log_det = eqx.filter_jit(bijection.inverse_and_log_det)(x)
+    again, minus = bijection.forward_and_log_det(u)
+    np.testing.assert_allclose(again, x, atol=1e-12)
+    np.testing.assert_allclose(minus, -log_det, atol=1e-12)
+    jacobian = eqx.filter_jit(jax.jacrev(lambda x: bijection.inverse(x)))(x[:, 0])
+    np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], log_det[0], atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_plu_is_the_product_of_its_factors():
     np.testing.assert_allclose(log_det, np.linalg.slogdet(p @ lower @ upper)[1], atol=1e-12)
 
 
-@pytest.mark.parametrize(("dim", "m"), [(1, 1), (5, 5), (5, 2), (17, 16)])
+@pytest.mark.parametrize(("dim", "m"), [(1, 1), (5, 5), (5, 2), (17, 16), (70, 70), (70, 40)])
 def test_rotation_is_the_product_of_reflections(dim, m):
     b = randomize(Orthogonal(dim, m, key=KEY), KEY, 3.0)
     product, signs = np.eye(dim), np.ones(dim)
@@ -72,6 +72,7 @@ def test_rotation_is_the_product_of_reflections(dim, m):
         product, signs[k] = product @ (np.eye(dim) - 2 * np.outer(v, v) / (v @ v)), -1
     np.testing.assert_allclose(b.matrix, product * signs, atol=1e-13)
     np.testing.assert_allclose(b.matrix.T @ b.matrix, np.eye(dim), atol=1e-13)
+    np.testing.assert_allclose(b.inverse(b.matrix[:, :3].sum(1)), np.arange(dim) < 3, atol=1e-13)
     np.testing.assert_allclose(np.linalg.det(b.matrix), 1, atol=1e-12)
 
 

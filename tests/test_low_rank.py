@@ -163,6 +163,18 @@ def test_newton_reports_failure_and_differentiates_twice():
     np.testing.assert_allclose(hessian[0], (gradient(x + step) - gradient(x - step)) / 2e-5, atol=1e-8)
 
 
+def test_radial_far_away():
+    """Where squares overflow, and at infinity, it is the identity but for a shift."""
+    with jax.enable_x64(False):
+        b = randomize(Radial(3, key=KEY), KEY, 1.0)
+        far = jnp.array([[1e30, -1e20, 0.0], [jnp.inf, 0.0, 1.0]], "float32")
+        for method in (b.forward_and_log_det, b.inverse_and_log_det):
+            x, log_det = jax.vmap(method)(far)
+            np.testing.assert_allclose(x[0, :2], far[0, :2], rtol=1e-6)
+            assert np.isposinf(x[1, 0])
+            np.testing.assert_allclose(log_det, 0, atol=1e-6)
+
+
 def half_tanh(x):
     return jnp.tanh(x / 2)
 

@@ -334,6 +334,15 @@ def test_lines_outside(family):
 
 
 @families
+def test_infinity_stays_infinite(family):
+    spline = member(family)
+    ends = np.array([-np.inf, np.inf])
+    for x, log_det in evaluate(spline, ends):
+        np.testing.assert_array_equal(x, ends)
+        assert np.isfinite(log_det).all()
+
+
+@families
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31 - 1), scale=st.floats(0.0, 5.0))
 def test_families_increase_and_come_back(family, seed, scale):

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections import AbstractBijection
+from pushforward.bijections import AbstractBijection, Elementwise, Scan
 from pushforward.bijections.base import bounds
 from pushforward.compilation import compiled_fast
 
@@ -26,17 +26,30 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
     """Add normal numbers of standard deviation `scale` to all inexact arrays: parameters far from where they start.
 
     Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
-    for networks of any width.
+    for networks of any width. Axes along which arrays of many layers or coordinates are stacked do not count.
     """
     arrays, static = eqx.partition(tree, eqx.is_inexact_array)
     leaves, treedef = jax.tree.flatten(arrays)
     keys = jr.split(key, max(len(leaves), 1))
-    widths = [max(leaf.shape[-1], 1) ** 0.5 if leaf.ndim > 1 else 1.0 for leaf in leaves]
     moved = [
-        leaf + scale / width * jr.normal(k, leaf.shape, leaf.dtype)
-        for leaf, width, k in zip(leaves, widths, keys, strict=False)
+        leaf + scale / max(width, 1) ** 0.5 * jr.normal(k, leaf.shape, leaf.dtype)
+        for leaf, width, k in zip(leaves, _widths(arrays), keys, strict=False)
     ]
     return eqx.combine(jax.tree.unflatten(treedef, moved), static)
+
+
+def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
+    """The last axis of each matrix, and 1 for what is none, apart from stacked axes before and after its own."""
+    widths = []
+    for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, (Scan, Elementwise))):
+        if isinstance(node, Scan):
+            widths += _widths(node.stacked, before + 1, after)
+        elif isinstance(node, Elementwise):
+            widths += _widths(node.scalars, before, after + 1)
+        else:
+            own = node.shape[before : node.ndim - after]
+            widths.append(own[-1] if len(own) > 1 else 1)
+    return widths
 
 
 def check_bijection(

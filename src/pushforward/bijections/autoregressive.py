@@ -24,7 +24,6 @@ from pushforward.bijections.base import (
     detach,
     map_scalars,
     num_parameters,
-    own_condition,
     push_score_scalar,
     shift_arrays,
 )
@@ -170,7 +169,7 @@ class Coupling(AbstractBijection):
         if turning.any():
             others, angles = head[_indices(~turning)], head[_indices(turning)]
             seen = jnp.concatenate([others, jnp.cos(angles), jnp.sin(angles)])
-        return self.network(with_condition(seen, own_condition(condition, self))).reshape(
+        return self.network(with_condition(seen, condition)).reshape(
             num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 
@@ -233,7 +232,9 @@ class MaskedAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c_i(u_{<i}))$ for all $i$ in one pass of a masked network.
 
     Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
-    moves: at most `dim` of them, in practice few. At first it is the transformer as given, in every coordinate.
+    moves: at most `dim` of them, in practice few. If the transformer's own inverse is numerical, it solves for one
+    coordinate after the other instead, which takes `dim` passes of the network but one root for each. At first it is
+    the transformer as given, in every coordinate.
     Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names. With an
     ordering, layers of fewer than `dim - 1` units make nearby orders share their inputs, as in MADE.
     `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
@@ -263,6 +264,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
     network: MLP
     dim: int = eqx.field(static=True)
     seen: tuple[int, ...] = eqx.field(static=True)
+    order: tuple[int, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
 
     def __init__(
@@ -281,6 +283,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         before = _adjacency(dim, ordering, adjacency)
+        self.order = _order(before)
         # Coordinates that no other depends on, as the last, are not among the inputs.
         self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
         sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
@@ -296,9 +299,11 @@ class MaskedAutoregressive(AbstractAutoregressive):
         )
 
     def _shifts(self, u: Array, condition: Array | None) -> Shifts:
-        seen = u[_indices_of(np.array(self.seen, int))]
-        shifts = self.network(with_condition(seen, own_condition(condition, self)))
+        shifts = self.network(self._inputs(u, condition))
         return shifts.reshape(num_parameters(self.transformer), *u.shape)
+
+    def _inputs(self, u: Array, condition: Array | None) -> Array:
+        return with_condition(u[_indices_of(np.array(self.seen, int))], condition)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         x, log_slopes = transform(self.transformer, self._shifts(u, condition), u)
@@ -309,7 +314,14 @@ class MaskedAutoregressive(AbstractAutoregressive):
             bijection, x, condition = args
             return transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
 
-        u = solve_triangular_fixed_point(sweep, x, (self, x, condition))
+        def one(u, args, i):
+            bijection, x, condition = args
+            rows = i + bijection.dim * np.arange(num_parameters(bijection.transformer))
+            shifts = bijection.network(bijection._inputs(u, condition), rows)
+            return transform(bijection.transformer, shifts, x[i], inverse=True)[0]
+
+        in_turn = (self.order, one) if self.transformer.numerical_inverse else None
+        u = solve_triangular_fixed_point(sweep, x, (self, x, condition), in_turn=in_turn)
         return u, -self.forward_and_log_det(u, condition)[1]
 
     def push_score(self, u, score, condition=None):
@@ -341,7 +353,7 @@ def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
 
 
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
-    """[i, j] is True where coordinate i may depend on j; no chain of such leads back to where it began."""
+    """[i, j] is True where coordinate i may depend on j."""
     if adjacency is None:
         order = np.arange(dim) if ordering is None else np.asarray(ordering)
         if sorted(order.tolist()) != list(range(dim)):
@@ -355,13 +367,18 @@ def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray |
         raise ValueError(
             f"the adjacency must hold {dim} x {dim} booleans, but has shape {given.shape} and dtype {given.dtype}."
         )
-    sees = given & ~np.eye(dim, dtype=bool)
-    left = np.ones(dim, bool)
+    return given & ~np.eye(dim, dtype=bool)
+
+
+def _order(sees: np.ndarray) -> tuple[int, ...]:
+    """The coordinates, each after all that it sees."""
+    order, left = [], np.ones(len(sees), bool)
     while (ready := left & ~sees[:, left].any(1)).any():
+        order += np.flatnonzero(ready).tolist()
         left &= ~ready
     if left.any():
         raise ValueError(
             f"the adjacency must agree with some ordering, but the coordinates {np.flatnonzero(left).tolist()} depend "
             "on one another in a circle."
         )
-    return sees
+    return tuple(order)

@@ -6,6 +6,7 @@ plain data, the optimiser, a conditioner and an encoder all parametrise it in th
 """
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
 
@@ -18,6 +19,37 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 T = TypeVar("T")
+
+# The methods of a bijection, and how many arrays each takes before the condition.
+METHODS = {"forward_and_log_det": 1, "inverse_and_log_det": 1, "push_score": 2}
+
+
+def _checked(method: Callable, num_arrays: int) -> Callable:
+    """The method, which raises if it is given other shapes than the bijection's, and sees its own condition alone."""
+
+    @functools.wraps(method)
+    def call(self, *arguments, **keywords):
+        condition = arguments[num_arrays] if len(arguments) > num_arrays else keywords.pop("condition", None)
+        for array in arguments[:num_arrays]:
+            _check_event(self, "an event", array, self.shape)
+        if self.cond_shape is None:
+            condition = None  # a part of a chain in which others take one
+        elif condition is None:
+            raise ValueError(f"{type(self).__name__} needs a condition of shape {self.cond_shape}, but got none.")
+        else:
+            _check_event(self, "a condition", condition, self.cond_shape)
+        return method(self, *arguments[:num_arrays], condition=condition, **keywords)
+
+    return call
+
+
+def _check_event(bijection: "AbstractBijection", what: str, array: Array, shape: tuple[int, ...]) -> None:
+    given = np.shape(array)
+    if (given[: len(shape)] if bijection.vectorized else given) != tuple(shape):
+        raise ValueError(
+            f"{type(bijection).__name__} takes {what} of shape {tuple(shape)}, but got shape {given}"
+            + ("; for a batch use jax.vmap." if given[len(given) - len(shape) :] == tuple(shape) else ".")
+        )
 
 
 class AbstractBijection(eqx.Module):
@@ -42,11 +74,27 @@ class AbstractBijection(eqx.Module):
     # Whether it maps every interval that is the same for all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        for name, num_arrays in METHODS.items():
+            method = cls.__dict__.get(name)
+            if method is not None and not getattr(method, "__isabstractmethod__", False):
+                setattr(cls, name, _checked(method, num_arrays))
+
     @property
     def stochastic(self) -> bool:
         """Whether a key makes log-determinants random estimates: if it does for a part."""
-        parts = jax.tree.leaves(vars(self), is_leaf=lambda node: isinstance(node, AbstractBijection))
-        return any(part.stochastic for part in parts if isinstance(part, AbstractBijection))
+        return any(part.stochastic for part in self._parts())
+
+    @property
+    def numerical_inverse(self) -> bool:
+        """Whether the inverse searches for a root, at the cost of many evaluations: if that of a part does."""
+        return any(part.numerical_inverse for part in self._parts())
+
+    def _parts(self) -> list["AbstractBijection"]:
+        """The bijections among the fields."""
+        nodes = jax.tree.leaves(vars(self), is_leaf=lambda node: isinstance(node, AbstractBijection))
+        return [node for node in nodes if isinstance(node, AbstractBijection)]
 
     @abc.abstractmethod
     def forward_and_log_det(
@@ -268,22 +316,6 @@ def check_sizes(dim: int, cond_dim: int | None = None) -> None:
     """Raise unless they are positive."""
     if dim < 1 or (cond_dim is not None and cond_dim < 1):
         raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
-
-
-def check_given(condition: Array | None, bijection: AbstractBijection) -> Array:
-    """The condition; raise if there is none."""
-    if condition is None:
-        raise ValueError(f"this bijection needs a condition of shape {bijection.cond_shape}, but got none.")
-    return condition
-
-
-def own_condition(condition: Array | None, bijection: AbstractBijection) -> Array | None:
-    """What of a condition a bijection sees: nothing if it takes none, as in a chain of which other parts do.
-
-    Raises:
-        ValueError: if it takes one, and there is none.
-    """
-    return None if bijection.cond_shape is None else check_given(condition, bijection)
 
 
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):

@@ -3,7 +3,7 @@
 import abc
 import itertools
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,7 +17,6 @@ from pushforward.bijections.base import (
     AbstractBijection,
     AbstractWrapper,
     bounds,
-    check_given,
     check_sizes,
     check_transformer,
     map_scalars,
@@ -321,9 +320,9 @@ class Amortized(AbstractWrapper):
                 f"{type(bijection).__name__}, shape ({expected},), but returns shape {given}."
             )
 
-    def at(self, condition: Array | None) -> AbstractBijection:
+    def at(self, condition: Any) -> AbstractBijection:
         """The bijection for one condition."""
-        return shift_arrays(self.bijection, self.network(check_given(condition, self)))
+        return shift_arrays(self.bijection, self.network(condition))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.at(condition).forward_and_log_det(u, condition, key=key)
@@ -360,8 +359,7 @@ class RescaledCondition(AbstractWrapper):
     def cond_shape(self) -> tuple[int, ...] | None:
         return self.bijection.cond_shape
 
-    def _rescaled(self, condition: Array | None, axis: int | None = None) -> Array:
-        condition = check_given(condition, self)
+    def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
         loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
         if axis is not None:
             loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)

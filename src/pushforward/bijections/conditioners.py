@@ -59,13 +59,19 @@ class MLP(eqx.Module):
         self.masks = None if adjacency is None else tuple(map(jnp.asarray, layer_masks(adjacency, hidden)))
         self.activation = activation
 
-    def __call__(self, x: Float[Array, " in *batch"]) -> Float[Array, " out *batch"]:
-        weights = self.weights
-        if self.masks is not None:
-            weights = [jnp.where(m, w, 0) for m, w in zip(self.masks, weights, strict=True)]
-        for weight, bias in zip(weights[:-1], self.biases[:-1], strict=True):
-            x = self.activation(weight @ x + along(bias, x))
-        return weights[-1] @ x + along(self.biases[-1], x)
+    def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
+        """The outputs, or those in some rows: the others cost nothing."""
+        masks = (None,) * len(self.weights) if self.masks is None else self.masks
+        *hidden, last = zip(self.weights, masks, self.biases, strict=True)
+        for layer in hidden:
+            x = self.activation(_affine(layer, x))
+        weight, mask, bias = last
+        return _affine((weight[rows], None if mask is None else mask[rows], bias[rows]), x)
+
+
+def _affine(layer: tuple[Array, Array | None, Array], x: Array) -> Array:
+    weight, mask, bias = layer
+    return (weight if mask is None else jnp.where(mask, weight, 0)) @ x + along(bias, x)
 
 
 def with_condition(inputs: Float[Array, "in *batch"], condition: Array | None) -> Float[Array, "all *batch"]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach, own_condition
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach
 from pushforward.bijections.conditioners import MLP, with_condition
 
 # Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
@@ -117,16 +117,16 @@ class Continuous(AbstractBijection):
         return self.hutchinson
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        return _evolve(self, u, own_condition(condition, self), key if self.hutchinson else None, 0.0, 1.0)
+        return _evolve(self, u, condition, key if self.hutchinson else None, 0.0, 1.0)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return _evolve(self, x, own_condition(condition, self), key if self.hutchinson else None, 1.0, 0.0)
+        return _evolve(self, x, condition, key if self.hutchinson else None, 1.0, 0.0)
 
     def push_score(self, u, score, condition=None):
         r"""In one forward solve: the score moves along with the state, by
         $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$.
         """
-        return _evolve_score(self, u, score, own_condition(condition, self))
+        return _evolve_score(self, u, score, condition)
 
 
 # A field is a function of (t, z, args) with the tuple of dz/dt and, if need be, of the rate of the log-determinant.

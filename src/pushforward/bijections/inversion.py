@@ -4,7 +4,7 @@ What does not converge is NaN: nothing here gives a wrong value in silence.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,16 +23,24 @@ Vector = Float[Array, " dim *batch"]
 Numbers = Float[Array, " *batch"]
 
 
-def solve_triangular_fixed_point(fn: Callable[[Vector, Any], Vector], start: Vector, args: Any) -> Vector:
+def solve_triangular_fixed_point(
+    fn: Callable[[Vector, Any], Vector],
+    start: Vector,
+    args: Any,
+    *,
+    in_turn: tuple[Sequence[int], Callable[[Vector, Any, Array], Numbers]] | None = None,
+) -> Vector:
     """Solve $y = f(y)$ where $f_i$ depends on $y_j$ only for $j$ before $i$ in some order.
 
     Parallel (Jacobi) sweeps: after $k$ of them the first $k$ coordinates are exact, so `dim` sweeps always suffice;
-    they end earlier when nothing moves any more. Gradients are implicit, by sweeps of the same kind.
+    they end earlier when nothing moves any more. Where one coordinate of f costs far less than all, they may be solved
+    in turn instead, each once. Gradients are implicit, by sweeps in any case.
 
     Args:
         fn: the map `fn(y, args)`.
         start: the first guess.
         args: a pytree that `fn` depends on; gradients flow to it.
+        in_turn: the order, and `fn_i(y, args, i)`, one coordinate of the map.
 
     References:
         Song et al., Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (2021).
@@ -42,9 +50,15 @@ def solve_triangular_fixed_point(fn: Callable[[Vector, Any], Vector], start: Vec
     # is beyond the root of the largest number counts as 0 for the others.
     huge = float(jnp.finfo(start.dtype).max) ** 0.5
 
+    def tame(y):
+        return jnp.where(jnp.abs(y) < huge, y, 0)
+
     @eqx.filter_custom_jvp
     def solve(args, start):
-        return _sweep(lambda y: fn(jnp.where(jnp.abs(y) < huge, y, 0), args), start)
+        if in_turn is None:
+            return _sweep(lambda y: fn(tame(y), args), start)
+        order, fn_i = in_turn
+        return jax.lax.scan(lambda y, i: (y.at[i].set(fn_i(tame(y), args, i)), None), start, jnp.array(order))[0]
 
     @solve.def_jvp
     def solve_jvp(primals, tangents):

@@ -358,9 +358,9 @@ class Radial(AbstractBijection):
     def _stretch(self, r: Array) -> tuple[Array, Array]:
         """|x - center| / r, and the log-determinant; nothing here cancels."""
         alpha, p = self.alpha, positive(self.raw_beta)
-        stretch = (r + alpha * p) / (r + alpha)
-        radial = (r**2 + 2 * alpha * r + alpha**2 * p) / (r + alpha) ** 2
-        return stretch, (self.center.size - 1) * jnp.log(stretch) + jnp.log(radial)
+        near, far = alpha / (r + alpha), jnp.where(jnp.isinf(r), 1, r / (r + alpha))
+        stretch = far + near * p
+        return stretch, (self.center.size - 1) * jnp.log(stretch) + jnp.log(far * (far + 2 * near) + near**2 * p)
 
 
 def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:

@@ -44,6 +44,7 @@ class _Monotone(AbstractBijection):
 
     shape: ClassVar[tuple[int, ...]] = ()
     cond_shape: ClassVar[None] = None
+    numerical_inverse: ClassVar[bool] = True
 
     def push_score(self, u, score, condition=None):
         return push_score_scalar(self, u, score)

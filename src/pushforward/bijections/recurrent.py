@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.autoregressive import AbstractAutoregressive, check_parts, transform
-from pushforward.bijections.base import AbstractBijection, along, num_parameters, own_condition
+from pushforward.bijections.base import AbstractBijection, along, num_parameters
 from pushforward.bijections.conditioners import MLP, with_condition
 
 # The state of the cell, for each event.
@@ -76,7 +76,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
     def _advance(self, state: State, previous: Array, flag: Array, condition: Array | None) -> State:
         """The next state, from the coordinate before."""
         batch = previous.shape
-        inputs = with_condition(jnp.stack([previous, jnp.broadcast_to(flag, batch)]), own_condition(condition, self))
+        inputs = with_condition(jnp.stack([previous, jnp.broadcast_to(flag, batch)]), condition)
         cell = self.cell
         for _ in batch:
             cell = jax.vmap(cell, in_axes=-1, out_axes=-1)

@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, lipswish, steepest_slope
-from pushforward.bijections.base import AbstractBijection, check_given, check_sizes, detach
+from pushforward.bijections.base import AbstractBijection, check_sizes, detach
 from pushforward.bijections.conditioners import MLP
 from pushforward.bijections.inversion import solve_contraction
 
@@ -206,12 +206,12 @@ class Contractive(AbstractBijection):
     def stochastic(self) -> bool:
         return not isinstance(self.log_det, ExactLogDet)
 
-    def layers(self, condition: Array | None = None) -> tuple[tuple[Array, Array], ...]:
+    def layers(self, condition: Any = None) -> tuple[tuple[Array, Array], ...]:
         """The weights and biases of $g$, within their bounds."""
         weights = [weight * _shrink(weight, self.layer_bound) for weight in self.weights]
         first, *rest = self.biases
         if self.condition_network is not None:
-            first = first + self.condition_network(check_given(condition, self))
+            first = first + self.condition_network(condition)
         return tuple(zip(weights, (first, *rest), strict=True))
 
     def forward_and_log_det(self, u, condition=None, *, key=None):

@@ -101,7 +101,9 @@ class _Spline(AbstractBijection):
         Clip first: the branch that is not taken must be finite too, for its gradient is multiplied by zero.
         """
         clipped = clamp(value, -self.bound, self.bound)
-        excess = value - jax.lax.stop_gradient(clipped)
+        # The largest number instead of infinity, which times 0 would be NaN.
+        most = float(jnp.finfo(value.dtype).max)
+        excess = jnp.clip(value, -most, most) - jax.lax.stop_gradient(clipped)
         return clipped, ~(jnp.abs(value) < self.bound), excess, jnp.where(value < 0, slopes[0], slopes[-1])
 
 
@@ -225,6 +227,7 @@ class CubicSpline(_Spline):
     raw_heights: Float[Array, " bins"]
     raw_ends: Float[Array, "2"]
     bound: float = eqx.field(static=True)
+    numerical_inverse: ClassVar[bool] = True
 
     def __init__(self, bins: int = 8, bound: float = 5.0):
         _check(bins, bound)
