@@ -132,6 +132,58 @@ def test_reverse_kl_needs_samples(sizes):
         pf.ReverseKL(funnel, **sizes)
 
 
+# Bounds by importance weights.
+
+
+def naive_bound(objective, flow, key):
+    """As the papers have it, with nothing rewritten: its automatic gradient is the total one."""
+    x, log_q = flow.sample_and_log_prob(key, (objective.num_samples, objective.num_bounds))
+    weights = jnp.exp(jax.vmap(jax.vmap(funnel))(x) - log_q)
+    if objective.alpha == 1:
+        return -jnp.mean(jnp.log(weights))
+    return -jnp.mean(jnp.log(jnp.mean(weights ** (1 - objective.alpha), 0))) / (1 - objective.alpha)
+
+
+BOUNDS = [pf.ImportanceWeighted(funnel, 5, 4), *(pf.Renyi(funnel, alpha, 5, 4) for alpha in (1.0, 0.5, -1.0, 2.0))]
+
+
+@pytest.mark.parametrize("objective", BOUNDS, ids=lambda o: f"{o.alpha:g}")
+def test_weighted_bounds_and_their_gradients(objective):
+    flow = pf.Flow(NORMAL, randomize(bj.Triangular(3), jr.key(0), 0.3))
+    np.testing.assert_allclose(loss_of(objective, flow, jr.key(1)), naive_bound(objective, flow, jr.key(1)), rtol=1e-12)
+    arrays, static = eqx.partition(flow, eqx.is_inexact_array)
+    keys = jr.split(jr.key(2), 20_000)
+
+    @jax.jit
+    @jax.vmap
+    def naive(key):
+        gradient = jax.grad(lambda arrays: naive_bound(objective, eqx.combine(arrays, static), key))(arrays)
+        return jax.flatten_util.ravel_pytree(gradient.bijection)[0]
+
+    found, expected = gradients(flow, objective, keys), naive(keys)
+    error = ((found.var(0) + expected.var(0)) / len(keys)) ** 0.5
+    np.testing.assert_array_less(jnp.abs(found.mean(0) - expected.mean(0)), 5 * error)
+
+
+def test_weighted_bounds_of_the_target_itself_have_no_noise():
+    for objective in (pf.ImportanceWeighted(unnormalised), pf.Renyi(unnormalised, 0.3)):
+        np.testing.assert_allclose(loss_of(objective, gaussian_flow(), jr.key(0)), -2.0, rtol=1e-12)
+        np.testing.assert_allclose(evaluate(objective, gaussian_flow(), jr.key(0)), -2.0, rtol=1e-12)
+        np.testing.assert_allclose(gradients(gaussian_flow(), objective, jr.split(jr.key(0), 2)), 0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pf.ImportanceWeighted(funnel, 0), r"\(0, 16, 256\)"),
+        (lambda: pf.Renyi(funnel, float("nan")), "alpha=nan"),
+    ],
+)
+def test_weighted_bounds_refuse(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 # Forward KL.
 
 DATA = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 0.5] + [0.0, 1.0, -1.0]

@@ -8,7 +8,12 @@ from pushforward.distribution import (
 )
 from pushforward.flow import Flow as Flow, Learnable as Learnable
 from pushforward.guide import AutoFlow as AutoFlow
-from pushforward.objectives import ForwardKL as ForwardKL, ReverseKL as ReverseKL
+from pushforward.objectives import (
+    ForwardKL as ForwardKL,
+    ImportanceWeighted as ImportanceWeighted,
+    Renyi as Renyi,
+    ReverseKL as ReverseKL,
+)
 from pushforward.posterior import (
     ConditionalTarget as ConditionalTarget,
     Diagnostics as Diagnostics,

@@ -1,7 +1,9 @@
 """What training minimises. Objectives are pytrees: their data are arguments of the compiled program, not constants."""
 
 import abc
+import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -63,11 +65,7 @@ class ReverseKL(AbstractObjective):
         self.path_gradient, self.num_evaluation_samples = path_gradient, num_evaluation_samples
 
     def loss(self, flow, key):
-        if isinstance(flow.base, Learnable) and not flow.base_distribution.has_rsample:
-            raise ValueError(
-                f"the reverse KL needs draws that are differentiable in the base's parameters, which "
-                f"{type(flow.base.template).__name__} does not offer; use it without Learnable."
-            )
+        check_differentiable(flow)
         if not self.path_gradient or flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
             return jnp.mean(log_q - jax.vmap(self.target)(x))
@@ -79,6 +77,15 @@ class ReverseKL(AbstractObjective):
         return jnp.mean(log_q - jax.vmap(self.target)(x))
 
 
+def check_differentiable(flow: Flow) -> None:
+    """Raise unless gradients can flow through the flow's draws."""
+    if isinstance(flow.base, Learnable) and not flow.base_distribution.has_rsample:
+        raise ValueError(
+            f"this objective needs draws that are differentiable in the base's parameters, which "
+            f"{type(flow.base.template).__name__} does not offer; use it without Learnable."
+        )
+
+
 def sample_and_path_log_prob(
     flow: Flow, key: PRNGKeyArray, sample_shape: tuple[int, ...], condition: Array | None = None
 ) -> tuple[Array, Array]:
@@ -86,6 +93,100 @@ def sample_and_path_log_prob(
     x, log_q, score = flow.sample_log_prob_and_score(key, sample_shape, condition)
     along = jnp.sum(score * x, axis=range(log_q.ndim, x.ndim))
     return x, jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
+
+
+class _WeightedBound(AbstractObjective):
+    """What the bounds share that average powers of importance weights before they take the logarithm."""
+
+    alpha: eqx.AbstractVar[float]
+    target: eqx.AbstractVar[Callable[[Array], Float[Array, ""]]]
+    num_samples: eqx.AbstractVar[int]
+    num_bounds: eqx.AbstractVar[int]
+    num_evaluation_bounds: eqx.AbstractVar[int]
+
+    def __check_init__(self):
+        counts = (self.num_samples, self.num_bounds, self.num_evaluation_bounds)
+        if min(counts) < 1 or not math.isfinite(self.alpha):
+            raise ValueError(
+                f"{type(self).__name__} needs positive numbers of samples and bounds, and a finite alpha, got "
+                f"num_samples, num_bounds and num_evaluation_bounds {counts}, and alpha={self.alpha}."
+            )
+
+    def _bounds(self, log_weights: Float[Array, "samples bounds"]) -> Float[Array, " bounds"]:
+        if self.alpha == 1:
+            return log_weights.mean(0)
+        power = 1 - self.alpha
+        return (jax.nn.logsumexp(power * log_weights, axis=0) - math.log(len(log_weights))) / power
+
+    def loss(self, flow, key):
+        check_differentiable(flow)
+        shape = (self.num_samples, self.num_bounds)
+        if flow.bijection.stochastic:
+            x, log_q = flow.sample_and_log_prob(key, shape, log_det_key=jr.fold_in(key, 1))
+            return -jnp.mean(self._bounds(jax.vmap(jax.vmap(self.target))(x) - log_q))
+        x, log_q = sample_and_path_log_prob(flow, key, shape)
+        log_weights = jax.vmap(jax.vmap(self.target))(x) - log_q
+        shares = jax.nn.softmax((1 - self.alpha) * jax.lax.stop_gradient(log_weights), axis=0)
+        # The gradient of the bound, whose score terms are written as path terms; its value is that of the bound.
+        surrogate = jnp.sum((self.alpha * shares + (1 - self.alpha) * shares**2) * log_weights, axis=0)
+        bounds = jax.lax.stop_gradient(self._bounds(log_weights) - surrogate) + surrogate
+        return -jnp.mean(bounds)
+
+    def evaluate(self, flow, key):
+        x, log_q = flow.sample_and_log_prob(key, (self.num_samples, self.num_evaluation_bounds))
+        return -jnp.mean(self._bounds(jax.vmap(jax.vmap(self.target))(x) - log_q))
+
+
+class ImportanceWeighted(_WeightedBound):
+    r"""The negative importance-weighted bound, $-E \log \frac1K \sum_k w_k$ with $w_k = \tilde p(x_k) / q(x_k)$.
+
+    It lies between the ELBO, $K = 1$, and $\log Z$; the more draws, the more does it ask that $q$ cover $p$. Its
+    gradient is the doubly reparametrised one, $\sum_k \bar w_k^2\, \nabla \log w_k$ along the paths of the draws, with
+    the shares $\bar w_k$ of the weights, whose noise does not grow with $K$.
+
+    Args:
+        target: maps one event to its log-density up to a constant.
+        num_samples: $K$.
+        num_bounds: bounds to average in a step.
+        num_evaluation_bounds: bounds for a fresh estimate.
+
+    References:
+        Burda et al., Importance Weighted Autoencoders (2016), equation 8. https://arxiv.org/abs/1509.00519
+        Tucker et al., Doubly Reparameterized Gradient Estimators (2019), equation 8. https://arxiv.org/abs/1810.04152
+    """
+
+    target: Callable[[Array], Float[Array, ""]]
+    num_samples: int = eqx.field(static=True, default=16)
+    num_bounds: int = eqx.field(static=True, default=16)
+    num_evaluation_bounds: int = eqx.field(static=True, default=256)
+    alpha: ClassVar[float] = 0.0
+
+
+class Renyi(_WeightedBound):
+    r"""The negative variational Rényi bound, $-\frac{1}{1-\alpha} E \log \frac1K \sum_k w_k^{1-\alpha}$.
+
+    For many draws it is $D_\alpha(q \,\|\, p) - \log Z$. For $\alpha = 1$ it is the negative ELBO, for $\alpha = 0$
+    `ImportanceWeighted`. Below 1, the smaller $\alpha$ the more does it punish what $q$ misses of $p$, and the noisier
+    is its gradient. That is $\sum_k (\alpha \bar w_k + (1 - \alpha) \bar w_k^2)\, \nabla \log w_k$ along the paths of
+    the draws, with the shares $\bar w_k$ of $w_k^{1-\alpha}$.
+
+    Args:
+        target: maps one event to its log-density up to a constant.
+        alpha: $\alpha$, any finite number.
+        num_samples: $K$.
+        num_bounds: bounds to average in a step.
+        num_evaluation_bounds: bounds for a fresh estimate.
+
+    References:
+        Li and Turner, Rényi Divergence Variational Inference (2016), equation 9. https://arxiv.org/abs/1602.02311
+        Tucker et al. (2019), section 4, of which the gradient is the general case.
+    """
+
+    target: Callable[[Array], Float[Array, ""]]
+    alpha: float = eqx.field(static=True, default=0.5)
+    num_samples: int = eqx.field(static=True, default=16)
+    num_bounds: int = eqx.field(static=True, default=16)
+    num_evaluation_bounds: int = eqx.field(static=True, default=256)
 
 
 class ForwardKL(AbstractObjective):
