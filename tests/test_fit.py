@@ -275,6 +275,16 @@ def test_modes_far_apart_are_all_found(tmp_path):
     np.testing.assert_allclose(pf.load(tmp_path / "modes").log_prob(draws[:5]), posterior.log_prob(draws[:5]))
 
 
+def test_polynomial_tails_are_learned():
+    """Over a Gaussian base a flow leaves half of the draws effective."""
+    target = pf.Target(lambda x: dist.Cauchy(0.0, 1.0).log_prob(x).sum(), jnp.full(3, 0.3))
+    posterior = pf.fit_posterior(target, key=jr.key(1))
+    assert posterior.trace[-1].stage == "tails"
+    assert posterior.diagnostics.ess_fraction > 0.8
+    assert -posterior.diagnostics.elbo < 0.03
+    assert (posterior.flow.base_distribution.base_dist.df < 3).all()
+
+
 def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
     d = dist.MultivariateNormal(jnp.array([1.0, -1.0]), jnp.array([[1.0, 0.5], [0.5, 2.0]]))
     target = pf.Target(d.log_prob, jnp.zeros(2))

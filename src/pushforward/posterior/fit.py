@@ -5,8 +5,9 @@ The recipe, each part of which guards against a known failure of flow variationa
 1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`precondition`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
    modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
-3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end.
-4. Both train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
+3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is not
+   good either and its weights have a heavy tail, another over a base whose tails are learned.
+4. All train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
 5. Fresh draws, none of which was used before, tell the ELBO, the evidence and whether to trust it all (`diagnostics`).
@@ -16,17 +17,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
-import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
@@ -36,11 +34,12 @@ from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
+from pushforward.posterior.optimizer import adam, restarted
 from pushforward.posterior.posterior import Posterior, TracePoint
 from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.posterior.target import Target, Whitened
 from pushforward.progress import progress_bar
-from pushforward.training import State, Trainer, trainable
+from pushforward.training import Trainer, trainable
 
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between two looks at the ELBO
@@ -49,7 +48,8 @@ DEFAULT_BUDGET = 4_000_000
 SMALLEST_GAIN = 0.002
 # A fit this near to the posterior is not improved.
 EXACT_GAP = 0.003
-AVERAGED_STEPS = 100
+# Above this k-hat, weights have no finite variance.
+HEAVY_KHAT = 0.5
 # Skipped steps are reported from this share on.
 SKIPPED_SHARE = 0.01
 EXACT_ESS_FRACTION = 0.99
@@ -66,71 +66,9 @@ class Stage(NamedTuple):
 
 GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), window=1, share=0.25)
 FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), window=2, share=1.0)
-
-
-@cache
-def adam() -> optax.GradientTransformation:
-    """One optimiser for all fits, so that targets of one structure compile once; its rate is part of its state."""
-    return averaged(
-        optax.chain(
-            clip_by_running_norm(10.0), optax.inject_hyperparams(optax.adam)(learning_rate=1e-3, b1=0.9, b2=0.99)
-        )
-    )
-
-
-class Averaged(NamedTuple):
-    """The inner optimiser's state, the running mean of the parameters, and how many steps are in it."""
-
-    inner: Any
-    mean: PyTree
-    count: Array
-
-
-def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Keep the mean of the parameters over the last hundred steps or so, in the optimiser's state.
-
-    At a constant rate the parameters dance around the optimum; their mean is as near to it as those of a far smaller
-    rate (Polyak and Juditsky, 1992).
-    """
-
-    def init(params):
-        return Averaged(optimizer.init(params), params, jnp.zeros(()))
-
-    def update(updates, state, params: Any = None):
-        updates, inner = optimizer.update(updates, state.inner, params)
-        weight = jnp.maximum(1 / (state.count + 1), 1 / AVERAGED_STEPS)
-        new = optax.apply_updates(params, updates)
-        mean = jax.tree.map(lambda m, p: m + weight.astype(p.dtype) * (p - m), state.mean, new)
-        return updates, Averaged(inner, mean, state.count + 1)
-
-    return optax.GradientTransformation(init, update)
-
-
-class RunningNorm(NamedTuple):
-    """The running mean of the logarithm of the gradient's norm, and how many steps are in it."""
-
-    log_norm: Array
-    count: Array
-
-
-def clip_by_running_norm(factor: float) -> optax.GradientTransformation:
-    """Shorten a gradient to `factor` times the typical norm so far: one draw from the far tail must not ruin a fit."""
-
-    def init(params):
-        return RunningNorm(jnp.zeros(()), jnp.zeros(()))
-
-    def update(updates, state, params=None):
-        norm = optax.tree.norm(updates)
-        # A gradient of zero says nothing of the typical norm.
-        log_norm = jnp.where(norm > 0, jnp.log(jnp.where(norm > 0, norm, 1.0)), state.log_norm)
-        log_limit = jnp.where(state.count > 0, state.log_norm + math.log(factor), jnp.inf)
-        shorter = jnp.exp(jnp.minimum(log_limit - log_norm, 0.0))
-        updates = jax.tree.map(lambda g: g * shorter.astype(g.dtype), updates)
-        weight = jnp.maximum(1 / (state.count + 1), 0.02)
-        new = state.log_norm + weight * (jnp.minimum(log_norm, log_limit) - state.log_norm)
-        return updates, RunningNorm(new, state.count + (norm > 0))
-
-    return optax.GradientTransformation(init, update)
+TAILS = GAUSSIAN._replace(name="tails", share=1.0)
+# Learned tails begin heavy, for from a nearly normal base they do not get there.
+FIRST_DF = 4.0
 
 
 Callback = Callable[[TracePoint, Flow], bool | None]
@@ -202,7 +140,7 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
-    start_key, gaussian_key, look_key, flow_key, train_key, weight_key, final_key, missed_key = jr.split(key, 8)
+    start_key, gaussian_key, look_key, flow_key, train_key, mend_key, final_key, missed_key = jr.split(key, 8)
     with progress_bar("posterior", budget, show=progress) as show:
         run = _Run(budget, show, callback)
         found = candidates(target, target.start, start_key)
@@ -220,7 +158,7 @@ def fit_posterior(
                 elif not run.interrupted:
                     larger = over(part.base, default_flow(target.dim, key=flow_key))
                     part = _train(larger, whitened, FLOW, train_key, run)
-                    part = _reweighed(whitened, part, weight_key)
+                    part = _mended(whitened, part, mend_key, run)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
         diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
@@ -289,7 +227,7 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
         for rate in stage.rates:
             history = [best_elbo]
             # Each rate begins where the others got best: one that was too large leaves no trace.
-            state = _with_rate(state, rate, eqx.filter(best, trainable(best)))
+            state = restarted(state, rate, eqx.filter(best, trainable(best)))
             while not _flat(history, stage.window):
                 if run.spent + CHUNK * NUM_SAMPLES > stage.share * run.budget:
                     run.out_of_budget = True
@@ -314,23 +252,37 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
     return best
 
 
-def _with_rate(state: State, rate: float, parameters: PyTree) -> State:
-    """The state of a training that goes on from some parameters at another rate, its average begun again."""
-    clip, inner = state.optimizer_state.inner
-    rates = {"learning_rate": jnp.full_like(inner.hyperparams["learning_rate"], rate)}
-    inner = inner._replace(hyperparams=inner.hyperparams | rates)
-    return eqx.tree_at(
-        lambda s: (s.parameters, s.optimizer_state),
-        state,
-        (parameters, Averaged((clip, inner), parameters, jnp.zeros(()))),
-    )
+def _mended(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
+    """The flow over a base that is nearer to what it lacks, if that is better.
+
+    Modes of a base are weighted anew. Else, if the flow is not good and the weights have a heavy tail, another is
+    trained over learned tails: affine couplings cannot make a Gaussian's polynomial.
+    """
+    change_key, look_key = jr.split(key)
+    before = look(target, flow, look_key)
+    new = reweigh(target, flow, change_key)
+    one_mode = not isinstance(flow.base, dist.MixtureSameFamily)
+    if one_mode and before.verdict != "good" and before.khat > HEAVY_KHAT and not run.out_of_budget:
+        new = _heavy_tailed(target, change_key, run)
+    return new if new is not flow and look(target, new, look_key).elbo > before.elbo else flow
 
 
-def _reweighed(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
-    """The flow with its modes weighted anew, if that is better."""
-    weight_key, look_key = jr.split(key)
-    new = reweigh(target, flow, weight_key)
-    return new if new is flow or look(target, new, look_key).elbo > look(target, flow, look_key).elbo else flow
+def _heavy_tailed(target: Whitened, key: PRNGKeyArray, run: _Run) -> Flow:
+    """An affine map of learned tails, with couplings after it if it is not the posterior already."""
+    base_key, look_key, flow_key, train_key = jr.split(key, 4)
+    dim = target.affine.dim
+    start = Flow(student_t(dim), Triangular(dim))
+    part = _train(start, target, TAILS, base_key, run)
+    if run.interrupted or run.out_of_budget or is_exact(look(target, part, look_key)):
+        return part
+    couplings = over(part.base, default_flow(dim, key=flow_key)).bijection
+    return _train(Flow(part.base, Chain([part.bijection, couplings])), target, FLOW, train_key, run)
+
+
+def student_t(dim: int) -> Learnable:
+    """Independent t distributions whose degrees of freedom, locations and scales are learned."""
+    ones = jnp.ones(dim)
+    return Learnable(dist.StudentT(FIRST_DF * ones, 0 * ones, ones).to_event(1))
 
 
 def look(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
