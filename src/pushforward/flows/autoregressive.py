@@ -16,7 +16,7 @@ from pushforward.bijections import (
     Shift,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, spline_and_affine, stack, then
+from pushforward.flows.stack import Activation, Base, Side, spline, stack, then
 
 
 def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, cond_dim, activation) -> Callable:
@@ -75,6 +75,7 @@ def nsf(
     hidden: Sequence[int] = (64, 64),
     bins: int = 8,
     bound: float = 5.0,
+    affine: bool = True,
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
@@ -82,12 +83,13 @@ def nsf(
     """Couplings of rational-quadratic splines, each followed by an affine map. Sampling and density both cost one pass.
 
     The spline acts on [-bound, bound] in the coordinates of its layer; the affine map, which is not in the paper, moves
-    and scales what is inside and what is beyond.
+    and scales what is inside and what is beyond. Without it (`affine=False`) training by the reverse KL is steadier,
+    but the target must then be about as wide as the base.
 
     References:
         Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
     """
-    layer = _layer(Coupling, spline_and_affine(bins, bound), dim, hidden, cond_dim, activation)
+    layer = _layer(Coupling, spline(bins, bound, affine), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
 
 
@@ -99,6 +101,7 @@ def arnsf(
     hidden: Sequence[int] = (64, 64),
     bins: int = 8,
     bound: float = 5.0,
+    affine: bool = True,
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
@@ -106,12 +109,12 @@ def arnsf(
 ) -> Flow:
     """Masked autoregressive layers of rational-quadratic splines and affine maps; the other side takes sweeps.
 
-    With many bins, two layers are enough for sharp densities of a few coordinates.
+    With many bins, two layers are enough for sharp densities of a few coordinates. `affine` as in `nsf`.
 
     References:
         Durkan et al., Neural Spline Flows (2019), RQ-NSF (AR). https://arxiv.org/abs/1906.04032
     """
-    layer = _layer(MaskedAutoregressive, spline_and_affine(bins, bound), dim, hidden, cond_dim, activation)
+    layer = _layer(MaskedAutoregressive, spline(bins, bound, affine), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 

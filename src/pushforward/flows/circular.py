@@ -18,7 +18,7 @@ from pushforward.bijections import (
     Scan,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders, spline_and_affine
+from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders, spline
 
 
 def circular(
@@ -65,7 +65,7 @@ def circular(
     num_real = dim - num_angles
     layer_key, real_key, angle_key = jr.split(key, 3)
     transformers = (
-        (num_real, 0, spline_and_affine(bins, bound)),
+        (num_real, 0, spline(bins, bound)),
         (num_angles, num_real, CircularSpline(bins)),
     )
 

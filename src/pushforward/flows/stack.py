@@ -44,9 +44,10 @@ def check_sizes(dim: int, num_layers: int) -> None:
         raise ValueError(f"a flow needs dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}.")
 
 
-def spline_and_affine(bins: int, bound: float) -> Chain:
+def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
     """The transformer of spline flows: a spline inside [-bound, bound], then an affine map of the whole line."""
-    return Chain([RationalQuadraticSpline(bins, bound), Affine()])
+    inside = RationalQuadraticSpline(bins, bound)
+    return Chain([inside, Affine()]) if affine else inside
 
 
 def given(
