@@ -144,5 +144,24 @@ CATALOGUE = {
     "invert": CASES["invert_conditional"],
 }
 
+
+def transformer_of(scalar: str):
+    """The scalar bijection, after an affine map if it has no arrays of its own that a conditioner could supply."""
+    bijection = SCALARS[scalar]()
+    return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
+
+
+# Every transformer with every conditioner, with a condition and without one.
+PRODUCT = {
+    f"{kind} of {scalar}{' with a condition' if cond_dim else ''}": (
+        lambda dim, key, make=make, scalar=scalar, cond_dim=cond_dim: make(
+            transformer_of(scalar), dim, hidden=HIDDEN, cond_dim=cond_dim, key=key
+        )
+    )
+    for kind, make in {**CONDITIONERS, "recurrent_autoregressive": bj.RecurrentAutoregressive}.items()
+    for scalar in SCALARS
+    for cond_dim in (None, COND_DIM)
+}
+
 # Relative error allowed in float64 where it is not the default 1e-9: what an ODE solver is asked for.
 TOLERANCES = {"continuous": 1e-7}

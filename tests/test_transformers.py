@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpyro.distributions import constraints
 
-from cases import COND_DIM, HIDDEN, SCALARS
+from cases import COND_DIM, HIDDEN, SCALARS, transformer_of
 from pushforward import bijections as bj
 from pushforward.bijections.base import bounds
 from pushforward.compilation import compiled_fast
@@ -38,12 +38,6 @@ def both_ways(bijection, u, condition, weights):
     gradient, found = eqx.filter_grad(total, has_aux=True)(bijection)
     jacobian = jax.vmap(jax.jacfwd(lambda u: bijection.forward(u, condition)))(u)
     return found, jacobian, gradient
-
-
-def transformer_of(scalar):
-    """The scalar bijection, after an affine map if it has no arrays of its own that a conditioner could supply."""
-    bijection = SCALARS[scalar]()
-    return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
 
 
 # Of those without arrays one is enough: they all follow an affine map.
