@@ -27,6 +27,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 
 import pushforward as pf
@@ -37,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from cases import CATALOGUE, PRODUCT, TOLERANCES  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "catalogue.json"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "cost.png"
 DIMS = {"conformance": (1, 2, 5, 17), "product": (2, 5)}
 RECIPES = (
     *("linear", "planar", "radial", "sylvester", "nice", "realnvp", "nsf", "arnsf", "maf", "iaf", "naf", "unaf"),
@@ -146,10 +148,10 @@ def cost(dim: int = 16, batch: int = 1024) -> Iterator[dict[str, dict[str, float
         yield {name: found}
 
 
-def slopes(batch: int = 512) -> Iterator[dict[str, dict]]:
+def slopes(batch: int = 128) -> Iterator[dict[str, dict]]:
     """Cost against size; small sizes are left out, where overheads rule."""
     sizes = {
-        "sylvester, d, 16 units": [(d, bj.Sylvester(d, 16, key=jr.key(0))) for d in (256, 512, 1024, 2048, 4096)],
+        "sylvester, d, 16 units": [(d, bj.Sylvester(d, 16, key=jr.key(0))) for d in (2048, 4096, 8192, 16384, 32768)],
         "triangular sylvester, d x m": [
             (d * m, bj.TriangularSylvester(d, m, key=jr.key(0)))
             for d, m in ((512, 16), (512, 64), (1024, 64), (2048, 64), (2048, 128))
@@ -164,6 +166,18 @@ def slopes(batch: int = 512) -> Iterator[dict[str, dict]]:
         found = {"sizes": list(x), "milliseconds": [1e3 * t for t in times], "slope": slope}
         print(name, found, flush=True)
         yield {name: found}
+
+
+def picture(results: dict[str, dict]) -> None:
+    """Cost against size on logarithmic scales, relative to the smallest, with a line of exponent 1."""
+    _, axis = plt.subplots(figsize=(5, 4), layout="constrained")
+    for name, row in results.items():
+        sizes, times = (np.array(row[key]) / row[key][0] for key in ("sizes", "milliseconds"))
+        axis.loglog(sizes, times, "o-", label=f"{name}: {row['slope']:.2f}")
+    axis.loglog(sizes, sizes, "k:", label="linear")
+    axis.set(xlabel="size, relative to the smallest", ylabel="time, likewise")
+    axis.legend()
+    plt.savefig(PICTURE, dpi=110)
 
 
 def tables(results: dict) -> str:
@@ -199,6 +213,8 @@ def main() -> None:
         for found in runs[part]():
             results[part] = results.get(part, {}) | found
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        if part == "slopes":
+            picture(results["slopes"])
     print(tables(results))
     for part in DIMS:
         found = results.get(part, {})
