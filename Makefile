@@ -33,8 +33,8 @@ throughput: $(VENV_BENCH)/.installed  ## train on samples beside peers: make thr
 toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
 	$(VENV)/bin/python benchmarks/toys.py $(ARGS)
 
-density: $(VENV)/.installed-dev  ## densities of toys and tables: make density ARGS="--only toys"
-	$(VENV)/bin/python benchmarks/density.py $(ARGS)
+density: $(VENV_BENCH)/.installed  ## densities of toys and tables, and peers: make density ARGS="--only toys"
+	$(VENV_BENCH)/bin/python benchmarks/density.py $(ARGS)
 
 calibration: $(VENV)/.installed  ## how often the verdict is right: make calibration ARGS="--only funnel"
 	$(VENV)/bin/python -m benchmarks.calibration $(ARGS)
