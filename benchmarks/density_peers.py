@@ -1,10 +1,10 @@
 """Spline flows of FlowJAX and Zuko on the samples that `fit_density` is given, and for as long.
 
 Both are masked autoregressive flows of rational-quadratic splines, as `fit_density` chooses for two columns: 3 layers,
-32 bins (FlowJAX's on [-4, 4], Zuko's on [-5, 5], which it fixes), networks of 64, 64 units; of standardised samples, for
-neither library standardises. FlowJAX is trained by its `fit_to_data` with Adam at the better of two learning rates, each
-for the whole time; Zuko, which leaves training to the caller, by the loop of its documentation with early stopping on a
-tenth of the rows, at the same rates.
+32 bins (FlowJAX's on [-4, 4], Zuko's on [-5, 5], which it fixes), networks of 64, 64 units; of standardised samples,
+for neither library standardises. FlowJAX is trained by its `fit_to_data` with Adam at the better of two learning rates,
+each for the whole time; Zuko, which leaves training to the caller, by the loop of its documentation with early stopping
+on a tenth of the rows, at the same rates.
 """
 
 import time
