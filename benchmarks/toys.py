@@ -269,6 +269,8 @@ def main() -> None:
                 print(f"{family}: {target}: {found}", flush=True)
                 results[f"{family}: {target}"] = found
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+                # Compiled programs that are kept exhaust the memory maps that a process may have.
+                jax.clear_caches()
     print(table(results, [*ENERGIES]), table(results, [*DENSITIES]), sep="\n\n")
 
 
