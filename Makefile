@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench throughput toys density posteriors calibration catalogue universality vae-depth vae-expressiveness \
+.PHONY: help demo test lint bench throughput vae-speed toys density posteriors calibration catalogue universality vae-depth vae-expressiveness \
 	vae-images clean distclean
 
 help:  ## list these goals
@@ -29,6 +29,9 @@ bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its
 
 throughput: $(VENV_BENCH)/.installed  ## train on samples beside peers: make throughput ARGS="--dims 6"
 	$(VENV_BENCH)/bin/python benchmarks/throughput.py $(ARGS)
+
+vae-speed: $(VENV_BENCH)/.installed  ## steps of VAEs beside PyTorch
+	$(VENV_BENCH)/bin/python benchmarks/vae_speed.py $(ARGS)
 
 toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
 	$(VENV)/bin/python benchmarks/toys.py $(ARGS)

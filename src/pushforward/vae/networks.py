@@ -8,6 +8,8 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.vae.convolution import convolve
+
 KERNEL = 5
 
 
@@ -59,7 +61,7 @@ class Gated(eqx.Module):
     convolution: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d
 
     def __call__(self, x: Float[Array, "channels height width"]) -> Float[Array, "channels height width"]:
-        a, b = jax.numpy.split(self.convolution(x), 2)
+        a, b = jax.numpy.split(convolve(self.convolution, x), 2)
         return a * jax.nn.sigmoid(b)
 
 

@@ -1,0 +1,65 @@
+"""Convolutions that are fast on processors: as matrix products, for XLA's own are slow there within a loop.
+
+What trains is a compiled loop, in which XLA's convolutions and their gradients take ten times as long on a CPU as
+these. Elsewhere the library's are used.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Image = Float[Array, "channels height width"]
+
+
+def convolve(layer: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d, x: Image) -> Image:
+    """What the layer gives: a square kernel, equal strides and paddings, no dilation and no groups."""
+    fast = _transposed if isinstance(layer, eqx.nn.ConvTranspose2d) else _direct
+    return jax.lax.platform_dependent(x, cpu=lambda x: fast(layer, x), default=lambda x: layer(x))
+
+
+def _direct(layer: eqx.nn.Conv2d, x: Image) -> Image:
+    (stride, _), ((padding, _), _) = layer.stride, layer.padding
+    width = layer.weight.shape[-1]
+    size = [(n + 2 * padding - width) // stride + 1 for n in x.shape[1:]]
+    patches = _patches(x.transpose(1, 2, 0), width, stride, padding, size)
+    out = patches @ layer.weight.transpose(2, 3, 1, 0).reshape(patches.shape[-1], -1)
+    return out.transpose(2, 0, 1) + layer.bias
+
+
+def _transposed(layer: eqx.nn.ConvTranspose2d, x: Image) -> Image:
+    """Each input lies on the grid of every `stride`-th output, and an output that is `phase` beyond it sees the inputs
+    nearby by weights of its own: all phases at once are one convolution, without the zeros between.
+    """
+    (stride, _), ((padding, _), _) = layer.stride, layer.padding
+    num_out, num_in, width, _ = layer.weight.shape
+    size = [
+        stride * (n - 1) + width - 2 * padding + extra
+        for n, extra in zip(x.shape[1:], layer.output_padding, strict=True)
+    ]
+    first, last = math.ceil((padding - width + 1) / stride), (stride - 1 + padding) // stride
+    near, phase = np.arange(first, last + 1)[:, None], np.arange(stride)
+    # The weight by which the input at a distance counts, in the layer's order, which is reversed; none is zero.
+    taps = width - 1 - (phase + padding - stride * near)
+    taps = np.where((taps >= 0) & (taps < width), taps, width)
+    kernel = jnp.pad(layer.weight, ((0, 0), (0, 0), (0, 1), (0, 1)))[:, :, taps[:, :, None, None], taps]
+    grid = [-(-n // stride) for n in size]
+    patches = _patches(x.transpose(1, 2, 0), len(near), 1, -first, grid)
+    # Axes: out, in, near, phase, near, phase.
+    out = patches @ kernel.transpose(2, 4, 1, 3, 5, 0).reshape(patches.shape[-1], -1)
+    out = out.reshape(*grid, stride, stride, num_out).transpose(4, 0, 2, 1, 3)
+    out = out.reshape(num_out, stride * grid[0], stride * grid[1])
+    return out[:, : size[0], : size[1]] + layer.bias
+
+
+def _patches(x: Float[Array, "height width channels"], width: int, stride: int, before: int, size: list[int]) -> Array:
+    """What a kernel sees at each place: channels last, so that a product of matrices needs no transposition."""
+    ends = [max(0, stride * (n - 1) + width - before - have) for n, have in zip(size, x.shape, strict=False)]
+    x = jnp.pad(x, (*((before, end) for end in ends), (0, 0)))
+    rows, columns = (stride * (n - 1) + 1 for n in size)
+    return jnp.concatenate(
+        [x[i : i + rows : stride, j : j + columns : stride] for i in range(width) for j in range(width)], axis=-1
+    )
