@@ -5,6 +5,7 @@ these. Elsewhere the library's are used.
 """
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+# Equinox's convolutions, whose fields are unions of types.
+Layer = Any
 Image = Float[Array, "channels height width"]
 
 
@@ -21,7 +24,7 @@ def convolve(layer: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d, x: Image) -> Image:
     return jax.lax.platform_dependent(x, cpu=lambda x: fast(layer, x), default=lambda x: layer(x))
 
 
-def _direct(layer: eqx.nn.Conv2d, x: Image) -> Image:
+def _direct(layer: Layer, x: Image) -> Image:
     (stride, _), ((padding, _), _) = layer.stride, layer.padding
     width = layer.weight.shape[-1]
     size = [(n + 2 * padding - width) // stride + 1 for n in x.shape[1:]]
@@ -30,7 +33,7 @@ def _direct(layer: eqx.nn.Conv2d, x: Image) -> Image:
     return out.transpose(2, 0, 1) + layer.bias
 
 
-def _transposed(layer: eqx.nn.ConvTranspose2d, x: Image) -> Image:
+def _transposed(layer: Layer, x: Image) -> Image:
     """Each input lies on the grid of every `stride`-th output, and an output that is `phase` beyond it sees the inputs
     nearby by weights of its own: all phases at once are one convolution, without the zeros between.
     """
