@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench throughput vae-speed toys density posteriors calibration catalogue universality vae-depth vae-expressiveness \
+.PHONY: help demo test lint bench throughput vae-speed toys density bsds posteriors calibration catalogue universality vae-depth vae-expressiveness \
 	vae-images clean distclean
 
 help:  ## list these goals
@@ -38,6 +38,9 @@ toys: $(VENV)/.installed  ## train every family on targets with known answers: m
 
 density: $(VENV_BENCH)/.installed  ## densities of toys and tables, and peers: make density ARGS="--only toys"
 	$(VENV_BENCH)/bin/python benchmarks/density.py $(ARGS)
+
+bsds: $(VENV_BENCH)/.installed  ## half an hour of training on patches of images: make bsds ARGS="--data FOLDER"
+	$(VENV_BENCH)/bin/python benchmarks/bsds.py $(ARGS)
 
 calibration: $(VENV)/.installed  ## how often the verdict is right: make calibration ARGS="--only funnel"
 	$(VENV)/bin/python -m benchmarks.calibration $(ARGS)

@@ -181,7 +181,7 @@ def reverse_divergence(flow: pf.Flow, energy: Callable) -> float:
 
 
 @eqx.filter_jit
-def _divergence(flow: pf.Flow, energy: Callable, size: int = 400) -> Float[Array, ""]:
+def _divergence(flow: pf.Flow, energy: Callable, size: int = 1000) -> Float[Array, ""]:
     """KL(q || p) less log Z by the trapezoid rule on [-6.5, 6.5]^2 in the base's coordinates."""
     line = jnp.linspace(-6.5, 6.5, size)
     u = jnp.stack(jnp.meshgrid(line, line), -1).reshape(size, size, 2)

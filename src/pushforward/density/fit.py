@@ -22,12 +22,12 @@ from pushforward.flow import Flow
 from pushforward.training import train
 
 BATCH = 512
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 5e-3
 # Of files: how many rows are in memory, and how many are held out.
 ROWS_AT_ONCE, MOST_HELD_OUT = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
-MOST_EPOCHS = 60
+MOST_EPOCHS = 100
 
 
 def fit_density(
@@ -155,17 +155,30 @@ def fit_density(
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
 
-    flow, _ = train(
+    ends = _Patience(patience, callback)
+    options: dict[str, Any] = {"progress": progress, "callback": ends, "refresh": refresh if source.streams else None}
+    flow, losses = train(
         flow,
         objective,
         train_key,
         steps=num_steps,
         optimizer=recipe.optimizer(learning_rate, num_steps),
-        progress=progress,
         num_evaluations=num_evaluations,
-        callback=_Patience(patience, callback),
-        refresh=refresh if source.streams else None,
+        **options,
     )
+    if len(losses) < num_steps:
+        # It has learned all that it can at this learning rate, before that had decayed: now it decays sooner.
+        num_steps = recipe.num_steps_of_decay(ends.best_step)
+        ends.begin_again(len(losses))
+        flow, _ = train(
+            flow,
+            objective,
+            jr.fold_in(train_key, 1),
+            steps=num_steps,
+            optimizer=recipe.optimizer(learning_rate / 2, num_steps),
+            num_evaluations=min(30, num_steps),
+            **options,
+        )
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
@@ -176,14 +189,19 @@ class _Patience:
 
     def __init__(self, patience: int, callback: Callable[[int, float], object] | None):
         self.patience, self.callback = patience, callback
-        self.best, self.waited = math.inf, 0
+        self.best, self.best_step, self.waited, self.before = math.inf, 0, 0, 0
 
     def __call__(self, step: int, loss: float) -> bool:
-        self.waited = 0 if loss < self.best else self.waited + 1
-        self.best = min(self.best, loss)
+        self.waited += 1
+        if loss < self.best:
+            self.best, self.best_step, self.waited = loss, step, 0
         if self.callback is not None:
-            self.callback(step, loss)
+            self.callback(self.before + step, loss)
         return self.waited >= self.patience
+
+    def begin_again(self, before: int) -> None:
+        """For a second training, after so many steps of a first."""
+        self.waited, self.before = 0, before
 
 
 def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:

@@ -1,6 +1,7 @@
 """What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
 
 import functools
+import math
 from typing import Any
 
 import equinox as eqx
@@ -14,28 +15,41 @@ from pushforward.flow import Flow
 
 WEIGHT_DECAY = 1e-4
 CLIP = 5.0
+# Of splines on whitened samples: beyond it they are affine.
+BOUND = 4.0
 
 
 def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
     """Autoregressive splines, couplings where there are angles: as large as so many numbers can bear.
 
-    Few columns get many bins, for all that is sharp must then be in few conditionals.
+    Few columns get many bins and narrower networks, for all that is sharp must then be in few conditionals; more
+    columns get more layers.
     """
     numbers = size * dim
     width, most_bins = (128, 32) if numbers > 20_000 else (64, 16) if numbers > 4_000 else (32, 8)
     bins = max(8, most_bins * 2 // max(dim, 2)) if numbers > 4_000 else 6
+    if dim <= 2:
+        width = min(width, 64)
     options: dict[str, Any] = {"hidden": (width, width), "cond_dim": cond_dim, "key": key}
     if any(angles):
         kind, layers = "spline couplings", 6
         flow = flows.circular(dim, angles=angles, num_layers=layers, bins=bins, **options)
     else:
-        kind, layers = "autoregressive layers of splines", 2 if dim <= 2 else 3
-        flow = flows.arnsf(dim, num_layers=layers, bins=bins, fast="density", **options)
+        kind, layers = "autoregressive layers of splines", 5 if dim > 2 and numbers > 20_000 else 3
+        flow = flows.arnsf(dim, num_layers=layers, bins=bins, bound=BOUND, fast="density", **options)
     given = "" if cond_dim is None else f" given {cond_dim} numbers"
     return flow, (
         f"{size:,} rows of {dim} columns{given}: {layers} {kind}, {bins} bins, networks of width {width}; "
         "more rows would allow more."
     )
+
+
+def num_steps_of_decay(best_step: int) -> int:
+    """How long the learning rate decays where training ended before it had: half as long as it took to get there.
+
+    A power of two, for the number of steps is part of the compiled program.
+    """
+    return 2 ** max(5, round(math.log2(max(1, best_step / 2))))
 
 
 @functools.lru_cache
