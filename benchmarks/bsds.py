@@ -18,7 +18,7 @@ import json
 import time
 from pathlib import Path
 
-import jax
+import equinox as eqx
 import jax.random as jr
 import numpy as np
 
@@ -57,7 +57,7 @@ def ours(x: np.ndarray, seconds: float):
     (first, start), (last, end) = times[0], times[-1]
     steps = seconds / ((end - start) / (last - first))
     flow = fit(x, max(1, round(steps * BATCH / (len(x) * (1 - HELD_OUT)))), lambda *found: print(*found, flush=True))
-    return jax.jit(flow.log_prob)
+    return eqx.filter_jit(flow.log_prob)
 
 
 def flowjax(x: np.ndarray, seconds: float):

@@ -10,6 +10,7 @@ on a tenth of the rows, at the same rates.
 import time
 from collections.abc import Callable
 
+import equinox as eqx
 import flowjax.bijections
 import flowjax.distributions
 import flowjax.flows
@@ -79,7 +80,7 @@ def flowjax_spline(
     train(rates[0], 1, some)
     epochs = max(1, round(allowance / (time.perf_counter() - start) * some / len(x)))
     flow = min((train(rate, epochs) for rate in rates), key=lambda found: found[1])[0]
-    log_prob = jax.jit(flow.log_prob)
+    log_prob = eqx.filter_jit(flow.log_prob)
     return lambda x: np.asarray(log_prob(x))
 
 

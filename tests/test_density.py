@@ -77,6 +77,20 @@ def test_training_ends_when_patience_does():
     assert stops == [10, 20, 30] and losses.shape == (30,)
 
 
+def test_the_learning_rate_decays_when_patience_ends_before_it_had():
+    rng, seen = np.random.default_rng(0), []
+    x = rng.normal(size=(60, 3))
+    flow = pf.fit_density(x, key=jr.key(0), patience=3, progress=False, callback=lambda *found: seen.append(found))
+    steps, losses = (np.array(column) for column in zip(*seen, strict=True))
+    best = np.argmin(losses)
+    ends = np.flatnonzero(np.diff(steps) < 20)[0]  # evaluations come every 20 steps, and then more often
+    assert ends < 40 and (np.diff(steps) > 0).all() and best > ends - 4
+    assert losses[best] <= losses[: ends + 1].min()
+    # The parameters that did best are returned: far better than what so many steps of so few rows end with.
+    fresh = rng.normal(size=(2000, 3))
+    assert -np.mean(flow.log_prob(fresh)) < 3 * (0.5 * np.log(2 * np.pi) + 0.5) + 0.5
+
+
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 
 

@@ -53,7 +53,8 @@ def fit_density(
 
     The samples are carried to the whole space, if they have a bounded support, and whitened; a share of the rows is
     held out; Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay trains until the
-    held-out likelihood has not risen for `patience` evaluations. The parameters that did best on held-out rows are
+    held-out likelihood has not risen for `patience` evaluations. If that is before the learning rate had decayed, it
+    goes on from the best parameters with one that decays at once. The parameters that did best on held-out rows are
     returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
     lie in the support.
 
@@ -76,7 +77,8 @@ def fit_density(
         batch_size: rows a step.
         learning_rate: at first; it decays to a hundredth.
         max_epochs: passes through the data at most; by default as many as make 2,000 to 20,000 steps.
-        patience: evaluations without a better held-out likelihood, after which training ends.
+        patience: evaluations without a better held-out likelihood, after which training ends, or goes on with a
+            learning rate that decays sooner.
         rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
             They are read in blocks from anywhere. Discrete columns are recognised by the first of them.
         progress: whether to show a bar, and to say which flow was chosen and why.
