@@ -15,7 +15,6 @@ import flowjax.bijections
 import flowjax.distributions
 import flowjax.flows
 import flowjax.train
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
