@@ -2,6 +2,7 @@
 
 import jax.random as jr
 import numpy as np
+from numpyro.distributions import constraints
 
 from pushforward import bijections as bj
 
@@ -151,7 +152,7 @@ def transformer_of(scalar: str):
     return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
 
 
-# Every transformer with every conditioner, with a condition and without one.
+# Every transformer of the whole line with every conditioner, with a condition and without one.
 PRODUCT = {
     f"{kind} of {scalar}{' with a condition' if cond_dim else ''}": (
         lambda dim, key, make=make, scalar=scalar, cond_dim=cond_dim: make(
@@ -160,6 +161,7 @@ PRODUCT = {
     )
     for kind, make in {**CONDITIONERS, "recurrent_autoregressive": bj.RecurrentAutoregressive}.items()
     for scalar in SCALARS
+    if SCALARS[scalar]().domain is SCALARS[scalar]().codomain is constraints.real
     for cond_dim in (None, COND_DIM)
 }
 
