@@ -214,3 +214,76 @@ def test_bad_splits_and_sums_of_columns():
     assert np.isfinite(gaussian(rows, rows)).all()
     with pytest.raises(ValueError, match="equals column 0"):
         checks.check_samples([(0, rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("distribution", "slack"), [(scipy.stats.cauchy(5.0, 2.0), 0.05), (scipy.stats.lognorm(2.5), 0.1)]
+)
+def test_heavy_tails(distribution, slack):
+    rng = np.random.default_rng(0)
+    x, fresh = distribution.rvs((2, 4000, 1), random_state=rng)
+    flow = fit(x, max_epochs=60)
+    assert np.mean(flow.log_prob(fresh)) > np.mean(distribution.logpdf(fresh)) - slack
+
+
+def test_rows_of_weight_zero_move_nothing():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(500, 1)), np.full((500, 1), 1e6) + rng.normal(size=(500, 1))])
+    c = x + rng.normal(size=(1000, 1))
+    options = {"weights": np.repeat([1.0, 0.0], 500), "max_epochs": 5}
+    linear = pf.flows.linear(1, key=jr.key(0))
+    assert np.mean(fit(x, flow=linear, **options).log_prob(x[:500])) > -1.5
+    given = pf.flows.maf(1, key=jr.key(0), cond_dim=1, num_layers=1, hidden=(4,))
+    flow = fit(x, flow=given, condition=c, **options)
+    np.testing.assert_allclose(flow.bijection.bijections[0].moments.value[1], np.sqrt(2), rtol=0.1)
+
+
+def test_all_rows_of_a_file_are_as_likely(tmp_path):
+    """Rows that are sorted, with the first of them held out."""
+    x = np.arange(30_000.0)[:, None]
+    np.save(tmp_path / "x.npy", x)
+    source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)
+    left_out = np.arange(0, 30_000, 10)
+    taken = np.concatenate([source.some(key, left_out).x[:, 0] for key in jr.split(jr.key(0), 20)])
+    assert taken.shape == (20 * 20_000,) and not np.isin(taken, left_out).any()
+    shares = np.histogram(taken, 10, (0, 30_000))[0] / len(taken)
+    np.testing.assert_allclose(shares, 0.1, atol=0.012)
+
+
+@pytest.mark.parametrize(
+    ("x", "match"),
+    [
+        (GOOD * [1e-3, 1, 1] + [1e6, 0, 0], "column 0 of x has values as large as 1e.06 that differ by .* subtract an"),
+        (GOOD * [1, 1e39, 1], "values that float32 cannot hold, the first in row 1, column 1.*enable_x64"),
+        (GOOD @ [[1, 0, 1], [0, 1, 1], [0, 0, 0]], "column 0, column 1, column 2 of x are linearly dependent"),
+        (np.stack([GOOD[:, 0], GOOD[:, 1], 3 + 0.1 * GOOD[:, 0]], 1), "column 0, column 2 of x are linearly"),
+        (np.ma.masked_less(GOOD, -1), "masked values"),
+        (GOOD + 1j, "complex"),
+    ],
+)
+def test_refused_in_single_precision(x, match):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        fit(x)
+
+
+def test_columns_that_are_nearly_dependent_are_taken():
+    x = np.stack([GOOD[:, 0], GOOD[:, 0] + 1e-5 * GOOD[:, 1]], 1)
+    for wide in (True, False):
+        with jax.enable_x64(wide):
+            flow = fit(x, flow=pf.flows.linear(2, key=jr.key(0)), max_epochs=1, learning_rate=1e-9)
+            assert np.mean(flow.log_prob(x)) > 8
+
+
+def test_a_value_of_many_rows_is_named():
+    x = np.where(np.arange(60)[:, None] < 20, 0.0, GOOD[:, :1])
+    with pytest.warns(UserWarning, match="column 0 of x has the value 0 in 20 of 60 rows"):
+        fit(x, max_epochs=1, flow=pf.flows.linear(1, key=jr.key(0)))
+
+
+def test_names_of_a_file(tmp_path):
+    x = np.random.default_rng(0).poisson(3.0, (80, 1))
+    np.savetxt(tmp_path / "x.csv", np.concatenate([GOOD[:, :1], x[:60]], 1), delimiter=",", header="a,b", comments="")
+    flow = fit(tmp_path / "x.csv", discrete=["b"], flow=pf.flows.linear(2, key=jr.key(0)), max_epochs=1)
+    assert flow.shape == (2,)
+    with pytest.raises(ValueError, match=r"there are a, b"):
+        fit(tmp_path / "x.csv", discrete=["c"])

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+import pushforward as pf
 from pushforward.sklearn import FlowDensity
 
 SMALL = FlowDensity(flow="linear", max_epochs=1, random_state=0)
@@ -47,6 +48,14 @@ def test_a_pipeline_and_a_search_in_single_precision():
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(best)).score_samples(X), best.score_samples(X))
 
 
+def test_a_flow_with_networks_can_be_pickled_and_names_its_features():
+    model = FlowDensity(max_epochs=1, random_state=0).fit(X)
+    with jax.enable_x64(False):
+        again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    assert list(model.get_feature_names_out()) == ["flowdensity0", "flowdensity1"]
+
+
 def test_transform_leads_to_the_base_and_back():
     model = clone(SMALL).set_params(max_epochs=100, support=constraints.greater_than(-20.0)).fit(X)
     z = model.transform(X)
@@ -60,5 +69,6 @@ def test_transform_leads_to_the_base_and_back():
 
 
 def test_a_recipe_that_is_none():
-    with pytest.raises(ValueError, match="must name a recipe in pushforward.flows, but is 'nosuch'"):
-        FlowDensity(flow="nosuch").fit(X)
+    for flow, match in (("nosuch", "but is 'nosuch'"), (pf.flows.linear(2, key=jax.random.key(0)), "but is Flow")):
+        with pytest.raises(ValueError, match=f"must name a recipe in pushforward.flows, {match}"):
+            FlowDensity(flow=flow).fit(X)

@@ -84,7 +84,9 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
 class Flow(eqx.Module):
     r"""The distribution of $x = T(u)$, $u \sim$ base: $\log q(x) = \log p_u(T^{-1}(x)) + \log|\det J_{T^{-1}}(x)|$.
 
-    Methods take leading batch axes, which broadcast between `x` and `condition`.
+    Methods take leading batch axes, which broadcast between `x` and `condition`. To compile one, take
+    `equinox.filter_jit(flow.log_prob)`, or `jax.jit(lambda x: flow.log_prob(x))`: a bound method of a module with
+    arrays cannot be hashed, as `jax.jit` alone needs.
 
     Args:
         base: a NumPyro distribution over arrays of the bijection's shape, fixed; or a `Learnable` one.
@@ -134,14 +136,14 @@ class Flow(eqx.Module):
         """
         x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
-        u, log_det = self._apply("inverse_and_log_det", (x,), self.checked_condition(condition), log_det_key)
-        log_prob = self._base_log_prob(u) + log_det
         lower, upper = bounds(self.bijection.codomain)
-        if np.isneginf(lower).all() and np.isposinf(upper).all():
-            return log_prob
-        # NaN is nowhere, and stays NaN.
+        # NaN is nowhere, and stays NaN. What is outside is kept from spoiling the gradients of the others.
         outside = jnp.any((x < lower) | (x > upper), axis=range(x.ndim - len(self.shape), x.ndim))
-        return jnp.where(outside, -jnp.inf, log_prob)
+        bounded = not (np.isneginf(lower).all() and np.isposinf(upper).all())
+        inside = jnp.clip(x, lower.astype(x.dtype), upper.astype(x.dtype)) if bounded else x
+        u, log_det = self._apply("inverse_and_log_det", (inside,), self.checked_condition(condition), log_det_key)
+        log_prob = self._base_log_prob(u) + log_det
+        return jnp.where(outside, -jnp.inf, log_prob) if bounded else log_prob
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
         """Draws of shape sample_shape + condition batch + event."""
@@ -181,7 +183,9 @@ class Flow(eqx.Module):
     def _base_log_prob(self, u):
         if not u.size:  # NumPyro cannot sum over the events of an empty batch
             return jnp.zeros(u.shape[: u.ndim - len(self.shape)], u.dtype)
-        return self.base_distribution.log_prob(u)
+        # For NaN some of NumPyro's distributions say -inf, as for what is outside their support.
+        unknown = jnp.isnan(u).any(axis=range(u.ndim - len(self.shape), u.ndim))
+        return jnp.where(unknown, jnp.nan, self.base_distribution.log_prob(u))
 
     def _sample_base(self, key, sample_shape, condition):
         if not isinstance(sample_shape, tuple):

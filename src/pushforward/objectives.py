@@ -230,6 +230,8 @@ class ForwardKL(AbstractObjective):
                 f"weights must have shape ({self.data.shape[0]},), one for each sample, and none be negative, but they "
                 f"have shape {self.weights.shape}, and the least is {self.weights.min():g}."
             )
+        if self.weights is not None and not bool(jnp.sum(self.weights) > 0):
+            raise ValueError("of the weights one at least must be positive, but all are 0 or NaN.")
         named = (("samples", self.data), ("conditions", self.condition), ("weights", self.weights))
         for name, values in named:
             if values is not None and not bool(jnp.isfinite(values).all()):

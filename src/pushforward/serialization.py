@@ -57,22 +57,34 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
     Raises:
         ValueError: if the tree holds something else, a lambda for instance; the message says where.
     """
-    path, arrays = Path(path), []
-    versions = {package: metadata.version(package) for package in ("pushforward", "jax", "equinox", "numpyro")}
-    document = json.dumps({"format": FORMAT, "versions": versions, "tree": _encode(tree, "", arrays)})
+    path = Path(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with zipfile.ZipFile(part, "w") as archive:
-            archive.writestr(DOCUMENT, document)
-            for index, array in enumerate(arrays):
-                with archive.open(f"{index}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
+        _write(part, tree)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike, *, trusted: Sequence[str] = ()) -> PyTree:
+def to_bytes(tree: PyTree) -> bytes:
+    """What `save` would write."""
+    file = io.BytesIO()
+    _write(file, tree)
+    return file.getvalue()
+
+
+def _write(file: Path | io.BytesIO, tree: PyTree) -> None:
+    arrays = []
+    versions = {package: metadata.version(package) for package in ("pushforward", "jax", "equinox", "numpyro")}
+    document = json.dumps({"format": FORMAT, "versions": versions, "tree": _encode(tree, "", arrays)})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(DOCUMENT, document)
+        for index, array in enumerate(arrays):
+            with archive.open(f"{index}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -> PyTree:
     """Load what `save` wrote.
 
     A file chooses no code to run. It can name the data classes of this library, NumPyro, JAX, Optax and `equinox.nn`,
@@ -80,7 +92,7 @@ def load(path: str | os.PathLike, *, trusted: Sequence[str] = ()) -> PyTree:
     64-bit arrays of JAX become 32-bit ones, with a warning, where JAX is not in 64-bit mode.
 
     Args:
-        path: the file.
+        path: the file, by its path or opened for reading bytes.
         trusted: further modules, or packages with all of their modules, that the file may refer to: those of your own
             classes and functions. Loading imports them.
 

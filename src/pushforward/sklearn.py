@@ -1,5 +1,7 @@
 """A flow as a scikit-learn estimator. It needs scikit-learn: `pip install pushforward[sklearn]`."""
 
+import io
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -8,15 +10,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from numpyro.distributions import constraints
-from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pushforward import flows
+from pushforward import flows, serialization
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
 
-class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
+class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """The density of samples, by a normalizing flow; works in `Pipeline` and `GridSearchCV`.
 
     Everything is computed in double precision, whatever JAX is set to.
@@ -68,7 +70,7 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
         with jax.enable_x64(True):
             flow = None
             if self.flow is not None:
-                if self.flow not in vars(flows):
+                if not isinstance(self.flow, str) or self.flow not in vars(flows):
                     raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
                 flow = getattr(flows, self.flow)(samples.shape[1], key=jr.fold_in(key, 0), **(self.flow_options or {}))
             fitted = fit_density(
@@ -86,6 +88,21 @@ class FlowDensity(TransformerMixin, DensityMixin, BaseEstimator):
         # As NumPy's, for JAX would round arrays to single precision when they are unpickled.
         self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
         return self
+
+    def __getstate__(self):
+        # Functions that flows hold, as activations, cannot be pickled; in our files they stand by name.
+        state = super().__getstate__()
+        return state | {"flow_": serialization.to_bytes(self.flow_)} if "flow_" in state else state
+
+    def __setstate__(self, state):
+        if "flow_" in state:
+            # Constraints of the user's, for unpickling runs their code in any case.
+            state = state | {"flow_": serialization.load(io.BytesIO(state["flow_"]), trusted=[*sys.modules])}
+        super().__setstate__(state)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_
 
     def _key(self):
         return jr.key(check_random_state(self.random_state).randint(2**31 - 1))

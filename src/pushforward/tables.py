@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 ROWS_A_BLOCK = 100_000
+# What is written for values that are missing, in small letters.
+MISSING = ("na", "n/a", "null", "none", "?", "-")
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 
 
@@ -106,6 +108,10 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
     separator = SEPARATORS.get(path.suffix.lower()) or max(",;\t", key=line.count)
     first = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
     has_names = any(cell and _number(cell) is None for cell in first)
+    # Names may be numbers, years for instance; but beside numbers, what is no number must be a name.
+    odd = [cell for cell in first if cell.lower() in MISSING or (_number(cell) is None and cell[:1].isdigit())]
+    if odd and any(_number(cell) is not None for cell in first):
+        raise ValueError(f"{path}: the first row holds numbers and {odd[0]!r}, so neither names nor numbers alone.")
     names = first if has_names else [f"x{i}" for i in range(len(first))]
     wanted = list(range(len(names))) if columns is None else indices(columns, names, path)
 
@@ -121,6 +127,9 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
                     block.append(more)
                 try:
                     usecols = None if columns is None else wanted
+                    # With columns chosen, NumPy does not mind how many there are.
+                    if usecols and any(len(cells) != len(names) for cells in csv.reader(block, delimiter=separator)):
+                        raise ValueError
                     values = np.loadtxt(
                         block, delimiter=separator, ndmin=2, comments=None, usecols=usecols, quotechar='"'
                     )

@@ -15,6 +15,7 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection, Elementwise, Scan
 from pushforward.bijections.base import bounds
 from pushforward.compilation import compiled_fast
+from pushforward.training import trainable
 
 T = TypeVar("T")
 
@@ -23,12 +24,12 @@ NUDGES = 300
 
 
 def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
-    """Add normal numbers of standard deviation `scale` to all inexact arrays: parameters far from where they start.
+    """Add normal numbers of standard deviation `scale` to all arrays that are trained, far from where they start.
 
     Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
     for networks of any width. Axes along which arrays of many layers or coordinates are stacked do not count.
     """
-    arrays, static = eqx.partition(tree, eqx.is_inexact_array)
+    arrays, static = eqx.partition(tree, trainable(tree))
     leaves, treedef = jax.tree.flatten(arrays)
     keys = jr.split(key, max(len(leaves), 1))
     moved = [

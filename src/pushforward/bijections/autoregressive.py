@@ -28,7 +28,7 @@ from pushforward.bijections.base import (
     shift_arrays,
 )
 from pushforward.bijections.composition import Elementwise, Identity
-from pushforward.bijections.conditioners import MLP, layer_masks, with_condition
+from pushforward.bijections.conditioners import MLP, check_widths, layer_masks, with_condition
 from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
 
 # A transformer's arrays for every coordinate, raveled.
@@ -343,6 +343,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
 
 def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
     """Raise if layers are too narrow to hold all the sets of parents: some dependence would be lost."""
+    check_widths(hidden)
     reached = functools.reduce(lambda below, mask: mask.astype(int) @ below > 0, layer_masks(sees, hidden))
     lost = np.flatnonzero((sees & ~reached).any(1))
     if lost.size:

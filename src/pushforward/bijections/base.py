@@ -8,6 +8,7 @@ plain data, the optimiser, a conditioner and an encoder all parametrise it in th
 import abc
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import ClassVar, TypeVar
 
 import equinox as eqx
@@ -314,8 +315,8 @@ def check_transformer(bijection: AbstractBijection) -> None:
 
 def check_sizes(dim: int, cond_dim: int | None = None) -> None:
     """Raise unless they are positive."""
-    if dim < 1 or (cond_dim is not None and cond_dim < 1):
-        raise ValueError(f"sizes must be positive, but got dim={dim} and cond_dim={cond_dim}.")
+    if not all(isinstance(size, Integral) and size >= 1 for size in (dim, 1 if cond_dim is None else cond_dim)):
+        raise ValueError(f"sizes must be positive whole numbers, but got dim={dim} and cond_dim={cond_dim}.")
 
 
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):

@@ -1,6 +1,7 @@
 """The networks that conditioners use: multilayer perceptrons with a prescribed pattern of dependence."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import equinox as eqx
 import jax
@@ -46,8 +47,7 @@ class MLP(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.silu,
         adjacency: np.ndarray | None = None,
     ):
-        if not isinstance(hidden, Sequence) or any(width < 1 for width in hidden):
-            raise ValueError(f"hidden holds widths of hidden layers, at least one unit each, but got hidden={hidden}.")
+        check_widths(hidden)
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
         # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
@@ -67,6 +67,12 @@ class MLP(eqx.Module):
             x = self.activation(_affine(layer, x))
         weight, mask, bias = last
         return _affine((weight[rows], None if mask is None else mask[rows], bias[rows]), x)
+
+
+def check_widths(hidden: Sequence[int]) -> None:
+    """Raise unless these are widths of layers."""
+    if not isinstance(hidden, Sequence) or not all(isinstance(width, Integral) and width >= 1 for width in hidden):
+        raise ValueError(f"hidden holds widths of hidden layers, at least one unit each, but got hidden={hidden}.")
 
 
 def _affine(layer: tuple[Array, Array | None, Array], x: Array) -> Array:

@@ -312,7 +312,8 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
 
     def push(tangent):
         """The variational equation: the tangent of the state moves by the field's own tangent."""
-        tangent, size = _normalise(tangent)
+        fine = jnp.isfinite(tangent[0]).all(0) if 0 in tangent else jnp.array(True)
+        tangent, size = _normalise(tangent | ({0: jnp.where(fine, tangent[0], 0)} if 0 in tangent else {}))
         start = tangent.pop(0) if 0 in tangent else jnp.zeros_like(arrays[0])
 
         def rates(t, vectors):
@@ -322,11 +323,13 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
 
         numbers = tuple(jnp.zeros_like(v) for v in value[1:])
         (_, end), numbers, _ = problem.integrate(rates, (arrays[0], start), numbers, ())
-        return tuple(size * a for a in (end, *numbers))
+        return tuple(jnp.where(fine, size * a, jnp.nan) for a in (end, *numbers))
 
     def pull(cotangent):
         """The adjoint equation, backwards, for the state; and for other arrays the integrals that go with it."""
-        (end, *numbers), size = _normalise(cotangent)
+        # Events whose cotangents are not finite leave the others alone, but not sums over events.
+        fine = jnp.stack([jnp.isfinite(cotangent[0]).all(0), *map(jnp.isfinite, cotangent[1:])]).all(0)
+        (end, *numbers), size = _normalise([jnp.where(fine, a, 0) for a in cotangent])
 
         def rates(t, vectors):
             z, owed = vectors
@@ -337,7 +340,7 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
         totals = jax.tree.map(jnp.zeros_like, chosen)
         (back, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
         # Where the flow contracts, the way back is unstable: if it does not lead to the start, all of it is wrong.
-        lost = (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
+        lost = ~fine | (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
         by_start = jnp.where(lost, jnp.nan, by_start)
         by_chosen = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), by_chosen)
         return {i: size * (by_chosen[i] if i > 0 else by_start) for i in moving}
@@ -367,8 +370,8 @@ def _linear(push: Callable, pull: Callable, tangent: Any, like: Any):
         a, b = right
         return jax.tree.map(jnp.add, a, pull(b)), b
 
-    # JAX wants all of the right side to depend on the tangent.
-    zero = sum(jnp.sum(0 * a) for a in jax.tree.leaves(tangent))
+    # JAX wants all of the right side to depend on the tangent; not by a product with 0, which may be NaN.
+    zero = sum(jnp.sum(jnp.where(jnp.zeros(a.shape, bool), a, 0)) for a in jax.tree.leaves(tangent))
     right = jax.tree.map(lambda a: a + zero, tangent), jax.tree.map(lambda a: jnp.zeros_like(a) + zero, like)
     # The matrix itself would matter only to derivatives of L, which `_once` forbids.
     return jax.lax.custom_linear_solve(lambda v: v, right, solve, transpose_solve)[1]

@@ -20,6 +20,18 @@ from pushforward.bijections.positive import log_positive, positive, raw_positive
 SMALLEST_POWER = 1e-2
 
 
+def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[Array, ""]:
+    """An argument of a scalar bijection as an array; raise a ValueError unless it is one finite number."""
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{name} of a scalar bijection must be one number, but has shape {np.shape(value)}; see Elementwise for "
+            "one a coordinate."
+        )
+    if not isinstance(value, Tracer) and not (np.isfinite(value) and (value > 0 or not positive)):
+        raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value}.")
+    return jnp.asarray(value, dtype=float)
+
+
 class Affine(AbstractBijection):
     r"""$x = \mathrm{scale} \cdot u + \mathrm{loc}$ with a positive scale; $\log|T'| = \log \mathrm{scale}$.
 
@@ -34,15 +46,8 @@ class Affine(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0):
-        if not isinstance(scale, Tracer) and not np.all((np.asarray(scale) > 0) & np.isfinite(scale)):
-            raise ValueError(f"the scale of an affine map must be positive and finite, got scale={scale}.")
-        self.loc = jnp.asarray(loc, dtype=float)
-        self.raw_scale = raw_positive(jnp.asarray(scale, dtype=float))
-        if self.loc.ndim or self.raw_scale.ndim:
-            raise ValueError(
-                f"Affine is scalar, but loc and scale have shapes {self.loc.shape} and {self.raw_scale.shape}; see "
-                "Elementwise for one a coordinate."
-            )
+        self.loc = one_number("loc", loc)
+        self.raw_scale = raw_positive(one_number("scale", scale, positive=True))
 
     @property
     def scale(self) -> Array:
@@ -67,7 +72,7 @@ class Shift(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, loc: ArrayLike = 0.0):
-        self.loc = jnp.asarray(loc, dtype=float)
+        self.loc = one_number("loc", loc)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return u + self.loc, jnp.zeros_like(u)
@@ -258,10 +263,8 @@ class Power(AbstractBijection):
     domain: ClassVar[Constraint] = constraints.positive
     codomain: ClassVar[Constraint] = constraints.positive
 
-    def __init__(self, exponent: float = 1.0):
-        if not 0 < exponent < math.inf:
-            raise ValueError(f"the exponent must be positive and finite, got exponent={exponent}.")
-        self.raw_exponent = raw_positive(jnp.asarray(exponent, dtype=float))
+    def __init__(self, exponent: ArrayLike = 1.0):
+        self.raw_exponent = raw_positive(one_number("exponent", exponent, positive=True))
 
     @property
     def exponent(self) -> Array:
@@ -346,11 +349,9 @@ class SinhArcsinh(AbstractBijection):
     shape: ClassVar[tuple[int, ...]] = ()
     cond_shape: ClassVar[None] = None
 
-    def __init__(self, skew: float = 0.0, tail: float = 1.0):
-        if not 0 < tail < math.inf:
-            raise ValueError(f"the tail parameter must be positive and finite, got tail={tail}.")
-        self.skew = jnp.asarray(skew, dtype=float)
-        self.raw_tail = raw_positive(jnp.asarray(tail, dtype=float))
+    def __init__(self, skew: ArrayLike = 0.0, tail: ArrayLike = 1.0):
+        self.skew = one_number("skew", skew)
+        self.raw_tail = raw_positive(one_number("tail", tail, positive=True))
 
     @property
     def tail(self) -> Array:

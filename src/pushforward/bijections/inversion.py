@@ -79,17 +79,21 @@ def solve_triangular_fixed_point(
 
 def solve_nilpotent(product: Callable[[Vector], Vector], vector: Vector) -> Vector:
     """Solve $v = b + N v$ for a nilpotent $N$, given as `product`, by its Neumann series of at most `dim` terms."""
-    return _sweep(lambda v: vector + product(v), vector)
+    # Right to the size of b, event by event: gradients are as small as their weights.
+    return _sweep(lambda v: vector + product(v), vector, jnp.max(jnp.abs(vector), axis=0))
 
 
-def _sweep(fn: Callable[[Vector], Vector], start: Vector) -> Vector:
-    """Repeat y <- f(y) until nothing moves, at most dim times: then a strictly triangular f has reached its end."""
+def _sweep(fn: Callable[[Vector], Vector], start: Vector, unit: Numbers | float = 1.0) -> Vector:
+    """Repeat y <- f(y) until nothing moves, at most dim times: then a strictly triangular f has reached its end.
+
+    That is until no coordinate moves by more than a few roundings of its size plus `unit`.
+    """
     tolerance = ROUNDINGS * jnp.finfo(start.dtype).eps
 
     def moving(state):
         y, last, sweeps = state
         # Written so that NaN counts as moving.
-        return (sweeps < start.shape[0]) & ~jnp.all(jnp.abs(y - last) <= tolerance * (1 + jnp.abs(y)))
+        return (sweeps < start.shape[0]) & ~jnp.all(jnp.abs(y - last) <= tolerance * (unit + jnp.abs(y)))
 
     def sweep(state):
         y, _, sweeps = state
@@ -312,7 +316,7 @@ def solve_contraction(
 
     @eqx.filter_custom_jvp
     def solve(args, start):
-        return _accelerated(lambda y: fn(y, args), start, rate, 1.0)
+        return _accelerated(lambda y: fn(y, args), start, rate)
 
     @solve.def_jvp
     def solve_jvp(primals, tangents):
@@ -332,7 +336,11 @@ def solve_contraction_linear(
     transpose = jax.linear_transpose(product, vector)
 
     def neumann(product, b):
-        return _accelerated(lambda v: b + product(v), b, rate, jnp.max(jnp.abs(b)))
+        # In units of b, for squares of what is very small would be 0.
+        size = jnp.max(jnp.abs(b))
+        size = jnp.where(size == 0, 1, size)
+        unit = b / size
+        return size * _accelerated(lambda v: unit + product(v), unit, rate)
 
     return jax.lax.custom_linear_solve(
         lambda v: v - product(v),
@@ -342,13 +350,13 @@ def solve_contraction_linear(
     )
 
 
-def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float, unit: Array | float) -> Array:
-    """The fixed point of a contraction to rounding, relative to its size plus `unit`."""
+def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Array:
+    """The fixed point of a contraction to rounding, relative to its size plus 1."""
     eps = float(jnp.finfo(start.dtype).eps)
     most = 20 + math.ceil(2 * math.log(eps) / math.log(rate))
 
     def size(y):
-        return unit + jnp.max(jnp.abs(y))
+        return 1 + jnp.max(jnp.abs(y))
 
     def unfinished(state):
         y, r, *_, moving, count = state

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -32,6 +33,9 @@ class Permutation(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):
+        if isinstance(order, Tracer):  # of one that is made under vmap, say, nothing is known yet
+            self.order, self.back = order, jnp.argsort(order)
+            return
         order = np.asarray(order)
         if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(order.size)):
             raise ValueError(f"a permutation holds each of 0, ..., dim - 1 once, but got {order.tolist()}.")
@@ -88,6 +92,8 @@ class Triangular(AbstractBijection):
             )
         if np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) > 0):
             raise ValueError("the matrix must be lower triangular with a positive diagonal.")
+        if not (np.isfinite(loc).all() and np.isfinite(matrix).all()):
+            raise ValueError("loc and matrix must be finite.")
         self.dim, self.loc = dim, loc
         self.lower = matrix[np.tril_indices(dim, -1)]
         self.raw_diagonal = raw_positive(jnp.diag(matrix))
@@ -139,10 +145,11 @@ class PLU(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray | None = None, order: Sequence[int] | None = None):
+        check_sizes(dim)
         if order is None:
             if key is None:
                 raise ValueError("PLU needs a key to draw its permutation, or the permutation as order.")
-            self.permutation = Permutation(np.asarray(jr.permutation(key, dim)))
+            self.permutation = Permutation(jr.permutation(key, dim))
         else:
             self.permutation = Permutation(order)
         if self.permutation.shape != (dim,):

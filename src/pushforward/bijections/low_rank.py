@@ -351,7 +351,7 @@ class Radial(AbstractBijection):
         half = (self.alpha * positive(self.raw_beta) - length) / 2
         rest = self.alpha * length
         root = jnp.sqrt(half**2 + rest)
-        r = jnp.where(half > 0, rest / (half + root), root - half)
+        r = jnp.where(half > 0, rest / jnp.where(half > 0, half + root, 1), root - half)
         stretch, log_det = self._stretch(r)
         return along(self.center, x) + offset / stretch, -log_det
 
@@ -366,7 +366,7 @@ class Radial(AbstractBijection):
 def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
     """The Euclidean norm; where it is zero and has no gradient, the gradient is zero."""
     square = jnp.sum(vector**2, 0)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _check_units(dim: int, num_units: int) -> None:

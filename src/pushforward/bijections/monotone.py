@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
 from pushforward.bijections.base import AbstractBijection, push_score_scalar
-from pushforward.bijections.elementwise import clamp
+from pushforward.bijections.elementwise import clamp, one_number
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import log_positive, positive
 from pushforward.bijections.splines import in_bin, pick, unit
@@ -277,7 +277,7 @@ class IntegralNetwork(_Monotone):
         # Units that each see a part of the interval.
         self.slopes = jnp.full(units, units / (2 * bound))
         self.biases = -self.slopes * _centres(units, bound, self.slopes.dtype)
-        self.weights, self.offset, self.loc = jnp.zeros(units), jnp.zeros(()), jnp.asarray(loc, dtype=float)
+        self.weights, self.offset, self.loc = jnp.zeros(units), jnp.zeros(()), one_number("loc", loc)
         self.nodes, self.bound, self.activation = nodes, float(bound), activation
 
     def _integrand(self, t: Float[Array, " nodes"]) -> Float[Array, " nodes"]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.autoregressive import AbstractAutoregressive, check_parts, transform
 from pushforward.bijections.base import AbstractBijection, along, num_parameters
-from pushforward.bijections.conditioners import MLP, with_condition
+from pushforward.bijections.conditioners import MLP, check_widths, with_condition
 
 # The state of the cell, for each event.
 State = Float[Array, "state *batch"]
@@ -55,11 +55,9 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         cond_dim: int | None = None,
     ):
         check_parts(transformer, dim, cond_dim)
-        if not hidden or any(width < 1 for width in hidden):
-            raise ValueError(
-                f"hidden must hold the size of the GRU's state and then widths of layers, each 1 or more, but got "
-                f"hidden={tuple(hidden)}."
-            )
+        check_widths(hidden)
+        if not hidden:
+            raise ValueError("hidden must hold the size of the GRU's state, and then widths of layers, but is empty.")
         cell_key, head_key = jr.split(key)
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)

@@ -1,6 +1,7 @@
 """The command line: `pushforward demo`, `fit`, `density`, `sample` and `vae`."""
 
 import argparse
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -30,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("pushforward: interrupted before there was anything to keep", file=sys.stderr)
+        if arguments is None:
+            # At once, for threads that compile do not survive the end of Python.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
         return 130
 
 

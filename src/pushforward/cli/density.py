@@ -16,7 +16,7 @@ from pushforward.cli.terminal import UserError, add_command, add_common, check_w
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and judge it by rows that it has not seen.
 
-FILE is CSV or TSV (with or without a line of names), .npy, .npz or, with pandas, Parquet.
+FILE is CSV or TSV (with or without a line of names), .npy, .npz or, with pyarrow, Parquet.
 
 DIR will hold density.flow (for `pushforward sample` and pushforward.load), summary.json and report.html: scores of
 held-out rows beside those of a Gaussian and of a mixture of Gaussians (with scikit-learn), draws beside data,

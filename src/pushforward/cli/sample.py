@@ -1,6 +1,7 @@
 """`pushforward sample`: draws from anything that was saved."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 def _pair(text: str) -> tuple[str, float]:
     name, equals, value = text.rpartition("=")
     try:
-        if not equals or not name:
+        if not equals or not name or not math.isfinite(float(value)):
             raise ValueError
         return name, float(value)
     except ValueError:

@@ -19,7 +19,10 @@ Matrix = Float[np.ndarray, "n dim"]
 def gaussian(x: Matrix, held_out: Matrix, num_given: int = 0) -> Float[np.ndarray, " held_out"]:
     """The log-density of held-out rows by the Gaussian of `x`, given the last `num_given` columns."""
     mean, covariance = x.mean(0), np.atleast_2d(np.cov(x.T))
-    covariance = covariance + RIDGE * np.diag(np.diag(covariance))
+    try:
+        np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        covariance = covariance + RIDGE * np.diag(np.diag(covariance))
     return _conditional(held_out, np.zeros(1), mean[None], covariance[None], num_given)
 
 

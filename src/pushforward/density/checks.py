@@ -12,6 +12,10 @@ from pushforward.density.supports import OFF_GRID
 # A column with fewer distinct values than this share of its rows is suspiciously coarse.
 COARSE_SHARE = 0.5
 FEWEST_FOR_COARSE = 50
+# And a value that so many rows have is an atom, not a coincidence of rounding.
+SPIKE_SHARE, FEWEST_IN_SPIKE = 0.02, 9
+# Values of a column that lie within so many numbers of the precision in use are hardly told apart.
+FEWEST_NUMBERS = 1000
 
 
 def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
@@ -22,9 +26,15 @@ def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
 
 
 def matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
-    """The values as an array of rows and columns."""
+    """The values as an array of rows and columns, as precise as they are."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked values; remove or impute those rows.")
     try:
-        values = np.asarray(values, dtype=jnp.result_type(float))
+        values = np.asarray(values)
+        if values.dtype.kind == "c":
+            raise TypeError("its values are complex")
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if values.ndim != 2 or 0 in values.shape:
@@ -43,6 +53,7 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
     twins = [0] * dim
     for start, x in chunks:
         check_finite("x", x, columns, start)
+        check_precision("x", x, columns, start)
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
         # Zero is added, for -0 equals 0.
         kinds = [(x[:, i] + 0.0).tobytes() for i in range(dim)]
@@ -58,12 +69,20 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
     for i in np.flatnonzero(steps == 0).tolist():
-        distinct = np.unique(x[:, i]).size
-        if len(x) >= FEWEST_FOR_COARSE and distinct < COARSE_SHARE * len(x):
+        values, counts = np.unique(x[:, i], return_counts=True)
+        if len(x) < FEWEST_FOR_COARSE:
+            continue
+        if len(values) < COARSE_SHARE * len(x):
             warnings.warn(
-                f"{columns[i]} of x has {distinct} distinct values in {len(x)} rows: the likelihood of a density is "
+                f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows: the likelihood of a density is "
                 f"unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they are "
                 "spread over the steps; else leave it out.",
+                stacklevel=3,
+            )
+        elif counts.max() > max(SPIKE_SHARE * len(x), FEWEST_IN_SPIKE):
+            warnings.warn(
+                f"{columns[i]} of x has the value {values[counts.argmax()]:g} in {counts.max()} of {len(x)} rows: the "
+                "likelihood of a density is unbounded there; fit those rows apart.",
                 stacklevel=3,
             )
 
@@ -98,18 +117,24 @@ def check_condition(
         raise ValueError(f"x and condition must have as many rows, but have {size} and {len(condition)}.")
     named = call_columns(condition.shape[1], names)
     check_finite("condition", condition, named)
+    check_precision("condition", condition, named)
     for i in np.flatnonzero(np.ptp(condition, axis=0) == 0):
         raise ValueError(f"{named[i]} of condition is constant, {condition[0, i]:g}; leave it out.")
     return condition
 
 
-def check_weights(weights: ArrayLike, size: int) -> Float[np.ndarray, " n"]:
-    """The weights as an array; raise unless there is one for each row and they can be weights."""
+def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, " n"]:
+    """The weights as an array; raise unless there is one for each row and they can be weights of so many columns."""
     weights = np.asarray(weights, float)
     if weights.shape != (size,):
         raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {weights.shape}.")
     if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() == 0:
         raise ValueError("weights must be finite and not negative, and not all zero.")
+    if np.sum(weights > 0) <= max(dim, 1):
+        raise ValueError(
+            f"too few weights are positive: {np.sum(weights > 0)}, but a density needs more rows than columns, and two "
+            f"at least; there are {dim} columns."
+        )
     return weights
 
 
@@ -121,4 +146,28 @@ def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequenc
         raise ValueError(
             f"{name} has {len(bad)} values that are NaN or infinite, the first in row {start + row}, "
             f"{columns[column]}; remove or impute those rows."
+        )
+
+
+def check_precision(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
+    """Raise where values are too large, or too near to each other, for the precision that JAX is set to."""
+    dtype = jnp.result_type(float)
+    if values.dtype == dtype:
+        return
+    advice = 'call jax.config.update("jax_enable_x64", True) at first, or'
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    large = np.argwhere(~np.isfinite(cast))
+    if len(large):
+        row, column = large[0]
+        raise ValueError(
+            f"{name} has {len(large)} values that {dtype} cannot hold, the first in row {start + row}, "
+            f"{columns[column]}, {values[row, column]:g}; {advice} choose another unit."
+        )
+    largest, span = np.abs(values).max(0), np.ptp(values, axis=0)
+    near = (span > 0) & (span < FEWEST_NUMBERS * np.spacing(largest.astype(dtype))) & np.any(cast != values, axis=0)
+    for i in np.flatnonzero(near).tolist():
+        raise ValueError(
+            f"{columns[i]} of {name} has values as large as {largest[i]:g} that differ by {span[i]:.2g} at most, which "
+            f"{dtype} hardly tells apart; {advice} subtract an offset."
         )

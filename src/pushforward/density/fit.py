@@ -72,7 +72,7 @@ def fit_density(
             for angles, whose density goes on across the ends.
         discrete: columns of values a step apart, by index or name; a mapping tells the steps, which are else found.
         weights: of rows, not negative: how often each counts.
-        names: of the columns.
+        names: of the columns; by default those of the file or data frame, if it has some.
         validation: the share of rows that is held out.
         batch_size: rows a step.
         learning_rate: at first; it decays to a hundredth.
@@ -80,7 +80,7 @@ def fit_density(
         patience: evaluations without a better held-out likelihood, after which training ends, or goes on with a
             learning rate that decays sooner.
         rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
-            They are read in blocks from anywhere. Discrete columns are recognised by the first of them.
+            They are read in blocks from anywhere. Steps of discrete columns are found in the first of them.
         progress: whether to show a bar, and to say which flow was chosen and why.
         callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
 
@@ -101,12 +101,13 @@ def fit_density(
             f"but got validation={validation}, batch_size={batch_size}, patience={patience}, "
             f"rows_at_once={rows_at_once} and max_epochs={max_epochs}."
         )
-    samples = open_samples(x)
+    samples, found = open_samples(x)
+    names = found if names is None else names
     size, dim = samples.shape
     columns = checks.call_columns(dim, names)
     to_support, circles = supports.split(support, dim)
     condition = None if condition is None else checks.check_condition(condition, size)
-    weights = None if weights is None else checks.check_weights(weights, size)
+    weights = None if weights is None else checks.check_weights(weights, size, dim)
     source = Source(samples, condition, weights, circles, rows_at_once)
     checks.check_samples(source.chunks(), samples.shape, columns)
     first = next(source.chunks())[1]
@@ -116,7 +117,7 @@ def fit_density(
         checks.check_inside(chunk, to_support.ends, steps, columns, start)
 
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
-    back = standardise(source.chunks(), steps, to_support, circles, noise_key)
+    back = standardise(source, steps, to_support, circles, columns, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
         flow, reason = recipe.choose(size, dim, None if condition is None else condition.shape[1], angles, flow_key)
@@ -124,14 +125,17 @@ def fit_density(
             print(reason)
     _check_flow(flow, dim, condition, angles)
     if condition is not None:
-        flow = _given_units(flow, condition)
+        flow = _given_units(flow, condition, weights)
 
-    num_held_out = min(max(1, round(validation * size)), size - 1)
     if source.streams:
+        num_held_out = min(max(1, round(validation * size)), size - 1)
         held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
         num_kept, training = size - num_held_out, source.some(stream_key, held_out)
     else:
-        held_out, kept = np.split(np.asarray(jr.permutation(split_key, size)), [num_held_out])
+        # Rows of weight 0 tell nothing.
+        rows = np.arange(size) if weights is None else np.flatnonzero(weights)
+        num_held_out = min(max(1, round(validation * len(rows))), len(rows) - 1)
+        held_out, kept = np.split(np.asarray(jr.permutation(split_key, rows)), [num_held_out])
         num_kept, training = len(kept), source.take(kept)
     objective = HeldOutLikelihood(
         training,
@@ -170,7 +174,7 @@ def fit_density(
     )
     if len(losses) < num_steps:
         # It has learned all that it can at this learning rate, before that had decayed: now it decays sooner.
-        num_steps = recipe.num_steps_of_decay(ends.best_step)
+        num_steps = min(recipe.num_steps_of_decay(ends.best_step), num_steps - len(losses))
         ends.begin_again(len(losses))
         flow, _ = train(
             flow,
@@ -220,9 +224,10 @@ def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> No
         )
 
 
-def _given_units(flow: Flow, condition) -> Flow:
+def _given_units(flow: Flow, condition, weights) -> Flow:
     """The flow, given the condition in its own units."""
-    loc, scale = condition.mean(0), condition.std(0)
+    loc = np.average(condition, 0, weights)
+    scale = np.sqrt(np.average((condition - loc) ** 2, 0, weights))
     if isinstance(flow.bijection, OntoCircles):
         inner = RescaledCondition(flow.bijection.bijection, loc, scale)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))

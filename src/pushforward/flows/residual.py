@@ -29,6 +29,7 @@ def planar(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jnp.tanh,
+    max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
     """Planar layers, each bending space along one direction. The side that is not `fast` solves scalar equations.
@@ -39,7 +40,7 @@ def planar(
     """
 
     def layer(key):
-        return given(Planar(dim, activation=activation, key=key), cond_dim, hidden, key)
+        return given(Planar(dim, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
 
     return stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
 
@@ -77,6 +78,7 @@ def sylvester(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jnp.tanh,
+    max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
     """Sylvester layers, each with a bottleneck of `num_units` (by default `dim`, at most 32).
@@ -90,7 +92,7 @@ def sylvester(
     kind, units = (TriangularSylvester if triangular else Sylvester), (min(dim, 32) if num_units is None else num_units)
 
     def layer(key):
-        return given(kind(dim, units, activation=activation, key=key), cond_dim, hidden, key)
+        return given(kind(dim, units, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
 
     return stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
 
@@ -106,6 +108,7 @@ def residual(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = lipswish,
+    max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
     """Contractive residual layers, then an affine map. The side that is not `fast` takes accelerated fixed points.
@@ -120,7 +123,14 @@ def residual(
 
     def layer(key):
         return Contractive(
-            dim, hidden, lipschitz=lipschitz, log_det=log_det, cond_dim=cond_dim, activation=activation, key=key
+            dim,
+            hidden,
+            lipschitz=lipschitz,
+            log_det=log_det,
+            cond_dim=cond_dim,
+            activation=activation,
+            max_slope=max_slope,
+            key=key,
         )
 
     flow = stack(layer, dim, num_layers, base, key, fast=fast, mix=False)

@@ -1,6 +1,7 @@
 """What the recipes share: layers in a row, their order, their base, and the way that a condition gets in."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Literal
 
 import jax.numpy as jnp
@@ -40,8 +41,10 @@ def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
 
 def check_sizes(dim: int, num_layers: int) -> None:
     """Raise unless both are positive."""
-    if dim < 1 or num_layers < 1:
-        raise ValueError(f"a flow needs dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}.")
+    if not all(isinstance(size, Integral) and size >= 1 for size in (dim, num_layers)):
+        raise ValueError(
+            f"a flow needs whole numbers dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}."
+        )
 
 
 def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
@@ -91,7 +94,7 @@ def then(flow: Flow, bijection: AbstractBijection, cond_dim: int | None, hidden:
     return Flow(flow.base, Chain([flow.bijection, given(bijection, cond_dim, hidden, jr.fold_in(key, 1))]))
 
 
-def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray]:
+def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray | Array]:
     """Permutations to follow the layers: by turns a reversal and a random one.
 
     After a reversal the coordinates that conditioned are conditioned, so that every pair of layers treats all; the
@@ -99,6 +102,5 @@ def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarr
     """
     reverse = np.arange(dim)[::-1]
     return [
-        reverse if n % 2 == 0 or dim == 2 else np.asarray(jr.permutation(k, dim))
-        for n, k in enumerate(jr.split(key, num_layers))
+        reverse if n % 2 == 0 or dim == 2 else jr.permutation(k, dim) for n, k in enumerate(jr.split(key, num_layers))
     ]
