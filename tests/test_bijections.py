@@ -254,6 +254,39 @@ class OtherWhenCompiled(Scale):
         return self.scale * u + wrong, jnp.log(jnp.abs(self.scale))
 
 
+class WrongGradientOfInverse(Scale):
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        scale = self.scale**2 / jax.lax.stop_gradient(self.scale)
+        return x / scale, -jnp.log(jnp.abs(scale))
+
+
+class DetachedCondition(bj.AbstractBijection):
+    scale: jax.Array = eqx.field(default_factory=lambda: jnp.array(2.0))
+    shape: ClassVar[tuple[int, ...]] = ()
+    cond_shape: ClassVar[tuple[int, ...]] = ()
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        return u * jnp.exp(self.scale * condition), self.scale * condition
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        condition = jax.lax.stop_gradient(condition)
+        return x * jnp.exp(-self.scale * condition), -self.scale * condition
+
+
+class OtherInverseWhenCompiled(Scale):
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        wrong = 0.0 if isinstance(x, jax.core.Tracer) else 1e-3
+        return x / self.scale + wrong, -jnp.log(jnp.abs(self.scale))
+
+
+class WithFunction(Scale):
+    function: Callable = eqx.field(static=True)
+
+    def __init__(self):
+        super().__init__()
+        self.function = lambda x: x
+
+
 BROKEN = {
     "wrong_sign": (LogDetTimes(-1.0, -1.0), "log_det against the automatic Jacobian"),
     "wrong_factor": (LogDetTimes(2.0, 2.0), "log_det against the automatic Jacobian"),
@@ -268,6 +301,10 @@ BROKEN = {
     "detached_inverse": (DetachedInverse(), ".extra gets no gradient from inverse"),
     "function_leaf": (FunctionLeaf(), "fields hold arrays, or are static"),
     "unhashable_static": (UnhashableStatic(), "static fields must be hashable"),
+    "wrong_gradient_of_inverse": (WrongGradientOfInverse(), r"derivative of inverse\(forward\(u\)\)"),
+    "detached_condition": (DetachedCondition(), "derivative of .* by arrays and condition"),
+    "other_inverse_when_compiled": (OtherInverseWhenCompiled(), "eager inverse against jit and vmap"),
+    "function_without_a_name": (WithFunction(), "another function each time"),
     "wrong_score": (WrongScore(), "push_score's score"),
     "wrong_pushed_log_det": (WrongPushedLogDet(), "push_score's log_det"),
     "wrong_log_det_shape": (WrongLogDetShape(), "log_det has shape"),
@@ -385,7 +422,16 @@ def test_scales_of_any_size_in_float32(scale):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: bj.Affine(jnp.zeros(3)), r"scalar, but loc and scale have shapes \(3,\)"),
+        (lambda: bj.Affine(jnp.zeros(3)), r"loc of a scalar bijection must be one number, but has shape \(3,\)"),
+        (lambda: bj.Shift(jnp.nan), "loc must be finite, got loc=nan"),
+        (lambda: bj.SinhArcsinh(jnp.ones(3)), "skew of a scalar bijection must be one number"),
+        (lambda: bj.IntegralNetwork(loc=jnp.zeros(3)), "loc of a scalar bijection must be one number"),
+        (lambda: bj.Triangular(2, matrix=jnp.array([[1.0, 0.0], [jnp.inf, 1.0]])), "must be finite"),
+        (lambda: bj.PLU(0, key=jr.key(0)), "positive whole numbers"),
+        (lambda: bj.QR(2.0, key=jr.key(0)), "positive whole numbers"),
+        (lambda: pf.flows.realnvp(2, num_layers=1.5, key=jr.key(0)), "whole numbers .* num_layers=1.5"),
+        (lambda: bj.RecurrentAutoregressive(bj.Affine(), 2, hidden=8, key=jr.key(0)), "widths .* hidden=8"),
+        (lambda: bj.MaskedAutoregressive(bj.Affine(), 2, ordering=2, key=jr.key(0)), "ordering holds each of"),
         (lambda: bj.Permutation([1.0, 0.0]), "permutation"),
         (lambda: bj.Triangular(0), "positive"),
         (lambda: bj.QR(0, key=jr.key(0)), "positive"),

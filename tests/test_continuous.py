@@ -200,3 +200,12 @@ def test_second_derivatives_raise():
 def test_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_events_that_are_not_finite_leave_the_gradients_of_others_alone():
+    flow = randomize(pf.flows.continuous(2, key=jr.key(0), hidden=(8,)), jr.key(1), 0.5)
+    x = jr.normal(jr.key(2), (3, 2))
+    gradient = eqx.filter_jit(jax.grad(lambda x: flow.log_prob(x).sum()))
+    found = gradient(x.at[1, 0].set(jnp.nan))
+    assert jnp.isnan(found[1]).all()
+    np.testing.assert_allclose(found[::2], gradient(x)[::2], rtol=1e-6)

@@ -333,3 +333,18 @@ def test_nan_is_neither_inside_nor_outside():
     x = jnp.array([[jnp.nan, 1.0], [-1.0, 1.0], [1.0, 1.0]])
     log_prob = flow.log_prob(x)
     assert jnp.isnan(log_prob[0]) and log_prob[1] == -jnp.inf and jnp.isfinite(log_prob[2])
+
+
+def test_nan_is_not_minus_infinity():
+    """NumPyro's normal distribution says that it is."""
+    x = jnp.array([[jnp.nan, 0.0], [0.0, 0.0]])
+    for flow in (pf.flows.linear(2, key=jr.key(0)), pf.flows.radial(2, num_layers=1, key=jr.key(0))):
+        log_prob = flow.log_prob(x)
+        assert jnp.isnan(log_prob[0]) and jnp.isfinite(log_prob[1])
+
+
+def test_points_outside_spoil_no_gradient():
+    flow = pf.Flow(pf.flows.linear(2, key=jr.key(0)).base, bj.Elementwise(bj.Exp(), 2))
+    x = jnp.array([[1.0, 2.0], [-1.0, 2.0]])
+    gradient = jax.grad(lambda x: flow.log_prob(x)[0])(x)
+    assert flow.log_prob(x)[1] == -jnp.inf and jnp.isfinite(gradient).all()

@@ -2,6 +2,7 @@
 
 import inspect
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -97,3 +98,11 @@ def test_bad_options():
         with pytest.raises(ValueError, match=message):
             recipe = options.pop("recipe")
             build(recipe, 3, {k: v for k, v in SMALL.items() if k not in options}, **options)
+
+
+def test_ensembles_are_made_under_vmap():
+    flows = eqx.filter_vmap(lambda key: pf.flows.realnvp(3, num_layers=2, hidden=(4,), key=key))(jr.split(jr.key(0), 5))
+    u = jnp.arange(3.0)
+    moved = eqx.filter_vmap(lambda flow: flow.bijection.forward(u))(flows)
+    assert moved.shape == (5, 3) and len(np.unique(np.round(moved, 6), axis=0)) > 1
+    np.testing.assert_allclose(jnp.sort(moved, axis=1), jnp.tile(u, (5, 1)), atol=1e-6)

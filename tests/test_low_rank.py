@@ -192,3 +192,20 @@ def half_tanh(x):
 def test_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_radial_far_out_and_nan():
+    with jax.enable_x64(False):
+        radial = Radial(2, key=jr.key(0))
+        for size in (1e6, 1e8, 1e12):
+            x = jnp.array([size, -size])
+            value, gradient = jax.value_and_grad(lambda x: radial.inverse_and_log_det(x)[1])(x)
+            assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+        u, log_det = radial.inverse_and_log_det(jnp.array([jnp.nan, 0.0]))
+        assert jnp.isnan(u).all() and jnp.isnan(log_det)
+
+
+def test_recipes_take_slopes_of_other_activations():
+    for recipe in (pf.flows.planar, pf.flows.sylvester, pf.flows.residual):
+        flow = recipe(2, num_layers=1, activation=jax.nn.elu, max_slope=1.0, key=jr.key(0))
+        assert jnp.isfinite(flow.log_prob(jnp.ones(2)))

@@ -1,6 +1,8 @@
 """The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
 
 import dataclasses
+import io
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -12,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
+from pushforward import serialization
 from pushforward.bijections import AbstractBijection, Elementwise, Scan
 from pushforward.bijections.base import bounds
 from pushforward.compilation import compiled_fast
@@ -21,6 +24,9 @@ T = TypeVar("T")
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300
+# Points at which a nudge by a few roundings changes less than a share are well-conditioned; derivatives there may be
+# off by another.
+WELL, OFF = 1e-4, 5e-3
 
 
 def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
@@ -67,8 +73,10 @@ def check_bijection(
     At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
     log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
     automatic gradient; `jit` against eager execution, `vmap` against a loop, and `batched`, which flows use, against
-    `vmap`; finite gradients by every point and parameter; a gradient for every array from both directions; and that
-    equal structures compile once.
+    `vmap`; finite gradients by every point and parameter; a gradient for every array from both directions, and that
+    the two directions' derivatives by arrays and condition cancel, as those of the identity do; that what is no array
+    is static, hashable and known by name, so that equal bijections compile once; and that it is saved and loaded as
+    it is.
 
     Args:
         bijection: the bijection.
@@ -106,6 +114,8 @@ def check_bijection(
         _check_found(found, u, tolerance, where)
         _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
         # How it is executed does not hang on the parameters: once is enough, at the last of them.
+        if scale == next(filter(None, scales), scales[-1]):
+            _check_derivatives_cancel(moved, u, condition, found, move_key, where)
         if scale == scales[-1]:
             _check_execution(moved, u, condition, found, tolerance, where)
             if bijection.vectorized or type(bijection).batched is not AbstractBijection.batched:
@@ -209,6 +219,13 @@ def _check_structure(bijection: AbstractBijection) -> None:
             f"{name}{jax.tree_util.keystr(path)} is a {type(leaf).__name__}: fields hold arrays, or are static"
         )
 
+    try:
+        saved = serialization.to_bytes(bijection)
+    except ValueError:
+        return  # classes and functions of a running program cannot be named in a file
+    again = serialization.load(io.BytesIO(saved), trusted=[*sys.modules])
+    assert bool(eqx.tree_equal(bijection, again)), f"{name}: it is not the same once saved and loaded"
+
 
 def _check_static(module: eqx.Module, name: str) -> None:
     for field in dataclasses.fields(module):
@@ -220,6 +237,10 @@ def _check_static(module: eqx.Module, name: str) -> None:
                 raise AssertionError(
                     f"{where}: static fields must be hashable, to be compiled once: {error}"
                 ) from error
+            assert "<" not in getattr(value, "__qualname__", ""), (
+                f"{where}: {value.__qualname__} is another function each time that it is made, so everything would be "
+                "compiled again; take one from the top level of a module"
+            )
         else:
             for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
                 if isinstance(part, eqx.Module):
@@ -303,6 +324,12 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
             u[i:],
             where,
         )
+        if not i:
+            back, _ = bijection.inverse_and_log_det(jnp.asarray(found["x"][i]), condition)
+            slack = np.array([tolerance * (1 + np.abs(back).max()) + NUDGES * found["sensitivity of back"][i]])
+            _compare(
+                "eager inverse against jit and vmap", np.asarray(back)[None], found["back"][i][None], slack, u, where
+            )
         eager = np.asarray(log_det)[None]
         _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
 
@@ -348,6 +375,54 @@ def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
             # As given, a part may wait for another: a layer behind a zero one gets no gradient yet.
             unmoved = scale and gradient.size and not np.any(gradient)
             assert not unmoved, f"{where}: {name} gets no gradient from {direction}"
+
+
+@compiled_fast
+def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, key: PRNGKeyArray):
+    """Derivatives along a random direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
+    of both log-determinants, which is 0; and as a measure those of the inverse alone.
+    """
+    arrays, static = eqx.partition((bijection, condition), eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    keys = jr.split(key, max(1, len(leaves)))
+    direction = jax.tree.unflatten(structure, [jr.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves)])  # noqa: B905
+
+    def one(u):
+        def there(arrays):
+            bijection, condition = eqx.combine(arrays, static)
+            return bijection.forward_and_log_det(u, condition)
+
+        def back(arrays, x):
+            bijection, condition = eqx.combine(arrays, static)
+            return bijection.inverse_and_log_det(x, condition)
+
+        def both(arrays):
+            x, log_det = there(arrays)
+            u, inverse_log_det = back(arrays, x)
+            return u, log_det + inverse_log_det
+
+        (x, _), (_, by_forward) = jax.jvp(there, (arrays,), (direction,))
+        _, (by_inverse, log_det_by_inverse) = jax.jvp(lambda arrays: back(arrays, x), (arrays,), (direction,))
+        _, (moved, log_det_moved) = jax.jvp(both, (arrays,), (direction,))
+        size = jnp.max(jnp.abs(by_inverse), initial=0.0)
+        return moved, size, log_det_moved, jnp.abs(by_forward) + jnp.abs(log_det_by_inverse)
+
+    return jax.vmap(one)(u)
+
+
+def _check_derivatives_cancel(bijection, u, condition, found, key, where) -> None:
+    moved, size, log_det_moved, log_det_size = map(np.asarray, _cancelling(bijection, u, condition, key))
+    # Where the map is ill-conditioned, derivatives are even more so: a wrong one shows at the other points.
+    names = ("back", "inverse_log_det", "x")
+    sizes = [1 + np.abs(found[name]).reshape(len(u), -1).max(1) for name in names]
+    well = np.all(
+        [found[f"sensitivity of {name}"] < WELL * s for name, s in zip(names, sizes, strict=True)], axis=0
+    ) & (size < 1 / WELL)
+    for what, got, allowed in (
+        ("the derivative of inverse(forward(u)) by arrays and condition", moved, size),
+        ("the derivative of log_det + inverse_log_det by arrays and condition", log_det_moved, log_det_size),
+    ):
+        _compare(what, got[well], np.zeros_like(got[well]), OFF * (0.1 + allowed[well]), u[well], where)
 
 
 def _assert_finite(value, points, what: str) -> None:

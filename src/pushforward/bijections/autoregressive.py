@@ -356,7 +356,7 @@ def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
     """[i, j] is True where coordinate i may depend on j."""
     if adjacency is None:
-        order = np.arange(dim) if ordering is None else np.asarray(ordering)
+        order = np.arange(dim) if ordering is None else np.atleast_1d(ordering)
         if sorted(order.tolist()) != list(range(dim)):
             raise ValueError(f"an ordering holds each of 0, ..., {dim - 1} once, but got {order.tolist()}.")
         place = np.argsort(order)
