@@ -6,8 +6,9 @@ from jaxtyping import Float
 # Tail parameters of `SinhArcsinh` that are compared; 1 is the identity. The last makes a Cauchy variable's tails those
 # of Student's t with 6 degrees of freedom.
 TAILS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# A Gaussian must gain so many nats a row, for else splines do as well without.
-LEAST_GAIN = 0.25
+# A Gaussian must gain so many nats a row: with less, splines do as well without, and what bends columns one by one
+# bends the correlations between them.
+LEAST_GAIN = 1.0
 # The quantiles between which two thirds of a Gaussian lie, two standard deviations apart.
 QUANTILES = (0.1587, 0.5, 0.8413)
 
