@@ -72,12 +72,13 @@ def flowjax_spline(
         )
         return flow, min(losses["val"])
 
-    # What an epoch takes, once compiled.
-    some = min(len(x), 40 * BATCH)
-    train(rates[0], 1, some)
-    start = time.perf_counter()
-    train(rates[0], 1, some)
-    epochs = max(1, round(allowance / (time.perf_counter() - start) * some / len(x)))
+    # What an epoch takes, once compiled, and without what a call takes besides.
+    some, times = min(len(x), 40 * BATCH), [time.perf_counter()]
+    for epochs in (1, 1, 5):
+        train(rates[0], epochs, some)
+        times.append(time.perf_counter())
+    _, one, five = np.diff(times)
+    epochs = max(1, round(allowance / ((five - one) / 4) * some / len(x)))
     flow = min((train(rate, epochs) for rate in rates), key=lambda found: found[1])[0]
     log_prob = eqx.filter_jit(flow.log_prob)
     return lambda x: np.asarray(log_prob(x))
