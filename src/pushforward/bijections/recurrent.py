@@ -57,7 +57,9 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         check_parts(transformer, dim, cond_dim)
         check_widths(hidden)
         if not hidden:
-            raise ValueError("hidden must hold the size of the GRU's state, and then widths of layers, but is empty.")
+            raise ValueError(
+                f"hidden must hold the size of the GRU's state, and then widths of layers, but got hidden={hidden}."
+            )
         cell_key, head_key = jr.split(key)
         self.transformer, self.dim = transformer, dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
