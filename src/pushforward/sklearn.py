@@ -91,7 +91,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def __getstate__(self):
         # Functions that flows hold, as activations, cannot be pickled; in our files they stand by name.
-        state = super().__getstate__()
+        state: Any = super().__getstate__()
         return state | {"flow_": serialization.to_bytes(self.flow_)} if "flow_" in state else state
 
     def __setstate__(self, state):
@@ -102,7 +102,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_features_in_
+        return self.flow_.shape[0]
 
     def _key(self):
         return jr.key(check_random_state(self.random_state).randint(2**31 - 1))

@@ -237,8 +237,9 @@ def _check_static(module: eqx.Module, name: str) -> None:
                 raise AssertionError(
                     f"{where}: static fields must be hashable, to be compiled once: {error}"
                 ) from error
-            assert "<" not in getattr(value, "__qualname__", ""), (
-                f"{where}: {value.__qualname__} is another function each time that it is made, so everything would be "
+            name_of_function = getattr(value, "__qualname__", "")
+            assert "<" not in name_of_function, (
+                f"{where}: {name_of_function} is another function each time that it is made, so everything would be "
                 "compiled again; take one from the top level of a module"
             )
         else:

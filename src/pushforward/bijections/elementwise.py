@@ -27,7 +27,7 @@ def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[
             f"{name} of a scalar bijection must be one number, but has shape {np.shape(value)}; see Elementwise for "
             "one a coordinate."
         )
-    if not isinstance(value, Tracer) and not (np.isfinite(value) and (value > 0 or not positive)):
+    if not isinstance(value, Tracer) and not (np.isfinite(value) and (np.asarray(value) > 0 or not positive)):
         raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value}.")
     return jnp.asarray(value, dtype=float)
 

@@ -161,33 +161,57 @@ def fit_density(
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
 
-    ends = _Patience(patience, callback)
-    options: dict[str, Any] = {"progress": progress, "callback": ends, "refresh": refresh if source.streams else None}
-    flow, losses = train(
+    flow = _trained(
         flow,
         objective,
         train_key,
-        steps=num_steps,
-        optimizer=recipe.optimizer(learning_rate, num_steps),
-        num_evaluations=num_evaluations,
-        **options,
+        num_steps,
+        learning_rate,
+        num_evaluations,
+        _Patience(patience, callback),
+        progress=progress,
+        refresh=refresh if source.streams else None,
     )
-    if len(losses) < num_steps:
-        # It has learned all that it can at this learning rate, before that had decayed: now it decays sooner.
-        num_steps = min(recipe.num_steps_of_decay(ends.best_step), num_steps - len(losses))
-        ends.begin_again(len(losses))
-        flow, _ = train(
-            flow,
-            objective,
-            jr.fold_in(train_key, 1),
-            steps=num_steps,
-            optimizer=recipe.optimizer(learning_rate / 2, num_steps),
-            num_evaluations=min(30, num_steps),
-            **options,
-        )
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
+
+
+def _trained(
+    flow: Flow,
+    objective: HeldOutLikelihood,
+    key: PRNGKeyArray,
+    num_steps: int,
+    learning_rate: float,
+    num_evaluations: int,
+    ends: "_Patience",
+    **options: Any,
+) -> Flow:
+    """Train for so many steps, or until patience ends; with what is left then, at a rate that decays at once."""
+    flow, losses = train(
+        flow,
+        objective,
+        key,
+        steps=num_steps,
+        optimizer=recipe.optimizer(learning_rate, num_steps),
+        num_evaluations=num_evaluations,
+        callback=ends,
+        **options,
+    )
+    if len(losses) == num_steps:
+        return flow
+    num_steps = min(recipe.num_steps_of_decay(ends.best_step), num_steps - len(losses))
+    ends.begin_again(len(losses))
+    return train(
+        flow,
+        objective,
+        jr.fold_in(key, 1),
+        steps=num_steps,
+        optimizer=recipe.optimizer(learning_rate / 2, num_steps),
+        num_evaluations=min(30, num_steps),
+        callback=ends,
+        **options,
+    )[0]
 
 
 class _Patience:

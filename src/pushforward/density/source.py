@@ -24,7 +24,7 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
     if isinstance(x, str | os.PathLike):
         names, samples = open_mapped(os.fspath(x))
     else:
-        names = [str(name) for name in x.columns] if hasattr(x, "columns") else None
+        names = [str(name) for name in samples.columns] if hasattr(samples, "columns") else None
     if not isinstance(samples, np.memmap):
         return matrix("x", samples), names
     if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":

@@ -108,7 +108,7 @@ def _check_independent(
     rounding = float(jnp.finfo(jnp.result_type(float)).eps) * sizes.max()
     if values[0] < 1e-13 * len(columns) + 10 * rounding**2:
         share = np.abs(vectors[:, 0])
-        together = [columns[i] for i in np.flatnonzero(share > 0.05 * share.max())]
+        together = [columns[i] for i in np.flatnonzero(share > 0.05 * share.max()).tolist()]
         raise ValueError(
             f"{', '.join(together)} of x are linearly dependent, to rounding: together they have no density; leave one "
             "out."
