@@ -36,7 +36,8 @@ from flowjax.distributions import Normal
 from flowjax.train.losses import ElboLoss
 
 import pushforward as pf
-from pushforward.training import Trainer, trainable
+from pushforward.flow import trainable
+from pushforward.training import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 PACKAGES = ("pushforward", "flowjax", "jax", "jaxlib", "equinox", "optax", "numpyro")

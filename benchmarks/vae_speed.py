@@ -25,8 +25,9 @@ from torch import nn
 
 import pushforward as pf
 from pushforward import vae as pv
+from pushforward.flow import trainable
 from pushforward.objectives import AbstractObjective
-from pushforward.training import Trainer, trainable
+from pushforward.training import Trainer
 from speed import load, machine, take_turns
 
 RESULTS = Path(__file__).parent / "results" / "vae-speed.json"

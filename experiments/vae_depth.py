@@ -30,7 +30,7 @@ import numpy as np
 import pushforward as pf
 from pushforward import vae as pv
 from pushforward.bijections import MLP
-from pushforward.training import trainable
+from pushforward.flow import trainable
 from pushforward.vae.data import digits
 
 ROOT = Path(__file__).parents[1]

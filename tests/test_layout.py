@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "distribution": ("bijections", "flow"),
     "guide": ("bijections", "flow", "flows", "distribution", "training"),
     "universality": ("bijections", "flow"),
-    "testing": ("bijections", "flow", "serialization", "compilation"),
+    "testing": ("bijections", "flow", "serialization", "compilation", "testing"),
     "posterior": (*CORE, "compilation", "posterior"),
     "tables": (),
     "density": (*CORE, "density", "tables"),

@@ -49,7 +49,7 @@ def small(posterior="gaussian", prior="normal", *, dim=2, likelihood=None):
 def far(tree, scale=0.3):
     """Parameters away from where they begin."""
     rng = np.random.default_rng(7)
-    arrays, rest = eqx.partition(tree, pf.training.trainable(tree))
+    arrays, rest = eqx.partition(tree, pf.flow.trainable(tree))
     return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a + scale * rng.normal(size=a.shape)), arrays), rest)
 
 
@@ -102,8 +102,8 @@ def test_every_family(posterior, prior):
 
     (value, _), gradient = loss(moved)
     assert jnp.isfinite(value)
-    arrays = jax.tree.leaves(eqx.filter(moved, pf.training.trainable(moved)))
-    gradients = jax.tree.leaves(eqx.filter(gradient, pf.training.trainable(moved)))
+    arrays = jax.tree.leaves(eqx.filter(moved, pf.flow.trainable(moved)))
+    gradients = jax.tree.leaves(eqx.filter(gradient, pf.flow.trainable(moved)))
     assert len(arrays) == len(gradients)
     # Householder vectors of length one stand for their sign alone; unused entries of arrays have none.
     still = [a.shape for a, g in zip(arrays, gradients, strict=True) if a.size > 1 and not jnp.any(g != 0)]
@@ -154,7 +154,7 @@ def test_path_gradient_has_the_same_mean():
         @jax.jit
         @jax.vmap
         def of(key):
-            arrays, rest = eqx.partition(vae.posterior, pf.training.trainable(vae.posterior))
+            arrays, rest = eqx.partition(vae.posterior, pf.flow.trainable(vae.posterior))
 
             def loss(arrays):
                 model = eqx.tree_at(lambda m: m.posterior, vae, eqx.combine(arrays, rest))
@@ -337,7 +337,7 @@ def test_steps_that_are_not_finite_are_skipped():
     with pytest.warns(UserWarning, match="of 12 steps were skipped"):
         vae, history = pf.fit_vae(x, vae=small(), objective=SometimesNaN(), **options)
     assert 0 < sum(history.skipped) < 12
-    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(eqx.filter(vae, pf.training.trainable(vae))))
+    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(eqx.filter(vae, pf.flow.trainable(vae))))
     broken = eqx.tree_at(lambda m: m.decoder.layers[0].bias, small(), replace_fn=lambda b: b * jnp.nan)
     with pytest.raises(FloatingPointError, match="not finite in any of 2 epochs"):
         pf.fit_vae(x, vae=broken, **options)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
@@ -78,6 +78,15 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
     raise ValueError(
         f"the parameters of {type(d).__name__} cannot be learned; use a distribution with declared arg_constraints, or "
         "Independent, Expanded, Transformed and MixtureSameFamily over such distributions."
+    )
+
+
+def trainable(model: PyTree) -> PyTree[bool]:
+    """Which leaves of a model are trained: inexact arrays, but those of NumPyro distributions, which are data."""
+    return jax.tree.map(
+        lambda leaf: eqx.is_inexact_array(leaf),
+        model,
+        is_leaf=lambda node: isinstance(node, dist.Distribution),
     )
 
 

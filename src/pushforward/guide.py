@@ -13,9 +13,8 @@ from numpyro.infer.autoguide import AutoContinuous
 
 from pushforward.bijections import Chain, Triangular
 from pushforward.distribution import BijectionTransform, FlowDistribution
-from pushforward.flow import Flow, Learnable
+from pushforward.flow import Flow, Learnable, trainable
 from pushforward.flows.default import default_flow
-from pushforward.training import trainable
 
 
 class AutoFlow(AutoContinuous):

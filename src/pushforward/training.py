@@ -11,25 +11,16 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import numpyro.distributions as dist
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from pushforward.flow import trainable
 from pushforward.objectives import AbstractObjective
 from pushforward.progress import progress_bar
 
 M = TypeVar("M")
 
 SHORTEST_BUFFER = 4096
-
-
-def trainable(model: PyTree) -> PyTree[bool]:
-    """Which leaves of a model are trained: inexact arrays, but those of NumPyro distributions, which are data."""
-    return jax.tree.map(
-        lambda leaf: eqx.is_inexact_array(leaf),
-        model,
-        is_leaf=lambda node: isinstance(node, dist.Distribution),
-    )
 
 
 def update_where(

@@ -27,7 +27,7 @@ import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import Chain, Permutation, Triangular
-from pushforward.flow import Flow, Learnable
+from pushforward.flow import Flow, Learnable, trainable
 from pushforward.flows.default import default_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
@@ -39,7 +39,7 @@ from pushforward.posterior.posterior import Posterior, TracePoint
 from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.posterior.target import Target, Whitened
 from pushforward.progress import progress_bar
-from pushforward.training import Trainer, trainable
+from pushforward.training import Trainer
 
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between two looks at the ELBO

@@ -16,9 +16,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
+from pushforward.flow import trainable
 from pushforward.progress import progress_bar
 from pushforward.serialization import save
-from pushforward.training import trainable, update_where
+from pushforward.training import update_where
 from pushforward.vae.checkpoint import History, State, digest, resume
 from pushforward.vae.data import check_images
 from pushforward.vae.evaluation import bounded, in_chunks

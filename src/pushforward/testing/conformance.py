@@ -1,62 +1,26 @@
-"""The conformance suite for bijections: what every bijection of this package passes, for those that you write."""
+"""One suite for all bijections."""
 
-import dataclasses
-import io
-import sys
 from collections.abc import Sequence
-from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
-from pushforward import serialization
-from pushforward.bijections import AbstractBijection, Elementwise, Scan
+from pushforward.bijections import AbstractBijection
 from pushforward.bijections.base import bounds
 from pushforward.compilation import compiled_fast
-from pushforward.training import trainable
-
-T = TypeVar("T")
+from pushforward.testing.parameters import into, randomize
+from pushforward.testing.structure import check_shapes, check_structure
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300
 # Points at which a nudge by a few roundings changes less than a share are well-conditioned; derivatives there may be
 # off by another.
 WELL, OFF = 1e-4, 5e-3
-
-
-def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
-    """Add normal numbers of standard deviation `scale` to all arrays that are trained, far from where they start.
-
-    Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
-    for networks of any width. Axes along which arrays of many layers or coordinates are stacked do not count.
-    """
-    arrays, static = eqx.partition(tree, trainable(tree))
-    leaves, treedef = jax.tree.flatten(arrays)
-    keys = jr.split(key, max(len(leaves), 1))
-    moved = [
-        leaf + scale / max(width, 1) ** 0.5 * jr.normal(k, leaf.shape, leaf.dtype)
-        for leaf, width, k in zip(leaves, _widths(arrays), keys, strict=False)
-    ]
-    return eqx.combine(jax.tree.unflatten(treedef, moved), static)
-
-
-def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
-    """The last axis of each matrix, and 1 for what is none, apart from stacked axes before and after its own."""
-    widths = []
-    for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, (Scan, Elementwise))):
-        if isinstance(node, Scan):
-            widths += _widths(node.stacked, before + 1, after)
-        elif isinstance(node, Elementwise):
-            widths += _widths(node.scalars, before, after + 1)
-        else:
-            own = node.shape[before : node.ndim - after]
-            widths.append(own[-1] if len(own) > 1 else 1)
-    return widths
 
 
 def check_bijection(
@@ -105,8 +69,8 @@ def check_bijection(
     if tolerance is None:
         tolerance = 1e-9 if u.dtype == jnp.float64 else 1e-4
 
-    _check_structure(bijection)
-    _check_shapes(bijection, u[0], condition, type(bijection).__name__)
+    check_structure(bijection)
+    check_shapes(bijection, u[0], condition, type(bijection).__name__)
     for scale, move_key in zip(scales, move_keys, strict=True):
         moved = randomize(bijection, move_key, scale) if scale else bijection
         where = f"{type(bijection).__name__}, parameters moved by {scale} x normal"
@@ -120,14 +84,6 @@ def check_bijection(
             _check_execution(moved, u, condition, found, tolerance, where)
             if bijection.vectorized or type(bijection).batched is not AbstractBijection.batched:
                 _check_batched(moved, u, condition, found, tolerance, where)
-
-
-def into(domain: Constraint, z: Array) -> Array:
-    """Carry points of the whole line into an interval, each coordinate into its own."""
-    lower, upper = (jnp.asarray(end, z.dtype) for end in bounds(domain))
-    low, high = jnp.where(jnp.isfinite(lower), lower, 0), jnp.where(jnp.isfinite(upper), upper, 0)
-    one_end = jnp.where(jnp.isfinite(lower), low + jnp.exp(z), jnp.where(jnp.isfinite(upper), high - jnp.exp(z), z))
-    return jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), low + (high - low) * jax.nn.sigmoid(z), one_end)
 
 
 @compiled_fast
@@ -206,63 +162,6 @@ def _compare(what: str, got, expected, allowed, u, where: str) -> None:
             f"{where}: {what} is off by {error[i]:.3g}, more than the {np.broadcast_to(allowed, error.shape)[i]:.3g} "
             f"allowed, at u = {np.asarray(u[i])}; got {np.asarray(got[i])}, expected {np.asarray(expected[i])}"
         )
-
-
-def _check_structure(bijection: AbstractBijection) -> None:
-    name = type(bijection).__name__
-    copy = jax.tree.map(lambda leaf: leaf + 0 if eqx.is_inexact_array(leaf) else leaf, bijection)
-    same = jax.tree.structure(bijection) == jax.tree.structure(copy)
-    _check_static(bijection, name)
-    assert same, f"{name}: a copy has another structure, so everything would be compiled again for each instance"
-    for path, leaf in jax.tree.leaves_with_path(bijection):
-        assert eqx.is_array(leaf), (
-            f"{name}{jax.tree_util.keystr(path)} is a {type(leaf).__name__}: fields hold arrays, or are static"
-        )
-
-    try:
-        saved = serialization.to_bytes(bijection)
-    except ValueError:
-        return  # classes and functions of a running program cannot be named in a file
-    again = serialization.load(io.BytesIO(saved), trusted=[*sys.modules])
-    assert bool(eqx.tree_equal(bijection, again)), f"{name}: it is not the same once saved and loaded"
-
-
-def _check_static(module: eqx.Module, name: str) -> None:
-    for field in dataclasses.fields(module):
-        where, value = f"{name}.{field.name}", getattr(module, field.name, None)
-        if field.metadata.get("static", False):
-            try:
-                hash(value)
-            except TypeError as error:
-                raise AssertionError(
-                    f"{where}: static fields must be hashable, to be compiled once: {error}"
-                ) from error
-            name_of_function = getattr(value, "__qualname__", "")
-            assert "<" not in name_of_function, (
-                f"{where}: {name_of_function} is another function each time that it is made, so everything would be "
-                "compiled again; take one from the top level of a module"
-            )
-        else:
-            for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
-                if isinstance(part, eqx.Module):
-                    _check_static(part, where)
-
-
-def _check_shapes(bijection, u, condition, where) -> None:
-    """Each method's shapes and dtypes, without running it."""
-    for method in ("forward_and_log_det", "inverse_and_log_det", "push_score"):
-        arguments = (u, u) if method == "push_score" else (u,)
-        try:
-            point, log_det, *score = eqx.filter_eval_shape(getattr(bijection, method), *arguments, condition)
-        except (TypeError, ValueError) as error:
-            raise AssertionError(f"{where}: {method} fails at a point of shape {u.shape}: {error}") from error
-        for name, found, shape in (
-            ("point", point, u.shape),
-            ("log_det", log_det, ()),
-            *(("score", s, u.shape) for s in score),
-        ):
-            assert found.shape == shape, f"{where}: {method}'s {name} has shape {found.shape}, not {shape}"
-            assert found.dtype == u.dtype, f"{where}: {method}'s {name} has dtype {found.dtype}, not {u.dtype}"
 
 
 def _check_found(found, u, tolerance, where) -> None:

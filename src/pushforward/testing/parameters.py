@@ -1,0 +1,54 @@
+"""Parameters far from where they begin, and points of any domain."""
+
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from numpyro.distributions.constraints import Constraint
+
+from pushforward.bijections import Elementwise, Scan
+from pushforward.bijections.base import bounds
+from pushforward.flow import trainable
+
+T = TypeVar("T")
+
+
+def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
+    """Add normal numbers of standard deviation `scale` to all arrays that are trained, far from where they start.
+
+    Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
+    for networks of any width. Axes along which arrays of many layers or coordinates are stacked do not count.
+    """
+    arrays, static = eqx.partition(tree, trainable(tree))
+    leaves, treedef = jax.tree.flatten(arrays)
+    keys = jr.split(key, max(len(leaves), 1))
+    moved = [
+        leaf + scale / max(width, 1) ** 0.5 * jr.normal(k, leaf.shape, leaf.dtype)
+        for leaf, width, k in zip(leaves, _widths(arrays), keys, strict=False)
+    ]
+    return eqx.combine(jax.tree.unflatten(treedef, moved), static)
+
+
+def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
+    """The last axis of each matrix, and 1 for what is none, apart from stacked axes before and after its own."""
+    widths = []
+    for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, (Scan, Elementwise))):
+        if isinstance(node, Scan):
+            widths += _widths(node.stacked, before + 1, after)
+        elif isinstance(node, Elementwise):
+            widths += _widths(node.scalars, before, after + 1)
+        else:
+            own = node.shape[before : node.ndim - after]
+            widths.append(own[-1] if len(own) > 1 else 1)
+    return widths
+
+
+def into(domain: Constraint, z: Array) -> Array:
+    """Carry points of the whole line into an interval, each coordinate into its own."""
+    lower, upper = (jnp.asarray(end, z.dtype) for end in bounds(domain))
+    low, high = jnp.where(jnp.isfinite(lower), lower, 0), jnp.where(jnp.isfinite(upper), upper, 0)
+    one_end = jnp.where(jnp.isfinite(lower), low + jnp.exp(z), jnp.where(jnp.isfinite(upper), high - jnp.exp(z), z))
+    return jnp.where(jnp.isfinite(lower) & jnp.isfinite(upper), low + (high - low) * jax.nn.sigmoid(z), one_end)
