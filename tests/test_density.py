@@ -287,3 +287,18 @@ def test_names_of_a_file(tmp_path):
     assert flow.shape == (2,)
     with pytest.raises(ValueError, match=r"there are a, b"):
         fit(tmp_path / "x.csv", discrete=["c"])
+
+
+def test_spread_is_judged_over_all_parts(tmp_path):
+    """Sorted numbers, which are near to each other in each part alone."""
+    with jax.enable_x64(False):
+        x = np.stack([1e6 + np.linspace(0, 2000, 4000), np.random.default_rng(0).normal(size=4000)], 1) + 1e-3
+        np.save(tmp_path / "x.npy", x)
+        flow = fit(tmp_path / "x.npy", flow=pf.flows.linear(2, key=jr.key(0)), max_epochs=1, rows_at_once=50)
+        assert np.isfinite(flow.log_prob(x)).all()
+
+
+def test_a_column_that_is_constant_where_weights_are_positive():
+    x = np.where((np.arange(60)[:, None] < 30) & (np.arange(3) == 1), 2.0, GOOD)
+    with pytest.raises(ValueError, match="column 1 of x is constant, 2"):
+        fit(x, weights=np.repeat([1.0, 0.0], 30))

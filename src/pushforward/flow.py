@@ -146,13 +146,16 @@ class Flow(eqx.Module):
         x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
         lower, upper = bounds(self.bijection.codomain)
-        # NaN is nowhere, and stays NaN. What is outside is kept from spoiling the gradients of the others.
-        outside = jnp.any((x < lower) | (x > upper), axis=range(x.ndim - len(self.shape), x.ndim))
         bounded = not (np.isneginf(lower).all() and np.isposinf(upper).all())
+        # What is outside is kept from spoiling the gradients of the others.
         inside = jnp.clip(x, lower.astype(x.dtype), upper.astype(x.dtype)) if bounded else x
         u, log_det = self._apply("inverse_and_log_det", (inside,), self.checked_condition(condition), log_det_key)
-        log_prob = self._base_log_prob(u) + log_det
-        return jnp.where(outside, -jnp.inf, log_prob) if bounded else log_prob
+        # For NaN some of NumPyro's distributions say -inf, as for what is outside their support.
+        log_prob = jnp.where(jnp.isnan(u).any(axis=self._event_axes(u)), jnp.nan, self._base_log_prob(u)) + log_det
+        if not bounded:
+            return log_prob
+        # NaN is nowhere, and stays NaN.
+        return jnp.where(jnp.any((x < lower) | (x > upper), axis=self._event_axes(x)), -jnp.inf, log_prob)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
         """Draws of shape sample_shape + condition batch + event."""
@@ -186,15 +189,16 @@ class Flow(eqx.Module):
         x, log_det, score = self._apply("push_score", (u, score), condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
+    def _event_axes(self, array: Array) -> range:
+        return range(array.ndim - len(self.shape), array.ndim)
+
     def _apply(self, method, arrays, condition, log_det_key=None):
         return apply_batched(self.bijection, method, arrays, condition, log_det_key)
 
     def _base_log_prob(self, u):
         if not u.size:  # NumPyro cannot sum over the events of an empty batch
             return jnp.zeros(u.shape[: u.ndim - len(self.shape)], u.dtype)
-        # For NaN some of NumPyro's distributions say -inf, as for what is outside their support.
-        unknown = jnp.isnan(u).any(axis=range(u.ndim - len(self.shape), u.ndim))
-        return jnp.where(unknown, jnp.nan, self.base_distribution.log_prob(u))
+        return self.base_distribution.log_prob(u)
 
     def _sample_base(self, key, sample_shape, condition):
         if not isinstance(sample_shape, tuple):

@@ -73,6 +73,11 @@ def to_bytes(tree: PyTree) -> bytes:
     return file.getvalue()
 
 
+def from_bytes(data: bytes) -> PyTree:
+    """What `to_bytes` was given. Unlike `load` it trusts the bytes: they may refer to all that is imported."""
+    return load(io.BytesIO(data), trusted=[*sys.modules])
+
+
 def _write(file: Path | io.BytesIO, tree: PyTree) -> None:
     arrays = []
     versions = {package: metadata.version(package) for package in ("pushforward", "jax", "equinox", "numpyro")}

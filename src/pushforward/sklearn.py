@@ -1,7 +1,5 @@
 """A flow as a scikit-learn estimator. It needs scikit-learn: `pip install pushforward[sklearn]`."""
 
-import io
-import sys
 from typing import Any
 
 import equinox as eqx
@@ -96,8 +94,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def __setstate__(self, state):
         if "flow_" in state:
-            # Constraints of the user's, for unpickling runs their code in any case.
-            state = state | {"flow_": serialization.load(io.BytesIO(state["flow_"]), trusted=[*sys.modules])}
+            state = state | {"flow_": serialization.from_bytes(state["flow_"])}
         super().__setstate__(state)
 
     @property

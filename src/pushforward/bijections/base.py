@@ -313,9 +313,14 @@ def check_transformer(bijection: AbstractBijection) -> None:
         )
 
 
+def is_size(value: object) -> bool:
+    """Whether it is a whole number of 1 or more."""
+    return isinstance(value, Integral) and int(value) >= 1
+
+
 def check_sizes(dim: int, cond_dim: int | None = None) -> None:
     """Raise unless they are positive."""
-    if not all(isinstance(size, Integral) and size >= 1 for size in (dim, 1 if cond_dim is None else cond_dim)):
+    if not is_size(dim) or not (cond_dim is None or is_size(cond_dim)):
         raise ValueError(f"sizes must be positive whole numbers, but got dim={dim} and cond_dim={cond_dim}.")
 
 

@@ -1,7 +1,6 @@
 """The networks that conditioners use: multilayer perceptrons with a prescribed pattern of dependence."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from pushforward.bijections.base import along
+from pushforward.bijections.base import along, is_size
 
 
 class MLP(eqx.Module):
@@ -71,7 +70,7 @@ class MLP(eqx.Module):
 
 def check_widths(hidden: Sequence[int]) -> None:
     """Raise unless these are widths of layers."""
-    if not isinstance(hidden, Sequence) or not all(isinstance(width, Integral) and width >= 1 for width in hidden):
+    if not isinstance(hidden, Sequence) or not all(map(is_size, hidden)):
         raise ValueError(f"hidden holds widths of hidden layers, at least one unit each, but got hidden={hidden}.")
 
 

@@ -312,9 +312,10 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
 
     def push(tangent):
         """The variational equation: the tangent of the state moves by the field's own tangent."""
-        fine = jnp.isfinite(tangent[0]).all(0) if 0 in tangent else jnp.array(True)
-        tangent, size = _normalise(tangent | ({0: jnp.where(fine, tangent[0], 0)} if 0 in tangent else {}))
-        start = tangent.pop(0) if 0 in tangent else jnp.zeros_like(arrays[0])
+        start = tangent.get(0, jnp.zeros_like(arrays[0]))
+        fine = jnp.isfinite(start).all(0)
+        tangent, size = _normalise(tangent | {0: jnp.where(fine, start, 0)})
+        start = tangent.pop(0)
 
         def rates(t, vectors):
             z, moved = vectors

@@ -64,9 +64,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 def _pair(text: str) -> tuple[str, float]:
     name, equals, value = text.rpartition("=")
     try:
-        if not equals or not name or not math.isfinite(float(value)):
+        number = float(value)
+        if not equals or not name or not math.isfinite(number):
             raise ValueError
-        return name, float(value)
+        return name, number
     except ValueError:
         raise UserError(f"--given takes names and numbers, as in x=1.5, but got {text!r}.") from None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Bool, Float
 
 from pushforward.density.supports import OFF_GRID
 
@@ -16,6 +16,7 @@ FEWEST_FOR_COARSE = 50
 SPIKE_SHARE, FEWEST_IN_SPIKE = 0.02, 9
 # Values of a column that lie within so many numbers of the precision in use are hardly told apart.
 FEWEST_NUMBERS = 1000
+WIDER = 'call jax.config.update("jax_enable_x64", True) at first, or'
 
 
 def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
@@ -43,17 +44,30 @@ def matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
     return values
 
 
-def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ...], columns: Sequence[str]) -> None:
-    """Raise unless the samples, which come in parts with the numbers of their first rows, can have a density."""
+def check_samples(
+    chunks: Iterable[tuple[int, np.ndarray]],
+    shape: tuple[int, ...],
+    columns: Sequence[str],
+    weights: Float[np.ndarray, " n"] | None = None,
+) -> None:
+    """Raise unless the samples, which come in parts with the numbers of their first rows, can have a density.
+
+    All must be finite; rows of weight 0 do not count otherwise.
+    """
     size, dim = shape
     if size < 2 or size <= dim:
         raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {shape}.")
     low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    rounded = np.zeros(dim, bool)
     # Which column each equals so far: the first of its kind.
     twins = [0] * dim
     for start, x in chunks:
         check_finite("x", x, columns, start)
-        check_precision("x", x, columns, start)
+        if weights is not None:
+            x = x[weights[start : start + len(x)] > 0]
+        if not len(x):
+            continue
+        rounded |= _is_rounded(x)
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
         # Zero is added, for -0 equals 0.
         kinds = [(x[:, i] + 0.0).tobytes() for i in range(dim)]
@@ -61,6 +75,7 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
         twins = [pairs.index(pair) for pair in pairs]
     for i in np.flatnonzero(low == high).tolist():
         raise ValueError(f"{columns[i]} of x is constant, {low[i] + 0.0:g}: it has no density; leave it out.")
+    _check_spread("x", low, high, rounded, columns)
     for i, twin in enumerate(twins):
         if twin < i:
             raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
@@ -68,10 +83,10 @@ def check_samples(chunks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ..
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
+    if len(x) < FEWEST_FOR_COARSE:
+        return
     for i in np.flatnonzero(steps == 0).tolist():
         values, counts = np.unique(x[:, i], return_counts=True)
-        if len(x) < FEWEST_FOR_COARSE:
-            continue
         if len(values) < COARSE_SHARE * len(x):
             warnings.warn(
                 f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows: the likelihood of a density is "
@@ -117,9 +132,9 @@ def check_condition(
         raise ValueError(f"x and condition must have as many rows, but have {size} and {len(condition)}.")
     named = call_columns(condition.shape[1], names)
     check_finite("condition", condition, named)
-    check_precision("condition", condition, named)
     for i in np.flatnonzero(np.ptp(condition, axis=0) == 0):
         raise ValueError(f"{named[i]} of condition is constant, {condition[0, i]:g}; leave it out.")
+    _check_spread("condition", condition.min(0), condition.max(0), _is_rounded(condition), named)
     return condition
 
 
@@ -130,7 +145,7 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {weights.shape}.")
     if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() == 0:
         raise ValueError("weights must be finite and not negative, and not all zero.")
-    if np.sum(weights > 0) <= max(dim, 1):
+    if np.sum(weights > 0) <= dim:
         raise ValueError(
             f"too few weights are positive: {np.sum(weights > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
@@ -139,35 +154,48 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
 
 
 def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
-    """Raise where values are NaN or infinite; `start` is the number of the first row."""
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        row, column = bad[0]
-        raise ValueError(
-            f"{name} has {len(bad)} values that are NaN or infinite, the first in row {start + row}, "
-            f"{columns[column]}; remove or impute those rows."
-        )
+    """Raise where values are not finite, or would not be in JAX's precision; `start` is the number of the first row."""
+    kinds = ((values, "are NaN or infinite", "remove or impute those rows"),)
+    if values.dtype != _dtype():
+        kinds += ((_cast(values), f"{_dtype()} cannot hold", f"{WIDER} choose another unit"),)
+    for found, what, advice in kinds:
+        bad = np.argwhere(~np.isfinite(found))
+        if len(bad):
+            row, column = bad[0]
+            value = f", {values[row, column]:g}" if np.isfinite(values[row, column]) else ""
+            raise ValueError(
+                f"{name} has {len(bad)} values that {what}, the first in row {start + row}, {columns[column]}{value}; "
+                f"{advice}."
+            )
 
 
-def check_precision(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
-    """Raise where values are too large, or too near to each other, for the precision that JAX is set to."""
-    dtype = jnp.result_type(float)
-    if values.dtype == dtype:
-        return
-    advice = 'call jax.config.update("jax_enable_x64", True) at first, or'
+def _dtype() -> np.dtype:
+    """Of floating-point numbers, as JAX is set."""
+    return np.dtype(jnp.result_type(float))
+
+
+def _cast(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
-        cast = values.astype(dtype)
-    large = np.argwhere(~np.isfinite(cast))
-    if len(large):
-        row, column = large[0]
-        raise ValueError(
-            f"{name} has {len(large)} values that {dtype} cannot hold, the first in row {start + row}, "
-            f"{columns[column]}, {values[row, column]:g}; {advice} choose another unit."
-        )
-    largest, span = np.abs(values).max(0), np.ptp(values, axis=0)
-    near = (span > 0) & (span < FEWEST_NUMBERS * np.spacing(largest.astype(dtype))) & np.any(cast != values, axis=0)
+        return values.astype(_dtype())
+
+
+def _is_rounded(values: Float[np.ndarray, "n dim"]) -> Bool[np.ndarray, " dim"]:
+    """Which columns JAX's precision rounds."""
+    return np.any(_cast(values) != values, axis=0)
+
+
+def _check_spread(
+    name: str,
+    low: Float[np.ndarray, " dim"],
+    high: Float[np.ndarray, " dim"],
+    rounded: Bool[np.ndarray, " dim"],
+    columns: Sequence[str],
+) -> None:
+    """Raise where columns, which lie between these numbers, are too narrow for the precision that rounds them."""
+    largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
+    near = rounded & (span < FEWEST_NUMBERS * np.spacing(largest.astype(_dtype())))
     for i in np.flatnonzero(near).tolist():
         raise ValueError(
             f"{columns[i]} of {name} has values as large as {largest[i]:g} that differ by {span[i]:.2g} at most, which "
-            f"{dtype} hardly tells apart; {advice} subtract an offset."
+            f"{_dtype()} hardly tells apart; {WIDER} subtract an offset."
         )

@@ -109,7 +109,7 @@ def fit_density(
     condition = None if condition is None else checks.check_condition(condition, size)
     weights = None if weights is None else checks.check_weights(weights, size, dim)
     source = Source(samples, condition, weights, circles, rows_at_once)
-    checks.check_samples(source.chunks(), samples.shape, columns)
+    checks.check_samples(source.chunks(), samples.shape, columns, weights)
     first = next(source.chunks())[1]
     steps = supports.find_steps(first, discrete, names, columns)
     checks.warn_of_coarse(first, steps, columns)
@@ -128,14 +128,15 @@ def fit_density(
         flow = _given_units(flow, condition, weights)
 
     if source.streams:
-        num_held_out = min(max(1, round(validation * size)), size - 1)
+        num_held_out = recipe.num_held_out(size, validation)
         held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
         num_kept, training = size - num_held_out, source.some(stream_key, held_out)
     else:
         # Rows of weight 0 tell nothing.
         rows = np.arange(size) if weights is None else np.flatnonzero(weights)
-        num_held_out = min(max(1, round(validation * len(rows))), len(rows) - 1)
-        held_out, kept = np.split(np.asarray(jr.permutation(split_key, rows)), [num_held_out])
+        held_out, kept = np.split(
+            np.asarray(jr.permutation(split_key, rows)), [recipe.num_held_out(len(rows), validation)]
+        )
         num_kept, training = len(kept), source.take(kept)
     objective = HeldOutLikelihood(
         training,
@@ -188,30 +189,25 @@ def _trained(
     **options: Any,
 ) -> Flow:
     """Train for so many steps, or until patience ends; with what is left then, at a rate that decays at once."""
-    flow, losses = train(
-        flow,
-        objective,
-        key,
-        steps=num_steps,
-        optimizer=recipe.optimizer(learning_rate, num_steps),
-        num_evaluations=num_evaluations,
-        callback=ends,
-        **options,
-    )
+
+    def stage(flow, key, steps, rate, num_evaluations):
+        return train(
+            flow,
+            objective,
+            key,
+            steps=steps,
+            optimizer=recipe.optimizer(rate, steps),
+            num_evaluations=num_evaluations,
+            callback=ends,
+            **options,
+        )
+
+    flow, losses = stage(flow, key, num_steps, learning_rate, num_evaluations)
     if len(losses) == num_steps:
         return flow
     num_steps = min(recipe.num_steps_of_decay(ends.best_step), num_steps - len(losses))
     ends.begin_again(len(losses))
-    return train(
-        flow,
-        objective,
-        jr.fold_in(key, 1),
-        steps=num_steps,
-        optimizer=recipe.optimizer(learning_rate / 2, num_steps),
-        num_evaluations=min(30, num_steps),
-        callback=ends,
-        **options,
-    )[0]
+    return stage(flow, jr.fold_in(key, 1), num_steps, learning_rate / 2, min(30, num_steps))[0]
 
 
 class _Patience:

@@ -44,6 +44,11 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
     )
 
 
+def num_held_out(size: int, share: float) -> int:
+    """How many of so many rows are held out: one at least, and not all."""
+    return min(max(1, round(share * size)), size - 1)
+
+
 def num_steps_of_decay(best_step: int) -> int:
     """How long the learning rate decays where training ended before it had: half as long as it took to get there.
 

@@ -47,15 +47,14 @@ def standardise(
         spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, start), x.shape)) if steps.any() else x
         return np.asarray(_inverse(bijection, spread), float)
 
+    lighter = Chain([to_support])
     part, weights = source.part(part_key)
-    locs, scales, tails = find_tails(carried(to_support, part, 0), weights)
+    locs, scales, tails = find_tails(carried(lighter, part, 0), weights)
     for i, circle in enumerate(circles):
         if circle is not None:
             locs[i], scales[i], tails[i] = 0, 1, 1
-    parts: list[AbstractBijection] = [to_support]
     if np.any(tails != 1):
-        parts = [_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales), to_support]
-    lighter = Chain(parts)
+        lighter = Chain([_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales), to_support])
 
     total, squares, shift, sums, products, largest = 0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(dim)
     for start, x in source.chunks():
@@ -80,7 +79,7 @@ def standardise(
     # A little of the identity where rows are hardly more than columns: then the least eigenvalues are too small.
     little = max(0.0, 2 - total**2 / squares / dim) / dim
     factor = np.linalg.cholesky((1 - little) * correlation + little * np.eye(dim))
-    return Chain([Triangular(dim, matrix=jnp.asarray(factor)), _each(Affine, loc, scale), *parts])
+    return Chain([Triangular(dim, matrix=jnp.asarray(factor)), _each(Affine, loc, scale), *lighter.bijections])
 
 
 @eqx.filter_jit

@@ -1,7 +1,6 @@
 """What the recipes share: layers in a row, their order, their base, and the way that a condition gets in."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Literal
 
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from pushforward.bijections import (
     Scan,
     num_parameters,
 )
+from pushforward.bijections.base import is_size
 from pushforward.flow import Flow, Learnable
 
 Activation = Callable[[Array], Array]
@@ -41,7 +41,7 @@ def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
 
 def check_sizes(dim: int, num_layers: int) -> None:
     """Raise unless both are positive."""
-    if not all(isinstance(size, Integral) and size >= 1 for size in (dim, num_layers)):
+    if not is_size(dim) or not is_size(num_layers):
         raise ValueError(
             f"a flow needs whole numbers dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}."
         )
