@@ -52,6 +52,23 @@ def test_known_posteriors_and_calibration():
     assert min(fitted.ranks(jr.key(5), {"mean": new_truths["mean"] + 1.0}, new_data).p_values().values()) < 1e-6
 
 
+def test_one_skewed_coordinate():
+    """Of proportions near 0 the logit falls slowly on one side: an affine map of a Gaussian leaves 0.1 nats."""
+
+    def model(y):
+        p = numpyro.sample("p", dist.Beta(0.5, 0.5))
+        numpyro.sample("y", dist.Binomial(10, p), obs=y)
+
+    data = jnp.asarray(jr.randint(jr.key(0), (500,), 0, 11), float)
+    target = pf.ConditionalTarget.from_numpyro(model, data[0])
+    fitted = pf.fit_amortized(target, data, key=jr.key(1), steps=2000)
+    for y in (0.0, 3.0, 10.0):
+        d = fitted.diagnose(jr.key(3), jnp.array(y))
+        evidence = dist.BetaBinomial(0.5, 0.5, 10).log_prob(y)
+        assert d.log_evidence == pytest.approx(float(evidence), abs=0.01)
+        assert d.verdict == "good" and d.gap < 0.01
+
+
 def test_a_numpyro_model():
     def model(y, scale):
         mean = numpyro.sample("mean", dist.Normal(0, 2))

@@ -14,7 +14,7 @@ import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
 from pushforward.posterior.fit import over
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.training import Trainer
 
 
@@ -273,6 +273,34 @@ def test_modes_far_apart_are_all_found(tmp_path):
     np.testing.assert_allclose(jnp.bincount(nearest, length=len(weights)) / 50_000, weights, atol=0.015)
     posterior.save(tmp_path / "modes")
     np.testing.assert_allclose(pf.load(tmp_path / "modes").log_prob(draws[:5]), posterior.log_prob(draws[:5]))
+
+
+def test_a_heavy_mode_beside_another_is_kept_apart():
+    """The best Gaussian of a heavy-tailed or skewed mode is not at the mode itself."""
+
+    def candidate(loc, elbo, decrement):
+        return Candidate(pf.bijections.Triangular(1, jnp.array([loc])), elbo, 0.01, decrement)
+
+    found = [candidate(5.3, -1.0, 0.7), candidate(5.0, -1.1, 0.1), candidate(-5.0, -1.2, 0.1)]
+    assert [float(c.affine.loc[0]) for c in separate(found)] == pytest.approx([5.3, -5.0])
+    # Along a funnel the best Gaussian is far from any mode.
+    assert separate([candidate(10.0, -1.0, 0.7), *found[1:]])[1:] == []
+
+
+def test_one_skewed_coordinate():
+    """The logit of a Beta(0.5, 10.5) falls like exp(u / 2) on one side and far faster on the other."""
+    d = dist.Beta(0.5, 10.5)
+
+    def log_density(u):
+        p = jax.nn.sigmoid(u[0])
+        return d.log_prob(p) + jnp.log(p) + jnp.log1p(-p)
+
+    posterior = pf.fit_posterior(pf.Target(log_density, jnp.zeros(1)), key=jr.key(7))
+    assert posterior.diagnostics.verdict == "good"
+    assert -posterior.diagnostics.elbo < 0.01
+    p = jax.nn.sigmoid(posterior.sample(jr.key(1), 50_000))
+    assert float(p.mean()) == pytest.approx(float(d.mean), abs=0.03 * float(d.variance) ** 0.5)
+    assert float(p.var()) == pytest.approx(float(d.variance), rel=0.05)
 
 
 def test_polynomial_tails_are_learned():

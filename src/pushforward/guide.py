@@ -27,7 +27,7 @@ class AutoFlow(AutoContinuous):
     Args:
         model: a NumPyro model with continuous latent sites.
         flow: a function of (dim, key=) that returns a Flow of shape (dim,), such as `pf.flows.nsf`; by default affine
-            couplings and an affine map.
+            couplings, in one dimension a spline, and an affine map.
         key: for the flow's initial parameters.
         prefix: of the names of the guide's sites.
         init_loc_fn: where the guide begins; the flow is moved there.

@@ -5,6 +5,7 @@ no simulator, only data sets that are like those to come; and unlike it, each po
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
 from pushforward.flow import Flow
-from pushforward.flows import realnvp
+from pushforward.flows import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.posterior.arviz_data import by_scalar
@@ -256,8 +257,9 @@ def fit_amortized(
         key: for all randomness.
         summary: maps a data set to the vector that the flow is given, by default all of its numbers; a module-level
             function.
-        flow: a conditional flow of shape (dim,) to train instead of the default: affine couplings and a triangular
-            affine map that depends on the data, in coordinates scaled by Gaussian fits to some of the data sets.
+        flow: a conditional flow of shape (dim,) to train instead of the default: affine couplings (in one dimension
+            splines) and a triangular affine map that depends on the data, in coordinates scaled by Gaussian fits to
+            some of the data sets.
         steps: how many steps of training, each with 32 data sets and 8 draws for each of them.
         progress: whether to show a progress bar.
 
@@ -336,7 +338,9 @@ def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Trian
 def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:
     dim, size = scaling.dim, conditions.shape[1]
     coupling_key, network_key = jr.split(key)
-    couplings = realnvp(dim, num_layers=8, hidden=(64, 64), cond_dim=size, key=coupling_key)
+    # One coordinate has no other that could bend it.
+    recipe = partial(nsf, num_layers=2, bins=16) if dim == 1 else partial(realnvp, num_layers=8)
+    couplings = recipe(dim, hidden=(64, 64), cond_dim=size, key=coupling_key)
     affine = Triangular(dim)
     network = MLP(size, num_parameters(affine), (128, 128), key=network_key)
     chain = Chain([couplings.bijection, Amortized(affine, network, (size,)), scaling])

@@ -94,9 +94,10 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
 
 
 def separate(found: Sequence[Candidate]) -> list[Candidate]:
-    """The best candidate and, if it is at a mode, those at other modes that are not negligible; the best first."""
+    """The best candidate and, if it is near a mode, those at other modes that are not negligible; the best first."""
     kept = [found[0]]
-    if not found[0].decrement <= LARGEST_DECREMENT:
+    # Of a skewed or heavy-tailed mode the best Gaussian is beside the mode itself; of a funnel it is far from any.
+    if not any(c.decrement <= LARGEST_DECREMENT and _distance(c, kept[0]) <= SMALLEST_DISTANCE for c in found):
         return kept
     for other in found[1:]:
         share = math.exp(other.elbo - found[0].elbo)
