@@ -13,8 +13,9 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
-from pushforward.posterior.fit import over
+from pushforward.posterior.fit import _Run, _sharpened, look, over
 from pushforward.posterior.precondition import Candidate, candidates, separate
+from pushforward.posterior.target import Whitened
 from pushforward.training import Trainer
 
 
@@ -301,6 +302,21 @@ def test_one_skewed_coordinate():
     p = jax.nn.sigmoid(posterior.sample(jr.key(1), 50_000))
     assert float(p.mean()) == pytest.approx(float(d.mean), abs=0.03 * float(d.variance) ** 0.5)
     assert float(p.var()) == pytest.approx(float(d.variance), rel=0.05)
+
+
+def test_what_is_not_good_gets_splines_on_top():
+    """From a Gaussian on two shoulders a coordinate, and what is good is left as it is."""
+    target = pf.Target(lambda x: -jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))
+    whitened = Whitened(target, pf.bijections.Triangular(2))
+    gaussian = pf.flows.linear(2, key=jr.key(0))
+    run = _Run(400_000, lambda *_: None, None)
+    fitted = _sharpened(whitened, gaussian, jr.key(1), run)
+    assert {point.stage for point in run.trace} == {"splines"}
+    line = np.linspace(-4, 4, 4001)
+    log_evidence = 2 * math.log(np.trapezoid(np.exp(-((line**2 - 1) ** 2)), line))
+    before, after = (look(whitened, flow, jr.key(2)) for flow in (gaussian, fitted))
+    assert before.gap > 0.2 and log_evidence - after.elbo < 0.02
+    assert _sharpened(whitened, fitted, jr.key(1), run) is fitted
 
 
 def test_polynomial_tails_are_learned():

@@ -6,7 +6,8 @@ The recipe, each part of which guards against a known failure of flow variationa
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
    modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
 3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is not
-   good either and its weights have a heavy tail, another over a base whose tails are learned.
+   good either and its weights have a heavy tail, another over a base whose tails are learned. If the best is still not
+   good, couplings of splines go on top of it.
 4. All train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
@@ -28,7 +29,7 @@ from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable, trainable
-from pushforward.flows.default import default_flow
+from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
@@ -66,6 +67,7 @@ class Stage(NamedTuple):
 
 GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), window=1, share=0.25)
 FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), window=2, share=1.0)
+SPLINES = FLOW._replace(name="splines")
 TAILS = GAUSSIAN._replace(name="tails", share=1.0)
 # Learned tails begin heavy, for from a nearly normal base they do not get there.
 FIRST_DF = 4.0
@@ -140,7 +142,7 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
-    start_key, gaussian_key, look_key, flow_key, train_key, mend_key, final_key, missed_key = jr.split(key, 8)
+    start_key, gaussian_key, look_key, flow_key, train_key, mend_key, final_key, missed_key, more_key = jr.split(key, 9)
     with progress_bar("posterior", budget, show=progress) as show:
         run = _Run(budget, show, callback)
         found = candidates(target, target.start, start_key)
@@ -159,6 +161,7 @@ def fit_posterior(
                     larger = over(part.base, default_flow(target.dim, key=flow_key))
                     part = _train(larger, whitened, FLOW, train_key, run)
                     part = _mended(whitened, part, mend_key, run)
+                    part = _sharpened(whitened, part, more_key, run)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
         diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
@@ -275,8 +278,20 @@ def _heavy_tailed(target: Whitened, key: PRNGKeyArray, run: _Run) -> Flow:
     part = _train(start, target, TAILS, base_key, run)
     if run.interrupted or run.out_of_budget or is_exact(look(target, part, look_key)):
         return part
-    couplings = over(part.base, default_flow(dim, key=flow_key)).bijection
-    return _train(Flow(part.base, Chain([part.bijection, couplings])), target, FLOW, train_key, run)
+    return _train(_then(part, default_flow(dim, key=flow_key)), target, FLOW, train_key, run)
+
+
+def _sharpened(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
+    """The flow, with couplings of splines on top of it if it is not good: it only gets better."""
+    look_key, flow_key, train_key = jr.split(key, 3)
+    if run.interrupted or run.out_of_budget or look(target, flow, look_key).verdict == "good":
+        return flow
+    return _train(_then(flow, spline_flow(target.affine.dim, key=flow_key)), target, SPLINES, train_key, run)
+
+
+def _then(flow: Flow, more: Flow) -> Flow:
+    """The flow, and after it another that begins as a reordering of coordinates, so that it begins as the first."""
+    return Flow(flow.base, Chain([flow.bijection, over(flow.base, more).bijection]))
 
 
 def student_t(dim: int) -> Learnable:
