@@ -14,9 +14,11 @@ from pushforward.bijections.activations import Activation, lipswish, steepest_sl
 from pushforward.bijections.base import AbstractBijection, check_sizes, detach
 from pushforward.bijections.conditioners import MLP
 from pushforward.bijections.inversion import solve_contraction
+from pushforward.bijections.positive import positive, raw_positive
 
 # The norm that bounds the spectral norm: Schatten's of order 4 x 2^5.
 SQUARINGS = 5
+FIRST_SHARPNESS = 8.0
 
 
 class AbstractLogDet(eqx.Module):
@@ -139,7 +141,9 @@ class Contractive(AbstractBijection):
     has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
     $\|W\|_S = (\sum_j \sigma_j^p)^{1/p}$ is the Schatten norm of order $p = 128$: never below the largest singular
     value, at most 3% above it at width 64, and smooth where that has kinks. $\kappa$ is such that the product over
-    layers and the slopes of activations is $c$. A condition shifts the first layer's bias, by a network without bounds.
+    layers and the slopes of activations is $c$. So bounded, units see little of an activation's curvature; therefore each
+    has a sharpness $s > 0$, which is learned, and gives $a(s h) / s$: curved on the scale $1/s$, and no steeper (Chen et
+    al. learn one for each layer). A condition shifts the first layer's bias, by a network without bounds.
 
     Forward costs one pass and the log-determinant. The inverse is Banach's iteration, accelerated; it converges for
     certain, or gives NaN where rounding forbids. It starts as the identity.
@@ -162,6 +166,7 @@ class Contractive(AbstractBijection):
 
     weights: tuple[Float[Array, "out in"], ...]
     biases: tuple[Float[Array, " out"], ...]
+    raw_sharpness: tuple[Float[Array, " hidden"], ...]
     condition_network: MLP | None
     log_det: AbstractLogDet
     lipschitz: float = eqx.field(static=True)
@@ -189,6 +194,7 @@ class Contractive(AbstractBijection):
         key, condition_key = jr.split(key)
         network = MLP(dim, dim, hidden, key=key)
         self.weights, self.biases = network.weights, network.biases
+        self.raw_sharpness = tuple(raw_positive(jnp.full(width, FIRST_SHARPNESS)) for width in hidden)
         self.condition_network = None
         if cond_dim is not None:
             self.condition_network = MLP(cond_dim, hidden[0], hidden[:1], key=condition_key)
@@ -214,12 +220,21 @@ class Contractive(AbstractBijection):
             first = first + self.condition_network(condition)
         return tuple(zip(weights, (first, *rest), strict=True))
 
+    def _sharp_layers(self, condition: Any) -> tuple[tuple[Array, Array], ...]:
+        """The same, with the sharpness of each unit in the weights before and after it."""
+        *hidden, (last, bias) = self.layers(condition)
+        sharp, scale = [], jnp.ones(self.shape, last.dtype)
+        for (weight, shift), raw in zip(hidden, self.raw_sharpness, strict=True):
+            before, scale = scale, positive(raw)
+            sharp.append((scale[:, None] * weight / before, scale * shift))
+        return (*sharp, (last / scale, bias))
+
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        layers = self.layers(condition)
+        layers = self._sharp_layers(condition)
         return u + _network(u, layers, self.activation), self._log_det(u, layers, key)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
-        layers, activation = self.layers(condition), self.activation
+        layers, activation = self._sharp_layers(condition), self.activation
 
         def step(u, args):
             layers, x = args
@@ -231,7 +246,7 @@ class Contractive(AbstractBijection):
     def push_score(self, u, score, condition=None):
         x, log_det = self.forward_and_log_det(u, condition)
         frozen, u, condition = detach((self, u, condition))
-        layers = frozen.layers(condition)
+        layers = frozen._sharp_layers(condition)
         score = score - jax.grad(lambda u: frozen._log_det(u, layers, None))(u)
         # The exact log-determinant has taken all of the Jacobian, so solving (I + J)^T s_x = score costs no more.
         jacobian = jax.jacfwd(lambda u: _network(u, layers, frozen.activation))(u)
