@@ -140,6 +140,8 @@ def measure() -> None:
             runs[name] = run(family, depth, arm, seed, images)
             print(name, summary(runs[name], runs["gaussian/0/plain/0"]), flush=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            # Compiled programs that are kept exhaust the memory maps that a process may have.
+            jax.clear_caches()
 
 
 def summary(found: dict, plain: dict) -> dict[str, float]:

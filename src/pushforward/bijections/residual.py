@@ -141,9 +141,9 @@ class Contractive(AbstractBijection):
     has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
     $\|W\|_S = (\sum_j \sigma_j^p)^{1/p}$ is the Schatten norm of order $p = 128$: never below the largest singular
     value, at most 3% above it at width 64, and smooth where that has kinks. $\kappa$ is such that the product over
-    layers and the slopes of activations is $c$. So bounded, units see little of an activation's curvature; therefore each
-    has a sharpness $s > 0$, which is learned, and gives $a(s h) / s$: curved on the scale $1/s$, and no steeper (Chen et
-    al. learn one for each layer). A condition shifts the first layer's bias, by a network without bounds.
+    layers and the slopes of activations is $c$. So bounded, units see little of an activation's curvature; therefore
+    each has a sharpness $s > 0$, which is learned, and gives $a(s h) / s$: curved on the scale $1/s$, and no steeper
+    (Chen et al. learn one for each layer). A condition shifts the first layer's bias, by a network without bounds.
 
     Forward costs one pass and the log-determinant. The inverse is Banach's iteration, accelerated; it converges for
     certain, or gives NaN where rounding forbids. It starts as the identity.
