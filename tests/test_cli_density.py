@@ -1,5 +1,6 @@
 """The command line for densities: files of every kind in, a report out, draws from anything that was saved."""
 
+import io
 import json
 
 import jax
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from rich.console import Console
 
 import pushforward as pf
-from pushforward import tables
+from pushforward import calibration, density_report, tables
 from pushforward.cli import main
 
 RNG = np.random.default_rng(0)
@@ -55,6 +57,17 @@ def test_density_and_sample(folder, capsys):
     assert draws.names == NAMES and draws.values.shape == (50, 4)
     assert (draws.values[:, 0] > 0).all() and (draws.values[:, 1] % 1 == 0).all()
     assert ((draws.values[:, 2] >= 0) & (draws.values[:, 2] <= 360)).all()
+
+
+def test_names_with_brackets_and_dollars():
+    """Rich's markup and Matplotlib's formulas are not looked for in names."""
+    columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$")}
+    output = io.StringIO()
+    Console(file=output, width=100).print(density_report.summary_table(columns, columns, "data [/a].csv"))
+    assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
+    pits = {name: RNG.uniform(size=100) for name in columns}
+    for figure in (density_report.plot_pairs(columns, columns), calibration.plot_calibration(pits)):
+        figure.savefig(io.BytesIO(), format="png")
 
 
 def test_conditional_density_and_sample(folder, capsys):

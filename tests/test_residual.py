@@ -115,6 +115,14 @@ def test_without_a_key_all_is_exact(estimator):
     np.testing.assert_allclose(inverse_log_det, -expected, atol=1e-12)
 
 
+def test_single_precision_near_the_limit():
+    with jax.enable_x64(False):
+        b = randomize(Contractive(5, (32, 32), lipschitz=0.999, key=jr.key(0)), jr.key(3), 3.0)
+        u = jr.normal(jr.key(4), (100, 5))
+        x = jax.vmap(b.forward)(u)
+        np.testing.assert_allclose(jax.vmap(b.forward)(jax.vmap(b.inverse)(x)), x, atol=1e-5)
+
+
 def test_contraction_converges_near_the_limit_and_reports_failure():
     rotation = jnp.array([[0.0, -1.0], [1.0, 0.0]])
 

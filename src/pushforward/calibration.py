@@ -36,7 +36,8 @@ def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " n"]], of: str 
         xlabel="u", ylabel=f"share of {of} below u, less u", title="calibration",
         ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
     )  # fmt: skip
-    axes.legend(fontsize="small", ncols=3)
+    for text in axes.legend(fontsize="small", ncols=3).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from rich.table import Table
+from rich.text import Text
 
 from pushforward.report import MOST_PAIRS, new_figure, typical_range
 
@@ -60,22 +61,23 @@ def plot_pairs(data: Columns, draws: Columns):
                 axes.plot(columns[left][:NUM_POINTS], columns[below][:NUM_POINTS], ",", color=color)
                 axes.set(xlim=span, ylim=typical_range(data[below]))
             if row == len(names) - 1:
-                axes.set_xlabel(left)
+                axes.set_xlabel(left, parse_math=False)
             if column == 0:
-                axes.set_ylabel(below)
+                axes.set_ylabel(below, parse_math=False)
     figure.suptitle("held-out data (black, above) and draws (orange, below)")
     return figure
 
 
 def summary_table(data: Columns, draws: Columns, title: str) -> Table:
     """Means, standard deviations and quantiles of data and draws."""
-    table = Table(title=title)
+    # Names may have brackets, which Rich would take for its markup.
+    table = Table(title=Text(title))
     for head in ("", "", "mean", "sd", "5%", "median", "95%"):
         table.add_column(head, justify="right" if head else "left")
     for name in list(data)[:MOST_SHOWN]:
         for label, values in ((name, data[name]), ("", draws[name])):
             numbers = (values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95)))
-            table.add_row(label, "data" if label else "draws", *(f"{number:.4g}" for number in numbers))
+            table.add_row(Text(label), "data" if label else "draws", *(f"{number:.4g}" for number in numbers))
     return table
 
 

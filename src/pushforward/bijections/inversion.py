@@ -381,4 +381,6 @@ def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Arr
     history = jnp.zeros((MEMORY, start.size), start.dtype)
     state = (start, fn(start) - start, history, history, jnp.array(False), jnp.array(True), jnp.array(0))
     y, r, *_ = jax.lax.while_loop(unfinished, iterate, state)
-    return jnp.where(jnp.max(jnp.abs(r)) <= eps**0.5 * (1 - rate) * size(y), y, jnp.nan)
+    # Near rate 1 the second is below rounding.
+    enough = max(ROUNDINGS * eps, eps**0.5 * (1 - rate))
+    return jnp.where(jnp.max(jnp.abs(r)) <= enough * size(y), y, jnp.nan)

@@ -33,6 +33,9 @@ class Circular(Constraint):
     def __call__(self, x):
         return (self.lower_bound <= x) & (x <= self.upper_bound)
 
+    def __repr__(self):
+        return f"Circular(period={self.upper_bound - self.lower_bound:g}, lower={self.lower_bound:g})"
+
     def tree_flatten(self):
         return (self.lower_bound, self.upper_bound), (("lower_bound", "upper_bound"), {})
 
