@@ -301,7 +301,8 @@ def solve_contraction(
     Banach's iteration with Anderson acceleration: an accelerated point is taken only if it shortens the residual
     $f(y) - y$ by `rate`, as the plain step does for certain, so the convergence is at least that of Banach in two
     evaluations. The error of any point is at most its residual / (1 - rate); it gives NaN if the residual cannot be
-    brought below the root of the dtype's rounding times (1 - rate). Gradients are implicit, by the same iteration.
+    brought below the root of the dtype's rounding times (1 - rate), or a few roundings where that is less. Gradients
+    are implicit, by the same iteration.
 
     Args:
         fn: the map `fn(y, args)`.
@@ -381,6 +382,6 @@ def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Arr
     history = jnp.zeros((MEMORY, start.size), start.dtype)
     state = (start, fn(start) - start, history, history, jnp.array(False), jnp.array(True), jnp.array(0))
     y, r, *_ = jax.lax.while_loop(unfinished, iterate, state)
-    # Near rate 1 the second is below rounding.
+    # Near rate 1 the second is less than the iteration aims at.
     enough = max(ROUNDINGS * eps, eps**0.5 * (1 - rate))
     return jnp.where(jnp.max(jnp.abs(r)) <= enough * size(y), y, jnp.nan)

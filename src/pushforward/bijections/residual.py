@@ -222,12 +222,12 @@ class Contractive(AbstractBijection):
 
     def _sharp_layers(self, condition: Any) -> tuple[tuple[Array, Array], ...]:
         """The same, with the sharpness of each unit in the weights before and after it."""
-        *hidden, (last, bias) = self.layers(condition)
-        sharp, scale = [], jnp.ones(self.shape, last.dtype)
-        for (weight, shift), raw in zip(hidden, self.raw_sharpness, strict=True):
-            before, scale = scale, positive(raw)
-            sharp.append((scale[:, None] * weight / before, scale * shift))
-        return (*sharp, (last / scale, bias))
+        ends = jnp.ones_like(self.biases[-1])
+        sharpness = [ends, *map(positive, self.raw_sharpness), ends]
+        return tuple(
+            (after[:, None] * weight / before, after * bias)
+            for (weight, bias), before, after in zip(self.layers(condition), sharpness[:-1], sharpness[1:], strict=True)
+        )
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         layers = self._sharp_layers(condition)

@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    console = Console()
+    # Names of columns and sites may have brackets, which are no markup.
+    console = Console(markup=False)
     try:
         return options.run(options, console)
     except UserError as error:

@@ -164,7 +164,9 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
         draws = np.asarray(flow.sample(draw_key, (), given(held_out)))
     else:
         draws = np.asarray(flow.sample(draw_key, (NUM_DRAWS,)))
-    pits = _pits(flow, spread[held_out], given(held_out), pit_key)
+    # Few beside the draws, whose own chance the band leaves out.
+    few = held_out[:ROWS_FOR_CALIBRATION]
+    pits = _pits(flow, spread[few], given(few), pit_key)
     pits = dict(zip(names, pits.T, strict=True))
     off = [name for name, pit in pits.items() if not calibration.within_band(pit)]
     summary = {
@@ -196,7 +198,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
 
     files = report.write_all(options.out, make)
     console.print(density_report.summary_table(data_columns, draw_columns, str(options.file)))
-    console.print(f"wrote {', '.join(file.name for file in files)} to {options.out}", soft_wrap=True, markup=False)
+    console.print(f"wrote {', '.join(file.name for file in files)} to {options.out}", soft_wrap=True)
     return summary
 
 
@@ -218,13 +220,10 @@ def _scores(log_prob, table, kept, held_out, num_given) -> tuple[dict[str, dict[
 
 def _pits(flow, rows, condition, key) -> np.ndarray:
     """The share of draws below each value of each row, draws that are given what the row is given."""
-    # Few beside the draws, whose own chance the band leaves out.
-    rows = rows[:ROWS_FOR_CALIBRATION]
     if condition is None:
         draws = np.sort(np.asarray(flow.sample(key, (NUM_DRAWS,))), axis=0)
         below = [np.searchsorted(draws[:, i], rows[:, i]) for i in range(rows.shape[1])]
         return np.stack(below, axis=1) / NUM_DRAWS
-    condition = condition[:ROWS_FOR_CALIBRATION]
     draws = np.asarray(flow.sample(key, (DRAWS_A_ROW,), condition))
     # Ranks among so few draws are spread, for else they would be steps.
     ranks = (draws < rows).sum(0)
@@ -235,12 +234,12 @@ def _print(summary: dict[str, Any], options: argparse.Namespace, console: Consol
     from pushforward import density_report
 
     for text in summary["warnings"]:
-        console.print(f"warning: {text}", style="yellow", markup=False)
+        console.print(f"warning: {text}", style="yellow")
     scores = Table.grid(padding=(0, 2))
     for name, text in density_report.score_lines(summary["scores"]):
         scores.add_row(name, text)
     console.print("log-likelihood of held-out rows:")
     console.print(scores)
     console.print(f"mixture: {summary['mixture']}")
-    console.print(f"calibration: {summary['calibration']}", markup=False)
+    console.print(f"calibration: {summary['calibration']}")
     console.print(f"{summary['seconds']:.1f} s with compilation, {summary['steps']:,} steps")
