@@ -6,8 +6,8 @@ The recipe, each part of which guards against a known failure of flow variationa
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
    modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
 3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is not
-   good either and its weights have a heavy tail, another over a base whose tails are learned. If the best is still not
-   good, couplings of splines go on top of it.
+   good either and its weights have a heavy tail, another over a base whose tails are learned. If the best is still too
+   far off, couplings of splines go on top of it.
 4. All train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
@@ -33,7 +33,7 @@ from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
-from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.diagnostics import GOOD_GAP, Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
 from pushforward.posterior.optimizer import adam, restarted
 from pushforward.posterior.posterior import Posterior, TracePoint
@@ -282,9 +282,12 @@ def _heavy_tailed(target: Whitened, key: PRNGKeyArray, run: _Run) -> Flow:
 
 
 def _sharpened(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
-    """The flow, with couplings of splines on top of it if it is not good: it only gets better."""
+    """The flow, with couplings of splines on top of it if its divergence is too large: it only gets better.
+
+    A few large weights do not ask for them. They come from the tails, which splines leave as they are.
+    """
     look_key, flow_key, train_key = jr.split(key, 3)
-    if run.interrupted or run.out_of_budget or look(target, flow, look_key).verdict == "good":
+    if run.interrupted or run.out_of_budget or look(target, flow, look_key).gap < GOOD_GAP:
         return flow
     return _train(_then(flow, spline_flow(target.affine.dim, key=flow_key)), target, SPLINES, train_key, run)
 
