@@ -4,11 +4,11 @@
     make calibration ARGS="--only arK funnel"         # some; the file keeps the others
     make calibration ARGS="--table"                   # print the table of the file
 
-Every fit is looked at before its training and after each chunk of it, as if its budget had ended there. The truth is known from
-reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the made-up ones below: modes
-far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or a mean is off by more than 0.25 standard
-deviations; good if KL < 0.05, and no mean off by more than 0.1 standard deviations nor a standard deviation by 10 %;
-else it is middling.
+Every fit is looked at before its training and after each chunk of it, as if its budget had ended there. The truth is
+known from reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the made-up ones
+below: modes far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or a mean is off by more than
+0.25 standard deviations; good if KL < 0.05, and no mean off by more than 0.1 standard deviations nor a standard
+deviation by 10 %; else it is middling.
 """
 
 import argparse
