@@ -1,5 +1,6 @@
 """Every bijection passes the conformance suite, and the suite catches bijections that are none."""
 
+import functools
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpyro.distributions import constraints
@@ -65,6 +67,7 @@ def test_conformance_in_float32(name):
         check_bijection(CASES[name](5, jr.key(0)), jr.key(1), points=special_points(5))
 
 
+@pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(sorted(CATALOGUE)),
@@ -72,9 +75,14 @@ def test_conformance_in_float32(name):
     seed=st.integers(0, 2**31 - 1),
     scale=st.sampled_from((0.1, 1.0, 3.0)),
 )
-def test_conformance_of_any(name, dim, seed, scale):
+def test_conformance_of_any(double, name, dim, seed, scale):
+    with jax.enable_x64(double):
+        check_any(name, dim, seed, scale)
+
+
+def check_any(name, dim, seed, scale):
     bijection = CATALOGUE[name](dim, jr.key(seed))
-    tolerance = TOLERANCES.get(name)
+    tolerance = TOLERANCES.get(name) if jax.config.jax_enable_x64 else None
     check_bijection(bijection, jr.key(seed + 1), scales=(scale,), num_points=6, tolerance=tolerance)
 
 
@@ -92,6 +100,8 @@ def test_conformance_of_scalars(scalar):
         (bj.Radial(4, key=jr.key(0)), (1,), None, r"Radial takes an event of shape \(4,\), but got shape \(1,\)\.$"),
         (bj.Affine(), (3,), None, r"Affine .* shape \(\), but got shape \(3,\); for a batch use jax.vmap"),
         (bj.Contractive(3, key=jr.key(0)), (5, 3), None, r"shape \(3,\), but got shape \(5, 3\); for a batch"),
+        (bj.Elementwise(bj.Affine(), 3), (3, 3), None, r"shape \(3,\), but got shape \(3, 3\); for a batch"),
+        (bj.Triangular(3), (3, 5), None, r"shape \(3,\), but got shape \(3, 5\)\.$"),
         (CATALOGUE["coupling affine"](3, jr.key(0)), (3,), None, r"needs a condition of shape \(2,\), but got none"),
         (CATALOGUE["coupling affine"](3, jr.key(0)), (3,), (3,), r"a condition of shape \(2,\), but got shape \(3,\)"),
         (CATALOGUE["amortized"](3, jr.key(0)), (3,), (2, 2), r"Amortized takes a condition of shape \(2,\)"),
@@ -429,7 +439,7 @@ def test_scales_of_any_size_in_float32(scale):
         (lambda: bj.Triangular(2, matrix=jnp.array([[1.0, 0.0], [jnp.inf, 1.0]])), "must be finite"),
         (lambda: bj.PLU(0, key=jr.key(0)), "positive whole numbers"),
         (lambda: bj.QR(2.0, key=jr.key(0)), "positive whole numbers"),
-        (lambda: pf.flows.realnvp(2, num_layers=1.5, key=jr.key(0)), "whole numbers .* num_layers=1.5"),
+        (lambda: pf.flows.realnvp(2, num_layers=1.5, key=jr.key(0)), "whole numbers.* num_layers=1.5"),
         (lambda: bj.RecurrentAutoregressive(bj.Affine(), 2, hidden=8, key=jr.key(0)), "widths .* hidden=8"),
         (lambda: bj.MaskedAutoregressive(bj.Affine(), 2, ordering=2, key=jr.key(0)), "ordering holds each of"),
         (lambda: bj.Permutation([1.0, 0.0]), "permutation"),
@@ -439,9 +449,103 @@ def test_scales_of_any_size_in_float32(scale):
         (lambda: bj.QuadraticSpline(2), "bins >= 3"),
         (lambda: bj.MonotoneNetwork(8), "layers of 2 or more"),
         (lambda: bj.Planar(2, activation=jnp.tanh, max_slope=jnp.inf, key=jr.key(0)), "positive and finite"),
+        (lambda: bj.PowerSeries(2.5), "positive whole numbers, but got terms=2.5"),
+        (lambda: bj.RussianRoulette(1.5), "exact_terms=1.5"),
+        (lambda: bj.Orthogonal(3, 1.5, key=jr.key(0)), "num_reflections=1.5"),
+        (lambda: bj.Orthogonal(3, 4, key=jr.key(0)), "num_reflections must be in 1, ..., dim"),
+        (lambda: bj.TriangularSylvester(3, 2, num_reflections=1.5, key=jr.key(0)), "num_reflections .* got 1.5"),
+        (lambda: bj.Sylvester(3, 1.5, key=jr.key(0)), "num_units=1.5"),
+        (lambda: bj.DeepSigmoidal(2.5), r"2 or more units.* got units \(2.5,\)"),
+        (lambda: bj.IntegralNetwork(2.5), "units=2.5"),
+        (lambda: bj.CircularSpline(1), "bins >= 2"),
+        (lambda: bj.Continuous(2, max_steps=2.5, key=jr.key(0)), "max_steps=2.5"),
+        (lambda: pf.flows.planar(2, cond_dim=1.5, key=jr.key(0)), "cond_dim=1.5"),
         (lambda: pf.flows.realnvp(2, hidden=64, key=jr.key(0)), "widths of hidden layers.*hidden=64"),
     ],
 )
 def test_refused_parts(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: bj.Chain([bj.Affine]), r"Chain takes bijections, but got .*write Affine\(\.\.\.\)"),
+        (lambda: bj.Scan([bj.Affine(), "affine"]), "Scan takes bijections, but got 'affine'"),
+        (lambda: bj.Elementwise(bj.Affine, 2), "takes bijections, but got"),
+        (lambda: pf.Flow(dist.Normal(), bj.Affine), "Flow takes bijections, but got"),
+        (lambda: pf.Flow(0.0, bj.Affine()), "NumPyro distribution or Learnable, but is 0.0"),
+        (lambda: bj.Contractive(2, log_det=bj.PowerSeries, key=jr.key(0)), r"instance such as PowerSeries\(\)"),
+        (lambda: bj.Affine().forward(1j), "real numbers, but got complex"),
+    ],
+)
+def test_what_is_no_bijection_is_named(make, match):
+    with pytest.raises(TypeError, match=match):
+        make()
+
+
+def test_a_discrete_base_is_refused():
+    with pytest.raises(ValueError, match="must be continuous, but Poisson"):
+        pf.Flow(dist.Poisson(1.0), bj.Affine())
+
+
+@pytest.mark.parametrize("scale", [1e-39, 1e39])
+def test_numbers_are_looked_at_in_their_own_precision(scale):
+    with jax.enable_x64(False), pytest.raises(ValueError, match="got scale=1e.*in float32"):
+        bj.Affine(0.0, scale)
+    assert float(bj.Affine(0.0, scale).scale) == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    "event", [[1, 2], np.array([1, 2]), np.array([1.0, 2.0], np.float32), jnp.array([1.0, 2.0], jnp.bfloat16)], ids=repr
+)
+def test_numbers_of_any_kind_are_events(event):
+    """Searches for roots among them, whose loops keep one dtype."""
+    for scalar in (bj.Affine(), bj.DeepSigmoidal(4), bj.RationalQuadraticSpline(4)):
+        layer = bj.Elementwise(scalar, 2)
+        for method in (layer.forward, layer.inverse):
+            found = method(event)
+            assert found.dtype == jnp.float64
+            np.testing.assert_array_equal(found, method(jnp.array([1.0, 2.0])))
+    assert bj.Affine(1.0, 2.0).inverse(5) == 2.0
+
+
+def test_layers_without_arrays_are_repeated_too():
+    layers = bj.Scan([bj.Elementwise(bj.LeakyReLU(0.5), 2)] * 3)
+    assert len(layers) == 3
+    np.testing.assert_allclose(layers.forward(jnp.array([-8.0, 8.0])), [-1.0, 8.0])
+
+
+def test_which_inverses_are_iterative():
+    key = jr.key(0)
+    masked = bj.MaskedAutoregressive(bj.Affine(), 2, key=key)
+    for bijection in (masked, bj.Planar(2, key=key), bj.Contractive(2, key=key), bj.Frozen(masked), bj.DeepSigmoidal()):
+        assert bijection.numerical_inverse
+        assert bj.Chain([bijection]).numerical_inverse
+        assert not bj.Invert(bijection).numerical_inverse
+    for bijection in (bj.Affine(), bj.Radial(2, key=key), bj.Frozen(bj.Affine()), bj.Coupling(bj.Affine(), 2, key=key)):
+        assert not bijection.numerical_inverse
+
+
+def test_random_log_determinants_are_checked():
+    class Biased(bj.ExactLogDet):
+        def __call__(self, fn, u, args, rate, key):
+            noise = 0.0 if key is None else 0.1 + 0.01 * jr.normal(key)
+            return super().__call__(fn, u, args, rate, key) + noise
+
+    def contractive(log_det):
+        return bj.Contractive(2, (8,), log_det=log_det, key=jr.key(0))
+
+    check = functools.partial(check_bijection, key=jr.key(1), scales=(1.0,), num_points=4)
+    check(contractive(bj.RussianRoulette(2)))
+    check(contractive(bj.PowerSeries(3)), bias=0.5)
+
+    class Noisy(bj.Contractive):
+        @property
+        def stochastic(self):
+            return True
+
+    noisy = Noisy(2, (8,), log_det=Biased(), key=jr.key(0))
+    with pytest.raises(AssertionError, match="mean of forward with a key's log-determinants"):
+        check(noisy)

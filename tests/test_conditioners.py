@@ -67,8 +67,11 @@ def made_connectivity(dim, degrees):
     ("dim", "hidden"), [(2, (3,)), (5, (8,)), (6, (20, 15)), (6, (3, 4)), (9, (8, 8, 8)), (9, (2,))]
 )
 def test_masks_are_those_of_made(dim, hidden):
-    """Degrees 1 to dim - 1 spread evenly over the units of each layer."""
-    degrees = [[1 + k * (dim - 1) // width for k in range(width)] for width in hidden]
+    """Degrees 1 to dim - 1 spread evenly over the units of each layer; the first and the last in any case."""
+    degrees = [
+        [1 + (k * (dim - 1) // width if width >= dim - 1 else round(k * (dim - 2) / (width - 1))) for k in range(width)]
+        for width in hidden
+    ]
     sees = np.eye(dim, dtype=int)
     for mask in layer_masks(strictly_before(dim), hidden):
         sees = mask.astype(int) @ sees
@@ -93,6 +96,15 @@ def test_every_output_sees_the_condition():
     bijection = randomize(bijection, jr.key(1), 1.0)
     jac = jax.jacfwd(bijection.forward, argnums=1)(jnp.ones(4), jnp.ones(2))
     assert np.all(jac != 0)
+
+
+def test_narrow_layers_keep_the_ends_of_the_ordering():
+    bijection = bj.MaskedAutoregressive(bj.Affine(), 9, hidden=(3, 4), cond_dim=2, key=jr.key(0))
+    bijection = randomize(bijection, jr.key(1), 1.0)
+    by_u, by_condition = jax.jacfwd(bijection.forward, argnums=(0, 1))(jr.normal(jr.key(2), (9,)), jnp.ones(2))
+    assert np.all(by_condition != 0)
+    assert np.all(by_u[-1] != 0)
+    np.testing.assert_array_equal(by_u[1, :2] != 0, [False, True])
 
 
 def test_a_new_network_gives_zeros():
@@ -131,8 +143,8 @@ def test_roots_are_found_in_the_order_of_dependence(given):
     bijection = bj.MaskedAutoregressive(bj.DeepSigmoidal(4), 4, hidden=(16,), key=jr.key(0), **given)
     bijection = randomize(bijection, jr.key(1), 1.0)
     x = jr.normal(jr.key(2), (4, 9))
-    u, log_det = eqx.filter_jit(bijection.inverse_and_log_det)(x)
-    again, minus = bijection.forward_and_log_det(u)
+    u, log_det = eqx.filter_jit(bijection.batched)("inverse_and_log_det", (x,))
+    again, minus = bijection.batched("forward_and_log_det", (u,))
     np.testing.assert_allclose(again, x, atol=1e-12)
     np.testing.assert_allclose(minus, -log_det, atol=1e-12)
     jacobian = eqx.filter_jit(jax.jacrev(lambda x: bijection.inverse(x)))(x[:, 0])
@@ -150,6 +162,7 @@ def test_roots_are_found_in_the_order_of_dependence(given):
         ({"adjacency": np.eye(3, dtype=bool), "ordering": [0, 1, 2]}, "not both"),
         ({"adjacency": np.eye(3, k=1, dtype=bool), "hidden": (1,)}, r"hidden=\(1,\) is too narrow.*\[0\]"),
         ({"adjacency": np.tri(3, k=-1, dtype=bool), "hidden": (2,), "cond_dim": 1}, "too narrow"),
+        ({"hidden": (8, 1), "cond_dim": 1}, r"hidden=\(8, 1\) is too narrow: .* 3 units a layer are enough"),
         ({"dim": 0}, "dim=0"),
         ({"cond_dim": 0}, "cond_dim=0"),
     ],

@@ -137,7 +137,7 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
     b, u, weights = moved(2, (4,), rtol=1e-9, atol=1e-9), jr.normal(KEY, (2, 5)), jr.normal(jr.key(1), (2, 5))
 
     def batch(b, log_det_weight):
-        x, log_det = b.forward_and_log_det(u)
+        x, log_det = b.batched("forward_and_log_det", (u,))
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     def one_by_one(b, log_det_weight):
@@ -145,7 +145,7 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     def path(b, log_det_weight):
-        x, log_det, _ = b.push_score(u, -u)
+        x, log_det, _ = b.batched("push_score", (u, -u))
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     gradients = [eqx.filter_jit(eqx.filter_grad(f)) for f in (batch, one_by_one, path)]
@@ -168,14 +168,14 @@ def test_failure_is_nan():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_events_that_are_not_finite_leave_the_others_alone(bad):
     b, u = moved(2, (8,)), jr.normal(KEY, (2, 3))
-    x, log_det = b.forward_and_log_det(u.at[0, 1].set(bad))
+    x, log_det = b.batched("forward_and_log_det", (u.at[0, 1].set(bad),))
     assert np.isnan(x[:, 1]).all()
     assert np.isnan(log_det[1])
-    expected, expected_log_det = b.forward_and_log_det(u)
+    expected, expected_log_det = b.batched("forward_and_log_det", (u,))
     np.testing.assert_allclose(x[:, ::2], expected[:, ::2], atol=1e-8)
     np.testing.assert_allclose(log_det[::2], expected_log_det[::2], atol=1e-8)
     # A sum over events that holds a NaN is one.
-    gradient = eqx.filter_grad(lambda b: b.forward(u.at[0, 1].set(bad)).sum())(b)
+    gradient = eqx.filter_grad(lambda b: b.batched("forward_and_log_det", (u.at[0, 1].set(bad),))[0].sum())(b)
     assert all(np.isnan(g).all() for g in jax.tree.leaves(gradient))
 
 

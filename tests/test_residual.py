@@ -146,8 +146,8 @@ def test_contraction_converges_near_the_limit_and_reports_failure():
         (lambda: Contractive(3, key=KEY, lipschitz=1.0), "lipschitz=1.0"),
         (lambda: Contractive(3, (), key=KEY), "hidden"),
         (lambda: Contractive(3, key=KEY, activation=jax.nn.relu), "relu"),
-        (lambda: PowerSeries(0), "'terms': 0"),
-        (lambda: RussianRoulette(2, probes=0), "'probes': 0"),
+        (lambda: PowerSeries(0), "terms=0"),
+        (lambda: RussianRoulette(2, probes=0), "probes=0"),
     ],
 )
 def test_errors(build, message):

@@ -15,7 +15,7 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.base import bounds, covers, detach, parameters
+from pushforward.bijections.base import bounds, check_bijections, covers, detach, parameters
 
 
 class Learnable(eqx.Module):
@@ -109,6 +109,9 @@ class Flow(eqx.Module):
     bijection: AbstractBijection
 
     def __init__(self, base: dist.Distribution | Learnable, bijection: AbstractBijection):
+        check_bijections("Flow", bijection)
+        if not isinstance(base, (dist.Distribution, Learnable)):
+            raise TypeError(f"the base must be a NumPyro distribution or Learnable, but is {base!r}.")
         self.base, self.bijection = base, bijection
         d = self.base_distribution
         if tuple(d.event_shape) != tuple(bijection.shape) or d.batch_shape != ():
@@ -118,6 +121,8 @@ class Flow(eqx.Module):
                 + ("; .to_event() turns batch axes into event axes." if d.batch_shape else ".")
             )
 
+        if d.is_discrete:
+            raise ValueError(f"the base must be continuous, but {type(d).__name__} is discrete.")
         if not _may_hold(bijection.domain, d.support):
             raise ValueError(
                 f"the base has support {d.support}, which is not inside the bijection's domain {bijection.domain}."

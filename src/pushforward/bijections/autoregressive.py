@@ -64,7 +64,7 @@ def check_parts(transformer: AbstractBijection, dim: int, cond_dim: int | None) 
             f"a conditioner supplies the arrays of its transformer, but {name} has none; use "
             f"Elementwise({name}(), dim) or, as the transformer, Chain([Affine(), {name}()])."
         )
-    check_sizes(dim, cond_dim)
+    check_sizes(dim=dim, cond_dim=cond_dim)
 
 
 class Coupling(AbstractBijection):
@@ -236,7 +236,8 @@ class MaskedAutoregressive(AbstractAutoregressive):
     coordinate after the other instead, which takes `dim` passes of the network but one root for each. At first it is
     the transformer as given, in every coordinate.
     Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names. With an
-    ordering, layers of fewer than `dim - 1` units make nearby orders share their inputs, as in MADE.
+    ordering, layers of fewer than `dim - 1` units (with a condition, `dim`) make nearby orders share their inputs, as
+    in MADE; the last still sees all.
     `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
     `Flow(base, Invert(MaskedAutoregressive(...)))` has a fast density (masked autoregressive flow).
 
@@ -266,6 +267,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
     seen: tuple[int, ...] = eqx.field(static=True)
     order: tuple[int, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    numerical_inverse: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -287,8 +289,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         # Coordinates that no other depends on, as the last, are not among the inputs.
         self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
         sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
-        if adjacency is not None:
-            _check_width(sees, hidden)
+        _check_width(sees, hidden, all_of_it=adjacency is not None)
         self.network = MLP(
             sees.shape[1],
             num_parameters(transformer) * dim,
@@ -341,16 +342,21 @@ class MaskedAutoregressive(AbstractAutoregressive):
         return x, log_slopes.sum(0), solve_nilpotent(lambda s: owed(s, zeros), start)
 
 
-def _check_width(sees: np.ndarray, hidden: Sequence[int]) -> None:
-    """Raise if layers are too narrow to hold all the sets of parents: some dependence would be lost."""
+def _check_width(sees: np.ndarray, hidden: Sequence[int], all_of_it: bool) -> None:
+    """Raise if layers are too narrow to hold all the sets of parents, so that some dependence would be lost; unless
+    `all_of_it` is asked for, only if an input would be seen by none.
+    """
     check_widths(hidden)
     reached = functools.reduce(lambda below, mask: mask.astype(int) @ below > 0, layer_masks(sees, hidden))
+    enough = f"{len(np.unique(sees, axis=0))} units a layer are enough"
     lost = np.flatnonzero((sees & ~reached).any(1))
-    if lost.size:
+    if all_of_it and lost.size:
         raise ValueError(
             f"hidden={tuple(hidden)} is too narrow for this adjacency: the coordinates {lost.tolist()} would not see "
-            f"all that they may; {len(np.unique(sees, axis=0))} units a layer are enough."
+            f"all that they may; {enough}."
         )
+    if not reached.any(0).all():
+        raise ValueError(f"hidden={tuple(hidden)} is too narrow: some inputs would be seen by no coordinate; {enough}.")
 
 
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:

@@ -7,7 +7,9 @@ plain data, the optimiser, a conditioner and an encoder all parametrise it in th
 
 import abc
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral
 from typing import ClassVar, TypeVar
 
@@ -15,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -24,6 +26,19 @@ T = TypeVar("T")
 # The methods of a bijection, and how many arrays each takes before the condition.
 METHODS = {"forward_and_log_det": 1, "inverse_and_log_det": 1, "push_score": 2}
 
+# Whether events lie along last axes, as they do inside `batched` alone: elsewhere further axes are a mistake, which a
+# batch of as many events as an event has coordinates would not show.
+_batch_last: ContextVar[bool] = ContextVar("batch_last", default=False)
+
+
+@contextmanager
+def _along_last_axes() -> Iterator[None]:
+    token = _batch_last.set(True)
+    try:
+        yield
+    finally:
+        _batch_last.reset(token)
+
 
 def _checked(method: Callable, num_arrays: int) -> Callable:
     """The method, which raises if it is given other shapes than the bijection's, and sees its own condition alone."""
@@ -31,22 +46,37 @@ def _checked(method: Callable, num_arrays: int) -> Callable:
     @functools.wraps(method)
     def call(self, *arguments, **keywords):
         condition = arguments[num_arrays] if len(arguments) > num_arrays else keywords.pop("condition", None)
-        for array in arguments[:num_arrays]:
+        arrays = [_as_floats(self, array) for array in arguments[:num_arrays]]
+        for array in arrays:
             _check_event(self, "an event", array, self.shape)
         if self.cond_shape is None:
             condition = None  # a part of a chain in which others take one
         elif condition is None:
             raise ValueError(f"{type(self).__name__} needs a condition of shape {self.cond_shape}, but got none.")
         else:
+            condition = jnp.asarray(condition)
             _check_event(self, "a condition", condition, self.cond_shape)
-        return method(self, *arguments[:num_arrays], condition=condition, **keywords)
+        return method(self, *arrays, condition=condition, **keywords)
 
     return call
 
 
+def _as_floats(bijection: "AbstractBijection", array: ArrayLike) -> Array:
+    """The array, in the wider of its own precision (if none, the default) and the parameters', which loops keep."""
+    array, default = jnp.asarray(array), jnp.result_type(float)
+    if array.dtype == default and not array.weak_type:
+        return array
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {array.dtype}.")
+    floating = jnp.issubdtype(array.dtype, jnp.floating) and not array.weak_type
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(parameters(bijection))}
+    return array.astype(jnp.result_type(array.dtype if floating else default, *dtypes))
+
+
 def _check_event(bijection: "AbstractBijection", what: str, array: Array, shape: tuple[int, ...]) -> None:
     given = np.shape(array)
-    if (given[: len(shape)] if bijection.vectorized else given) != tuple(shape):
+    batch_last = bijection.vectorized and _batch_last.get()
+    if (given[: len(shape)] if batch_last else given) != tuple(shape):
         raise ValueError(
             f"{type(bijection).__name__} takes {what} of shape {tuple(shape)}, but got shape {given}"
             + ("; for a batch use jax.vmap." if given[len(given) - len(shape) :] == tuple(shape) else ".")
@@ -89,7 +119,7 @@ class AbstractBijection(eqx.Module):
 
     @property
     def numerical_inverse(self) -> bool:
-        """Whether the inverse searches for a root, at the cost of many evaluations: if that of a part does."""
+        """Whether the inverse is iterative, at the cost of many evaluations: if that of a part is."""
         return any(part.numerical_inverse for part in self._parts())
 
     def _parts(self) -> list["AbstractBijection"]:
@@ -160,7 +190,8 @@ class AbstractBijection(eqx.Module):
             if condition is not None:
                 condition = jnp.moveaxis(condition, condition_axis, -1) if condition_axis is not None else condition
                 condition = condition[..., None] if condition_axis is None else condition
-            return getattr(self, method)(*arrays, condition, **_with(key))
+            with _along_last_axes():
+                return getattr(self, method)(*arrays, condition, **_with(key))
 
         def one(arrays, condition, key):
             return getattr(self, method)(*arrays, condition, **_with(key))
@@ -207,6 +238,10 @@ class AbstractStandIn(AbstractWrapper):
     @property
     def stochastic(self) -> bool:
         return self.bijection.stochastic
+
+    @property
+    def numerical_inverse(self) -> bool:
+        return self.bijection.numerical_inverse
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.bijection.forward_and_log_det(u, condition, key=key)
@@ -304,8 +339,17 @@ def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
     return jnp.zeros(u.shape[len(bijection.shape) :], u.dtype)
 
 
+def check_bijections(taker: str, *given: object) -> None:
+    """Raise unless all are bijections, and not their classes."""
+    for other in given:
+        if not isinstance(other, AbstractBijection):
+            hint = f"; for an instance write {other.__name__}(...)" if isinstance(other, type) else ""
+            raise TypeError(f"{taker} takes bijections, but got {other!r}{hint}.")
+
+
 def check_transformer(bijection: AbstractBijection) -> None:
     """Raise unless the bijection is scalar and unconditional, as a transformer must be."""
+    check_bijections("a conditioner or Elementwise", bijection)
     if bijection.shape != () or bijection.cond_shape is not None:
         raise ValueError(
             f"a transformer must be a scalar bijection without a condition, but {type(bijection).__name__} has "
@@ -313,15 +357,16 @@ def check_transformer(bijection: AbstractBijection) -> None:
         )
 
 
-def is_size(value: object) -> bool:
-    """Whether it is a whole number of 1 or more."""
-    return isinstance(value, Integral) and int(value) >= 1
+def is_size(value: object, least: int = 1) -> bool:
+    """Whether it is a whole number, and at least so large."""
+    return isinstance(value, Integral) and int(value) >= least
 
 
-def check_sizes(dim: int, cond_dim: int | None = None) -> None:
-    """Raise unless they are positive."""
-    if not is_size(dim) or not (cond_dim is None or is_size(cond_dim)):
-        raise ValueError(f"sizes must be positive whole numbers, but got dim={dim} and cond_dim={cond_dim}.")
+def check_sizes(**sizes: int | None) -> None:
+    """Raise unless they are positive; None is for what there is none of."""
+    if not all(size is None or is_size(size) for size in sizes.values()):
+        given = ", ".join(f"{name}={size!r}" for name, size in sizes.items() if size is not None)
+        raise ValueError(f"sizes must be positive whole numbers, but got {given}.")
 
 
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):

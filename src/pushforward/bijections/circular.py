@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds
+from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds, is_size
 from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.positive import positive
 from pushforward.bijections.splines import at_bin, knots, rational_quadratic, rational_quadratic_root, unit
@@ -46,8 +46,8 @@ class CircularSpline(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, bins: int = 8):
-        if bins < 1:
-            raise ValueError(f"CircularSpline needs one or more bins, but got bins={bins}.")
+        if not is_size(bins, 2):
+            raise ValueError(f"CircularSpline needs bins >= 2, but got bins={bins}.")
         self.raw_widths, self.raw_heights, self.raw_slopes = jnp.zeros(bins), jnp.zeros(bins), jnp.zeros(bins)
         self.rotation = jnp.zeros(())
 

@@ -17,6 +17,7 @@ from pushforward.bijections.base import (
     AbstractBijection,
     AbstractWrapper,
     bounds,
+    check_bijections,
     check_sizes,
     check_transformer,
     map_scalars,
@@ -54,7 +55,13 @@ class Invert(AbstractWrapper):
     bijection: AbstractBijection
 
     def __init__(self, bijection: AbstractBijection):
+        check_bijections("Invert", bijection)
         self.bijection = bijection
+
+    @property
+    def numerical_inverse(self) -> bool:
+        # Forward is direct, but for what is inverted itself.
+        return isinstance(self.bijection, Invert) and self.bijection.bijection.numerical_inverse
 
     @property
     def cond_shape(self) -> tuple[int, ...] | None:
@@ -115,6 +122,7 @@ class Chain(_Composition):
 
     def __init__(self, bijections: Sequence[AbstractBijection]):
         self.bijections = tuple(bijections)
+        check_bijections("Chain", *self.bijections)
         shapes = [b.shape for b in self.bijections]
         if not shapes or any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"Chain needs one or more bijections of one shape, but got shapes {shapes}.")
@@ -182,11 +190,13 @@ class Scan(_Composition):
     """
 
     stacked: AbstractBijection
+    num_layers: int = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
 
     def __init__(self, layers: Sequence[AbstractBijection]):
         layers = tuple(layers)
+        check_bijections("Scan", *layers)
         if not layers:
             raise ValueError("Scan needs one or more layers, but got none.")
         arrays, static = zip(*(eqx.partition(layer, eqx.is_array) for layer in layers), strict=True)
@@ -203,6 +213,7 @@ class Scan(_Composition):
                 f"Scan needs layers that map their domain onto itself, but {type(layers[0]).__name__} maps {domain} "
                 f"onto {codomain}."
             )
+        self.num_layers = len(layers)
         self.stacked = eqx.combine(jax.tree.map(lambda *a: jnp.stack(a), *arrays), static[0])
         # A layer may tell its shape by its arrays, which are stacked.
         self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
@@ -220,7 +231,7 @@ class Scan(_Composition):
         return self.stacked.keeps_intervals
 
     def __len__(self) -> int:
-        return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
+        return self.num_layers
 
     def _fold(self, apply, arrays, key, reverse):
         layers, static = eqx.partition(self.stacked, eqx.is_array)
@@ -231,7 +242,7 @@ class Scan(_Composition):
             x, log_det, *others = apply(eqx.combine(layer, static), arrays, k)
             return (x, *others), log_det
 
-        arrays, log_dets = jax.lax.scan(body, arrays, (layers, keys), reverse=reverse)
+        arrays, log_dets = jax.lax.scan(body, arrays, (layers, keys), length=len(self), reverse=reverse)
         return arrays[0], log_dets.sum(0), *arrays[1:]
 
 
@@ -250,7 +261,7 @@ class Elementwise(AbstractBijection):
 
     def __init__(self, bijection: AbstractBijection, dim: int):
         check_transformer(bijection)
-        check_sizes(dim)
+        check_sizes(dim=dim)
         self.scalars = shift_arrays(bijection, jnp.zeros((num_parameters(bijection), dim)))
         self.dim = dim
 

@@ -99,10 +99,17 @@ def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray
         rows = rows[1:]  # a unit that sees nothing is a bias
     masks, seen = [], np.eye(adjacency.shape[1], dtype=bool)
     for width in hidden:
-        sets = rows[np.arange(width) * len(rows) // width]
+        sets = rows[_spread(width, len(rows))]
         masks.append(_holds(sets, seen))
         seen = sets
     return [*masks, _holds(adjacency, seen)]
+
+
+def _spread(width: int, count: int) -> np.ndarray:
+    """Which of `count` sets each unit is given: evenly; the smallest and the largest at any rate, if not all."""
+    if width < count:
+        return np.linspace(0, count - 1, width).round().astype(int)
+    return np.arange(width) * count // width
 
 
 def _holds(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

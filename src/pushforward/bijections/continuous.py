@@ -95,11 +95,9 @@ class Continuous(AbstractBijection):
         hutchinson: bool = False,
         solver: diffrax.AbstractSolver | None = None,
     ):
-        check_sizes(dim, cond_dim)
+        check_sizes(dim=dim, cond_dim=cond_dim, max_steps=max_steps)
         if any(tolerance is not None and not 0 < tolerance < 1 for tolerance in (rtol, atol)):
             raise ValueError(f"tolerances must be between 0 and 1, but got rtol={rtol} and atol={atol}.")
-        if max_steps < 1:
-            raise ValueError(f"one or more steps are needed, but got max_steps={max_steps}.")
         if solver is not None and not isinstance(solver, diffrax.AbstractAdaptiveSolver):
             raise ValueError(f"the solver must be one of Diffrax's adaptive solvers, but got {solver}.")
         self.network = MLP(1 + dim + (cond_dim or 0), dim, hidden, key=key, activation=activation)

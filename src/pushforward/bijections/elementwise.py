@@ -27,9 +27,15 @@ def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[
             f"{name} of a scalar bijection must be one number, but has shape {np.shape(value)}; see Elementwise for "
             "one a coordinate."
         )
-    if not isinstance(value, Tracer) and not (np.isfinite(value) and (np.asarray(value) > 0 or not positive)):
-        raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value}.")
-    return jnp.asarray(value, dtype=float)
+    # Looked at in the precision that it is kept in: it may be 0 or infinite there.
+    with np.errstate(over="ignore"):
+        number = jnp.asarray(value, dtype=float)
+    known = None if isinstance(number, Tracer) else np.asarray(number)
+    if known is not None and not (np.isfinite(known) and (known >= np.finfo(known.dtype).tiny or not positive)):
+        raise ValueError(
+            f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value} in {known.dtype}."
+        )
+    return number
 
 
 class Affine(AbstractBijection):

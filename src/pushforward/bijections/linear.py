@@ -82,7 +82,7 @@ class Triangular(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, loc: Array | None = None, matrix: Array | None = None):
-        check_sizes(dim)
+        check_sizes(dim=dim)
         loc = jnp.zeros(dim) if loc is None else jnp.asarray(loc, dtype=float)
         matrix = jnp.eye(dim) if matrix is None else jnp.asarray(matrix, dtype=float)
         if loc.shape != (dim,) or matrix.shape != (dim, dim):
@@ -90,9 +90,10 @@ class Triangular(AbstractBijection):
                 f"with dim={dim}, loc must have shape ({dim},) and matrix ({dim}, {dim}), but they have "
                 f"{loc.shape} and {matrix.shape}."
             )
-        if np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) > 0):
+        # Of what is computed in a compiled program nothing is known yet.
+        if not isinstance(matrix, Tracer) and (np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) > 0)):
             raise ValueError("the matrix must be lower triangular with a positive diagonal.")
-        if not (np.isfinite(loc).all() and np.isfinite(matrix).all()):
+        if not all(isinstance(a, Tracer) or np.isfinite(a).all() for a in (loc, matrix)):
             raise ValueError("loc and matrix must be finite.")
         self.dim, self.loc = dim, loc
         self.lower = matrix[np.tril_indices(dim, -1)]
@@ -145,7 +146,7 @@ class PLU(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray | None = None, order: Sequence[int] | None = None):
-        check_sizes(dim)
+        check_sizes(dim=dim)
         if order is None:
             if key is None:
                 raise ValueError("PLU needs a key to draw its permutation, or the permutation as order.")
@@ -164,7 +165,7 @@ class PLU(AbstractBijection):
     def matrix(self) -> Float[Array, "dim dim"]:
         """$PLU$."""
         lower = jnp.tril(self.factors, -1) + jnp.eye(len(self.factors))
-        return self.permutation.forward(lower @ _upper(self.factors))
+        return self.permutation.batched("forward_and_log_det", (lower @ _upper(self.factors),))[0]
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         x = _upper(self.factors) @ u
@@ -206,7 +207,7 @@ class QR(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray):
-        check_sizes(dim)
+        check_sizes(dim=dim)
         self.loc, self.factors = jnp.zeros(dim), jnp.tril(jr.normal(key, (dim, dim)), -1)
 
     @property
@@ -255,7 +256,8 @@ class Orthogonal(AbstractBijection):
 
     def __init__(self, dim: int, num_reflections: int | None = None, *, key: PRNGKeyArray):
         num_reflections = dim if num_reflections is None else num_reflections
-        if not 1 <= num_reflections <= dim:
+        check_sizes(dim=dim, num_reflections=num_reflections)
+        if num_reflections > dim:
             raise ValueError(
                 f"num_reflections must be in 1, ..., dim, but got num_reflections={num_reflections}, dim={dim}."
             )

@@ -22,7 +22,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach, is_size
 from pushforward.bijections.inversion import invert_monotone, invert_newton
 from pushforward.bijections.linear import rotate, unpack_reflectors
 from pushforward.bijections.positive import positive
@@ -36,6 +36,7 @@ class _LowRank(AbstractBijection):
     activation: eqx.AbstractVar[Activation]
     cond_shape: ClassVar[None] = None
     vectorized: ClassVar[bool] = True
+    numerical_inverse: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -230,7 +231,7 @@ class TriangularSylvester(_UpperTriangular):
     ):
         _check_units(dim, num_units)
         self.num_reflections = num_units if num_reflections is None else num_reflections
-        if not 0 <= self.num_reflections <= dim:
+        if not is_size(self.num_reflections, 0) or self.num_reflections > dim:
             raise ValueError(f"num_reflections must be in 0, ..., dim, got {num_reflections}, dim={dim}.")
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
@@ -282,7 +283,7 @@ class Planar(_UpperTriangular):
     def __init__(
         self, dim: int, *, key: PRNGKeyArray, activation: Activation = jnp.tanh, max_slope: float | None = None
     ):
-        check_sizes(dim)
+        check_sizes(dim=dim)
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.w, self.bias = jr.normal(key, (dim,)), jnp.zeros(1)
@@ -323,7 +324,7 @@ class Radial(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, key: PRNGKeyArray):
-        check_sizes(dim)
+        check_sizes(dim=dim)
         self.center = jr.normal(key, (dim,))
         self.raw_alpha, self.raw_beta = jnp.zeros(()), jnp.zeros(())
 
@@ -370,5 +371,5 @@ def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
 
 
 def _check_units(dim: int, num_units: int) -> None:
-    if not 1 <= num_units <= dim:
+    if not (is_size(dim) and is_size(num_units) and num_units <= dim):
         raise ValueError(f"num_units must be in 1, ..., dim, and dim positive, got num_units={num_units}, dim={dim}.")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection, push_score_scalar
+from pushforward.bijections.base import AbstractBijection, is_size, push_score_scalar
 from pushforward.bijections.elementwise import clamp, one_number
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import log_positive, positive
@@ -32,7 +32,8 @@ def _pivots(units: int, spread: float, dtype: jnp.dtype) -> np.ndarray:
 
 
 def _check_units(units: Sequence[int], spread: float) -> None:
-    if not isinstance(units, Sequence) or not units or min(units) < 2 or not 0 < spread < math.inf:
+    sizes = isinstance(units, Sequence) and len(units) > 0 and all(is_size(n, 2) for n in units)
+    if not sizes or not 0 < spread < math.inf:
         raise ValueError(
             f"a monotone network needs layers of 2 or more units, and pivots with a positive, finite spread, got units "
             f"{units} and spread={spread}."
@@ -269,7 +270,7 @@ class IntegralNetwork(_Monotone):
         activation: Callable[[Array], Array] = jnp.tanh,
         loc: ArrayLike = 0.0,
     ):
-        if units < 1 or nodes < 2 or nodes % 2 or not 0 < bound < math.inf:
+        if not is_size(units) or not is_size(nodes, 2) or nodes % 2 or not 0 < bound < math.inf:
             raise ValueError(
                 f"an integral network needs units >= 1, an even number of nodes and a positive, finite bound, got "
                 f"units={units}, nodes={nodes}, bound={bound}."

@@ -2,7 +2,7 @@ r"""Contractive residual bijections $x = u + g(u)$, and the ways to compute thei
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -61,7 +61,7 @@ class PowerSeries(AbstractLogDet):
     probes: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        _check_counts(terms=self.terms, probes=self.probes)
+        check_sizes(terms=self.terms, probes=self.probes)
 
     def __call__(self, fn, u, args, rate, key):
         return _mean_of_series(fn, u, args, key, self.probes, lambda key: self.terms, lambda k: 1.0)
@@ -86,7 +86,7 @@ class RussianRoulette(AbstractLogDet):
     probes: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        _check_counts(exact_terms=self.exact_terms, probes=self.probes)
+        check_sizes(exact_terms=self.exact_terms, probes=self.probes)
 
     def __call__(self, fn, u, args, rate, key):
         def number(key):
@@ -97,11 +97,6 @@ class RussianRoulette(AbstractLogDet):
             return rate ** -jnp.maximum(k - self.exact_terms, 0).astype(u.dtype)
 
         return _mean_of_series(fn, u, args, key, self.probes, number, weight)
-
-
-def _check_counts(**counts: int) -> None:
-    if any(count < 1 for count in counts.values()):
-        raise ValueError(f"at least 1 is needed of each, but got {counts}.")
 
 
 def _mean_of_series(fn, u, args, key, probes, number, weight):
@@ -173,6 +168,7 @@ class Contractive(AbstractBijection):
     layer_bound: float = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
+    numerical_inverse: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -186,9 +182,11 @@ class Contractive(AbstractBijection):
         max_slope: float | None = None,
         log_det: AbstractLogDet | None = None,
     ):
-        check_sizes(dim, cond_dim)
+        check_sizes(dim=dim, cond_dim=cond_dim)
         if not 0 < lipschitz < 1:
             raise ValueError(f"a contraction has a Lipschitz constant between 0 and 1, but got lipschitz={lipschitz}.")
+        if log_det is not None and not isinstance(log_det, AbstractLogDet):
+            raise TypeError(f"log_det must be an instance such as PowerSeries(), but got {log_det!r}.")
         if not hidden:
             raise ValueError("the network needs one or more hidden layers, but got hidden=().")
         key, condition_key = jr.split(key)

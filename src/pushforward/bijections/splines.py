@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.base import AbstractBijection, is_size
 from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import positive
@@ -121,8 +121,9 @@ def unit(share: Array) -> Array:
     return share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
 
 
-def _check(bins: int, bound: float, fewest: int = 1) -> None:
-    if bins < fewest or not 0 < bound < math.inf:
+def _check(bins: int, bound: float, fewest: int = 2) -> None:
+    """With one bin there would be nothing to learn: it fills the box."""
+    if not is_size(bins, fewest) or not 0 < bound < math.inf:
         raise ValueError(
             f"this spline needs bins >= {fewest} and a positive, finite bound, got bins={bins}, bound={bound}."
         )

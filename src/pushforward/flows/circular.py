@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -17,8 +18,9 @@ from pushforward.bijections import (
     Permutation,
     Scan,
 )
+from pushforward.bijections.base import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, base_or_normal, check_sizes, mixing_orders, spline
+from pushforward.flows.stack import Activation, Base, base_or_normal, mixing_orders, spline
 
 
 def circular(
@@ -55,7 +57,7 @@ def circular(
     References:
         Rezende et al., Normalizing Flows on Tori and Spheres (2020). https://arxiv.org/abs/2002.02428
     """
-    check_sizes(dim, num_layers)
+    check_sizes(dim=dim, num_layers=num_layers)
     turning = np.ones(dim, bool) if angles is None else np.asarray(angles, bool)
     if turning.shape != (dim,):
         raise ValueError(f"angles must hold {dim} booleans, but has shape {turning.shape}.")
@@ -93,7 +95,7 @@ def circular(
             for size, start, transformer in transformers
             if size
         ]
-        layers.append(Chain([*parts, Permutation(np.concatenate([reals, num_real + turns]))]))
+        layers.append(Chain([*parts, Permutation(jnp.concatenate([reals, num_real + turns]))]))
     bijection = Chain([Permutation(order), Scan(layers), Permutation(np.argsort(order))])
     circles = [(-math.pi, math.pi) if turns else None for turns in turning]
     return Flow(base_or_normal(base, dim), OntoCircles(bijection, circles))

@@ -6,8 +6,9 @@ from typing import Literal
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
+from pushforward.bijections.base import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Base, base_or_normal, check_sizes, given, stack, then
+from pushforward.flows.stack import Base, base_or_normal, given, stack, then
 
 
 def linear(
@@ -32,7 +33,7 @@ def linear(
     makers = {"triangular": lambda: Triangular(dim), "plu": lambda: PLU(dim, key=key), "qr": lambda: QR(dim, key=key)}
     if factors not in makers:
         raise ValueError(f"factors must be one of {', '.join(makers)}, but got {factors!r}.")
-    check_sizes(dim, 1)
+    check_sizes(dim=dim)
     return Flow(base_or_normal(base, dim), given(makers[factors](), cond_dim, hidden, key))
 
 

@@ -16,8 +16,9 @@ from pushforward.bijections import (
     TriangularSylvester,
 )
 from pushforward.bijections.activations import lipswish
+from pushforward.bijections.base import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, base_or_normal, check_sizes, given, stack, then
+from pushforward.flows.stack import Activation, Base, Side, base_or_normal, given, stack, then
 
 
 def planar(
@@ -161,7 +162,7 @@ def continuous(
     References:
         Grathwohl et al., FFJORD (2019). https://arxiv.org/abs/1810.01367
     """
-    check_sizes(dim, 1)
+    check_sizes(dim=dim)
     return Flow(
         base_or_normal(base, dim), Continuous(dim, hidden, cond_dim=cond_dim, activation=activation, key=key, **options)
     )

@@ -21,7 +21,7 @@ from pushforward.bijections import (
     Scan,
     num_parameters,
 )
-from pushforward.bijections.base import is_size
+from pushforward.bijections.base import check_sizes
 from pushforward.flow import Flow, Learnable
 
 Activation = Callable[[Array], Array]
@@ -39,14 +39,6 @@ def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
     return standard_normal(dim) if base is None else base
 
 
-def check_sizes(dim: int, num_layers: int) -> None:
-    """Raise unless both are positive."""
-    if not is_size(dim) or not is_size(num_layers):
-        raise ValueError(
-            f"a flow needs whole numbers dim >= 1 and num_layers >= 1, got dim={dim}, num_layers={num_layers}."
-        )
-
-
 def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
     """The transformer of spline flows: a spline inside [-bound, bound], then an affine map of the whole line."""
     inside = RationalQuadraticSpline(bins, bound)
@@ -59,8 +51,7 @@ def given(
     """The bijection with arrays that depend on a condition, if there is to be one."""
     if cond_dim is None:
         return bijection
-    if cond_dim < 1:
-        raise ValueError(f"a condition needs cond_dim >= 1, got cond_dim={cond_dim}.")
+    check_sizes(cond_dim=cond_dim)
     network = MLP(cond_dim, num_parameters(bijection), hidden, key=jr.fold_in(key, 0))
     return Amortized(bijection, network, (cond_dim,))
 
@@ -76,7 +67,7 @@ def stack(
     mix: bool = True,
 ) -> Flow:
     """Equal layers, inverted if the density is to be fast, with permutations between them if they are to `mix`."""
-    check_sizes(dim, num_layers)
+    check_sizes(dim=dim, num_layers=num_layers)
     if fast not in ("sampling", "density"):
         raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
     layer_key, order_key = jr.split(key)

@@ -19,6 +19,8 @@ from pushforward.testing.structure import check_shapes, check_structure
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300
+# Random log-determinants are averaged over this many keys; their mean may be off by so many standard errors.
+NUM_KEYS, STANDARD_ERRORS = 2000, 5
 # Points at which a nudge by a few roundings changes less than a share are well-conditioned; derivatives there may be
 # off by another.
 WELL, OFF = 1e-4, 5e-3
@@ -32,16 +34,17 @@ def check_bijection(
     points: Array | None = None,
     num_points: int = 16,
     tolerance: float | None = None,
+    bias: float = 0.0,
 ) -> None:
     """Check that a bijection is one, and that it does all that the package expects of bijections.
 
-    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
-    log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
-    automatic gradient; `jit` against eager execution, `vmap` against a loop, and `batched`, which flows use, against
-    `vmap`; finite gradients by every point and parameter; a gradient for every array from both directions, and that
-    the two directions' derivatives by arrays and condition cancel, as those of the identity do; that what is no array
-    is static, hashable and known by name, so that equal bijections compile once; and that it is saved and loaded as
-    it is.
+    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the log-
+    determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
+    automatic gradient; random log-determinants, if it has them, against the exact ones; `jit` against eager
+    execution, `vmap` against a loop, and `batched`, which flows use, against `vmap`; finite gradients by every
+    point and parameter; a gradient for every array from both directions, and that the two directions' derivatives
+    by arrays and condition cancel, as those of the identity do; that what is no array is static, hashable and known
+    by name, so that equal bijections compile once; and that it is saved and loaded as it is.
 
     Args:
         bijection: the bijection.
@@ -55,6 +58,8 @@ def check_bijection(
             ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides;
             a point at which that is as large as the value itself is left out of the comparison, and of those that
             begin with this value.
+
+        bias: how far the mean of random log-determinants may be off, beyond its standard error.
 
     Raises:
         AssertionError: names the property that fails, how and at which parameters and point.
@@ -81,6 +86,8 @@ def check_bijection(
         # Where parameters are moved, but not far: most points are well-conditioned then.
         if scale == next(filter(None, scales), scales[-1]):
             _check_derivatives_cancel(moved, u, condition, found, move_key, where)
+            if bijection.stochastic:
+                _check_random_log_dets(moved, u, condition, found, move_key, tolerance, bias, where)
         # How it is executed does not hang on the parameters: once is enough, at the last of them.
         if scale == scales[-1]:
             _check_execution(moved, u, condition, found, tolerance, where)
@@ -209,6 +216,30 @@ def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarr
     error = NUDGES * eps * conditioning
     # What is next to singular says nothing, but what is singular is no bijection's.
     return log_det, np.where(error < 1, error, np.where(np.isinf(log_det), 0.0, np.inf))
+
+
+@compiled_fast
+def _random_log_dets(bijection: AbstractBijection, method: str, point: Array, condition: Array | None, keys: Array):
+    return jax.vmap(lambda key: getattr(bijection, method)(point, condition, key=key))(keys)
+
+
+def _check_random_log_dets(bijection, u, condition, found, key, tolerance, bias, where) -> None:
+    """With keys: the same point, and log-determinants whose mean is the exact one, in both directions."""
+    keys = jr.split(key, NUM_KEYS)
+    for direction, points, values, log_dets in (
+        ("forward", u, found["x"], found["log_det"]),
+        ("inverse", jnp.asarray(found["x"]), found["back"], found["inverse_log_det"]),
+    ):
+        got = _random_log_dets(bijection, f"{direction}_and_log_det", points[0], condition, keys)
+        value, estimates = (np.asarray(a) for a in got)
+        what = f"{direction} with a key"
+        _assert_finite(estimates, np.broadcast_to(u[0], (NUM_KEYS, *u[0].shape)), f"{where}: {what}'s log-determinant")
+        size = 1 + np.abs(values[0]).max(initial=0)
+        allowed = np.array([tolerance * size + NUDGES * found["sensitivity of x"][0]])
+        _compare(f"{what}'s value", value[:1], values[:1], allowed, u, where)
+        error = STANDARD_ERRORS * estimates.std() / NUM_KEYS**0.5 + bias + tolerance * (1 + np.abs(log_dets[0]))
+        mean = np.array([estimates.mean()])
+        _compare(f"the mean of {what}'s log-determinants", mean, log_dets[:1], np.array([error]), u, where)
 
 
 def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
