@@ -35,8 +35,8 @@ NUM_IMPORTANCE, NUM_TEST = 200, 500
 
 def caltech(folder: Path) -> tuple[dict[str, np.ndarray], pv.AbstractLikelihood]:
     with np.load(folder / "caltech101silhouettes28.npz") as archive:
-        images = {name: 1 - np.unpackbits(archive[name], axis=1).astype(np.float32) for name in archive.files}
-    return {name: x.reshape(-1, 28, 28) for name, x in images.items()}, pv.Bernoulli()
+        bits = {name: np.unpackbits(archive[name], axis=1) for name in ("train", "valid", "test")}
+    return {name: 1 - x.reshape(-1, 28, 28).astype(np.float32) for name, x in bits.items()}, pv.Bernoulli()
 
 
 def frey(folder: Path) -> tuple[dict[str, np.ndarray], pv.AbstractLikelihood]:
