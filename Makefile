@@ -7,7 +7,7 @@ VENV_BENCH := .venv-bench
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint bench throughput vae-speed toys density bsds posteriors calibration catalogue universality vae-depth vae-expressiveness \
-	vae-images clean distclean
+	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ vae-depth: $(VENV)/.installed-dev  ## VAEs with posteriors of 0 to 32 layers: ma
 
 vae-expressiveness: $(VENV)/.installed-dev  ## VAEs with all posteriors and priors: make vae-expressiveness ARGS="--table"
 	$(VENV)/bin/python experiments/vae_expressiveness.py $(ARGS)
+
+posterior-depth: $(VENV)/.installed  ## posteriors by flows of 1 to 32 layers: make posterior-depth ARGS="--table"
+	$(VENV)/bin/python experiments/posterior_depth.py $(ARGS)
 
 vae-images: $(VENV)/.installed  ## the rows of a published table, in small: make vae-images ARGS="--data FOLDER"
 	$(VENV)/bin/python experiments/vae_images.py $(ARGS)
