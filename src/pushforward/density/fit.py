@@ -101,7 +101,7 @@ def fit_density(
         rows_at_once=rows_at_once, max_epochs=1 if max_epochs is None else max_epochs,
     )  # fmt: skip
     samples, found = open_samples(x)
-    names = found if names is None else names
+    names = found if names is None else [str(name) for name in names]
     size, dim = samples.shape
     columns = call_columns(dim, names)
     to_support, circles = supports.split(support, names, columns)
