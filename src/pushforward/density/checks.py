@@ -143,22 +143,22 @@ def check_condition(
 def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, " n"]:
     """The weights, the largest of them 1; raise unless there is one for each row, and enough for so many columns."""
     try:
-        weights = np.asarray(weights, float)
+        found = np.asarray(weights, float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"weights must be an array of numbers: {error}") from error
-    if weights.shape != (size,):
-        raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {weights.shape}.")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights):
+    if found.shape != (size,):
+        raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {found.shape}.")
+    if not np.all(np.isfinite(found)) or np.any(found < 0) or not np.any(found):
         raise ValueError("weights must be finite and not negative, and not all zero.")
     # Only their ratios matter; what is nothing beside the largest, in JAX's precision, is nothing.
-    weights = weights / weights.max()
-    weights[weights < np.finfo(_dtype()).tiny] = 0
-    if np.sum(weights > 0) <= dim:
+    found = found / found.max()
+    found[found < np.finfo(_dtype()).tiny] = 0
+    if np.sum(found > 0) <= dim:
         raise ValueError(
-            f"too few weights are positive: {np.sum(weights > 0)}, but a density needs more rows than columns, and two "
+            f"too few weights are positive: {np.sum(found > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
         )
-    return weights
+    return found
 
 
 def check_finite(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from pushforward.density.split import digests
 
@@ -36,7 +36,7 @@ def warn_of_determined(
         return
     rows = np.linspace(0, len(left) - 1, min(NUM_ROWS, len(left))).astype(int)
     # Unbalanced, for equal conditions cannot be parted.
-    _, near = cKDTree(condition, balanced_tree=False).query(condition[rows], neighbours + 1)
+    near = np.asarray(KDTree(condition, balanced_tree=False).query(condition[rows], neighbours + 1)[1])
     # All but the row itself, which among equal conditions may be anywhere.
     itself = near == rows[:, None]
     itself[~itself.any(1), -1] = True

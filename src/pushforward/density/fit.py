@@ -121,7 +121,7 @@ def fit_density(
     back, *cond_moments = standardise(source, steps, to_support, circles, columns, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
-        counting = size if weights is None else np.count_nonzero(weights)
+        counting = size if weights is None else int(np.count_nonzero(weights))
         flow, reason = recipe.choose(counting, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)

@@ -99,8 +99,8 @@ class Source(NamedTuple):
 
     def _together(self, rows: np.ndarray, x: np.ndarray) -> Rows:
         weights = None if self.weights is None else self.weights[rows]
-        condition = self.condition_of(rows)
-        return Rows(*(None if a is None else jnp.asarray(a, float) for a in (x, condition, weights)))
+        others: Any = (None if a is None else jnp.asarray(a, float) for a in (self.condition_of(rows), weights))
+        return Rows(jnp.asarray(x, float), *others)
 
     def _anywhere(self, key: PRNGKeyArray) -> Int[np.ndarray, " rows"]:
         # Blocks that begin near the end go on at the beginning, so that all rows are as likely.

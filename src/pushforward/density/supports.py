@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -149,8 +148,8 @@ def find_steps(
         found = {i: np.union1d(values, x[:, i]) for i, values in found.items()}
     for i, told in discrete.items():
         values = found[i]
-        step: Any = likely_step(values) if told is None else told
-        if not isinstance(step, Real) or not 0 < step < np.inf:
+        step = likely_step(values) if told is None else told
+        if not isinstance(step, float | int | np.number) or not 0 < step < np.inf:
             raise ValueError(f"the step of {columns[i]} must be a positive number, but is {step!r}.")
         off = off_grid(values, step)
         if off.any():
