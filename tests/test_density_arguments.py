@@ -65,6 +65,8 @@ def test_frames_whose_columns_are_no_numbers():
             fit(frame[columns])
         with pytest.raises(ValueError, match=match.replace("of x", "of condition")):
             fit(GOOD, condition=frame[columns])
+    with pytest.raises(ValueError, match=r"x.to_frame\(\) makes one column"):
+        fit(frame["price"], 1)
     fit(pandas.DataFrame({"price": GOOD[:, 0], "nullable": pandas.array(COUNTS[:, 0], dtype="Int64")}), discrete=[1])
 
 
@@ -127,9 +129,10 @@ def test_values_that_single_precision_puts_on_an_end():
 
 
 def said(x):
+    x = x[:, None] if x.ndim == 1 else x
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        checks.warn_of_coarse(x[:, None], np.zeros(1), ["column 0"])
+        checks.warn_of_coarse(x, np.zeros(x.shape[1]), ["column 0", "column 1"])
     return " ".join(str(warning.message) for warning in caught)
 
 
@@ -145,6 +148,7 @@ def said(x):
         (lambda rng: rng.normal(size=100_000).astype(np.float32), ""),
         (lambda rng: rng.integers(0, 10**9, 50_000).astype(float), ""),
         (lambda rng: np.repeat(rng.normal(size=500), 2), ""),
+        (lambda rng: np.repeat(rng.normal(size=(500, 2)), 5, axis=0), ""),
     ],
 )
 def test_coarse_columns(draw, words):

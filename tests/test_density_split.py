@@ -82,13 +82,13 @@ def test_copies_in_a_file_stay_together(tmp_path):
     assert not np.isin(split.digests((np.asarray(judged.x),)), split.digests((np.asarray(trained.x),))).any()
 
 
-def test_a_table_given_twice_is_fitted_as_well():
+def test_a_table_given_five_times_is_fitted_as_well():
     rng = np.random.default_rng(0)
     x, fresh = rng.normal(size=(150, 2)), rng.normal(size=(4000, 2))
     flow = pf.flows.arnsf(2, key=jr.key(0), num_layers=1, hidden=(16,), fast="density")
-    options = {"key": jr.key(0), "flow": flow, "learning_rate": 0.03, "progress": False, "max_epochs": 1500}
-    twice = pf.fit_density(np.tile(x, (2, 1)), **options)
-    assert -np.mean(twice.log_prob(fresh)) < 3.1  # 2.84 is the entropy
+    options = {"key": jr.key(0), "flow": flow, "learning_rate": 0.03, "progress": False, "max_epochs": 300}
+    copied = pf.fit_density(np.tile(x, (5, 1)), **options)
+    assert -np.mean(copied.log_prob(fresh)) < 3.1  # 2.84 is the entropy
 
 
 def test_rows_of_weight_zero_play_no_part(tmp_path):

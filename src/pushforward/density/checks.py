@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from pushforward.density.matrices import call_columns, matrix
+from pushforward.density.split import digests
 from pushforward.density.supports import OFF_GRID, likely_step, off_grid
 
 # A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
@@ -50,6 +51,9 @@ def check_samples(
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
+    if x.shape[1] > 1:
+        # Copies of rows repeat the values of all columns, and say nothing of one.
+        x = x[np.unique(digests((x,)), return_index=True)[1]]
     if len(x) < FEWEST_FOR_COARSE:
         return
     for i in np.flatnonzero(steps == 0).tolist():

@@ -54,7 +54,8 @@ def matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> 
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if found.ndim != 2 or 0 in found.shape:
-        hint = f"; {name}[:, None] makes one column of an array" if found.ndim == 1 else ""
+        one = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
+        hint = f"; {one} makes one column of it" if found.ndim == 1 else ""
         raise ValueError(f"{name} must have shape (rows, columns), neither of them 0, but has {found.shape}{hint}.")
     if found.dtype.kind in "biuf":
         return as_floats(found)
