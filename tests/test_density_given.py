@@ -109,6 +109,7 @@ def test_moments_of_any_unit_and_offset():
 @pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e30, 1e160])
 def test_columns_of_any_unit(unit):
     x = np.hstack([EXACT + NOISE, NOISE]) * unit
+    np.testing.assert_allclose(gaussian(x, x), gaussian(x / unit, x / unit) - 2 * np.log(unit), rtol=1e-9)
     flow = pf.fit_density(x, key=jr.key(0), flow=pf.flows.linear(2, key=jr.key(0)), progress=False, max_epochs=1)
     best = gaussian(x / unit, x / unit).mean() - 2 * np.log(unit)
     assert np.mean(flow.log_prob(x)) == pytest.approx(best, abs=0.1)

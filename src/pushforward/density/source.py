@@ -69,7 +69,9 @@ class Source(NamedTuple):
 
     def part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
         """As many samples as may be in memory, with the numbers of their rows: in blocks from anywhere, or all."""
-        rows = self._anywhere(key) if self.streams else self._counting(np.arange(len(self.x)))
+        if not self.streams:
+            return next(self.chunks())
+        rows = self._anywhere(key)
         return rows, self._wrapped(self.x[rows])
 
     def kept(self, key: PRNGKeyArray, split: Split) -> Rows:
