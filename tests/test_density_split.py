@@ -82,6 +82,16 @@ def test_copies_in_a_file_stay_together(tmp_path):
     assert not np.isin(split.digests((np.asarray(judged.x),)), split.digests((np.asarray(trained.x),))).any()
 
 
+def test_too_few_rows_at_once(tmp_path):
+    np.save(tmp_path / "x.npy", UNIQUE)
+    options = {"key": jr.key(0), "flow": pf.flows.linear(2, key=jr.key(0)), "progress": False}
+    with pytest.raises(ValueError, match="of rows_at_once=1 rows too few have a positive weight"):
+        pf.fit_density(tmp_path / "x.npy", rows_at_once=1, **options)
+    rare = np.where(np.arange(500) < 4, 1.0, 0.0)
+    with pytest.raises(ValueError, match="rows_at_once=5 rows too few"):
+        pf.fit_density(tmp_path / "x.npy", rows_at_once=5, weights=rare, **options)
+
+
 def test_a_table_given_five_times_is_fitted_as_well():
     rng = np.random.default_rng(0)
     x, fresh = rng.normal(size=(150, 2)), rng.normal(size=(4000, 2))

@@ -72,6 +72,7 @@ class Source(NamedTuple):
         if not self.streams:
             return next(self.chunks())
         rows = self._anywhere(key)
+        self._check_any(rows, 2)
         return rows, self._wrapped(self.x[rows])
 
     def kept(self, key: PRNGKeyArray, split: Split) -> Rows:
@@ -80,8 +81,7 @@ class Source(NamedTuple):
         rows, x = self._drawn(part_key, split, held_out=False)
         if not self.streams:
             return self._together(rows, x)
-        if not len(rows):
-            raise ValueError(f"among {self.rows_at_once:,} rows there is none of positive weight to train on.")
+        self._check_any(rows)
         # Always the same number of rows, for programs are compiled for it.
         again = np.asarray(jr.randint(fill_key, (self.rows_at_once - len(rows),), 0, len(rows)))
         chosen = np.sort(np.concatenate([np.arange(len(rows)), again]))
@@ -91,6 +91,7 @@ class Source(NamedTuple):
         """Rows to judge by: all of those in memory, or at most so many from so many parts of a file."""
         parts = [self._drawn(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
         rows, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        self._check_any(rows)
         chosen = np.asarray(jr.permutation(key, len(rows)))[: most if self.streams else len(rows)]
         return self._together(rows[chosen], x[chosen])
 
@@ -98,6 +99,13 @@ class Source(NamedTuple):
         rows, x = self.part(key)
         wanted = split.holds_out(rows, digests((x, self.condition_of(rows)))) == held_out
         return rows[wanted], x[wanted]
+
+    def _check_any(self, rows: np.ndarray, fewest: int = 1) -> None:
+        if len(rows) < fewest:
+            raise ValueError(
+                f"of rows_at_once={self.rows_at_once:,} rows too few have a positive weight and are to train on, or to "
+                "judge by; give more."
+            )
 
     def _together(self, rows: np.ndarray, x: np.ndarray) -> Rows:
         weights = None if self.weights is None else self.weights[rows]

@@ -26,7 +26,7 @@ from pushforward.bijections import (
     Triangular,
 )
 from pushforward.density.determined import warn_of_determined
-from pushforward.density.linear import Linear, Square
+from pushforward.density.linear import Linear, Square, Weights
 from pushforward.density.moments import Moments
 from pushforward.density.source import Source
 from pushforward.density.supports import Circle
@@ -96,16 +96,9 @@ def standardise(
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
             correlation[i] = correlation[:, i] = 0
             correlation[i, i] = 1
-    noise = _rounding(moments)
     x_part, c_part = slice(dim), slice(dim, None)
-    left, weights = correlation[x_part, x_part], np.zeros((dim, len(loc) - dim))
-    _check_independent(left, noise[x_part], columns)
+    left, weights = _without_condition(correlation, dim, moments.size, _rounding(moments), columns)
     if weights.size:
-        linear = Linear(left, correlation[x_part, c_part], correlation[c_part, c_part], moments.size)
-        if linear.least is not None:
-            weights, without = linear.least
-            _check_independent(without, noise[x_part] + weights**2 @ noise[c_part], columns, given=True)
-        weights, left = linear.ridge()
         z = (part - loc) / scale
         warn_of_determined((z[:, x_part] - z[:, c_part] @ weights.T) / np.sqrt(np.diag(left)), z[:, c_part], columns)
     # A little of the identity where rows are hardly more than columns: then the least eigenvalues are too small.
@@ -137,6 +130,30 @@ def _linear(weights: Float[np.ndarray, "dim cond_dim"], loc: np.ndarray, scale: 
     network: Any = MLP(cond_dim, dim, (), key=jr.key(0))
     network = eqx.tree_at(lambda n: n.weights, network, (jnp.asarray(weights, float),))
     return RescaledCondition(Amortized(Elementwise(Shift(), dim), network, (cond_dim,)), loc, scale)
+
+
+def _without_condition(
+    correlation: Square, dim: int, size: float, noise: np.ndarray, columns: Sequence[str]
+) -> tuple[Square, Weights]:
+    """The covariance of what a condition leaves of the columns, and its weights in them.
+
+    Args:
+        correlation: of the columns, so many, and of the condition.
+        dim: how many columns there are.
+        size: how many rows it is from.
+        noise: the variance that rounding gives each.
+        columns: what messages call the columns.
+    """
+    own, across, given = correlation[:dim, :dim], correlation[:dim, dim:], correlation[dim:, dim:]
+    _check_independent(own, noise[:dim], columns)
+    if not given.size:
+        return own, across
+    linear = Linear(own, across, given, size)
+    if linear.least is not None:
+        weights, left = linear.least
+        _check_independent(left, noise[:dim] + weights**2 @ noise[dim:], columns, given=True)
+    weights, left = linear.ridge()
+    return left, weights
 
 
 def _rounding(moments: Moments) -> Float[np.ndarray, " columns"]:
