@@ -6,11 +6,16 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from pushforward.sklearn import FlowDensity
 
+EXPECTED = {
+    "check_sample_weight_equivalence_on_dense_data": "its 15 rows of 30 columns have no density; and a row that is "
+    "repeated is drawn as often as one of as much weight counts, but not in the same steps",
+}
+
 
 def main() -> None:
     warnings.simplefilter("ignore")
     estimator = FlowDensity(flow="linear", max_epochs=1, random_state=0)
-    results = check_estimator(estimator, on_fail=None, on_skip=None)
+    results = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=EXPECTED)
     for result in results:
         if result["status"] != "passed":
             print(result["check_name"], result["status"], result["exception"])

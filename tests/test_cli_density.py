@@ -59,15 +59,33 @@ def test_density_and_sample(folder, capsys):
     assert ((draws.values[:, 2] >= 0) & (draws.values[:, 2] <= 360)).all()
 
 
+def test_bounds_that_are_negative_in_any_notation(folder, capsys):
+    for lower in ("-1e3", "-1E+3", "-inf", "-.5e4"):
+        arguments = ["--columns", "noise", "--bounds", "noise", lower, "-1e-3", "--out", "out"]
+        assert main(["density", "data.csv", *arguments]) == 2
+        message = said(capsys)
+        assert "is not between" in message and f"{float(lower):g} and -0.001" in message
+
+
+def test_learning_curves_with_gaps():
+    for curve in ([(1, np.nan), (2, 3.0), (3, np.inf), (4, 2.0)], [(1, np.nan)], []):
+        figure = density_report.plot_learning(curve)
+        figure.savefig(io.BytesIO(), format="png")
+    kept = density_report.plot_learning([(1, np.nan), (2, 3.0), (4, 2.0)]).axes[0].lines[1]
+    assert kept.get_xdata()[0] == 4
+
+
 def test_names_with_brackets_and_dollars():
-    """Rich's markup and Matplotlib's formulas are not looked for in names."""
-    columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$")}
+    """Rich's markup and Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
+    columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$", "_hidden")}
     output = io.StringIO()
     Console(file=output, width=100).print(density_report.summary_table(columns, columns, "data [/a].csv"))
     assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
     pits = {name: RNG.uniform(size=100) for name in columns}
-    for figure in (density_report.plot_pairs(columns, columns), calibration.plot_calibration(pits)):
+    calibrated = calibration.plot_calibration(pits)
+    for figure in (density_report.plot_pairs(columns, columns), calibrated):
         figure.savefig(io.BytesIO(), format="png")
+    assert [text.get_text() for text in calibrated.axes[0].get_legend().get_texts()] == list(columns)
 
 
 def test_conditional_density_and_sample(folder, capsys):

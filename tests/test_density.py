@@ -13,6 +13,7 @@ from pushforward import bijections as bj
 from pushforward.density import checks
 from pushforward.density.baselines import gaussian
 from pushforward.density.source import Source
+from pushforward.density.split import Split
 from pushforward.testing import check_bijection
 
 
@@ -107,7 +108,7 @@ def with_value(row, column, value):
         (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
         (GOOD[:3], {}, r"more rows than columns, and two at least, but x has shape \(3, 3\)"),
         (GOOD[:, 0], {}, r"x\[:, None\] makes one column"),
-        (np.array([["1", "one"], ["2", "two"]]), {}, "could not convert string"),
+        (np.array([["1", "one"], ["2", "two"]]), {}, "column 1 of x holds 'one' in row 0, a str_ and no number"),
         (GOOD, {"condition": np.zeros((59, 1))}, "as many rows, but have 60 and 59"),
         (GOOD, {"condition": np.zeros((60, 1))}, "column 0 of condition is constant"),
         (GOOD, {"weights": np.ones(59)}, r"weights must have shape \(60,\)"),
@@ -154,11 +155,11 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
     x = correlated(rng, 3000)
     np.save(tmp_path / "x.npy", x)
     taken = []
-    take = Source.take
-    monkeypatch.setattr(Source, "take", lambda source, rows: taken.append(len(rows)) or take(source, rows))
+    part = Source.part
+    monkeypatch.setattr(Source, "part", lambda source, key: taken.append(part(source, key)) or taken[-1])
     options = {"flow": pf.flows.linear(2, key=jr.key(0)), "max_epochs": 20, "rows_at_once": 500}
     flow = fit(tmp_path / "x.npy", **options)
-    assert max(taken) == 500 and len(taken) > 10
+    assert max(len(rows) for rows, _ in taken) == 500 and len(taken) > 10
     exact = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T)).logpdf(x).mean()
     assert np.mean(flow.log_prob(x)) > exact - 0.02
     x[2800, 1] = np.nan
@@ -213,7 +214,7 @@ def test_bad_splits_and_sums_of_columns():
     rows = np.concatenate([rows, rows.sum(1, keepdims=True)], 1)
     assert np.isfinite(gaussian(rows, rows)).all()
     with pytest.raises(ValueError, match="equals column 0"):
-        checks.check_samples([(0, rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
+        checks.check_samples([(np.arange(50), rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
 
 
 @pytest.mark.parametrize(
@@ -239,13 +240,15 @@ def test_rows_of_weight_zero_move_nothing():
 
 
 def test_all_rows_of_a_file_are_as_likely(tmp_path):
-    """Rows that are sorted, with the first of them held out."""
+    """Rows that are sorted, a tenth of them held out."""
     x = np.arange(30_000.0)[:, None]
     np.save(tmp_path / "x.npy", x)
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)
-    left_out = np.arange(0, 30_000, 10)
-    taken = np.concatenate([source.some(key, left_out).x[:, 0] for key in jr.split(jr.key(0), 20)])
+    lots = Split(np.uint64(1), None, np.uint64(2**64 // 10))
+    left_out = source.held_out(jr.key(1), lots, 20, 50_000).x[:, 0]
+    taken = np.concatenate([source.kept(key, lots).x[:, 0] for key in jr.split(jr.key(0), 20)])
     assert taken.shape == (20 * 20_000,) and not np.isin(taken, left_out).any()
+    assert len(np.unique(left_out)) == pytest.approx(3000, rel=0.1)
     shares = np.histogram(taken, 10, (0, 30_000))[0] / len(taken)
     np.testing.assert_allclose(shares, 0.1, atol=0.012)
 

@@ -4,6 +4,7 @@ import pickle
 
 import jax
 import numpy as np
+import pandas
 import pytest
 from numpyro.distributions import constraints
 from sklearn.base import clone
@@ -21,6 +22,7 @@ X = np.random.default_rng(0).normal(3, 2, size=(200, 2))
 
 # Of scikit-learn's checks, each of which compiles, the telling ones; `benchmarks/sklearn_checks.py` runs them all.
 KEPT = {
+    "check_all_zero_sample_weights_error",
     "check_estimators_nan_inf",
     "check_estimators_pickle",
     "check_fit2d_1sample",
@@ -28,6 +30,8 @@ KEPT = {
     "check_n_features_in",
     "check_no_attributes_set_in_init",
     "check_parameters_default_constructible",
+    "check_sample_weights_not_overwritten",
+    "check_sample_weights_shape",
 }
 CHECKS = {c.func.__name__: (e, c) for e, c in estimator_checks_generator(SMALL) if c.func.__name__ in KEPT}
 
@@ -72,3 +76,42 @@ def test_a_recipe_that_is_none():
     for flow, match in (("nosuch", "but is 'nosuch'"), (pf.flows.linear(2, key=jax.random.key(0)), "but is Flow")):
         with pytest.raises(ValueError, match=f"must name a recipe in pushforward.flows, {match}"):
             FlowDensity(flow=flow).fit(X)
+
+
+def test_options_without_a_recipe():
+    with pytest.raises(ValueError, match=r"flow must name one.*flow_options=\{'num_layers': 2\}"):
+        FlowDensity(flow_options={"num_layers": 2}).fit(X)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, None])
+def test_numbers_of_samples(number):
+    with pytest.raises(ValueError, match="n_samples must be a whole number of 1 or more"):
+        clone(SMALL).fit(X).sample(number)
+
+
+def test_sample_weights_count_rows():
+    shifted = np.concatenate([X, X + 100])
+    weights = np.repeat([2.0, 0.0], len(X))
+    model = clone(SMALL).fit(shifted, sample_weight=weights)
+    np.testing.assert_allclose(model.transform(X).mean(0), 0, atol=0.1)
+    for wrong in (weights[1:], -weights):
+        with pytest.raises(ValueError):
+            clone(SMALL).fit(shifted, sample_weight=wrong)
+
+
+def test_random_states():
+    draws = [clone(SMALL).set_params(random_state=state).fit(X).sample(3) for state in (1, np.int64(1), 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+    model = clone(SMALL).set_params(random_state=np.random.RandomState(1)).fit(X)
+    assert (model.sample(3) != model.sample(3)).any()
+    with pytest.raises(ValueError, match="cannot be used to seed"):
+        clone(SMALL).set_params(random_state="seed").fit(X)
+
+
+def test_columns_of_a_frame_by_name():
+    counts = np.random.default_rng(0).poisson(3.0, 200)
+    frame = pandas.DataFrame({"size": np.exp(X[:, 0]), "count": counts})
+    model = clone(SMALL).set_params(support={"size": constraints.positive}, discrete=["count"]).fit(frame)
+    assert (model.sample(100)[:, 0] > 0).all()
+    assert np.isfinite(model.score(frame))

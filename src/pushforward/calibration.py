@@ -27,16 +27,19 @@ def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " n"]], of: str 
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
     level = np.linspace(0, 1, 201)
-    for name, numbers in list(transforms.items())[:MOST_SHOWN]:
+    shown, lines = list(transforms)[:MOST_SHOWN], []
+    for name in shown:
+        numbers = transforms[name]
         share = np.searchsorted(np.sort(numbers), level, side="right") / len(numbers)
-        axes.plot(level, share - level, linewidth=1, label=name)
+        lines += axes.plot(level, share - level, linewidth=1)
     band = KOLMOGOROV / math.sqrt(len(next(iter(transforms.values()))))
     axes.axhspan(-band, band, color="lightgrey", zorder=0)
     axes.set(
         xlabel="u", ylabel=f"share of {of} below u, less u", title="calibration",
         ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
     )  # fmt: skip
-    for text in axes.legend(fontsize="small", ncols=3).get_texts():
+    # Given lines and names, Matplotlib leaves out none, not even names that begin with an underscore.
+    for text in axes.legend(lines, shown, fontsize="small", ncols=3).get_texts():
         text.set_parse_math(False)
     return figure
 

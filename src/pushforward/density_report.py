@@ -31,15 +31,18 @@ def plot_learning(curve: Sequence[tuple[int, float]]):
     """The log-likelihood of held-out rows against the steps of training."""
     figure = new_figure(figsize=(7, 3.5))
     axes = figure.subplots()
-    steps, losses = np.array(curve).T
+    steps, losses = np.array(curve, float).reshape(-1, 2).T
     axes.plot(steps, -losses, marker=".")
-    axes.axvline(steps[np.argmin(losses)], color="black", linewidth=0.8, linestyle="--", label="kept")
-    # The first points may be far below: the interesting part is the end.
-    low, high = np.quantile(-losses, 0.1), (-losses).max()
-    margin = max(0.1 * (high - low), 1e-3)
-    axes.set_ylim(low - margin, high + margin)
+    finite = np.isfinite(losses)
+    if finite.any():
+        steps, losses = steps[finite], losses[finite]
+        axes.axvline(steps[np.argmin(losses)], color="black", linewidth=0.8, linestyle="--", label="kept")
+        # The first points may be far below: the interesting part is the end.
+        low, high = np.quantile(-losses, 0.1), (-losses).max()
+        margin = max(0.1 * (high - low), 1e-3)
+        axes.set_ylim(low - margin, high + margin)
+        axes.legend()
     axes.set(xlabel="steps", ylabel="validation (nats a row)", title="learning curve")
-    axes.legend()
     return figure
 
 

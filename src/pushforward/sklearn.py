@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from numpyro.distributions import constraints
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pushforward import flows, serialization
+from pushforward.bijections.base import is_size
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
 
@@ -24,8 +24,10 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     Args:
         flow: the name of a recipe in `pushforward.flows`, trained on standardised samples; by default one that
             depends on how many samples there are.
-        flow_options: arguments for the recipe, as `{"num_layers": 4}`.
-        support: where the columns lie, as NumPyro constraints: one for all or a list; by default the real line.
+        flow_options: arguments for the recipe, as `{"num_layers": 4}`; only with `flow`.
+        support: where the columns lie, as NumPyro constraints: one for all, a list, or a mapping of some columns by
+            index or name; by default the real line.
+        discrete: columns of values a step apart, as for `fit_density`.
         validation: the share of samples that is held out to stop on.
         batch_size: samples a step.
         learning_rate: of Adam, at first.
@@ -44,6 +46,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         *,
         flow_options: dict[str, Any] | None = None,
         support: Any = None,
+        discrete: Any = (),
         validation: float = 0.1,
         batch_size: int = BATCH,
         learning_rate: float = LEARNING_RATE,
@@ -54,6 +57,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.flow = flow
         self.flow_options = flow_options
         self.support = support
+        self.discrete = discrete
         self.validation = validation
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -61,21 +65,30 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.patience = patience
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Fit to samples of shape (n, dim); `y` plays no part."""
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit to samples of shape (n, dim); `y` plays no part.
+
+        Args:
+            X: the samples.
+            y: nothing.
+            sample_weight: how often each counts, of shape (n,).
+
+        Raises:
+            ValueError: as `fit_density` does, and for a `flow` that is no recipe, or options without one.
+        """
         samples: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
         key = self._key()
         with jax.enable_x64(True):
-            flow = None
-            if self.flow is not None:
-                if not isinstance(self.flow, str) or self.flow not in vars(flows):
-                    raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
-                flow = getattr(flows, self.flow)(samples.shape[1], key=jr.fold_in(key, 0), **(self.flow_options or {}))
             fitted = fit_density(
                 samples,
                 key=jr.fold_in(key, 1),
-                flow=flow,
-                support=constraints.real if self.support is None else self.support,
+                flow=self._recipe(samples.shape[1], jr.fold_in(key, 0)),
+                support=self.support,
+                discrete=self.discrete,
+                weights=sample_weight,
+                names=getattr(self, "feature_names_in_", None),
                 validation=self.validation,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
@@ -86,6 +99,18 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         # As NumPy's, for JAX would round arrays to single precision when they are unpickled.
         self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
         return self
+
+    def _recipe(self, dim, key):
+        if self.flow is None:
+            if self.flow_options:
+                raise ValueError(
+                    f"flow_options are arguments of a recipe, so flow must name one, as flow='arnsf', but flow is None "
+                    f"and flow_options={self.flow_options!r}."
+                )
+            return None
+        if not isinstance(self.flow, str) or self.flow not in vars(flows):
+            raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
+        return getattr(flows, self.flow)(dim, key=key, **(self.flow_options or {}))
 
     def __getstate__(self):
         # Functions that flows hold, as activations, cannot be pickled; in our files they stand by name.
@@ -121,6 +146,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def sample(self, n_samples=1):
         """New samples, of shape (n_samples, dim)."""
         check_is_fitted(self)
+        if not is_size(n_samples):
+            raise ValueError(f"n_samples must be a whole number of 1 or more, but is {n_samples!r}.")
         key = self._key()
         with jax.enable_x64(True):
             return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))

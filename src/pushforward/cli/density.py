@@ -115,26 +115,28 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax.random as jr
 
     from pushforward import calibration, density_report, report, serialization
-    from pushforward.density import NamedFlow, checks, fit_density, supports
+    from pushforward.density import NamedFlow, checks, fit_density, matrices, split, supports
 
     support = _supports(options, names, x)
-    columns = checks.call_columns(len(names), names)
-    checks.check_samples([(0, x)], x.shape, columns)
+    columns, rows = matrices.call_columns(len(names), names), np.arange(len(x))
+    # Here, for rows of the whole table are counted from its first.
+    checks.check_samples([(rows, x)], x.shape, columns)
     if options.given:
         checks.check_condition(condition, len(x), options.given)
-    box, circles = supports.split(support, len(names))
+    box, circles = supports.split(support, names, columns)
     x = supports.wrap(x, circles)
-    steps = supports.find_steps(x, options.discrete, names, columns)
-    # Here, for rows of the whole table are counted from its first.
-    checks.check_inside(x, box.ends, steps, columns)
-    split_key, fit_key, noise_key, draw_key, pit_key = jr.split(jr.key(options.seed), 5)
-    order = np.asarray(jr.permutation(split_key, len(x)))
-    held_out, kept = np.split(order, [round(options.held_out * len(x))])
-    if len(held_out) < SMALLEST_HELD_OUT:
+    steps = supports.find_steps([(rows, x)], supports.discrete_columns(options.discrete, names, columns), columns)
+    checks.check_inside(x, box.ends, steps, columns, rows)
+    split_key, order_key, fit_key, noise_key, draw_key, pit_key = jr.split(jr.key(options.seed), 6)
+    num_held_out = round(options.held_out * len(x))
+    if num_held_out < SMALLEST_HELD_OUT:
         raise ValueError(
-            f"--held-out {options.held_out:g} of {len(x)} rows are {len(held_out)}, but the fit is judged by "
+            f"--held-out {options.held_out:g} of {len(x)} rows are {num_held_out}, but the fit is judged by "
             f"{SMALLEST_HELD_OUT} or more."
         )
+    lots = split.draw(rows, x, condition if options.given else None, steps, num_held_out, split_key)
+    is_held_out = lots.holds_out(rows, split.digests((x, condition)))
+    held_out, kept = np.asarray(jr.permutation(order_key, np.flatnonzero(is_held_out))), np.flatnonzero(~is_held_out)
 
     given = (lambda rows: condition[rows]) if options.given else lambda rows: None
     curve: list[tuple[int, float]] = []

@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
 
 
 class UserError(Exception):
@@ -14,9 +17,12 @@ class UserError(Exception):
 
 def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, text: str) -> argparse.ArgumentParser:
     """A command whose help shows a text with the line breaks that it has."""
-    return commands.add_parser(
+    command = commands.add_parser(
         name, help=purpose, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    # By itself argparse takes -1e3 for an option.
+    command._negative_number_matcher = NEGATIVE
+    return command
 
 
 def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: bool = False) -> None:

@@ -5,55 +5,27 @@ from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Bool, Float
+from jaxtyping import ArrayLike, Bool, Float, Int
 
-from pushforward.density.supports import OFF_GRID
+from pushforward.density.matrices import call_columns, matrix
+from pushforward.density.split import digests
+from pushforward.density.supports import OFF_GRID, likely_step, off_grid
 
-# A column with fewer distinct values than this share of its rows is suspiciously coarse.
-COARSE_SHARE = 0.5
+# A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
+# apart if this share of the rows have values that other rows have.
+COARSE_SHARE, REPEATED_SHARE = 0.5, 0.1
 FEWEST_FOR_COARSE = 50
 # And a value that so many rows have is an atom, not a coincidence of rounding.
-SPIKE_SHARE, FEWEST_IN_SPIKE = 0.02, 9
+SPIKE_SHARE, FEWEST_IN_SPIKE = 0.002, 4
 # Values of a column that lie within so many numbers of the precision in use are hardly told apart.
 FEWEST_NUMBERS = 1000
 WIDER = 'call jax.config.update("jax_enable_x64", True) at first, or'
 
 
-def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
-    """What messages call the columns."""
-    if names is not None and len(names) != dim:
-        raise ValueError(f"names must have one entry for each of {dim} columns, but has {len(names)}.")
-    return [f"column {i}" if names is None else f"column {i} ({names[i]})" for i in range(dim)]
-
-
-def matrix(name: str, values: ArrayLike) -> Float[np.ndarray, "n dim"]:
-    """The values as an array of rows and columns, as precise as they are."""
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} has masked values; remove or impute those rows.")
-    try:
-        values = np.asarray(values)
-        if values.dtype.kind == "c":
-            raise TypeError("its values are complex")
-        if values.dtype not in (np.float32, np.float64):
-            values = values.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of numbers: {error}") from error
-    if values.ndim != 2 or 0 in values.shape:
-        hint = f"; {name}[:, None] makes one column of it" if values.ndim == 1 else ""
-        raise ValueError(f"{name} must have shape (rows, columns), neither of them 0, but has {values.shape}{hint}.")
-    return values
-
-
 def check_samples(
-    chunks: Iterable[tuple[int, np.ndarray]],
-    shape: tuple[int, ...],
-    columns: Sequence[str],
-    weights: Float[np.ndarray, " n"] | None = None,
+    chunks: Iterable[tuple[Int[np.ndarray, " rows"], np.ndarray]], shape: tuple[int, ...], columns: Sequence[str]
 ) -> None:
-    """Raise unless the samples, which come in parts with the numbers of their first rows, can have a density.
-
-    All must be finite; rows of weight 0 do not count otherwise.
-    """
+    """Raise unless the samples, which come in parts with the numbers of their rows, can have a density."""
     size, dim = shape
     if size < 2 or size <= dim:
         raise ValueError(f"a density needs more rows than columns, and two at least, but x has shape {shape}.")
@@ -61,12 +33,8 @@ def check_samples(
     rounded = np.zeros(dim, bool)
     # Which column each equals so far: the first of its kind.
     twins = [0] * dim
-    for start, x in chunks:
-        check_finite("x", x, columns, start)
-        if weights is not None:
-            x = x[weights[start : start + len(x)] > 0]
-        if not len(x):
-            continue
+    for rows, x in chunks:
+        check_finite("x", x, columns, rows)
         rounded |= _is_rounded(x)
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
         # Zero is added, for -0 equals 0.
@@ -83,15 +51,21 @@ def check_samples(
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
+    if x.shape[1] > 1:
+        # Copies of rows repeat the values of all columns, and say nothing of one.
+        x = x[np.unique(digests((x,)), return_index=True)[1]]
     if len(x) < FEWEST_FOR_COARSE:
         return
     for i in np.flatnonzero(steps == 0).tolist():
         values, counts = np.unique(x[:, i], return_counts=True)
-        if len(values) < COARSE_SHARE * len(x):
+        step = likely_step(values)
+        on_grid = not off_grid(values, step).any()
+        if len(values) < COARSE_SHARE * len(x) or (on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(x)):
+            apart = f", {step:g} apart or multiples of it" if on_grid else ""
             warnings.warn(
-                f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows: the likelihood of a density is "
-                f"unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they are "
-                "spread over the steps; else leave it out.",
+                f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows{apart}: the likelihood of a "
+                f"density is unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they "
+                "are spread over the steps; else leave it out.",
                 stacklevel=3,
             )
         elif counts.max() > max(SPIKE_SHARE * len(x), FEWEST_IN_SPIKE):
@@ -102,12 +76,38 @@ def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim
             )
 
 
+def warn_of_merged(
+    chunks: Iterable[tuple[Int[np.ndarray, " rows"], np.ndarray]],
+    ends: Sequence[tuple[float, float]],
+    steps: Float[np.ndarray, " dim"],
+    columns: Sequence[str],
+) -> None:
+    """Warn of values inside their support that JAX's precision takes for one of its ends."""
+    if _dtype() == np.float64:
+        return
+    found = np.zeros(len(columns), int)
+    first: dict[int, str] = {}
+    for rows, x in chunks:
+        seen = _cast(x)
+        merged = (steps == 0) & np.any([seen == _cast(end) for end in np.array(ends).T], axis=0)
+        found += merged.sum(0)
+        for i in set(np.flatnonzero(merged.any(0)).tolist()) - set(first):
+            row = merged[:, i].argmax()
+            first[i] = f"the first in row {rows[row]}, {np.format_float_positional(x[row, i])}"
+    for i, where in first.items():
+        warnings.warn(
+            f"{columns[i]} of x has {found[i]} values that {_dtype()} takes for an end of their support, {where}: they "
+            f"are fitted as the nearest number inside; {WIDER} count from that end.",
+            stacklevel=3,
+        )
+
+
 def check_inside(
     x: Float[np.ndarray, "n dim"],
     ends: Sequence[tuple[float, float]],
     steps: Float[np.ndarray, " dim"],
     columns: Sequence[str],
-    start: int = 0,
+    rows: Int[np.ndarray, " n"],
 ) -> None:
     """Raise unless all is between the ends; a value of a discrete column begins a step, which must lie between them."""
     lower, upper = np.array(ends).T
@@ -115,46 +115,60 @@ def check_inside(
     outside = (x <= lower) & ~stepped | (x < lower) | (x >= upper) | stepped & (x + steps > upper + OFF_GRID * steps)
     bad = np.argwhere(outside)
     if len(bad):
-        row, column = bad[0]
+        row, column = bad[0].tolist()
         width = f", with its step of {steps[column]:g}," if stepped[column] else ""
         raise ValueError(
-            f"x has {len(bad)} values that are not inside their support, the first in row {start + row}, "
+            f"x has {len(bad)} values that are not inside their support, the first in row {rows[row]}, "
             f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
         )
 
 
 def check_condition(
-    condition: ArrayLike, size: int, names: Sequence[str] | None = None
+    condition: ArrayLike,
+    size: int,
+    names: Sequence[str] | None = None,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "n cond_dim"]:
     """The condition as a matrix; raise unless it goes with so many rows."""
-    condition = matrix("condition", condition)
+    condition = matrix("condition", condition, names)
     if len(condition) != size:
         raise ValueError(f"x and condition must have as many rows, but have {size} and {len(condition)}.")
     named = call_columns(condition.shape[1], names)
-    check_finite("condition", condition, named)
-    for i in np.flatnonzero(np.ptp(condition, axis=0) == 0):
-        raise ValueError(f"{named[i]} of condition is constant, {condition[0, i]:g}; leave it out.")
-    _check_spread("condition", condition.min(0), condition.max(0), _is_rounded(condition), named)
+    rows = np.arange(size) if weights is None else np.flatnonzero(weights)
+    counting = condition[rows]
+    check_finite("condition", counting, named, rows)
+    for i in np.flatnonzero(np.ptp(counting, axis=0) == 0):
+        where = "" if weights is None else " where weights are positive"
+        raise ValueError(f"{named[i]} of condition is constant{where}, {counting[0, i]:g}; leave it out.")
+    _check_spread("condition", counting.min(0), counting.max(0), _is_rounded(counting), named)
     return condition
 
 
 def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, " n"]:
-    """The weights as an array; raise unless there is one for each row and they can be weights of so many columns."""
-    weights = np.asarray(weights, float)
-    if weights.shape != (size,):
-        raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {weights.shape}.")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() == 0:
+    """The weights, the largest of them 1; raise unless there is one for each row, and enough for so many columns."""
+    try:
+        found = np.asarray(weights, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights must be an array of numbers: {error}") from error
+    if found.shape != (size,):
+        raise ValueError(f"weights must have shape ({size},), one for each row, but have shape {found.shape}.")
+    if not np.all(np.isfinite(found)) or np.any(found < 0) or not np.any(found):
         raise ValueError("weights must be finite and not negative, and not all zero.")
-    if np.sum(weights > 0) <= dim:
+    # Only their ratios matter; what is nothing beside the largest, in JAX's precision, is nothing.
+    found = found / found.max()
+    found[found < np.finfo(_dtype()).tiny] = 0
+    if np.sum(found > 0) <= dim:
         raise ValueError(
-            f"too few weights are positive: {np.sum(weights > 0)}, but a density needs more rows than columns, and two "
+            f"too few weights are positive: {np.sum(found > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
         )
-    return weights
+    return found
 
 
-def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], start: int = 0) -> None:
-    """Raise where values are not finite, or would not be in JAX's precision; `start` is the number of the first row."""
+def check_finite(
+    name: str, values: Float[np.ndarray, "n dim"], columns: Sequence[str], rows: Int[np.ndarray, " n"]
+) -> None:
+    """Raise where values, in rows of these numbers, are not finite, or would not be in JAX's precision."""
     kinds = ((values, "are NaN or infinite", "remove or impute those rows"),)
     if values.dtype != _dtype():
         kinds += ((_cast(values), f"{_dtype()} cannot hold", f"{WIDER} choose another unit"),)
@@ -164,7 +178,7 @@ def check_finite(name: str, values: Float[np.ndarray, "n dim"], columns: Sequenc
             row, column = bad[0]
             value = f", {values[row, column]:g}" if np.isfinite(values[row, column]) else ""
             raise ValueError(
-                f"{name} has {len(bad)} values that {what}, the first in row {start + row}, {columns[column]}{value}; "
+                f"{name} has {len(bad)} values that {what}, the first in row {rows[row]}, {columns[column]}{value}; "
                 f"{advice}."
             )
 
@@ -197,5 +211,5 @@ def _check_spread(
     for i in np.flatnonzero(near).tolist():
         raise ValueError(
             f"{columns[i]} of {name} has values as large as {largest[i]:g} that differ by {span[i]:.2g} at most, which "
-            f"{_dtype()} hardly tells apart; {WIDER} subtract an offset."
+            f"{_dtype()} hardly tells apart; {WIDER} subtract an offset or choose another unit."
         )

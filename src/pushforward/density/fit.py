@@ -3,19 +3,19 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
-from numpyro.distributions import constraints
-from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
-from pushforward.density import checks, recipe, supports
+from pushforward.density import checks, recipe, split, supports
+from pushforward.density.matrices import call_columns, names_of
 from pushforward.density.objective import HeldOutLikelihood
+from pushforward.density.options import check_options
 from pushforward.density.source import Source, open_samples
 from pushforward.density.standard import standardise
 from pushforward.flow import Flow
@@ -36,8 +36,8 @@ def fit_density(
     key: PRNGKeyArray,
     condition: ArrayLike | None = None,
     flow: Flow | None = None,
-    support: Constraint | Sequence[Constraint] = constraints.real,
-    discrete: Sequence[int | str] | Mapping[int | str, float] = (),
+    support: supports.Support = None,
+    discrete: supports.Discrete = (),
     weights: ArrayLike | None = None,
     names: Sequence[str] | None = None,
     validation: float = 0.1,
@@ -68,19 +68,21 @@ def fit_density(
         key: for all randomness.
         condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
         flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
-        support: where the columns lie: one for all or one for each; intervals, as NumPyro constraints, or `Circular`
-            for angles, whose density goes on across the ends.
-        discrete: columns of values a step apart, by index or name; a mapping tells the steps, which are else found.
-        weights: of rows, not negative: how often each counts.
+        support: where the columns lie: one for all, one for each, or a mapping of some by index or name; intervals, as
+            NumPyro constraints, or `Circular` for angles, whose density goes on across the ends. None is the real line.
+        discrete: columns of values a step apart, by index or name, or a boolean for each column; a mapping tells the
+            steps, which are else found.
+        weights: of rows, not negative: how often each counts. Rows of weight 0 play no part at all.
         names: of the columns; by default those of the file or data frame, if it has some.
-        validation: the share of rows that is held out.
+        validation: the share of rows that is held out. Equal rows (with equal conditions) are held out together, unless
+            they are equal by chance, as those of discrete columns alone.
         batch_size: rows a step.
         learning_rate: at first; it decays to a hundredth.
         max_epochs: passes through the data at most; by default as many as make 2,000 to 20,000 steps.
         patience: evaluations without a better held-out likelihood, after which training ends, or goes on with a
             learning rate that decays sooner.
         rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
-            They are read in blocks from anywhere. Steps of discrete columns are found in the first of them.
+            They are read in blocks from anywhere.
         progress: whether to show a bar, and to say which flow was chosen and why.
         callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
 
@@ -94,64 +96,55 @@ def fit_density(
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
-    counts = batch_size, patience, rows_at_once, 1 if max_epochs is None else max_epochs
-    if not 0 < validation < 1 or min(counts) < 1:
-        raise ValueError(
-            "fit_density needs 0 < validation < 1, and batch_size, patience, rows_at_once and max_epochs of 1 or more, "
-            f"but got validation={validation}, batch_size={batch_size}, patience={patience}, "
-            f"rows_at_once={rows_at_once} and max_epochs={max_epochs}."
-        )
+    check_options(
+        key, validation=validation, learning_rate=learning_rate, batch_size=batch_size, patience=patience,
+        rows_at_once=rows_at_once, max_epochs=1 if max_epochs is None else max_epochs,
+    )  # fmt: skip
     samples, found = open_samples(x)
-    names = found if names is None else names
+    names = found if names is None else [str(name) for name in names]
     size, dim = samples.shape
-    columns = checks.call_columns(dim, names)
-    to_support, circles = supports.split(support, dim)
-    condition = None if condition is None else checks.check_condition(condition, size)
+    columns = call_columns(dim, names)
+    to_support, circles = supports.split(support, names, columns)
     weights = None if weights is None else checks.check_weights(weights, size, dim)
+    if condition is not None:
+        condition = checks.check_condition(condition, size, names_of(condition), weights)
     source = Source(samples, condition, weights, circles, rows_at_once)
-    checks.check_samples(source.chunks(), samples.shape, columns, weights)
-    first = next(source.chunks())[1]
-    steps = supports.find_steps(first, discrete, names, columns)
-    checks.warn_of_coarse(first, steps, columns)
-    for start, chunk in source.chunks():
-        checks.check_inside(chunk, to_support.ends, steps, columns, start)
+    checks.check_samples(source.chunks(), samples.shape, columns)
+    steps = supports.find_steps(source.chunks(), supports.discrete_columns(discrete, names, columns), columns)
+    for rows, chunk in source.chunks():
+        checks.check_inside(chunk, to_support.ends, steps, columns, rows)
+    checks.warn_of_merged(source.chunks(), to_support.ends, steps, columns)
 
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
-    back = standardise(source, steps, to_support, circles, columns, noise_key)
+    rows, part = source.part(split_key)
+    checks.warn_of_coarse(part, steps, columns)
+    back, *cond_moments = standardise(source, steps, to_support, circles, columns, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
-        flow, reason = recipe.choose(size, dim, None if condition is None else condition.shape[1], angles, flow_key)
+        counting = size if weights is None else int(np.count_nonzero(weights))
+        flow, reason = recipe.choose(counting, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
     _check_flow(flow, dim, condition, angles)
     if condition is not None:
-        flow = _given_units(flow, condition, weights)
+        flow = _given_units(flow, *cond_moments)
 
-    if source.streams:
-        num_held_out = recipe.num_held_out(size, validation)
-        held_out = np.sort(np.asarray(jr.randint(split_key, (min(num_held_out, MOST_HELD_OUT),), 0, size)))
-        num_kept, training = size - num_held_out, source.some(stream_key, held_out)
-    else:
-        # Rows of weight 0 tell nothing.
-        rows = np.arange(size) if weights is None else np.flatnonzero(weights)
-        held_out, kept = np.split(
-            np.asarray(jr.permutation(split_key, rows)), [recipe.num_held_out(len(rows), validation)]
-        )
-        num_kept, training = len(kept), source.take(kept)
+    lots = split.draw(
+        rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
+    )
+    num_held_out = recipe.num_held_out(size, validation)
+    most_held_out = min(num_held_out, MOST_HELD_OUT)
+    num_parts = math.ceil(most_held_out / (validation * rows_at_once))
+    held_out, training = source.held_out(split_key, lots, num_parts, most_held_out), source.kept(stream_key, lots)
+    num_kept = size - num_held_out if source.streams else len(training)
     objective = HeldOutLikelihood(
         training,
-        source.take(held_out),
+        held_out,
         back,
-        jnp.asarray(steps) if steps.any() else None,
+        jnp.asarray(steps, float) if steps.any() else None,
         angles,
         batch_size=min(batch_size, num_kept),
     )
-    for part in (objective.training, objective.held_out):
-        if part.weights is not None and not bool(jnp.sum(part.weights) > 0):
-            raise ValueError(
-                "too few weights are positive: all rows that a fit is trained on, or all that it is judged by, have "
-                "weight 0; leave rows of weight 0 out."
-            )
     epoch = math.ceil(num_kept / batch_size)
     num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
     num_evaluations = min(100, num_steps)
@@ -160,7 +153,7 @@ def fit_density(
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
 
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
-        return dataclasses.replace(objective, training=source.some(jr.fold_in(stream_key, step), held_out))
+        return dataclasses.replace(objective, training=source.kept(jr.fold_in(stream_key, step), lots))
 
     flow = _trained(
         flow,
@@ -244,10 +237,8 @@ def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> No
         )
 
 
-def _given_units(flow: Flow, condition, weights) -> Flow:
+def _given_units(flow: Flow, loc: np.ndarray, scale: np.ndarray) -> Flow:
     """The flow, given the condition in its own units."""
-    loc = np.average(condition, 0, weights)
-    scale = np.sqrt(np.average((condition - loc) ** 2, 0, weights))
     if isinstance(flow.bijection, OntoCircles):
         inner = RescaledCondition(flow.bijection.bijection, loc, scale)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))

@@ -9,8 +9,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
-from pushforward.density.checks import matrix
+from pushforward.density.matrices import as_floats, matrix, names_of
 from pushforward.density.objective import Rows
+from pushforward.density.split import Split, digests
 from pushforward.density.supports import Circle, wrap
 from pushforward.tables import open_mapped
 
@@ -24,9 +25,9 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
     if isinstance(x, str | os.PathLike):
         names, samples = open_mapped(os.fspath(x))
     else:
-        names = [str(name) for name in samples.columns] if hasattr(samples, "columns") else None
+        names = names_of(samples)
     if not isinstance(samples, np.memmap):
-        return matrix("x", samples), names
+        return matrix("x", samples, names), names
     if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":
         raise ValueError(
             f"x must hold rows and columns of numbers, but has shape {samples.shape} and dtype {samples.dtype}."
@@ -35,7 +36,7 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
 
 
 class Source(NamedTuple):
-    """Rows, of which no more than so many are in memory if `x` is memory-mapped."""
+    """Rows, of which no more than so many are in memory if `x` is memory-mapped; those of weight 0 are none."""
 
     x: np.ndarray
     condition: Float[np.ndarray, "n cond_dim"] | None
@@ -48,39 +49,77 @@ class Source(NamedTuple):
         """Whether there are more rows than may be in memory."""
         return isinstance(self.x, np.memmap) and len(self.x) > self.rows_at_once
 
-    def chunks(self) -> Iterator[tuple[int, Float[np.ndarray, "rows dim"]]]:
-        """All samples, part by part, with the number of the first row of each."""
+    def chunks(self) -> Iterator[tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]]:
+        """All samples, part by part, with the numbers of their rows."""
         size = self.rows_at_once if self.streams else len(self.x)
         for start in range(0, len(self.x), size):
-            yield start, self._wrapped(self.x[start : start + size])
+            rows = self._counting(np.arange(start, min(start + size, len(self.x))))
+            if len(rows):
+                # A slice of a file is read at once, where an index of its rows is not.
+                chunk = self.x[start : start + size]
+                yield rows, self._wrapped(chunk if len(rows) == len(chunk) else chunk[rows - start])
 
-    def weights_of(self, start: int, size: int) -> Float[np.ndarray, " size"]:
-        """The weights of so many rows."""
-        return np.ones(size) if self.weights is None else self.weights[start : start + size]
+    def weights_of(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+        """The weights of rows of these numbers."""
+        return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
-    def part(self, key: PRNGKeyArray) -> tuple[Float[np.ndarray, "rows dim"], Float[np.ndarray, " rows"] | None]:
-        """As many samples as may be in memory, and their weights."""
-        rows = self._anywhere(key, np.array([], int)) if self.streams else slice(None)
-        return self._wrapped(self.x[rows]), None if self.weights is None else self.weights[rows]
+    def condition_of(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows cond_dim"] | None:
+        """What rows of these numbers are given."""
+        return None if self.condition is None else self.condition[rows]
 
-    def take(self, rows: Int[np.ndarray, " rows"]) -> Rows:
-        """Some rows, in memory."""
-        others: Any = (None if a is None else jnp.asarray(a[rows], float) for a in (self.condition, self.weights))
-        return Rows(jnp.asarray(self._wrapped(self.x[rows]), float), *others)
+    def part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
+        """As many samples as may be in memory, with the numbers of their rows: in blocks from anywhere, or all."""
+        if not self.streams:
+            return next(self.chunks())
+        rows = self._anywhere(key)
+        self._check_any(rows, 2)
+        return rows, self._wrapped(self.x[rows])
 
-    def some(self, key: PRNGKeyArray, left_out: Int[np.ndarray, " held_out"]) -> Rows:
-        """As many rows as may be in memory, in blocks from anywhere, without those that are left out."""
-        return self.take(self._anywhere(key, left_out))
-
-    def _anywhere(self, key: PRNGKeyArray, left_out: Int[np.ndarray, " held_out"]) -> Int[np.ndarray, " rows"]:
-        """Always the same number of rows, for programs are compiled for it."""
-        start_key, fill_key = jr.split(key)
-        # Blocks that begin near the end go on at the beginning, so that all rows are as likely.
-        starts = np.asarray(jr.randint(start_key, (-(-self.rows_at_once // BLOCK),), 0, len(self.x)))
-        rows = ((starts[:, None] + np.arange(BLOCK)) % len(self.x)).ravel()[: self.rows_at_once]
-        rows = rows[~np.isin(rows, left_out)]
+    def kept(self, key: PRNGKeyArray, split: Split) -> Rows:
+        """Rows to train on: as many as may be in memory, or all."""
+        part_key, fill_key = jr.split(key)
+        rows, x = self._drawn(part_key, split, held_out=False)
+        if not self.streams:
+            return self._together(rows, x)
+        self._check_any(rows)
+        # Always the same number of rows, for programs are compiled for it.
         again = np.asarray(jr.randint(fill_key, (self.rows_at_once - len(rows),), 0, len(rows)))
-        return np.sort(np.concatenate([rows, rows[again]]))
+        chosen = np.sort(np.concatenate([np.arange(len(rows)), again]))
+        return self._together(rows[chosen], x[chosen])
+
+    def held_out(self, key: PRNGKeyArray, split: Split, num_parts: int, most: int) -> Rows:
+        """Rows to judge by: all of those in memory, or at most so many from so many parts of a file."""
+        parts = [self._drawn(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
+        rows, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        self._check_any(rows)
+        chosen = np.asarray(jr.permutation(key, len(rows)))[: most if self.streams else len(rows)]
+        return self._together(rows[chosen], x[chosen])
+
+    def _drawn(self, key: PRNGKeyArray, split: Split, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
+        rows, x = self.part(key)
+        wanted = split.holds_out(rows, digests((x, self.condition_of(rows)))) == held_out
+        return rows[wanted], x[wanted]
+
+    def _check_any(self, rows: np.ndarray, fewest: int = 1) -> None:
+        if len(rows) < fewest:
+            raise ValueError(
+                f"of rows_at_once={self.rows_at_once:,} rows too few have a positive weight and are to train on, or to "
+                "judge by; give more."
+            )
+
+    def _together(self, rows: np.ndarray, x: np.ndarray) -> Rows:
+        weights = None if self.weights is None else self.weights[rows]
+        others: Any = (None if a is None else jnp.asarray(a, float) for a in (self.condition_of(rows), weights))
+        return Rows(jnp.asarray(x, float), *others)
+
+    def _anywhere(self, key: PRNGKeyArray) -> Int[np.ndarray, " rows"]:
+        # Blocks that begin near the end go on at the beginning, so that all rows are as likely.
+        starts = np.asarray(jr.randint(key, (-(-self.rows_at_once // BLOCK),), 0, len(self.x)))
+        rows = (starts[:, None] + np.arange(BLOCK)) % len(self.x)
+        return self._counting(np.sort(rows.ravel()[: self.rows_at_once]))
+
+    def _counting(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+        return rows if self.weights is None else rows[self.weights[rows] > 0]
 
     def _wrapped(self, x: np.ndarray) -> Float[np.ndarray, "rows dim"]:
-        return wrap(x if x.dtype.kind == "f" else x.astype(float), self.circles)
+        return wrap(as_floats(x), self.circles)

@@ -2,18 +2,43 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import scipy.linalg
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, OntoBox, SinhArcsinh, Triangular
+from pushforward.bijections import (
+    MLP,
+    AbstractBijection,
+    Affine,
+    Amortized,
+    Chain,
+    Elementwise,
+    OntoBox,
+    RescaledCondition,
+    Shift,
+    SinhArcsinh,
+    Triangular,
+)
+from pushforward.density.determined import warn_of_determined
+from pushforward.density.linear import Linear, Square, Weights
+from pushforward.density.moments import Moments
 from pushforward.density.source import Source
 from pushforward.density.supports import Circle
 from pushforward.density.tails import find_tails
+
+
+class Standard(NamedTuple):
+    """What leads from whitened coordinates to samples, and the mean and scale of what these are given."""
+
+    back: Chain
+    cond_loc: Float[np.ndarray, " cond_dim"]
+    cond_scale: Float[np.ndarray, " cond_dim"]
 
 
 def standardise(
@@ -23,13 +48,15 @@ def standardise(
     circles: Sequence[Circle | None],
     columns: Sequence[str],
     key: PRNGKeyArray,
-) -> Chain:
-    """From coordinates of mean 0 and covariance 1, which for angles are those of [-pi, pi), to the samples.
+) -> Standard:
+    r"""From coordinates of mean 0 and covariance 1, which for angles are those of [-pi, pi), to the samples.
 
-    Columns with heavy tails are made lighter first.
+    Columns with heavy tails are made lighter first. What is given has its linear part in each column taken away:
+    $x = m + s\,(L u + W c)$ for a standardised condition $c$, with $W$ by ridge regression and $L L^T$ the covariance
+    of what is left.
 
     Args:
-        source: the samples and their weights.
+        source: the samples, what they are given, and their weights.
         steps: of discrete columns, 0 for others.
         to_support: from the whole space onto the box that the samples lie in.
         circles: the ends of the intervals of angles, None for others.
@@ -37,49 +64,53 @@ def standardise(
         key: for values that are spread over their steps.
 
     Raises:
-        ValueError: if columns are linearly dependent.
+        ValueError: if columns are linearly dependent, or follow from the condition.
     """
     dim = len(circles)
     noise_key, part_key = jr.split(key)
+    # Both in double precision, whatever the flow's: variances of columns far from 0 are differences of large numbers.
+    with jax.enable_x64(True):
 
-    def carried(bijection, x, start):
-        """Carried back by it, values of discrete columns spread over their steps."""
-        spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, start), x.shape)) if steps.any() else x
-        return np.asarray(_inverse(bijection, spread), float)
+        def carried(bijection, rows, x):
+            """Carried back by it, values of discrete columns spread over their steps, beside what they are given."""
+            spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, rows[0]), x.shape)) if steps.any() else x
+            z, condition = np.asarray(_inverse(bijection, spread)), source.condition_of(rows)
+            return z if condition is None else np.concatenate([z, condition], axis=1)
 
-    lighter = Chain([to_support])
-    part, weights = source.part(part_key)
-    locs, scales, tails = find_tails(carried(lighter, part, 0), weights)
-    for i, circle in enumerate(circles):
-        if circle is not None:
-            locs[i], scales[i], tails[i] = 0, 1, 1
-    if np.any(tails != 1):
-        lighter = Chain([_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales), to_support])
-
-    total, squares, shift, sums, products, largest = 0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(dim)
-    for start, x in source.chunks():
-        z = carried(lighter, x, start)
-        weights = source.weights_of(start, len(x))
-        largest = np.maximum(largest, np.abs(z).max(0))
-        # Moments about a point nearby, for those about 0 lose digits.
-        shift = shift if total else z.mean(0)
-        z = z - shift
-        total, squares = total + weights.sum(), squares + (weights**2).sum()
-        sums, products = sums + weights @ z, products + (weights[:, None] * z).T @ z
-    loc = np.asarray(shift + sums / total)
-    covariance = np.asarray(products / total - np.outer(sums, sums) / total**2)
-    scale = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(scale, scale)
+        lighter = Chain([to_support])
+        rows, x = source.part(part_key)
+        locs, scales, tails = find_tails(carried(lighter, rows, x)[:, :dim], source.weights_of(rows))
+        for i, circle in enumerate(circles):
+            if circle is not None:
+                locs[i], scales[i], tails[i] = 0, 1, 1
+        bent = bool(np.any(tails != 1))
+        if bent:
+            lighter = Chain([_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales), to_support])
+        part = carried(lighter, rows, x)
+        moments = Moments(part)
+        for rows_of_chunk, chunk in source.chunks():
+            moments.add(carried(lighter, rows_of_chunk, chunk), source.weights_of(rows_of_chunk))
+    loc, scale, correlation = moments.loc, moments.scale, moments.correlation
     for i, circle in enumerate(circles):
         if circle is not None:
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
             correlation[i] = correlation[:, i] = 0
             correlation[i, i] = 1
-    _check_independent(correlation, largest / scale, columns)
+    x_part, c_part = slice(dim), slice(dim, None)
+    left, weights = _without_condition(correlation, dim, moments.size, _rounding(moments), columns)
+    if weights.size:
+        z = (part - loc) / scale
+        warn_of_determined((z[:, x_part] - z[:, c_part] @ weights.T) / np.sqrt(np.diag(left)), z[:, c_part], columns)
     # A little of the identity where rows are hardly more than columns: then the least eigenvalues are too small.
-    little = max(0.0, 2 - total**2 / squares / dim) / dim
-    factor = np.linalg.cholesky((1 - little) * correlation + little * np.eye(dim))
-    return Chain([Triangular(dim, matrix=jnp.asarray(factor)), _each(Affine, loc, scale), *lighter.bijections])
+    little = max(0.0, 2 - moments.size / dim) / dim
+    factor = np.linalg.cholesky((1 - little) * left + little * np.diag(np.diag(left)))
+    parts: list[AbstractBijection] = [Triangular(dim, matrix=jnp.asarray(factor))]
+    if weights.any():
+        parts.append(_linear(weights, loc[c_part], scale[c_part]))
+    parts.append(_each(Affine, loc[x_part], scale[x_part]))
+    if bent:
+        parts += [_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales)]
+    return Standard(Chain([*parts, to_support]), loc[c_part], scale[c_part])
 
 
 @eqx.filter_jit
@@ -89,26 +120,68 @@ def _inverse(bijection: AbstractBijection, x: ArrayLike):
 
 def _each(scalar: type, *arguments: Float[np.ndarray, " dim"]) -> Elementwise:
     """A scalar bijection for each coordinate, with arguments of its own."""
-    scalars = eqx.filter_vmap(scalar)(*map(jnp.asarray, arguments))
+    scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(argument, float) for argument in arguments))
     return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(arguments[0])), scalars)
 
 
-def _check_independent(
-    correlation: Float[np.ndarray, "dim dim"], sizes: Float[np.ndarray, " dim"], columns: Sequence[str]
-) -> None:
+def _linear(weights: Float[np.ndarray, "dim cond_dim"], loc: np.ndarray, scale: np.ndarray) -> RescaledCondition:
+    """A shift by weights times the standardised condition."""
+    dim, cond_dim = weights.shape
+    network: Any = MLP(cond_dim, dim, (), key=jr.key(0))
+    network = eqx.tree_at(lambda n: n.weights, network, (jnp.asarray(weights, float),))
+    return RescaledCondition(Amortized(Elementwise(Shift(), dim), network, (cond_dim,)), loc, scale)
+
+
+def _without_condition(
+    correlation: Square, dim: int, size: float, noise: np.ndarray, columns: Sequence[str]
+) -> tuple[Square, Weights]:
+    """The covariance of what a condition leaves of the columns, and its weights in them.
+
+    Args:
+        correlation: of the columns, so many, and of the condition.
+        dim: how many columns there are.
+        size: how many rows it is from.
+        noise: the variance that rounding gives each.
+        columns: what messages call the columns.
+    """
+    own, across, given = correlation[:dim, :dim], correlation[:dim, dim:], correlation[dim:, dim:]
+    _check_independent(own, noise[:dim], columns)
+    if not given.size:
+        return own, across
+    linear = Linear(own, across, given, size)
+    if linear.least is not None:
+        weights, left = linear.least
+        _check_independent(left, noise[:dim] + weights**2 @ noise[dim:], columns, given=True)
+    weights, left = linear.ridge()
+    return left, weights
+
+
+def _rounding(moments: Moments) -> Float[np.ndarray, " columns"]:
+    """The variance that rounding to JAX's precision may give each column, as a share of its own."""
+    eps = float(jnp.finfo(jnp.result_type(float)).eps)
+    return 10 * (eps * moments.largest / moments.scale) ** 2 + 1e-13 * len(moments.scale)
+
+
+def _check_independent(left: Square, noise: np.ndarray, columns: Sequence[str], given: bool = False) -> None:
     """Raise if a combination of columns has no more spread than rounding gives it.
 
     Args:
-        correlation: of the columns.
-        sizes: their largest values, in standard deviations.
+        left: the covariance of standardised columns, or what of it a condition leaves.
+        noise: the variance of their rounding.
         columns: what messages call them.
+        given: whether there is a condition.
     """
-    values, vectors = np.linalg.eigh(correlation)
-    rounding = float(jnp.finfo(jnp.result_type(float)).eps) * sizes.max()
-    if values[0] < 1e-13 * len(columns) + 10 * rounding**2:
-        share = np.abs(vectors[:, 0])
-        together = [columns[i] for i in np.flatnonzero(share > 0.05 * share.max()).tolist()]
+    values, vectors = scipy.linalg.eigh(left, np.diag(noise))
+    if values[0] >= 1:
+        return
+    share = np.abs(vectors[:, 0])
+    together = [columns[i] for i in np.flatnonzero(share > 0.05 * share.max()).tolist()]
+    if given:
+        combined = "a combination of " if len(together) > 1 else ""
         raise ValueError(
-            f"{', '.join(together)} of x are linearly dependent, to rounding: together they have no density; leave one "
-            "out."
+            f"{combined}{', '.join(together)} of x is a linear function of the condition, to rounding: given it there "
+            "is no density; leave it out, of x or of the condition."
         )
+    raise ValueError(
+        f"{', '.join(together)} of x are linearly dependent, to rounding: together they have no density; leave one out."
+    )

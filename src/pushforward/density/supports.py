@@ -1,18 +1,21 @@
 """Where columns lie: intervals, circles, and steps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import OntoBox
+from pushforward.density.matrices import position
 
 # Values this share of a step from the grid are on it: decimal numbers are rounded, and single precision rounds more.
 OFF_GRID = 0.01
+# And values that differ by this share of all that there are are one.
+SAME = 1e-9
 
 
 class Circular(Constraint):
@@ -43,15 +46,41 @@ class Circular(Constraint):
 Circle = tuple[float, float]
 
 
-def split(support: Constraint | Sequence[Constraint], dim: int) -> tuple[OntoBox, tuple[Circle | None, ...]]:
+Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
+
+
+def split(
+    support: Support, names: Sequence[str] | None, columns: Sequence[str]
+) -> tuple[OntoBox, tuple[Circle | None, ...]]:
     """The map onto the box of the intervals, and the ends of the circles, which are lines for the box.
 
+    Args:
+        support: one constraint for all columns, one for each, or some by index or name; None is the real line.
+        names: of the columns, if they have names.
+        columns: what messages call them.
+
     Raises:
-        ValueError: unless there is one constraint for all columns or one for each, and all are intervals.
+        ValueError: unless it is so, and all are intervals.
     """
-    each: list[Any] = list(support) if isinstance(support, Sequence) else [support] * dim
-    if len(each) != dim:
-        raise ValueError(f"support must be one constraint or one for each of {dim} columns, but there are {len(each)}.")
+    each: list[Any] = [None] * len(columns)
+    if isinstance(support, Mapping):
+        for column, constraint in support.items():
+            each[position(column, names, columns, "support")] = constraint
+    elif isinstance(support, Sequence):
+        each = list(support)
+        if len(each) != len(columns):
+            raise ValueError(
+                f"support must be one constraint or one for each of {len(columns)} columns, but there are {len(each)}."
+            )
+    else:
+        each = [support] * len(columns)
+    each = [constraints.real if constraint is None else constraint for constraint in each]
+    for constraint, called in zip(each, columns, strict=True):
+        if not isinstance(constraint, Constraint):
+            raise ValueError(
+                f"support must hold NumPyro constraints, as constraints.positive or constraints.interval(0, 1), but "
+                f"for {called} it has {constraint!r}."
+            )
     turning = [isinstance(c, Circular) or c is constraints.circular for c in each]
     circles = tuple(
         (float(c.lower_bound), float(c.upper_bound)) if turns else None for c, turns in zip(each, turning, strict=True)
@@ -70,45 +99,79 @@ def wrap(x: Float[np.ndarray, "n dim"], circles: Sequence[Circle | None]) -> Flo
     return x
 
 
+Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int | str, float]
+
+
+def discrete_columns(
+    discrete: Discrete, names: Sequence[str] | None, columns: Sequence[str]
+) -> dict[int, float | None]:
+    """The indices of discrete columns and their steps, None where these are to be found.
+
+    Raises:
+        ValueError: for columns that there are not, and for what is no list of columns.
+    """
+    if isinstance(discrete, Mapping):
+        return {position(column, names, columns, "discrete"): step for column, step in discrete.items()}
+    if isinstance(discrete, str) or not isinstance(discrete, Sequence | np.ndarray | set | frozenset):
+        raise ValueError(
+            f"discrete must be a list of columns, by index or name, a mapping of columns to steps, or a boolean for "
+            f"each column, but is {discrete!r}; one column is [{discrete!r}]."
+        )
+    each = list(discrete)
+    if each and all(isinstance(is_discrete, bool | np.bool_) for is_discrete in each):
+        if len(each) != len(columns):
+            raise ValueError(f"discrete must have a boolean for each of {len(columns)} columns, but has {len(each)}.")
+        each = np.flatnonzero(each).tolist()
+    return {position(column, names, columns, "discrete"): None for column in each}
+
+
 def find_steps(
-    x: Float[np.ndarray, "n dim"],
-    discrete: Sequence[int | str] | Mapping[int | str, float],
-    names: Sequence[str] | None,
+    chunks: Iterable[tuple[Any, Float[np.ndarray, "n dim"]]],
+    discrete: Mapping[int, float | None],
     columns: Sequence[str],
 ) -> Float[np.ndarray, " dim"]:
     """The distance of neighbouring values of the discrete columns, and 0 for the others.
 
     Args:
-        x: samples.
-        discrete: columns by index or name; a mapping tells the distances, else they are found.
-        names: of all columns, if they have names.
+        chunks: samples, part by part.
+        discrete: as `discrete_columns` gives them.
         columns: what messages call them.
 
     Raises:
-        ValueError: for columns that there are not, and for values that are not on a grid.
+        ValueError: for values that are not on a grid.
     """
-    told = discrete if isinstance(discrete, Mapping) else {}
-    steps = np.zeros(x.shape[1])
-    for column in discrete:
-        if isinstance(column, str) and column not in (names or ()):
-            raise ValueError(f"there is no column {column} to be discrete; there are {', '.join(names or columns)}.")
-        i = list(names or ()).index(column) if isinstance(column, str) else int(column)
-        if not 0 <= i < x.shape[1]:
-            raise ValueError(f"discrete names column {i}, but there are {x.shape[1]} columns, the first of them 0.")
-        values = np.unique(x[:, i])
-        gaps = np.diff(values)
-        step = told.get(column, gaps.min(initial=np.inf))
-        if not 0 < step < np.inf:
-            raise ValueError(f"the step of {columns[i]} must be a positive number, but is {step}.")
-        if column not in told:
-            # One gap is known to a rounding of the values: all of them together are known better.
-            step = (values[-1] - values[0]) / max(1, round((values[-1] - values[0]) / step))
-        apart = (values - values[0]) / step
-        off = np.abs(apart - np.round(apart)) > OFF_GRID
+    steps = np.zeros(len(columns))
+    if not discrete:
+        return steps
+    found: dict[int, np.ndarray] = {i: np.array([]) for i in discrete}
+    for _, x in chunks:
+        found = {i: np.union1d(values, x[:, i]) for i, values in found.items()}
+    for i, told in discrete.items():
+        values = found[i]
+        step = likely_step(values) if told is None else told
+        if not isinstance(step, float | int | np.number) or not 0 < step < np.inf:
+            raise ValueError(f"the step of {columns[i]} must be a positive number, but is {step!r}.")
+        off = off_grid(values, step)
         if off.any():
             raise ValueError(
                 f"{columns[i]} of x is not discrete: {values[off][0]:g} is not a whole number of steps of {step:g} "
-                f"from {values[0]:g}; tell the step, as in discrete={{{column!r}: 1.0}}."
+                f"from {values[0]:g}; tell the step, as in discrete={{{i}: 1.0}}."
             )
         steps[i] = step
     return steps
+
+
+def likely_step(values: Float[np.ndarray, " n"]) -> float:
+    """The step of sorted values, if they have one."""
+    span = values[-1] - values[0]
+    gaps = np.diff(values)
+    # Sums of decimal numbers differ in their last digits.
+    least = gaps[gaps > SAME * span].min(initial=span)
+    # One gap is known to a rounding of the values: all of them together are known better.
+    return float(span / round(span / least)) if span else math.inf
+
+
+def off_grid(values: Float[np.ndarray, " n"], step: float) -> Bool[np.ndarray, " n"]:
+    """Which of sorted values are not so many steps from the first."""
+    apart = (values - values[0]) / step
+    return np.abs(apart - np.round(apart)) > OFF_GRID

@@ -1,0 +1,136 @@
+"""Densities given something: what is linear in it is no work for networks, and what follows from it is named."""
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+import pushforward as pf
+from pushforward.density.baselines import gaussian
+from pushforward.density.moments import Moments
+
+RNG = np.random.default_rng(0)
+GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]
+NOISE = RNG.normal(size=(800, 1))
+EXACT = GIVEN @ [[2.0], [-0.1]] + 7
+
+
+def fit(x, given, **options):
+    flow = pf.flows.maf(x.shape[1], key=jr.key(0), cond_dim=given.shape[1], num_layers=1, hidden=(4,))
+    return pf.fit_density(x, condition=given, key=jr.key(0), flow=flow, progress=False, max_epochs=2, **options)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-4])
+def test_a_linear_relation_is_found_before_training(precision, noise, tmp_path):
+    x = EXACT + noise * NOISE
+    flow = fit(x, GIVEN)
+    best = gaussian(np.hstack([x, GIVEN]), np.hstack([x, GIVEN]), 2).mean()
+    assert np.mean(flow.log_prob(x, GIVEN)) > best - 0.05
+    draws = flow.sample(jr.key(1), (2000,), GIVEN[0])
+    np.testing.assert_allclose([draws.mean(), draws.std()], [EXACT[0, 0], noise], rtol=0.1)
+    pf.save(tmp_path / "flow", flow)
+    np.testing.assert_array_equal(pf.load(tmp_path / "flow").log_prob(x, GIVEN), flow.log_prob(x, GIVEN))
+
+
+def test_categories_as_columns_of_zeros_and_ones():
+    """One too many, so that they are linearly dependent."""
+    kinds = RNG.integers(0, 4, 800)
+    x = np.array([0.0, 10.0, -10.0, 100.0])[kinds][:, None] + NOISE
+    flow = fit(x, np.eye(4)[kinds])
+    assert np.mean(flow.log_prob(x, np.eye(4)[kinds])) > -1.5
+
+
+def test_a_condition_that_tells_nothing_moves_nothing():
+    x, given = RNG.normal(size=(60, 2)), RNG.normal(size=(60, 50))
+    flow = fit(x, given)
+    fresh = RNG.normal(size=(1000, 2)), RNG.normal(size=(1000, 50))
+    assert np.mean(flow.log_prob(*fresh)) > -3.1
+
+
+@pytest.mark.parametrize(
+    ("x", "match"),
+    [
+        (EXACT, "column 0 of x is a linear function of the condition"),
+        (np.hstack([NOISE, EXACT - NOISE]), "a combination of column 0, column 1 of x is a linear function"),
+        (GIVEN[:, ::-1] + 0.0, "of x is a linear function"),
+    ],
+)
+def test_columns_that_are_linear_in_the_condition_are_refused(precision, x, match):
+    with pytest.raises(ValueError, match=match):
+        fit(x, GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("x", "given"),
+    [
+        (np.sin(GIVEN[:, :1]), GIVEN[:, :1]),
+        (np.square(np.round(GIVEN[:, :1] * 3)), np.round(GIVEN[:, :1] * 3)),
+        (np.hstack([NOISE, np.exp(GIVEN[:, :1])]), np.hstack([GIVEN[:, :1], np.round(NOISE)])),
+    ],
+)
+def test_other_functions_of_the_condition_are_warned_of(x, given):
+    with pytest.warns(UserWarning, match=f"column {x.shape[1] - 1} of x seems to be a function of the condition"):
+        fit(x, given)
+
+
+@pytest.mark.filterwarnings("error:.*function of the condition")
+def test_what_only_depends_on_the_condition_is_not_warned_of():
+    fit(np.sin(3 * GIVEN[:, :1]) + 0.05 * NOISE, GIVEN[:, :1])
+    # Copies are near to each other, and equal.
+    fit(np.tile(EXACT + NOISE, (3, 1)), np.tile(GIVEN, (3, 1)))
+
+
+def test_angles_and_a_condition():
+    turned = (GIVEN[:, :1] + 0.3 * NOISE) % (2 * np.pi)
+    flow = pf.fit_density(
+        np.hstack([turned, EXACT + NOISE]), condition=GIVEN, key=jr.key(0), progress=False, max_epochs=2,
+        support=[pf.Circular(), None],
+        flow=pf.flows.circular(2, angles=[True, False], cond_dim=2, num_layers=1, hidden=(4,), bins=4, key=jr.key(1)),
+    )  # fmt: skip
+    assert np.isfinite(flow.log_prob(np.hstack([turned, EXACT]), GIVEN)).all()
+    assert flow.sample(jr.key(0), (3,), GIVEN[0]).shape == (3, 2)
+
+
+def test_moments_of_any_unit_and_offset():
+    rows = RNG.normal(size=(200, 3)) @ RNG.normal(size=(3, 3))
+    units, offsets = np.array([1e-200, 1e160, 1.0]), np.array([0.0, 0.0, 1.6e9])
+    weights = RNG.uniform(size=200)
+    moments = Moments(rows[:20] * units + offsets)
+    for part in (slice(0, 50), slice(50, None)):
+        moments.add(rows[part] * units + offsets, weights[part])
+    np.testing.assert_allclose(moments.loc, np.average(rows, 0, weights) * units + offsets, rtol=1e-12)
+    covariance = np.cov(rows.T, aweights=weights, ddof=0)
+    np.testing.assert_allclose(moments.scale, np.sqrt(np.diag(covariance)) * units, rtol=1e-6)
+    scale = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(moments.correlation, covariance / np.outer(scale, scale), atol=1e-6)
+    assert moments.size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e30, 1e160])
+def test_columns_of_any_unit(unit):
+    x = np.hstack([EXACT + NOISE, NOISE]) * unit
+    np.testing.assert_allclose(gaussian(x, x), gaussian(x / unit, x / unit) - 2 * np.log(unit), rtol=1e-9)
+    flow = pf.fit_density(x, key=jr.key(0), flow=pf.flows.linear(2, key=jr.key(0)), progress=False, max_epochs=1)
+    best = gaussian(x / unit, x / unit).mean() - 2 * np.log(unit)
+    assert np.mean(flow.log_prob(x)) == pytest.approx(best, abs=0.1)
+    flow = fit(x[:, :1], GIVEN * unit)
+    assert np.mean(flow.log_prob(x[:, :1], GIVEN * unit)) == pytest.approx(-1.4 - np.log(unit), abs=0.1)
+
+
+def test_offsets_in_single_precision():
+    """Beside a column of seconds since 1970, others may be as dependent as they like."""
+    time = 1.6e9 + 1e6 * RNG.normal(size=(800, 1))
+    near = np.hstack([NOISE, NOISE + 1e-3 * RNG.normal(size=(800, 1)), time])
+    with jax.enable_x64(False):
+        flow = pf.fit_density(near, key=jr.key(0), flow=pf.flows.linear(3, key=jr.key(0)), progress=False, max_epochs=1)
+        assert np.mean(flow.log_prob(near)) > gaussian(near, near).mean() - 0.1
+
+
+@pytest.mark.parametrize("weight", [1e-50, 1e39, 1e-300, 1e300])
+def test_weights_of_any_size(precision, weight):
+    x = EXACT + NOISE
+    flow = pf.flows.linear(1, key=jr.key(0))
+    options = {"key": jr.key(0), "flow": flow, "progress": False, "max_epochs": 2}
+    weights = RNG.uniform(size=800)
+    same = pf.fit_density(x, weights=weights, **options).log_prob(x)
+    np.testing.assert_allclose(pf.fit_density(x, weights=weight * weights, **options).log_prob(x), same, rtol=1e-4)
