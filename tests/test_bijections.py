@@ -429,6 +429,11 @@ def test_scales_of_any_size_in_float32(scale):
         np.testing.assert_allclose(slope, 1.0 if scale > 1 else float(scale) ** 2, rtol=1e-4, atol=1e-38)
 
 
+def rescaled(loc, scale):
+    coupling = bj.Coupling(bj.Affine(), 3, cond_dim=2, hidden=(4,), key=jr.key(0))
+    return bj.RescaledCondition(randomize(coupling, jr.key(1), 1.0), loc, scale)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -458,6 +463,11 @@ def test_scales_of_any_size_in_float32(scale):
         (lambda: bj.DeepSigmoidal(2.5), r"2 or more units.* got units \(2.5,\)"),
         (lambda: bj.IntegralNetwork(2.5), "units=2.5"),
         (lambda: bj.CircularSpline(1), "bins >= 2"),
+        (lambda: bj.RationalQuadraticSpline(4, 1e300), "positive, finite bound, got bins=4, bound=1e\\+300"),
+        (lambda: bj.OntoCircles(bj.Identity((1,)), [(1.0, 0.0)]), r"two finite ends, .*\(1.0, 0.0\)"),
+        (lambda: bj.Amortized(bj.Affine(), lambda c: c, 2), "tuple of sizes, as .* but got 2"),
+        (lambda: rescaled((0.0, 0.0), (1.0, 0.0)), "scale positive and finite"),
+        (lambda: rescaled((0.0, jnp.nan), (1.0, 1.0)), "loc must be finite"),
         (lambda: bj.Continuous(2, max_steps=2.5, key=jr.key(0)), "max_steps=2.5"),
         (lambda: pf.flows.planar(2, cond_dim=1.5, key=jr.key(0)), "cond_dim=1.5"),
         (lambda: pf.flows.realnvp(2, hidden=64, key=jr.key(0)), "widths of hidden layers.*hidden=64"),
@@ -477,6 +487,7 @@ def test_refused_parts(make, match):
         (lambda: pf.Flow(dist.Normal(), bj.Affine), "Flow takes bijections, but got"),
         (lambda: pf.Flow(0.0, bj.Affine()), "NumPyro distribution or Learnable, but is 0.0"),
         (lambda: bj.Contractive(2, log_det=bj.PowerSeries, key=jr.key(0)), r"instance such as PowerSeries\(\)"),
+        (lambda: bj.Frozen(bj.Affine), "Frozen takes bijections"),
         (lambda: bj.Affine().forward(1j), "real numbers, but got complex"),
     ],
 )
@@ -509,6 +520,48 @@ def test_numbers_of_any_kind_are_events(event):
             assert found.dtype == jnp.float64
             np.testing.assert_array_equal(found, method(jnp.array([1.0, 2.0])))
     assert bj.Affine(1.0, 2.0).inverse(5) == 2.0
+
+
+def test_conditions_of_any_kind_and_events_by_name():
+    layer, u = rescaled((0.5, 1.5), (0.5, 2.5)), jnp.ones(3)
+    expected = layer.forward_and_log_det(u, jnp.array([1.0, 0.0]))
+    for condition in ([1, 0], np.array([1, 0]), np.array([True, False])):
+        for found in (
+            layer.forward_and_log_det(u, condition),
+            layer.forward_and_log_det(condition=condition, u=[1, 1, 1]),
+        ):
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
+        x, _ = layer.batched("forward_and_log_det", (u[:, None],), jnp.asarray(condition))
+        np.testing.assert_allclose(x[:, 0], expected[0])
+    with pytest.raises(ValueError, match=r"shape \(3,\), but got shape \(3, 3\)"):
+        bj.Elementwise(bj.Affine(), 3).forward_and_log_det(u=jnp.ones((3, 3)))
+    flow = pf.Flow(dist.Normal(jnp.zeros(3)).to_event(1), layer)
+    np.testing.assert_allclose(flow.log_prob([1, 1, 1], [1, 0]), flow.log_prob(u, jnp.array([1.0, 0.0])))
+
+
+def test_a_condition_of_more_precision_than_the_parameters():
+    """Loops of numerical inverses keep one dtype."""
+    with jax.enable_x64(False):
+        layers = [
+            bj.Contractive(2, (4,), cond_dim=1, key=jr.key(0)),
+            bj.RecurrentAutoregressive(bj.Affine(), 2, hidden=(4,), cond_dim=1, key=jr.key(0)),
+            bj.MaskedAutoregressive(bj.Affine(), 2, hidden=(4,), cond_dim=1, key=jr.key(0)),
+        ]
+    for layer in layers:
+        for method in (layer.forward, layer.inverse):
+            assert method(jnp.ones(2, jnp.float32), jnp.ones(1)).dtype == jnp.float64
+
+
+def test_gradients_far_out_in_float32():
+    with jax.enable_x64(False):
+        box = bj.OntoBox([constraints.positive, constraints.real, constraints.less_than(1.0)])
+        radial = randomize(bj.Radial(3, key=jr.key(0)), jr.key(1), 1.0)
+        for layer, size in ((box, 200.0), (radial, 1e30)):
+            for u in (jnp.full(3, size), jnp.full(3, -size)):
+                gradients = jax.jacrev(layer.forward_and_log_det)(u)
+                assert all(np.isfinite(g).all() for g in gradients), (layer, u)
+                x = layer.forward(u)
+                assert all(np.isfinite(g).all() for g in jax.jacrev(layer.inverse_and_log_det)(x))
 
 
 def test_layers_without_arrays_are_repeated_too():

@@ -15,7 +15,7 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.base import bounds, check_bijections, covers, detach, parameters
+from pushforward.bijections.base import bounds, check_bijections, common_dtype, covers, detach
 
 
 class Learnable(eqx.Module):
@@ -95,7 +95,8 @@ class Flow(eqx.Module):
 
     Methods take leading batch axes, which broadcast between `x` and `condition`. To compile one, take
     `equinox.filter_jit(flow.log_prob)`, or `jax.jit(lambda x: flow.log_prob(x))`: a bound method of a module with
-    arrays cannot be hashed, as `jax.jit` alone needs.
+    arrays cannot be hashed, as `jax.jit` alone needs. For second derivatives take `jax.hessian`, forward over reverse:
+    JAX does not go back twice through the loops of numerical inverses.
 
     Args:
         base: a NumPyro distribution over arrays of the bijection's shape, fixed; or a `Learnable` one.
@@ -217,8 +218,7 @@ class Flow(eqx.Module):
         return u.astype(self._dtype(u))
 
     def _dtype(self, value: Any) -> jnp.dtype:
-        """One dtype for all: loops in a bijection need what goes in to be like what comes out."""
-        return jnp.result_type(value, float, *jax.tree.leaves(parameters(self.bijection)))
+        return common_dtype(self.bijection, jnp.asarray(value))
 
     def checked_condition(self, condition: Array | None) -> Array | None:
         """The condition in the flow's dtype; raises where it is missing, needless or of another shape."""

@@ -7,6 +7,7 @@ plain data, the optimiser, a conditioner and an encoder all parametrise it in th
 
 import abc
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -42,35 +43,35 @@ def _along_last_axes() -> Iterator[None]:
 
 def _checked(method: Callable, num_arrays: int) -> Callable:
     """The method, which raises if it is given other shapes than the bijection's, and sees its own condition alone."""
+    signature = inspect.signature(method)
+    names = [*signature.parameters][1:]
+    events, given = names[:num_arrays], names[num_arrays]
 
     @functools.wraps(method)
     def call(self, *arguments, **keywords):
-        condition = arguments[num_arrays] if len(arguments) > num_arrays else keywords.pop("condition", None)
-        arrays = [_as_floats(self, array) for array in arguments[:num_arrays]]
-        for array in arrays:
-            _check_event(self, "an event", array, self.shape)
+        bound = signature.bind(self, *arguments, **keywords)
+        values = bound.arguments
         if self.cond_shape is None:
-            condition = None  # a part of a chain in which others take one
-        elif condition is None:
+            values[given] = None  # a part of a chain in which others take one
+        elif values.get(given) is None:
             raise ValueError(f"{type(self).__name__} needs a condition of shape {self.cond_shape}, but got none.")
-        else:
-            condition = jnp.asarray(condition)
-            _check_event(self, "a condition", condition, self.cond_shape)
-        return method(self, *arrays, condition=condition, **keywords)
+        arrays = {name: jnp.asarray(values[name]) for name in (*events, given) if values[name] is not None}
+        dtype = common_dtype(self, *arrays.values())
+        for name, array in arrays.items():
+            what, shape = ("a condition", self.cond_shape) if name == given else ("an event", self.shape)
+            _check_event(self, what, array, shape or ())
+            values[name] = jnp.asarray(array, dtype)
+        return method(*bound.args, **bound.kwargs)
 
     return call
 
 
-def _as_floats(bijection: "AbstractBijection", array: ArrayLike) -> Array:
-    """The array, in the wider of its own precision (if none, the default) and the parameters', which loops keep."""
-    array, default = jnp.asarray(array), jnp.result_type(float)
-    if array.dtype == default and not array.weak_type:
-        return array
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {array.dtype}.")
-    floating = jnp.issubdtype(array.dtype, jnp.floating) and not array.weak_type
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves(parameters(bijection))}
-    return array.astype(jnp.result_type(array.dtype if floating else default, *dtypes))
+def common_dtype(bijection: "AbstractBijection", *values: Array) -> jnp.dtype:
+    """One dtype for what goes in, as wide as the parameters: loops need it to be like what comes out."""
+    dtype = jnp.result_type(float, *values, *jax.tree.leaves(parameters(bijection)))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {dtype}.")
+    return dtype
 
 
 def _check_event(bijection: "AbstractBijection", what: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -100,7 +101,8 @@ class AbstractBijection(eqx.Module):
     domain: ClassVar[Constraint] = constraints.real
     codomain: ClassVar[Constraint] = constraints.real
     # Whether the methods also take events along a last axis, as `batched` needs them: faster than `jax.vmap`, which
-    # puts the batch first, where it tears the coordinates of a batch apart.
+    # puts the batch first, where it tears the coordinates of a batch apart. Shapes are checked while `batched` runs: in
+    # one of these, a function that JAX calls later (a rule of `jax.custom_vjp`, say) applies parts by their `batched`.
     vectorized: ClassVar[bool] = False
     # Whether it maps every interval that is the same for all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.base import AbstractBijection, bounds
-from pushforward.bijections.elementwise import strictly_inside
+from pushforward.bijections.elementwise import clamp, largest_exponent, strictly_inside
 
 
 class OntoBox(AbstractBijection):
@@ -63,10 +63,16 @@ def _value(u, lower, upper):
     if np.isinf(lower) and np.isinf(upper):
         return u
     if np.isinf(upper):
-        return lower + jnp.exp(u)
+        return lower + jnp.exp(_exponent(u))
     if np.isinf(lower):
-        return upper - jnp.exp(-u)
+        return upper - jnp.exp(-_exponent(u))
     return lower + (upper - lower) * jax.nn.sigmoid(u)
+
+
+def _exponent(u):
+    """An infinite exponential would spoil the gradients of others."""
+    limit = largest_exponent(u.dtype)
+    return clamp(u, -limit, limit)
 
 
 def _root(x, lower, upper):
@@ -81,7 +87,7 @@ def _log_slope(u, lower, upper):
     if np.isinf(lower) and np.isinf(upper):
         return jnp.zeros_like(u)
     if np.isinf(upper):
-        return u
+        return _exponent(u)
     if np.isinf(lower):
-        return -u
+        return -_exponent(u)
     return np.log(upper - lower) - jax.nn.softplus(u) - jax.nn.softplus(-u)

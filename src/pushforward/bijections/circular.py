@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds, is_size
+from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds, check_bijections, is_size
 from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.positive import positive
 from pushforward.bijections.splines import at_bin, knots, rational_quadratic, rational_quadratic_root, unit
@@ -97,9 +97,12 @@ class OntoCircles(AbstractWrapper):
     circles: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
 
     def __init__(self, bijection: AbstractBijection, circles: Sequence[tuple[float, float] | None]):
+        check_bijections("OntoCircles", bijection)
         self.bijection, self.circles = bijection, tuple(circles)
         if bijection.shape != (len(self.circles),):
             raise ValueError(f"there must be one entry of circles for each coordinate, of {bijection.shape}.")
+        if not all(c is None or (len(c) == 2 and -math.inf < c[0] < c[1] < math.inf) for c in self.circles):
+            raise ValueError(f"a circle has two finite ends, the lower one first, but got {self.circles}.")
 
     @property
     def angles(self) -> tuple[bool, ...]:

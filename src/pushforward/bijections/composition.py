@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
@@ -20,6 +21,8 @@ from pushforward.bijections.base import (
     check_bijections,
     check_sizes,
     check_transformer,
+    common_dtype,
+    is_size,
     map_scalars,
     merge_cond_shapes,
     no_log_det,
@@ -40,7 +43,7 @@ class Identity(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, shape: tuple[int, ...] = ()):
-        self.shape = shape
+        self.shape = tuple(shape)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return u, no_log_det(self, u)
@@ -319,6 +322,9 @@ class Amortized(AbstractWrapper):
         network: Callable[[Array], Float[Array, " n"]],
         cond_shape: tuple[int, ...],
     ):
+        check_bijections("Amortized", bijection)
+        if not isinstance(cond_shape, Sequence) or not all(map(is_size, cond_shape)):
+            raise ValueError(f"cond_shape is a tuple of sizes, as (2,), but got {cond_shape!r}.")
         self.bijection, self.network, self.cond_shape = bijection, network, tuple(cond_shape)
         merge_cond_shapes([self, bijection])
         given, expected = (
@@ -358,12 +364,16 @@ class RescaledCondition(AbstractWrapper):
     moments: Constant
 
     def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike):
+        check_bijections("RescaledCondition", bijection)
         loc, scale = (jnp.asarray(a, dtype=float) for a in (loc, scale))
         if bijection.cond_shape is None or {loc.shape, scale.shape} != {tuple(bijection.cond_shape)}:
             raise ValueError(
                 f"loc and scale must have the condition's shape {bijection.cond_shape}, but have {loc.shape} and "
                 f"{scale.shape}."
             )
+        known = not any(isinstance(a, Tracer) for a in (loc, scale))
+        if known and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
+            raise ValueError(f"loc must be finite, and scale positive and finite, but they are {loc} and {scale}.")
         self.bijection, self.moments = bijection, Constant((loc, scale))
 
     @property
@@ -371,6 +381,7 @@ class RescaledCondition(AbstractWrapper):
         return self.bijection.cond_shape
 
     def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
+        condition = jnp.asarray(condition, common_dtype(self, jnp.asarray(condition)))
         loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
         if axis is not None:
             loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)

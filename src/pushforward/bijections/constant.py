@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from pushforward.bijections.base import AbstractBijection, AbstractStandIn
+from pushforward.bijections.base import AbstractBijection, AbstractStandIn, check_bijections
 
 
 class Constant(eqx.Module):
@@ -57,6 +57,7 @@ class Frozen(AbstractStandIn):
     constant: Constant
 
     def __init__(self, bijection: AbstractBijection):
+        check_bijections("Frozen", bijection)
         self.constant = Constant(bijection)
 
     @property

@@ -214,7 +214,7 @@ class Tanh(_Fixed):
         return 0.5 * (jnp.log1p(x) - jnp.log1p(-x))
 
     def _log_slope(self, u):
-        return 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
+        return -2 * _log_cosh(u)
 
 
 class Arctan(_Fixed):
@@ -242,8 +242,7 @@ class LeakyReLU(_Fixed):
     slope: float = eqx.field(static=True)
 
     def __init__(self, slope: float = 0.1):
-        if not 0 < slope < math.inf:
-            raise ValueError(f"the slope of a leaky ReLU must be positive and finite, got slope={slope}.")
+        one_number("slope", slope, positive=True)
         self.slope = float(slope)
 
     def _value(self, u):

@@ -91,7 +91,8 @@ class Triangular(AbstractBijection):
                 f"{loc.shape} and {matrix.shape}."
             )
         # Of what is computed in a compiled program nothing is known yet.
-        if not isinstance(matrix, Tracer) and (np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) > 0)):
+        tiny = np.finfo(matrix.dtype).tiny
+        if not isinstance(matrix, Tracer) and (np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) >= tiny)):
             raise ValueError("the matrix must be lower triangular with a positive diagonal.")
         if not all(isinstance(a, Tracer) or np.isfinite(a).all() for a in (loc, matrix)):
             raise ValueError("loc and matrix must be finite.")

@@ -351,7 +351,8 @@ class Radial(AbstractBijection):
         # r^2 + (alpha p - length) r - alpha length = 0; of the two forms of its root the one that adds.
         half = (self.alpha * positive(self.raw_beta) - length) / 2
         rest = self.alpha * length
-        root = jnp.sqrt(half**2 + rest)
+        unit = _unit(half)
+        root = unit * jnp.sqrt((half / unit) ** 2 + rest / unit / unit)
         r = jnp.where(half > 0, rest / jnp.where(half > 0, half + root, 1), root - half)
         stretch, log_det = self._stretch(r)
         return along(self.center, x) + offset / stretch, -log_det
@@ -366,8 +367,14 @@ class Radial(AbstractBijection):
 
 def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
     """The Euclidean norm; where it is zero and has no gradient, the gradient is zero."""
-    square = jnp.sum(vector**2, 0)
-    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+    unit = _unit(jnp.max(jnp.abs(vector), 0))
+    square = jnp.sum((vector / unit) ** 2, 0)
+    return unit * jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+
+
+def _unit(size: Array) -> Array:
+    """In which to take squares of numbers of a size, which may be infinite: they may be too large otherwise."""
+    return jax.lax.stop_gradient(jnp.clip(jnp.abs(size), 1, float(jnp.finfo(size.dtype).max) ** 0.5))
 
 
 def _check_units(dim: int, num_units: int) -> None:

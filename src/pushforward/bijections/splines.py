@@ -123,7 +123,9 @@ def unit(share: Array) -> Array:
 
 def _check(bins: int, bound: float, fewest: int = 2) -> None:
     """With one bin there would be nothing to learn: it fills the box."""
-    if not is_size(bins, fewest) or not 0 < bound < math.inf:
+    numbers = jnp.finfo(jnp.result_type(float))
+    # Products of a few lengths must be numbers too.
+    if not is_size(bins, fewest) or not float(numbers.tiny) ** 0.25 < bound < float(numbers.max) ** 0.25:
         raise ValueError(
             f"this spline needs bins >= {fewest} and a positive, finite bound, got bins={bins}, bound={bound}."
         )
