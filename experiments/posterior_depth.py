@@ -15,7 +15,6 @@ Arms: "plain" (path gradient, layers that begin as the identity); "total", the t
 a power that grows from 0.1 to 1 over the first third of the steps; "random", layers that do not begin as the identity.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from command import command
 
 import pushforward as pf
 from pushforward import examples
@@ -206,18 +206,5 @@ def figure() -> None:
     plt.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--figure", action="store_true", help="draw what is there")
-    options = parser.parse_args()
-    if options.table:
-        table()
-    if options.figure:
-        figure()
-    if not (options.table or options.figure):
-        measure()
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure, table, figure)

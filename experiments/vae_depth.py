@@ -15,7 +15,6 @@ Arms: "plain"; "warmup", 30 epochs of growing weight of the KL term; "path", the
 not begin as the identity.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
+from command import command
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -218,18 +218,5 @@ def figure() -> None:
     plt.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--figure", action="store_true", help="draw what is there")
-    options = parser.parse_args()
-    if options.table:
-        table()
-    if options.figure:
-        figure()
-    if not (options.table or options.figure):
-        measure()
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure, table, figure)

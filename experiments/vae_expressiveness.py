@@ -12,7 +12,6 @@ not trained on. What those measures give for the training images is what a perfe
 error on black and white test images is printed beside.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import optax
 import scipy.linalg
 import scipy.spatial
+from command import command
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -194,19 +194,5 @@ def figure() -> None:
     plt.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--figure", action="store_true", help="draw samples of the saved models")
-    options = parser.parse_args()
-    if options.table or options.figure:
-        if options.table:
-            table()
-        if options.figure:
-            figure()
-        return
-    measure()
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure, table, figure)

@@ -121,7 +121,8 @@ def fit_density(
     back, *cond_moments = standardise(source, steps, to_support, circles, columns, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
-        counting = size if weights is None else int(np.count_nonzero(weights))
+        # As many rows of equal weight tell as much.
+        counting = size if weights is None else max(1, int(weights.sum() ** 2 / np.sum(weights**2)))
         flow, reason = recipe.choose(counting, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
