@@ -143,7 +143,7 @@ def fit_flowjax(problem: Problem, seed: int, allowance: float) -> Outcome:
     start = time.perf_counter()
     target = pf.Target.from_numpyro(problem.model, **problem.data)
     first = flowjax.flows.masked_autoregressive_flow(flow_key, base_dist=Normal(jnp.zeros(target.dim)), invert=False)
-    loss = ElboLoss(jax.vmap(target), num_samples=FLOWJAX_BATCH, stick_the_landing=True)
+    loss = ElboLoss(target, num_samples=FLOWJAX_BATCH, stick_the_landing=True)
 
     def train(rate, steps):
         options = {"loss_fn": loss, "learning_rate": rate, "steps": steps, "show_progress": False}

@@ -67,7 +67,8 @@ def measure_apart(name: str, method: str, seed: int, folder: Path, allowance: fl
     command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        # JAX says more after the error itself.
+        said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
         return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
     found = json.loads(done.stdout.splitlines()[-1])
     return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
