@@ -1,5 +1,6 @@
 """Bijections: the parts that flows are built from."""
 
+from pushforward.bijections.amortized import Amortized as Amortized, RescaledCondition as RescaledCondition
 from pushforward.bijections.autoregressive import Coupling as Coupling, MaskedAutoregressive as MaskedAutoregressive
 from pushforward.bijections.base import (
     AbstractBijection as AbstractBijection,
@@ -9,12 +10,10 @@ from pushforward.bijections.base import (
 from pushforward.bijections.box import OntoBox as OntoBox
 from pushforward.bijections.circular import CircularSpline as CircularSpline, OntoCircles as OntoCircles
 from pushforward.bijections.composition import (
-    Amortized as Amortized,
     Chain as Chain,
     Elementwise as Elementwise,
     Identity as Identity,
     Invert as Invert,
-    RescaledCondition as RescaledCondition,
     Scan as Scan,
 )
 from pushforward.bijections.conditionals import ConditionalRosenblatt as ConditionalRosenblatt

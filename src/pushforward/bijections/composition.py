@@ -1,16 +1,15 @@
-"""How bijections are put together: inverted, chained, repeated, applied to each coordinate, amortised."""
+"""How bijections are put together: inverted, chained, repeated, applied to each coordinate."""
 
 import abc
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -21,8 +20,6 @@ from pushforward.bijections.base import (
     check_bijections,
     check_sizes,
     check_transformer,
-    common_dtype,
-    is_size,
     map_scalars,
     merge_cond_shapes,
     no_log_det,
@@ -31,7 +28,6 @@ from pushforward.bijections.base import (
     same_interval,
     shift_arrays,
 )
-from pushforward.bijections.constant import Constant
 
 
 class Identity(AbstractBijection):
@@ -301,101 +297,3 @@ class Elementwise(AbstractBijection):
     def push_score(self, u, score, condition=None):
         x, log_det, score = self._each(push_score_scalar, u, score)
         return x, log_det.sum(0), score
-
-
-class Amortized(AbstractWrapper):
-    r"""A bijection whose arrays depend on the condition: $x = T(u;\, \theta + g(c))$.
-
-    Args:
-        bijection: the template; its arrays are $\theta$.
-        network: maps a condition to a vector with one entry for each scalar in the template's arrays.
-        cond_shape: the shape of the condition.
-    """
-
-    bijection: AbstractBijection
-    network: Callable[[Array], Float[Array, " n"]]
-    cond_shape: tuple[int, ...] = eqx.field(static=True)
-
-    def __init__(
-        self,
-        bijection: AbstractBijection,
-        network: Callable[[Array], Float[Array, " n"]],
-        cond_shape: tuple[int, ...],
-    ):
-        check_bijections("Amortized", bijection)
-        if not isinstance(cond_shape, Sequence) or not all(map(is_size, cond_shape)):
-            raise ValueError(f"cond_shape is a tuple of sizes, as (2,), but got {cond_shape!r}.")
-        self.bijection, self.network, self.cond_shape = bijection, network, tuple(cond_shape)
-        merge_cond_shapes([self, bijection])
-        given, expected = (
-            eqx.filter_eval_shape(network, jnp.zeros(cond_shape)).shape,
-            num_parameters(bijection),
-        )
-        if given != (expected,):
-            raise ValueError(
-                f"the network must return one number for each of the {expected} scalars in the arrays of "
-                f"{type(bijection).__name__}, shape ({expected},), but returns shape {given}."
-            )
-
-    def at(self, condition: Any) -> AbstractBijection:
-        """The bijection for one condition."""
-        return shift_arrays(self.bijection, self.network(condition))
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.at(condition).forward_and_log_det(u, condition, key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.at(condition).inverse_and_log_det(x, condition, key=key)
-
-    def push_score(self, u, score, condition=None):
-        return self.at(condition).push_score(u, score, condition)
-
-
-class RescaledCondition(AbstractWrapper):
-    """A bijection that is given the standardised condition, $(c - m) / s$.
-
-    Args:
-        bijection: takes a condition.
-        loc: $m$, of the condition's shape; like $s$ no parameter.
-        scale: $s$.
-    """
-
-    bijection: AbstractBijection
-    moments: Constant
-
-    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike):
-        check_bijections("RescaledCondition", bijection)
-        loc, scale = (jnp.asarray(a, dtype=float) for a in (loc, scale))
-        if bijection.cond_shape is None or {loc.shape, scale.shape} != {tuple(bijection.cond_shape)}:
-            raise ValueError(
-                f"loc and scale must have the condition's shape {bijection.cond_shape}, but have {loc.shape} and "
-                f"{scale.shape}."
-            )
-        known = not any(isinstance(a, Tracer) for a in (loc, scale))
-        if known and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
-            raise ValueError(f"loc must be finite, and scale positive and finite, but they are {loc} and {scale}.")
-        self.bijection, self.moments = bijection, Constant((loc, scale))
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.bijection.cond_shape
-
-    def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
-        condition = jnp.asarray(condition, common_dtype(self, jnp.asarray(condition)))
-        loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
-        if axis is not None:
-            loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)
-        return (condition - loc) / scale
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, self._rescaled(condition), key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, self._rescaled(condition), key=key)
-
-    def push_score(self, u, score, condition=None):
-        return self.bijection.push_score(u, score, self._rescaled(condition))
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        rescaled = self._rescaled(condition, condition_axis)
-        return self.bijection.batched(method, arrays, rescaled, condition_axis, key=key)
