@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from command import command
+from gradients import spread_and_size
 
 import pushforward as pf
 from pushforward import examples
@@ -78,14 +79,11 @@ def noise(flow: Flow, objective: pf.ReverseKL) -> jax.Array:
     """Standard deviation of the gradient of a batch, over the size of its mean."""
     arrays, static = eqx.partition(flow, trainable(flow))
 
-    def one(key):
-        gradient = jax.grad(lambda arrays: objective.loss(eqx.combine(arrays, static), key))(arrays)
-        return jnp.concatenate([g.ravel() for g in jax.tree.leaves(gradient)])
+    def gradient(key):
+        return jax.grad(lambda arrays: objective.loss(eqx.combine(arrays, static), key))(arrays)
 
-    draws = jax.lax.map(one, jr.split(jr.key(0), NOISE_BATCHES))
-    spread = jnp.sum(draws.var(0, ddof=1))
-    # The square of an average is too large by its variance.
-    return jnp.sqrt(spread / jnp.maximum(jnp.sum(draws.mean(0) ** 2) - spread / NOISE_BATCHES, 1e-30))
+    spread, size = spread_and_size(gradient, NOISE_BATCHES)
+    return spread / jnp.maximum(size, 1e-15)
 
 
 def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:

@@ -26,6 +26,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 from command import command
+from gradients import spread_and_size
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -79,19 +80,12 @@ def noise(model: pv.VAE, x: jax.Array) -> dict[str, jax.Array]:
     arrays, rest = eqx.partition(part, trainable(part))
 
     def relative(path_gradient):
-        def one(key):
-            def loss(arrays):
-                parts = eqx.combine(arrays, rest)
-                whole = eqx.tree_at(lambda m: (m.encoder, m.posterior), model, parts)
-                return pv.NegativeBound(path_gradient=path_gradient)(whole, x, key).loss
+        def loss(arrays, key):
+            parts = eqx.combine(arrays, rest)
+            whole = eqx.tree_at(lambda m: (m.encoder, m.posterior), model, parts)
+            return pv.NegativeBound(path_gradient=path_gradient)(whole, x, key).loss
 
-            return jnp.concatenate([g.ravel() for g in jax.tree.leaves(jax.grad(loss)(arrays))])
-
-        draws = jax.lax.map(one, jr.split(jr.key(0), NOISE_DRAWS))
-        spread = jnp.sum(draws.var(0, ddof=1))
-        # The square of an average is too large by its variance.
-        size = jnp.sum(draws.mean(0) ** 2) - spread / NOISE_DRAWS
-        return jnp.sqrt(spread), jnp.sqrt(jnp.maximum(size, 0))
+        return spread_and_size(lambda key: jax.grad(loss)(arrays, key), NOISE_DRAWS)
 
     return {"total": jnp.stack(relative(False)), "path": jnp.stack(relative(True))}
 

@@ -6,7 +6,6 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.base import (
@@ -14,6 +13,7 @@ from pushforward.bijections.base import (
     AbstractWrapper,
     check_bijections,
     common_dtype,
+    is_known,
     is_size,
     merge_cond_shapes,
     num_parameters,
@@ -90,8 +90,7 @@ class RescaledCondition(AbstractWrapper):
                 f"loc and scale must have the condition's shape {bijection.cond_shape}, but have {loc.shape} and "
                 f"{scale.shape}."
             )
-        known = not any(isinstance(a, Tracer) for a in (loc, scale))
-        if known and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
+        if is_known(loc, scale) and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
             raise ValueError(f"loc must be finite, and scale positive and finite, but they are {loc} and {scale}.")
         self.bijection, self.moments = bijection, Constant((loc, scale))
 

@@ -18,6 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
@@ -357,6 +358,11 @@ def check_transformer(bijection: AbstractBijection) -> None:
             f"a transformer must be a scalar bijection without a condition, but {type(bijection).__name__} has "
             f"shape {bijection.shape} and cond_shape {bijection.cond_shape}."
         )
+
+
+def is_known(*arrays: Array) -> bool:
+    """Whether their values can be looked at: of what is computed in a compiled program nothing is known yet."""
+    return not any(isinstance(array, Tracer) for array in arrays)
 
 
 def is_size(value: object, least: int = 1) -> bool:

@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.base import AbstractBijection, bounds
-from pushforward.bijections.elementwise import clamp, largest_exponent, strictly_inside
+from pushforward.bijections.elementwise import bounded_exponent, strictly_inside
 
 
 class OntoBox(AbstractBijection):
@@ -63,16 +63,10 @@ def _value(u, lower, upper):
     if np.isinf(lower) and np.isinf(upper):
         return u
     if np.isinf(upper):
-        return lower + jnp.exp(_exponent(u))
+        return lower + jnp.exp(bounded_exponent(u))
     if np.isinf(lower):
-        return upper - jnp.exp(-_exponent(u))
+        return upper - jnp.exp(-bounded_exponent(u))
     return lower + (upper - lower) * jax.nn.sigmoid(u)
-
-
-def _exponent(u):
-    """An infinite exponential would spoil the gradients of others."""
-    limit = largest_exponent(u.dtype)
-    return clamp(u, -limit, limit)
 
 
 def _root(x, lower, upper):
@@ -87,7 +81,7 @@ def _log_slope(u, lower, upper):
     if np.isinf(lower) and np.isinf(upper):
         return jnp.zeros_like(u)
     if np.isinf(upper):
-        return _exponent(u)
+        return bounded_exponent(u)
     if np.isinf(lower):
-        return -_exponent(u)
+        return -bounded_exponent(u)
     return np.log(upper - lower) - jax.nn.softplus(u) - jax.nn.softplus(-u)

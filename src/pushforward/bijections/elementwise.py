@@ -8,12 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, bounds
+from pushforward.bijections.base import AbstractBijection, bounds, is_known
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 # The powers of Yeo and Johnson stay this far inside (0, 2), for at its ends the image is no longer the whole line.
@@ -30,10 +29,9 @@ def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[
     # Looked at in the precision that it is kept in: it may be 0 or infinite there.
     with np.errstate(over="ignore"):
         number = jnp.asarray(value, dtype=float)
-    known = None if isinstance(number, Tracer) else np.asarray(number)
-    if known is not None and not (np.isfinite(known) and (known >= np.finfo(known.dtype).tiny or not positive)):
+    if is_known(number) and not (np.isfinite(number) and (number >= np.finfo(number.dtype).tiny or not positive)):
         raise ValueError(
-            f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value} in {known.dtype}."
+            f"{name} must be {'positive and ' if positive else ''}finite, got {name}={value} in {number.dtype}."
         )
     return number
 
@@ -107,6 +105,12 @@ def largest_exponent(dtype: jnp.dtype) -> float:
     return -(1 - 1e-4) * math.log(float(jnp.finfo(dtype).tiny))
 
 
+def bounded_exponent(x: Array) -> Array:
+    """The nearest exponent to x whose exponential is such a number: an infinite one spoils the gradients of others."""
+    limit = largest_exponent(x.dtype)
+    return clamp(x, -limit, limit)
+
+
 class _Fixed(AbstractBijection):
     """A bijection without arrays, given by its value, its inverse and its log-slope, all as functions of one number."""
 
@@ -157,8 +161,7 @@ class Exp(_Fixed):
         return jnp.log(x)
 
     def _log_slope(self, u):
-        limit = largest_exponent(u.dtype)
-        return clamp(u, -limit, limit)
+        return bounded_exponent(u)
 
 
 class Softplus(_Fixed):
@@ -276,13 +279,13 @@ class Power(AbstractBijection):
         return positive(self.raw_exponent)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        log_u, limit = jnp.log(strictly_inside(u, self.domain)), largest_exponent(u.dtype)
-        log_x = clamp(self.exponent * log_u, -limit, limit)
+        log_u = jnp.log(strictly_inside(u, self.domain))
+        log_x = bounded_exponent(self.exponent * log_u)
         return jnp.exp(log_x), log_positive(self.raw_exponent) + log_x - log_u
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
-        log_x, limit = jnp.log(strictly_inside(x, self.codomain)), largest_exponent(x.dtype)
-        log_u = clamp(log_x / self.exponent, -limit, limit)
+        log_x = jnp.log(strictly_inside(x, self.codomain))
+        log_u = bounded_exponent(log_x / self.exponent)
         return jnp.exp(log_u), -log_positive(self.raw_exponent) + log_u - log_x
 
 
@@ -363,13 +366,13 @@ class SinhArcsinh(AbstractBijection):
         return positive(self.raw_tail)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
-        limit, before = largest_exponent(u.dtype), jnp.arcsinh(u)
-        after = clamp(self.tail * before + self.skew, -limit, limit)
+        before = jnp.arcsinh(u)
+        after = bounded_exponent(self.tail * before + self.skew)
         return jnp.sinh(after), self._log_slope(before, after)
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
-        limit, after = largest_exponent(x.dtype), jnp.arcsinh(x)
-        before = clamp((after - self.skew) / self.tail, -limit, limit)
+        after = jnp.arcsinh(x)
+        before = bounded_exponent((after - self.skew) / self.tail)
         return jnp.sinh(before), -self._log_slope(before, after)
 
     def _log_slope(self, before: Array, after: Array) -> Array:

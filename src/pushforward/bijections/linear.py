@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, no_log_det
+from pushforward.bijections.base import AbstractBijection, along, check_sizes, is_known, no_log_det
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 # How many reflections are applied at once.
@@ -90,11 +90,10 @@ class Triangular(AbstractBijection):
                 f"with dim={dim}, loc must have shape ({dim},) and matrix ({dim}, {dim}), but they have "
                 f"{loc.shape} and {matrix.shape}."
             )
-        # Of what is computed in a compiled program nothing is known yet.
         tiny = np.finfo(matrix.dtype).tiny
-        if not isinstance(matrix, Tracer) and (np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) >= tiny)):
+        if is_known(matrix) and (np.any(np.triu(matrix, 1)) or not np.all(np.diag(matrix) >= tiny)):
             raise ValueError("the matrix must be lower triangular with a positive diagonal.")
-        if not all(isinstance(a, Tracer) or np.isfinite(a).all() for a in (loc, matrix)):
+        if any(is_known(a) and not np.isfinite(a).all() for a in (loc, matrix)):
             raise ValueError("loc and matrix must be finite.")
         self.dim, self.loc = dim, loc
         self.lower = matrix[np.tril_indices(dim, -1)]

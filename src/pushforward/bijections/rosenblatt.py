@@ -17,11 +17,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
-from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.base import AbstractBijection, is_known
 from pushforward.bijections.elementwise import strictly_inside
 from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.linear import Triangular
@@ -168,7 +167,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         locs: Float[Array, "components dim"],
         scale_trils: Float[Array, "components dim dim"],
     ):
-        if any(isinstance(a, Tracer) for a in (weights, locs, scale_trils)):
+        if not is_known(weights, locs, scale_trils):
             raise ValueError("a mixture's map is built outside of jit and grad, and passed to what they transform.")
         weights, locs, scale_trils = (np.asarray(a, dtype=float) for a in (weights, locs, scale_trils))  # pyright: ignore
         count, dim = locs.shape if locs.ndim == 2 else (0, 0)

@@ -38,8 +38,8 @@ def check_bijection(
 ) -> None:
     """Check that a bijection is one, and that it does all that the package expects of bijections.
 
-    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the log-
-    determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
+    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
+    log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
     automatic gradient; random log-determinants, if it has them, against the exact ones; `jit` against eager
     execution, `vmap` against a loop, and `batched`, which flows use, against `vmap`; finite gradients by every
     point and parameter; a gradient for every array from both directions, and that the two directions' derivatives
@@ -58,7 +58,6 @@ def check_bijection(
             ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides;
             a point at which that is as large as the value itself is left out of the comparison, and of those that
             begin with this value.
-
         bias: how far the mean of random log-determinants may be off, beyond its standard error.
 
     Raises:
