@@ -5,9 +5,9 @@ The recipe, each part of which guards against a known failure of flow variationa
 1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`precondition`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
    modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
-3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is not
-   good either and its weights have a heavy tail, another over a base whose tails are learned. If the best is still too
-   far off, couplings of splines go on top of it.
+3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is
+   still far off and its weights have a heavy tail, another over a base whose tails are learned. If the best is far off
+   too, couplings of splines go on top of it.
 4. All train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
@@ -33,7 +33,7 @@ from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
-from pushforward.posterior.diagnostics import GOOD_GAP, Diagnostics, diagnose
+from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
 from pushforward.posterior.optimizer import adam, restarted
 from pushforward.posterior.posterior import Posterior, TracePoint
@@ -258,14 +258,16 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
 def _mended(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
     """The flow over a base that is nearer to what it lacks, if that is better.
 
-    Modes of a base are weighted anew. Else, if the flow is not good and the weights have a heavy tail, another is
-    trained over learned tails: affine couplings cannot make a Gaussian's polynomial.
+    Modes of a base are weighted anew. Else, if the flow is far off and the weights have a heavy tail, another is
+    trained over learned tails: affine couplings cannot make a Gaussian's polynomial. A few large weights of a fit
+    that is near are not worth as much: weighting mends them.
     """
     change_key, look_key = jr.split(key)
     before = look(target, flow, look_key)
     new = reweigh(target, flow, change_key)
     one_mode = not isinstance(flow.base, dist.MixtureSameFamily)
-    if one_mode and before.verdict != "good" and before.khat > HEAVY_KHAT and not run.out_of_budget:
+    far = before.gap >= GOOD_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
+    if one_mode and far and before.khat > HEAVY_KHAT and not run.out_of_budget:
         new = _heavy_tailed(target, change_key, run)
     return new if new is not flow and look(target, new, look_key).elbo > before.elbo else flow
 
