@@ -140,8 +140,8 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
     whole = Whitened(known.target, Triangular(known.target.dim))
     rows = []
     for evaluations, flow in [*(looks[i] for i in kept), (posterior.trace[-1].evaluations, posterior.flow)]:
-        _, log_weights = weigh(whole, flow, keys[1], NUM_DRAWS)
-        d = judge(known.target, flow, found, log_weights, keys[2])
+        weighed, log_weights = weigh(whole, flow, keys[1], NUM_DRAWS)
+        d = judge(known.target, flow, found, weighed, log_weights, keys[2])
         draws = jax.vmap(known.target.constrain)(flow.sample(keys[2], (NUM_COMPARED,)))
         errors = compare(known.view(jax.tree.map(np.asarray, draws)), known.reference)
         facts = {n: getattr(d, n) for n in ("elbo", "log_evidence", "khat", "ess_fraction", "verdict")}

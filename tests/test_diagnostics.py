@@ -67,6 +67,19 @@ def test_verdict(shift, scale, verdict):
     assert diagnose(gaussian_log_weights(shift, scale)).verdict == verdict
 
 
+def test_far_draws_that_hardly_count_are_seen_in_means():
+    log_weights = gaussian_log_weights(0.0, 1.0)
+    draws = np.random.default_rng(1).normal(size=(len(log_weights), 3))
+    assert diagnose(log_weights, draws=draws).verdict == "good"
+    draws[7, 1], log_weights[7] = 1e6, -300.0
+    assert diagnose(log_weights).verdict == "good"
+    d = diagnose(log_weights, draws=draws)
+    assert d.verdict == "reweight"
+    assert "mean is" in d.reasons[0]
+    draws[7, 1] = np.inf
+    assert diagnose(log_weights, draws=draws).verdict == "reweight"
+
+
 def test_heavy_weights_are_unreliable():
     log_weights = np.log(stats.pareto.rvs(0.8, size=100_000, random_state=0))
     d = diagnose(log_weights)

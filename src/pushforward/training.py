@@ -72,9 +72,10 @@ class Trainer(eqx.Module):
         """The model with these parameters."""
         return eqx.combine(parameters, self.static)
 
-    @eqx.filter_jit
-    def advance(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
+    def steps(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
         """Train until step number `stop`, then compare a fresh estimate of the loss with the best so far.
+
+        `advance` is this, compiled.
 
         Args:
             state: where to start.
@@ -104,6 +105,8 @@ class Trainer(eqx.Module):
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), parameters, state.best)
         best_loss = jnp.where(better, fresh, state.best_loss)
         return State(parameters, optimizer_state, best, best_loss, stop, state.key), losses, fresh
+
+    advance = eqx.filter_jit(steps)
 
 
 @functools.lru_cache

@@ -50,10 +50,10 @@ class MLP(eqx.Module):
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
         # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
-        scales = [(2 / max(size, 1)) ** 0.5 for size in sizes[:-2]] + [0.0]
-        self.weights = tuple(
-            scale * jr.normal(k, (o, i)) for k, i, o, scale in zip(keys, sizes[:-1], sizes[1:], scales, strict=True)
-        )
+        inner = [
+            (2 / max(i, 1)) ** 0.5 * jr.normal(k, (o, i)) for k, i, o in zip(keys[:-1], sizes, hidden, strict=False)
+        ]
+        self.weights = (*inner, jnp.zeros((out_size, sizes[-2])))
         self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
         self.masks = None if adjacency is None else tuple(map(jnp.asarray, layer_masks(adjacency, hidden)))
         self.activation = activation

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
-from pushforward.compilation import compiled_fast
+from pushforward.compilation import compiled_fast, split
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
@@ -40,10 +40,10 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     check_flow(target, flow)
     if num_draws < 100:
         raise ValueError(f"a flow is judged by 100 draws or more, got num_draws={num_draws}.")
-    search_key, draw_key, missed_key = jr.split(key, 3)
+    search_key, draw_key, missed_key = split(key, 3)
     found = candidates(target, target.start, search_key)
-    _, log_weights = weigh(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
-    return judge(target, flow, found, log_weights, missed_key)
+    draws, log_weights = weigh(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
+    return judge(target, flow, found, draws, log_weights, missed_key)
 
 
 def check_flow(target: Target, flow: Flow) -> None:
@@ -61,24 +61,25 @@ def judge(
     target: Target,
     flow: Flow,
     found: Sequence[Candidate],
+    draws: Float[np.ndarray, "draws dim"],
     log_weights: Float[np.ndarray, " draws"],
     key: PRNGKeyArray,
     notes: tuple[str, ...] = (),
 ) -> Diagnostics:
-    """The diagnostics of weights, and of what the flow misses of the mass near other candidates."""
+    """The diagnostics of weighted draws, and of what the flow misses of the mass near other candidates."""
     evidence = diagnose(log_weights).log_evidence
     missed = _missed_mass(target, flow, found, evidence, key) if math.isfinite(evidence) else 0.0
-    return diagnose(log_weights, missed_mass=missed, notes=notes)
+    return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes)
 
 
 def weigh(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws, in unconstrained coordinates, and their log-weights."""
-    keys = jr.split(key, math.ceil(num / CALL))
+    keys = split(key, math.ceil(num / CALL))
     draws, log_weights = zip(*(_weigh(target, flow, k) for k in keys), strict=True)
     return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
 
 
-@eqx.filter_jit
+@partial(compiled_fast, level=1)
 def _weigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
     """As many draws a call for every use, so that it is compiled once."""
 
@@ -98,7 +99,7 @@ def _missed_mass(
     A fit cannot see a mode that it does not visit, but the paths that led elsewhere can.
     """
     most = 0.0
-    for candidate, k in zip(found, jr.split(key, len(found)), strict=True):
+    for candidate, k in zip(found, split(key, len(found)), strict=True):
         other = Flow(standard_normal(target.dim), candidate.affine)
         # Most candidates lie where the fit goes, as a few draws tell.
         if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < SMALLEST_MISSED:

@@ -18,6 +18,8 @@ TRUSTED_ESS_FRACTION = 0.5
 SMALLEST_ESS = 400
 LARGEST_KHAT = 0.7
 MISSED_MASS = 0.02
+# How far, in standard deviations, the draws' mean may be from the weighted one.
+LARGEST_SHIFT = 0.1
 
 
 class Diagnostics(eqx.Module):
@@ -55,12 +57,18 @@ class Diagnostics(eqx.Module):
 
 
 def diagnose(
-    log_weights: Float[np.ndarray, " draws"], *, missed_mass: float = 0.0, notes: tuple[str, ...] = ()
+    log_weights: Float[np.ndarray, " draws"],
+    *,
+    draws: Float[np.ndarray, "draws dim"] | None = None,
+    missed_mass: float = 0.0,
+    notes: tuple[str, ...] = (),
 ) -> Diagnostics:
     """Judge a fit by the log-weights log p - log q of draws from q.
 
     Args:
         log_weights: at least 100 of them; -inf where p vanishes, NaN counts as -inf and is reported.
+        draws: the draws themselves, whose means are compared with the weighted ones: a few draws from far beyond the
+            posterior hardly count in the divergence, but in a mean they do.
         missed_mass: the share of the evidence that is known to lie where q hardly goes.
         notes: what else is to be said among the reasons.
     """
@@ -95,12 +103,14 @@ def diagnose(
         doubts.append(f"The density is NaN or infinite at {bad.mean():.2%} of the draws.")
     if missed_mass > MISSED_MASS:
         doubts.append(f"About {missed_mass:.0%} of the evidence lies in another region, where the fit hardly goes.")
-    verdict, reasons = judge(numbers["log_evidence"] - elbo, ess, ess / num_draws, numbers["khat"], tuple(doubts))
+    shift = 0.0 if draws is None else largest_shift(draws, weights)
+    gap = numbers["log_evidence"] - elbo
+    verdict, reasons = judge(gap, ess, ess / num_draws, numbers["khat"], tuple(doubts), shift=shift)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
 
 
 def judge(
-    gap: float, ess: float, ess_fraction: float, khat: float, doubts: tuple[str, ...] = ()
+    gap: float, ess: float, ess_fraction: float, khat: float, doubts: tuple[str, ...] = (), *, shift: float = 0.0
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons.
 
@@ -112,7 +122,9 @@ def judge(
     facts = f"the KL divergence is {divergence} and {ess_fraction:.1%} of the draws are effective"
     if doubts:
         return "unreliable", (*doubts, f"Otherwise {facts}.")
-    if gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
+    if not shift <= LARGEST_SHIFT:
+        facts += f", but the draws' mean is {shift:.2g} standard deviations from the weighted one"
+    elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
     if ess < SMALLEST_ESS:
         return "unreliable", (
@@ -125,6 +137,20 @@ def judge(
             "weights dominate, and the evidence and the weighted draws cannot be relied on.",
         )
     return "reweight", (f"{facts[0].upper()}{facts[1:]}: use resample(), which corrects the draws by their weights.",)
+
+
+def largest_shift(draws: Float[np.ndarray, "draws dim"], weights: Float[np.ndarray, " draws"]) -> float:
+    """The largest distance of a coordinate's mean from its weighted mean, in weighted standard deviations."""
+    shares = weights / weights.sum()
+
+    def shift(column: np.ndarray) -> np.floating:
+        deviations = column - shares @ column
+        return np.abs(deviations.mean()) / np.sqrt(shares @ deviations**2)
+
+    # Column by column, for all at once might not fit into the memory; what is not finite is infinitely far.
+    with np.errstate(all="ignore"):
+        shifts = np.array([shift(column.astype(float)) for column in draws.T])
+    return float(np.where(np.isnan(shifts), np.inf, shifts).max())
 
 
 def pareto_smooth(log_weights: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], float]:

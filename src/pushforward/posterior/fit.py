@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import Chain, Permutation, Triangular
+from pushforward.compilation import compiled_fast, split
 from pushforward.flow import Flow, Learnable, trainable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
@@ -142,7 +142,7 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
-    start_key, gaussian_key, look_key, flow_key, train_key, mend_key, final_key, missed_key, more_key = jr.split(key, 9)
+    start_key, gaussian_key, look_key, flow_key, train_key, mend_key, final_key, missed_key, more_key = split(key, 9)
     with progress_bar("posterior", budget, show=progress) as show:
         run = _Run(budget, show, callback)
         found = candidates(target, target.start, start_key)
@@ -164,7 +164,7 @@ def fit_posterior(
                     part = _sharpened(whitened, part, more_key, run)
         draws, log_weights = weigh(whitened, part, final_key, NUM_DRAWS)
         fitted = _onto(whitened.affine, part)
-        diagnostics = judge(target, fitted, found, log_weights, missed_key, _notes(run))
+        diagnostics = judge(target, fitted, found, draws, log_weights, missed_key, _notes(run))
         show(budget, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
     return Posterior.of(target, fitted, diagnostics, run.trace, draws, log_weights)
 
@@ -177,6 +177,7 @@ def _no_start(target: Target) -> ValueError:
     )
 
 
+@compiled_fast
 def _compose(outer: Triangular, inner: Any) -> Triangular:
     """The triangular map outer after inner."""
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
@@ -198,8 +199,8 @@ def over(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
 def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _Run) -> tuple[Whitened, Flow]:
     """Coordinates in which the posterior is of order one, and the trained Gaussian or mixture of Gaussians in them."""
     trained, log_evidences = [], []
-    for mode, k in zip(modes, jr.split(key, len(modes)), strict=True):
-        train_key, look_key = jr.split(k)
+    for mode, k in zip(modes, split(key, len(modes)), strict=True):
+        train_key, look_key = split(k)
         whitened = Whitened(target, mode.affine)
         start = Flow(standard_normal(target.dim), Triangular(target.dim))
         part = _train(start, whitened, GAUSSIAN, train_key, run)
@@ -215,12 +216,16 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
     return Whitened(target, affine), Flow(mixture, none)
 
 
+# A posterior takes some thousand steps, or some hundred: as much time as to compile them well.
+_advance = compiled_fast(Trainer.steps, level=1)
+
+
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
     """Train by path gradients until the ELBO no longer rises at the last rate, or the budget is spent."""
     if run.interrupted:
         return flow
     run.out_of_budget = False
-    train_key, look_key = jr.split(key)
+    train_key, look_key = split(key)
     parameters, static = eqx.partition(flow, trainable(flow))
     trainer = Trainer(ReverseKL(target, NUM_SAMPLES, num_evaluation_samples=NUM_SAMPLES), adam(), static)
     state = eqx.filter_jit(trainer.init)(parameters, train_key)
@@ -237,8 +242,8 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
                     return best
                 stop = int(state.step) + CHUNK
                 losses = jnp.full(CHUNK, jnp.nan)
-                state, losses, _ = trainer.advance(state, losses, jnp.array(stop))
-                run.steps, run.skipped = run.steps + CHUNK, run.skipped + int(jnp.isnan(losses).sum())
+                state, losses, _ = _advance(trainer, state, losses, jnp.array(stop))
+                run.steps, run.skipped = run.steps + CHUNK, run.skipped + int(np.isnan(losses).sum())
                 mean = trainer.model(state.optimizer_state.mean)
                 # The same draws of the base each time, none of which is trained on: what differs is the flow.
                 seen = look(target, mean, look_key)
@@ -262,7 +267,7 @@ def _mended(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
     trained over learned tails: affine couplings cannot make a Gaussian's polynomial. A few large weights of a fit
     that is near are not worth as much: weighting mends them.
     """
-    change_key, look_key = jr.split(key)
+    change_key, look_key = split(key)
     before = look(target, flow, look_key)
     new = reweigh(target, flow, change_key)
     one_mode = not isinstance(flow.base, dist.MixtureSameFamily)
@@ -274,7 +279,7 @@ def _mended(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
 
 def _heavy_tailed(target: Whitened, key: PRNGKeyArray, run: _Run) -> Flow:
     """An affine map of learned tails, with couplings after it if it is not the posterior already."""
-    base_key, look_key, flow_key, train_key = jr.split(key, 4)
+    base_key, look_key, flow_key, train_key = split(key, 4)
     dim = target.affine.dim
     start = Flow(student_t(dim), Triangular(dim))
     part = _train(start, target, TAILS, base_key, run)
@@ -288,7 +293,7 @@ def _sharpened(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Fl
 
     A few large weights do not ask for them. They come from the tails, which splines leave as they are.
     """
-    look_key, flow_key, train_key = jr.split(key, 3)
+    look_key, flow_key, train_key = split(key, 3)
     if run.interrupted or run.out_of_budget or look(target, flow, look_key).gap < GOOD_GAP:
         return flow
     return _train(_then(flow, spline_flow(target.affine.dim, key=flow_key)), target, SPLINES, train_key, run)

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
-from pushforward.compilation import compiled_fast
+from pushforward.compilation import compiled_fast, split
 from pushforward.posterior.target import Whitened
 
 LogDensity = Callable[[Array], Float[Array, ""]]
@@ -73,13 +73,12 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
         key: for starts and draws.
     """
     dim = start.size
-    start_key, near_key, far_key = jr.split(key, 3)
-    random = jr.uniform(start_key, (NUM_PATHS - 2, dim), start.dtype, -2, 2)
-    found = _offers(target, Triangular(dim), jnp.concatenate([start[None], jnp.zeros((1, dim)), random]), near_key)
+    start_key, near_key, far_key = split(key, 3)
+    found = _offers(target, Triangular(dim), _near(start, start_key), near_key)
     if not found:
         return []
     explored: list[Candidate] = []
-    for k in jr.split(far_key, MOST_ROUNDS):
+    for k in split(far_key, MOST_ROUNDS):
         found.sort(key=lambda c: -c.elbo)
         new = [c for c in separate(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
         # Around the best in any case; then around other modes, behind which there may be more.
@@ -87,10 +86,27 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
         if not new:
             break
         explored.append(new[0])
-        turn_key, k = jr.split(k)
-        around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(turn_key, (len(RADII), dim), start.dtype)
-        found += _offers(target, new[0].affine, jnp.concatenate([around, -around]), k)
+        turn_key, k = split(k)
+        found += _offers(target, new[0].affine, _around(start, turn_key), k)
     return sorted(found, key=lambda c: -c.elbo)
+
+
+@compiled_fast
+def _near(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
+    """Where the first paths begin."""
+    random = jr.uniform(key, (NUM_PATHS - 2, start.size), start.dtype, -2, 2)
+    return jnp.concatenate([start[None], jnp.zeros((1, start.size), start.dtype), random])
+
+
+@compiled_fast
+def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
+    """Where later paths begin, in the coordinates of a Gaussian, of the shape of `start`."""
+    around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(key, (len(RADII), start.size), start.dtype)
+    return jnp.concatenate([around, -around])
+
+
+# What is usable has been looked at: it needs no check.
+_affine = compiled_fast(Triangular)
 
 
 def separate(found: Sequence[Candidate]) -> list[Candidate]:
@@ -123,7 +139,7 @@ def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths 
     outer_loc, outer = np.asarray(within.loc), np.asarray(within.matrix)
     return [
         Candidate(
-            Triangular(len(outer_loc), outer_loc + outer @ locs[i], np.tril(outer @ factors[i])),
+            _affine(len(outer_loc), outer_loc + outer @ locs[i], np.tril(outer @ factors[i])),
             float(elbos[i]),
             float(errors[i]),
             float(decrements[i]),
