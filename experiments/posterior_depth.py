@@ -74,16 +74,20 @@ def build(family: str, depth: int, arm: str, seed: int, dim: int) -> Flow:
     return Flow(flow.base, Chain([flow.bijection, Triangular(dim)]))
 
 
+def noise(flow: Flow, objective: pf.ReverseKL) -> float | None:
+    """Standard deviation of the gradient of a batch, over the size of its mean; None if that cannot be told from 0."""
+    spread, size = map(float, _noise(flow, objective))
+    return spread / size if size > 0 else None
+
+
 @eqx.filter_jit
-def noise(flow: Flow, objective: pf.ReverseKL) -> jax.Array:
-    """Standard deviation of the gradient of a batch, over the size of its mean."""
+def _noise(flow: Flow, objective: pf.ReverseKL) -> tuple[jax.Array, jax.Array]:
     arrays, static = eqx.partition(flow, trainable(flow))
 
     def gradient(key):
         return jax.grad(lambda arrays: objective.loss(eqx.combine(arrays, static), key))(arrays)
 
-    spread, size = spread_and_size(gradient, NOISE_BATCHES)
-    return spread / jnp.maximum(size, 1e-15)
+    return spread_and_size(gradient, NOISE_BATCHES)
 
 
 def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:
@@ -98,7 +102,7 @@ def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:
         return eqx.tree_at(lambda o: o.target.power, objective, jnp.array(power))
 
     plain, kls, ends = objective(1.0), [], [time.perf_counter()]
-    before = float(noise(flow, plain))
+    before = noise(flow, plain)
 
     def look(steps, loss):
         kls.append(loss)
@@ -121,7 +125,7 @@ def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:
         "skipped": int(np.isnan(losses).sum()),
         # The least: what else runs on the machine slows some of them down.
         "seconds": CHUNKS * min(np.diff(ends)[1:]),
-        "noise": [before, float(noise(flow, plain))],
+        "noise": [before, noise(flow, plain)],
     }
 
 
@@ -152,7 +156,8 @@ def summary(name: str, results: dict) -> dict[str, float]:
         return {"failed": 1}
     evidence = results["log_evidence"][model]
     row = {"KL": evidence + found["best"], "skipped": found["skipped"], "seconds": found["seconds"]}
-    row |= {"noise at first": found["noise"][0], "noise at last": found["noise"][1]}
+    noises = zip(("first", "last"), found["noise"], strict=True)
+    row |= {f"noise at {when}": noise for when, noise in noises if noise is not None}
     one = results["runs"].get(f"{model}/{family}/1/plain/{seed}")
     if one is not None:
         chunks = int(max(1, min(CHUNKS, round(CHUNKS * one["seconds"] / found["seconds"]))))
