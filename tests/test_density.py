@@ -218,7 +218,8 @@ def test_bad_splits_and_sums_of_columns():
 
 
 @pytest.mark.parametrize(
-    ("distribution", "slack"), [(scipy.stats.cauchy(5.0, 2.0), 0.05), (scipy.stats.lognorm(2.5), 0.1)]
+    ("distribution", "slack"),
+    [(scipy.stats.cauchy(5.0, 2.0), 0.05), (scipy.stats.lognorm(2.5), 0.1), (scipy.stats.t(2.0), 0.02)],
 )
 def test_heavy_tails(distribution, slack):
     rng = np.random.default_rng(0)
