@@ -36,6 +36,7 @@ def fit(x, dim=None, **options):
         ({"validation": None}, "share of rows to hold out, 0 < validation < 1, as 0.1, but is None"),
         ({"validation": GOOD}, r"but is an array of shape \(60, 3\)"),
         ({"weights": ["heavy"] * 60}, "weights must be an array of numbers"),
+        ({"weights": np.where(np.arange(60) == 7, 1e6, 1.0)}, r"worth 1 rows .* needs 4 at least; .* row 7"),
         ({"support": "positive"}, "must be one constraint or one for each of 3 columns|must hold NumPyro constraints"),
         ({"support": constraints.interval}, "must hold NumPyro constraints, as .* but for column 0 it has"),
         ({"support": [None, (0, 1), None]}, r"but for column 1 it has \(0, 1\)"),

@@ -94,6 +94,17 @@ def test_heavy_tails_of_a_condition_and_of_what_it_leaves(given, noise, slack):
     assert np.mean(flow.log_prob(c[1] + e[1], c[1])) > np.mean(noise.logpdf(e[1])) - slack
 
 
+def test_networks_see_no_condition_that_is_far_away(precision):
+    """Most values of the second are one, and rows of no weight play no part."""
+    c = np.stack([np.exp(3 * GIVEN[:, 0]), (np.arange(800) < 20).astype(float)], 1)
+    weights = np.where(np.arange(800) < 780, 1.0, 0.0)
+    flow = fit(NOISE, np.where(weights[:, None] > 0, c, np.nan), weights=weights)
+    networks = flow.bijection.bijections[0]
+    np.testing.assert_allclose(networks.moments.value[0], [np.median(c[:780, 0]), 20 / 780], rtol=0.01)
+    np.testing.assert_allclose(networks.moments.value[1][1], c[:780, 1].std(), rtol=1e-5)
+    assert np.abs(networks._rescaled(c)).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
+
+
 def test_angles_and_a_condition():
     turned = (GIVEN[:, :1] + 0.3 * NOISE) % (2 * np.pi)
     flow = pf.fit_density(

@@ -134,3 +134,16 @@ def test_held_out_rows_are_judged_part_by_part(monkeypatch):
         monkeypatch.setattr("pushforward.density.objective.ROWS_TOGETHER", size)
         assert objective.evaluate(flow, jr.key(0)) == pytest.approx(float(whole), rel=1e-12)
     assert jax.numpy.isfinite(whole)
+
+
+def test_rows_are_drawn_as_often_as_they_count(precision):
+    weights = np.array([0.0, 1.0, 0.0, 3.0, 1e-3, 4.0])
+    rows = Rows(jnp.arange(6.0)[:, None], jnp.arange(6.0)[:, None], jnp.asarray(weights, float))
+    drawn = rows.draw(jr.key(0), 400_000)
+    assert drawn.weights is None and (drawn.x == drawn.condition).all()
+    shares = np.bincount(drawn.x[:, 0].astype(int), minlength=6) / 400_000
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.003)
+    assert shares[0] == shares[2] == 0 < shares[4]
+    # So many that single precision could not tell their sums apart.
+    many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).ends
+    assert set(np.diff(np.asarray(many, np.int64)).tolist()) <= {1023, 1024}

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from pushforward.density.matrices import call_columns, matrix
+from pushforward.density.moments import worth
 from pushforward.density.split import digests
 from pushforward.density.supports import OFF_GRID, likely_step, off_grid
 
@@ -161,6 +162,12 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         raise ValueError(
             f"too few weights are positive: {np.sum(found > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
+        )
+    # As many rows of equal weight would do, up to rounding.
+    if (telling := worth(found)) < (dim + 1) * (1 - 1e-6):
+        raise ValueError(
+            f"weights are too unequal: they are worth {telling:.3g} rows of equal weight, (sum w)^2 / sum w^2, but a "
+            f"density of {dim} columns needs {dim + 1} at least; the largest is that of row {found.argmax()}."
         )
     return found
 

@@ -14,10 +14,12 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
 from pushforward.density import checks, recipe, split, supports
 from pushforward.density.matrices import call_columns, names_of
+from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood
 from pushforward.density.options import check_options
 from pushforward.density.source import Source, open_samples
 from pushforward.density.standard import standardise
+from pushforward.density.tails import Units, units
 from pushforward.flow import Flow
 from pushforward.training import train
 
@@ -118,17 +120,17 @@ def fit_density(
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
     rows, part = source.part(split_key)
     checks.warn_of_coarse(part, steps, columns)
-    back, *cond_moments = standardise(source, steps, to_support, circles, columns, noise_key)
+    back = standardise(source, steps, to_support, circles, columns, noise_key)
     angles = tuple(circle is not None for circle in circles)
     if flow is None:
-        # As many rows of equal weight tell as much.
-        counting = size if weights is None else max(1, int(weights.sum() ** 2 / np.sum(weights**2)))
-        flow, reason = recipe.choose(counting, dim, None if condition is None else condition.shape[1], angles, flow_key)
+        telling = size if weights is None else int(worth(weights))
+        flow, reason = recipe.choose(telling, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
     _check_flow(flow, dim, condition, angles)
     if condition is not None:
-        flow = _given_units(flow, *cond_moments)
+        counting = np.arange(size) if weights is None else np.flatnonzero(weights)
+        flow = _given_units(flow, units(condition[counting], source.weights_of(counting)))
 
     lots = split.draw(
         rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
@@ -238,9 +240,9 @@ def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> No
         )
 
 
-def _given_units(flow: Flow, loc: np.ndarray, scale: np.ndarray) -> Flow:
-    """The flow, given the condition in its own units."""
+def _given_units(flow: Flow, units: Units) -> Flow:
+    """The flow, given the condition in its own units, in which its networks see none that is far away."""
     if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, loc, scale)
+        inner = RescaledCondition(flow.bijection.bijection, *units)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, loc, scale))
+    return Flow(flow.base, RescaledCondition(flow.bijection, *units))

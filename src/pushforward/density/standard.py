@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,14 +34,6 @@ from pushforward.density.supports import Circle
 from pushforward.density.tails import Bends, find_tails
 
 
-class Standard(NamedTuple):
-    """What leads from whitened coordinates to samples, and the mean and scale of what these are given."""
-
-    back: Chain
-    cond_loc: Float[np.ndarray, " cond_dim"]
-    cond_scale: Float[np.ndarray, " cond_dim"]
-
-
 def standardise(
     source: Source,
     steps: Float[np.ndarray, " dim"],
@@ -49,7 +41,7 @@ def standardise(
     circles: Sequence[Circle | None],
     columns: Sequence[str],
     key: PRNGKeyArray,
-) -> Standard:
+) -> Chain:
     r"""From coordinates of mean 0 and covariance 1, which for angles are those of [-pi, pi), to the samples.
 
     What is given has its linear part in each column taken away, and heavy tails are made lighter:
@@ -110,7 +102,7 @@ def standardise(
     if weights.any():
         parts.append(_linear(weights, loc[dim:], scale[dim:]))
     parts += [_each(Affine, loc[:dim], scale[:dim]), *_bijections(outer), to_support]
-    return Standard(Chain(parts), loc[dim:], scale[dim:])
+    return Chain(parts)
 
 
 def _moments(part: np.ndarray, source: Source, carried: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:

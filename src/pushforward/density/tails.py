@@ -37,7 +37,8 @@ class Bends(NamedTuple):
 
     def where(self, kept: Bool[np.ndarray, " dim"]) -> "Bends":
         """These, and the identity elsewhere."""
-        return Bends(*(np.where(kept, found, none) for found, none in zip(self[:3], (0, 1, 1), strict=True)), self[3])
+        locs, scales, tails = np.where(kept, self[:3], np.array([[0.0], [1.0], [1.0]]))
+        return Bends(locs, scales, tails, self.likelihoods)
 
     def inverse(self, z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
         """The columns y."""
@@ -79,6 +80,23 @@ def bulk(
     at = np.array([np.searchsorted(column, QUANTILES) for column in shares.T]).T
     low, middle, high = np.take_along_axis(np.take_along_axis(z, order, 0), np.minimum(at, len(z) - 1), 0)
     return middle, (high - low) / 2
+
+
+class Units(NamedTuple):
+    """The location and scale of each number of a condition, and whether networks should see the arsinh of it."""
+
+    loc: Float[np.ndarray, " cond_dim"]
+    scale: Float[np.ndarray, " cond_dim"]
+    arsinh: Bool[np.ndarray, " cond_dim"]
+
+
+def units(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> Units:
+    """Means and standard deviations; for heavy tails those of the bulk, and for values that are mostly one, both."""
+    shares = weights / weights.sum()
+    bends = find_tails(c, weights)
+    heavy, single = bends.tails != 1, bulk(c, weights)[1] == 0
+    scale = np.where(heavy, bends.scales, deviations(c, shares))
+    return Units(np.where(heavy, bends.locs, shares @ c), scale, heavy | single)
 
 
 def deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:
