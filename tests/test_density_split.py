@@ -1,14 +1,19 @@
 """Rows that a fit is judged by: as many as asked for, and no copies of those that it is trained on."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.stats
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from pushforward import bijections as bj
 from pushforward.density import split
+from pushforward.density.chance import is_better
 from pushforward.density.objective import HeldOutLikelihood, Rows
 from pushforward.density.source import Source
 
@@ -147,3 +152,32 @@ def test_rows_are_drawn_as_often_as_they_count(precision):
     # So many that single precision could not tell their sums apart.
     many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).ends
     assert set(np.diff(np.asarray(many, np.int64)).tolist()) <= {1023, 1024}
+
+
+def test_what_may_be_chance_is_not_kept(capsys):
+    """Of few rows, and of many from a Gaussian; the start is the Gaussian of the data."""
+    rng, seen = np.random.default_rng(0), []
+    x = rng.normal(size=(40, 2)) @ [[1.0, 0.8], [0.0, 0.6]]
+    flow = pf.fit_density(x, key=jr.key(0), callback=lambda *found: seen.append(found))
+    gaussian = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T, ddof=0))
+    np.testing.assert_allclose(flow.log_prob(x), gaussian.logpdf(x), rtol=1e-5)
+    assert [step for step, _ in seen] == [0] and "4 held-out rows do not tell" in capsys.readouterr().out
+    modes = 3.0 * rng.integers(0, 2, (100, 1)) + 0.3 * rng.normal(size=(100, 1))
+    options = {"key": jr.key(0), "progress": False, "max_epochs": 300}
+    flow, weighted = pf.fit_density(modes, **options), pf.fit_density(modes, weights=np.full(100, 2.0), **options)
+    for found in (flow, weighted):
+        assert (
+            np.mean(found.log_prob(modes)) > scipy.stats.norm(*scipy.stats.norm.fit(modes)).logpdf(modes).mean() + 0.3
+        )
+
+
+def test_gains_are_weighed_against_their_error():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 2)))
+    start = pf.flows.linear(2, key=jr.key(0))
+    moved = pf.Flow(start.base, bj.Chain([bj.Elementwise(bj.Affine(0.0, 0.8), 2), start.bijection]))
+    for weights in (None, jnp.linspace(0.1, 1, 100)):
+        rows = Rows(x, None, weights)
+        judged = HeldOutLikelihood(rows, rows, bj.Identity((2,)), None, (False, False), 10)
+        assert not is_better(judged, start, start, jr.key(0)) and not is_better(judged, moved, start, jr.key(0))
+        narrow = dataclasses.replace(judged, held_out=Rows(0.8 * x, None, weights))
+        assert is_better(narrow, moved, start, jr.key(0))

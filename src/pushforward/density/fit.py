@@ -13,6 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
 from pushforward.density import checks, recipe, split, supports
+from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.matrices import call_columns, names_of
 from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood
@@ -58,7 +59,8 @@ def fit_density(
     held-out likelihood has not risen for `patience` evaluations. If that is before the learning rate had decayed, it
     goes on from the best parameters with one that decays at once. The parameters that did best on held-out rows are
     returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
-    lie in the support.
+    lie in the support. If their mean gain on these rows is no more than its standard error, or if the rows are fewer
+    than five and nothing is trained, they are those that training starts from: by default those of a Gaussian.
 
     The values of a discrete column are a step apart, as counts are. Each is spread evenly over the step that begins
     with it, afresh whenever it is used. The flow is a density of such spread values: a value's probability (given
@@ -86,7 +88,8 @@ def fit_density(
         rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
             They are read in blocks from anywhere.
         progress: whether to show a bar, and to say which flow was chosen and why.
-        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
+        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row;
+            once, with 0, if nothing is trained.
 
     Returns:
         A flow with `log_prob` in nats and in the units of `x`, and `sample`.
@@ -158,17 +161,27 @@ def fit_density(
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.kept(jr.fold_in(stream_key, step), lots))
 
-    flow = _trained(
-        flow,
-        objective,
-        train_key,
-        num_steps,
-        learning_rate,
-        num_evaluations,
-        _Patience(patience, callback),
-        progress=progress,
-        refresh=refresh if source.streams else None,
-    )
+    if is_told := judges_enough(held_out):
+        start = flow
+        flow = _trained(
+            flow,
+            objective,
+            train_key,
+            num_steps,
+            learning_rate,
+            num_evaluations,
+            _Patience(patience, callback),
+            progress=progress,
+            refresh=refresh if source.streams else None,
+        )
+        is_told = is_better(objective, flow, start, train_key)
+        flow = flow if is_told else start
+    elif callback is not None:
+        callback(0, float(objective.evaluate(flow, train_key)))
+    if progress and not is_told:
+        print(
+            f"{len(held_out)} held-out rows do not tell that training gains more than chance: the flow is as it began."
+        )
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
