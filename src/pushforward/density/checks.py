@@ -9,11 +9,11 @@ from jaxtyping import ArrayLike, Bool, Float, Int
 
 from pushforward.density.matrices import call_columns, matrix
 from pushforward.density.moments import worth
-from pushforward.density.split import digests
+from pushforward.density.split import without_copies
 from pushforward.density.supports import OFF_GRID, likely_step, off_grid
 
 # A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
-# apart if this share of the rows have values that other rows have.
+# apart if this share of the rows, when they are enough, have values that other rows have.
 COARSE_SHARE, REPEATED_SHARE = 0.5, 0.1
 FEWEST_FOR_COARSE = 50
 # And a value that so many rows have is an atom, not a coincidence of rounding.
@@ -52,26 +52,25 @@ def check_samples(
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
-    if x.shape[1] > 1:
-        # Copies of rows repeat the values of all columns, and say nothing of one.
-        x = x[np.unique(digests((x,)), return_index=True)[1]]
-    if len(x) < FEWEST_FOR_COARSE:
-        return
+    size, enough = len(x), len(x) >= FEWEST_FOR_COARSE
+    # Copies of rows repeat the values of all columns, and say nothing of one.
+    distinct = x[without_copies((x,))] if x.shape[1] > 1 else x
     for i in np.flatnonzero(steps == 0).tolist():
-        values, counts = np.unique(x[:, i], return_counts=True)
-        step = likely_step(values)
+        values, counts = np.unique(distinct[:, i], return_counts=True)
+        step, most = likely_step(values), values[counts.argmax()]
         on_grid = not off_grid(values, step).any()
-        if len(values) < COARSE_SHARE * len(x) or (on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(x)):
+        repeated = enough and on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(distinct)
+        if len(values) < COARSE_SHARE * len(distinct) or repeated:
             apart = f", {step:g} apart or multiples of it" if on_grid else ""
             warnings.warn(
-                f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows{apart}: the likelihood of a "
+                f"{columns[i]} of x has {len(values)} distinct values in {size} rows{apart}: the likelihood of a "
                 f"density is unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they "
                 "are spread over the steps; else leave it out.",
                 stacklevel=3,
             )
-        elif counts.max() > max(SPIKE_SHARE * len(x), FEWEST_IN_SPIKE):
+        elif enough and counts.max() > max(SPIKE_SHARE * len(distinct), FEWEST_IN_SPIKE):
             warnings.warn(
-                f"{columns[i]} of x has the value {values[counts.argmax()]:g} in {counts.max()} of {len(x)} rows: the "
+                f"{columns[i]} of x has the value {most:g} in {np.sum(x[:, i] == most)} of {size} rows: the "
                 "likelihood of a density is unbounded there; fit those rows apart.",
                 stacklevel=3,
             )
