@@ -116,10 +116,14 @@ def check_inside(
     bad = np.argwhere(outside)
     if len(bad):
         row, column = bad[0].tolist()
+        # A discrete value may begin at the lower end.
+        on_end = not stepped[column] and x[row, column] in (lower[column], upper[column])
+        advice = "; the ends are excluded: fit the rows that lie on one apart, or widen the support" if on_end else ""
         width = f", with its step of {steps[column]:g}," if stepped[column] else ""
         raise ValueError(
             f"x has {len(bad)} values that are not inside their support, the first in row {rows[row]}, "
-            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
+            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and "
+            f"{upper[column]:g}{advice}."
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
+from pushforward.bijections.base import bounds
 from pushforward.density import checks, recipe, split, supports
 from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.matrices import call_columns, names_of
@@ -98,6 +99,8 @@ def fit_density(
         ValueError: for samples that are not finite, not in the support, constant or duplicated columns, too few rows,
             and shapes that do not go together. The message names rows and columns.
 
+        TypeError: for a flow that is none, as the recipe of one.
+
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
@@ -113,9 +116,13 @@ def fit_density(
     weights = None if weights is None else checks.check_weights(weights, size, dim)
     if condition is not None:
         condition = checks.check_condition(condition, size, names_of(condition), weights)
+    angles = tuple(circle is not None for circle in circles)
+    if flow is not None:
+        _check_flow(flow, dim, condition, angles)
     source = Source(samples, condition, weights, circles, rows_at_once)
     checks.check_samples(source.chunks(), samples.shape, columns)
     steps = supports.find_steps(source.chunks(), supports.discrete_columns(discrete, names, columns), columns)
+    supports.check_turns(steps, circles, columns)
     for rows, chunk in source.chunks():
         checks.check_inside(chunk, to_support.ends, steps, columns, rows)
     checks.warn_of_merged(source.chunks(), to_support.ends, steps, columns)
@@ -124,13 +131,11 @@ def fit_density(
     rows, part = source.part(split_key)
     checks.warn_of_coarse(part, steps, columns)
     back = standardise(source, steps, to_support, circles, columns, noise_key)
-    angles = tuple(circle is not None for circle in circles)
     if flow is None:
         telling = size if weights is None else int(worth(weights))
         flow, reason = recipe.choose(telling, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
-    _check_flow(flow, dim, condition, angles)
     if condition is not None:
         counting = np.arange(size) if weights is None else np.flatnonzero(weights)
         flow = _given_units(flow, units(condition[counting], source.weights_of(counting)))
@@ -239,7 +244,12 @@ class _Patience:
         self.waited, self.before = 0, before
 
 
-def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:
+def _check_flow(flow: Any, dim: int, condition, angles: tuple[bool, ...]) -> None:
+    if not isinstance(flow, Flow):
+        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
+        raise TypeError(
+            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
+        )
     if flow.shape != (dim,) or flow.cond_shape != (None if condition is None else condition.shape[1:]):
         raise ValueError(
             f"the flow must have shape ({dim},) and the condition's shape, but has shape {flow.shape} and cond_shape "
@@ -250,6 +260,12 @@ def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> No
         raise ValueError(
             f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
             f"angles={list(angles)}) has, but has them at {list(its)}."
+        )
+    lower, upper = bounds(flow.bijection.codomain)
+    if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
+        raise ValueError(
+            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}: samples are "
+            "whitened before it sees them; say where columns lie by support=."
         )
 
 
