@@ -85,7 +85,7 @@ class RescaledCondition(AbstractWrapper):
     moments: Constant
     arsinh: Bool[Array, "..."] | None = None
 
-    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike, arsinh: ArrayLike = False):
+    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike, arsinh: ArrayLike | None = None):
         check_bijections("RescaledCondition", bijection)
         loc, scale = (jnp.asarray(a, dtype=float) for a in (loc, scale))
         if bijection.cond_shape is None or {loc.shape, scale.shape} != {tuple(bijection.cond_shape)}:
@@ -96,8 +96,7 @@ class RescaledCondition(AbstractWrapper):
         if is_known(loc, scale) and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
             raise ValueError(f"loc must be finite, and scale positive and finite, but they are {loc} and {scale}.")
         self.bijection, self.moments = bijection, Constant((loc, scale))
-        known = is_known(arsinh) and not np.any(arsinh)
-        self.arsinh = None if known else jnp.broadcast_to(jnp.asarray(arsinh, bool), loc.shape)
+        self.arsinh = None if arsinh is None else jnp.broadcast_to(jnp.asarray(arsinh, bool), loc.shape)
 
     @property
     def cond_shape(self) -> tuple[int, ...] | None:

@@ -29,6 +29,7 @@ from pushforward.density.determined import warn_of_determined
 from pushforward.density.linear import Linear, Square, Weights
 from pushforward.density.moments import Moments
 from pushforward.density.residual import Residual, own_tails
+from pushforward.density.shrinkage import share_of_identity
 from pushforward.density.source import Source
 from pushforward.density.supports import Circle
 from pushforward.density.tails import Bends, find_tails
@@ -83,21 +84,22 @@ def standardise(
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
     left, weights = _without_condition(correlation, dim, moments.size, _rounding(moments), columns)
     parts: list[AbstractBijection] = []
+    standardised = (part - loc) / scale
+    alone = standardised[:, :dim]
     if weights.size:
         residual = Residual.of(loc, scale, weights, left, part, counts)
         inner = find_tails(residual(part), counts).where(~turning)
-        lighter = inner.inverse(residual(part))
-        warn_of_determined(lighter / lighter.std(0), ((part - loc) / scale)[:, dim:], columns)
+        alone = inner.inverse(residual(part))
+        warn_of_determined(alone / alone.std(0), standardised[:, dim:], columns)
         if inner.any:
-            bent = _moments(lighter, source, lambda *chunk: inner.inverse(residual(carried(outer, *chunk))))
+            bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(carried(outer, *chunk))))
             left = _apart(bent.correlation, turning)
             parts = [
                 _each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
                 *_bijections(inner),
             ]
-    # A little of the identity where rows are hardly more than columns: then the least eigenvalues are too small.
-    little = max(0.0, 2 - moments.size / dim) / dim
-    factor = np.linalg.cholesky((1 - little) * left + little * np.diag(np.diag(left)))
+    share = share_of_identity(alone[:, ~turning], counts, moments.size)
+    factor = np.linalg.cholesky((1 - share) * left + share * np.diag(np.diag(left)))
     parts = [Triangular(dim, matrix=jnp.asarray(factor)), *parts]
     if weights.any():
         parts.append(_linear(weights, loc[dim:], scale[dim:]))

@@ -75,19 +75,22 @@ def bulk(
     z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
     """The medians, and half the distances of the quantiles that are two standard deviations apart in a Gaussian."""
-    order = np.argsort(z, axis=0)
-    shares = np.cumsum(weights[order], axis=0) / weights.sum()
-    at = np.array([np.searchsorted(column, QUANTILES) for column in shares.T]).T
-    low, middle, high = np.take_along_axis(np.take_along_axis(z, order, 0), np.minimum(at, len(z) - 1), 0)
+    low, middle, high = np.array([_quantiles(column, weights) for column in z.T]).T
     return middle, (high - low) / 2
 
 
+def _quantiles(column: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> Float[np.ndarray, " 3"]:
+    order = np.argsort(column)
+    at = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), QUANTILES)
+    return column[order][np.minimum(at, len(column) - 1)]
+
+
 class Units(NamedTuple):
-    """The location and scale of each number of a condition, and whether networks should see the arsinh of it."""
+    """The location and scale of each number of a condition, and of which networks see the arsinh; None if of none."""
 
     loc: Float[np.ndarray, " cond_dim"]
     scale: Float[np.ndarray, " cond_dim"]
-    arsinh: Bool[np.ndarray, " cond_dim"]
+    arsinh: Bool[np.ndarray, " cond_dim"] | None
 
 
 def units(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> Units:
@@ -96,7 +99,8 @@ def units(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) 
     bends = find_tails(c, weights)
     heavy, single = bends.tails != 1, bulk(c, weights)[1] == 0
     scale = np.where(heavy, bends.scales, deviations(c, shares))
-    return Units(np.where(heavy, bends.locs, shares @ c), scale, heavy | single)
+    arsinh = heavy | single
+    return Units(np.where(heavy, bends.locs, shares @ c), scale, arsinh if arsinh.any() else None)
 
 
 def deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:
