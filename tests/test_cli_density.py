@@ -234,6 +234,21 @@ def test_arrays_that_are_no_tables(folder, arrays, match):
         tables.read("a.npz")
 
 
+def test_columns_of_files_without_a_name_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.csv").write_text(",a,b\n0,1.5,2\n1,2.5,3\n")
+    (tmp_path / "twice.csv").write_text("a,a,b\n0,1.5,2\n1,2.5,3\n")
+    (tmp_path / "decimal.csv").write_text("a;b\n0,5;1,25\n")
+    with pytest.warns(UserWarning, match="column 0 has no name and is left out"):
+        table = tables.read("index.csv")
+    assert table.names == ["a", "b"]
+    np.testing.assert_array_equal(table.values, [[1.5, 2], [2.5, 3]])
+    with pytest.raises(ValueError, match="has several columns a; give them names of their own"):
+        tables.read("twice.csv", ["a"])
+    with pytest.raises(ValueError, match="'0,5' is no number, for decimals are written with a point here; mend"):
+        tables.read("decimal.csv")
+
+
 @pytest.fixture(autouse=True)
 def _precision():
     """The commands set it."""

@@ -7,13 +7,16 @@ import jax.random as jr
 import numpy as np
 import pandas
 import pytest
+import scipy.sparse
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from pushforward import bijections
 from pushforward.density import checks, supports
 
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
+ONTO_POSITIVE = pf.Flow(pf.flows.linear(3, key=jr.key(0)).base, bijections.Elementwise(bijections.Exp(), 3))
 NAMES = ["a", "b"]
 COLUMNS = ["column 0 (a)", "column 1 (b)"]
 
@@ -36,11 +39,14 @@ def fit(x, dim=None, **options):
         ({"validation": None}, "share of rows to hold out, 0 < validation < 1, as 0.1, but is None"),
         ({"validation": GOOD}, r"but is an array of shape \(60, 3\)"),
         ({"weights": ["heavy"] * 60}, "weights must be an array of numbers"),
+        ({"weights": np.where(np.arange(60) == 7, 1e6, 1.0)}, r"worth 1 rows .* needs 4 at least; .* row 7"),
         ({"support": "positive"}, "must be one constraint or one for each of 3 columns|must hold NumPyro constraints"),
         ({"support": constraints.interval}, "must hold NumPyro constraints, as .* but for column 0 it has"),
         ({"support": [None, (0, 1), None]}, r"but for column 1 it has \(0, 1\)"),
         ({"support": {3: constraints.positive}}, "support names column 3, but there are 3 columns"),
         ({"support": {"a": constraints.positive}}, "support: there is no column a"),
+        ({"support": {0: constraints.positive}, "discrete": []}, r"is not between 0 and inf\.$"),
+        ({"flow": ONTO_POSITIVE}, "must have the whole space for its codomain, but has .* by support="),
         ({"discrete": 0}, r"discrete must be a list of columns, .* but is 0; one column is \[0\]"),
         ({"discrete": "ab"}, r"but is 'ab'; one column is \['ab'\]"),
         ({"discrete": [True, False]}, "a boolean for each of 3 columns, but has 2"),
@@ -68,6 +74,52 @@ def test_frames_whose_columns_are_no_numbers():
     with pytest.raises(ValueError, match=r"x.to_frame\(\) makes one column"):
         fit(frame["price"], 1)
     fit(pandas.DataFrame({"price": GOOD[:, 0], "nullable": pandas.array(COUNTS[:, 0], dtype="Int64")}), discrete=[1])
+
+
+def test_what_is_no_flow_and_no_array():
+    for flow, match in ((pf.flows.maf, "is 'maf'"), ("maf", "is 'maf'"), (3, "is 'int'")):
+        with pytest.raises(
+            TypeError, match=rf"a Flow of 3 columns, as pushforward.flows.maf\(3, key=key\), but {match}"
+        ):
+            fit(GOOD, flow=flow)
+    with pytest.raises(ValueError, match=r"x must be an array of numbers, but is of type csr_.*; x.toarray\(\) makes"):
+        fit(scipy.sparse.csr_array(GOOD), 3)
+    with pytest.raises(ValueError, match="but is of type NoneType"):
+        fit(None, 3)
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", object])
+def test_values_that_pandas_calls_missing(dtype):
+    values = pandas.array([None if i == 7 else bool(i % 2) for i in range(60)], dtype=dtype)
+    frame = pandas.DataFrame({"price": GOOD[:, 0], "sold": values})
+    with pytest.raises(
+        ValueError, match=r"1 values that are NaN or infinite, .* row 7, column 1 \(sold\); remove or imp"
+    ):
+        fit(frame)
+
+
+def test_values_on_an_excluded_end():
+    x = np.where(np.arange(60)[:, None] == 7, 0.0, np.abs(GOOD))
+    with pytest.raises(
+        ValueError, match="row 7, column 0: 0 is not between 0 and inf; the ends are excluded: fit the rows"
+    ):
+        fit(x, support=constraints.nonnegative)
+
+
+def test_steps_that_do_not_divide_a_period():
+    x = np.stack([7.0 * (np.arange(60) % 51), GOOD[:, 0]], 1)
+    flow = pf.flows.circular(2, angles=[True, False], num_layers=1, hidden=(4,), bins=4, key=jr.key(0))
+    options = {"support": {0: pf.Circular(360.0)}, "flow": flow}
+    with pytest.raises(ValueError, match=r"step of 7 does not divide its period of 360; tell .* discrete=\{0: 1.0\}"):
+        fit(x, discrete=[0], **options)
+    assert fit(x, discrete={0: 1.0}, **options).shape == (2,)
+
+
+def test_names_that_several_columns_have():
+    frame = pandas.DataFrame(np.abs(GOOD), columns=["a", "a", "b"])
+    for options in ({"support": {"a": constraints.positive}}, {"discrete": ["a"]}):
+        with pytest.raises(ValueError, match="there are several columns a; give them names of their own, or an index"):
+            fit(frame, **options)
 
 
 def test_supports_and_discrete_columns_by_name():
@@ -145,6 +197,11 @@ def said(x):
         (lambda rng: 2.0 ** rng.integers(0, 5, 100), "5 distinct values in 100 rows"),
         (lambda rng: np.where(rng.uniform(size=5000) < 0.01, 0.0, rng.gamma(2.0, size=5000)), "the value 0 in"),
         (lambda rng: np.minimum(rng.normal(size=200), 1.5), "the value 1.5 in"),
+        (lambda rng: rng.integers(0, 5, (1000, 2)).astype(float), "column 0 of x has 5 distinct values in 1000 rows"),
+        (lambda rng: rng.integers(0, 2, (5000, 2)).astype(float), "column 1 of x has 2 distinct values in 5000 rows"),
+        (lambda rng: np.repeat(rng.integers(0, 9, (100, 1)), 2, 1) + [0.0, 0.5], "9 distinct values in 100 rows"),
+        (lambda rng: np.stack([rng.normal(size=40), rng.integers(0, 2, 40)], 1), "1 of x has 2 distinct values in 40"),
+        (lambda rng: rng.normal(size=(40, 2)).round(2), ""),
         (lambda rng: rng.normal(size=100_000).astype(np.float32), ""),
         (lambda rng: rng.integers(0, 10**9, 50_000).astype(float), ""),
         (lambda rng: np.repeat(rng.normal(size=500), 2), ""),

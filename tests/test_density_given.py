@@ -4,6 +4,7 @@ import jax
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.stats
 
 import pushforward as pf
 from pushforward.density.baselines import gaussian
@@ -78,6 +79,30 @@ def test_what_only_depends_on_the_condition_is_not_warned_of():
     fit(np.sin(3 * GIVEN[:, :1]) + 0.05 * NOISE, GIVEN[:, :1])
     # Copies are near to each other, and equal.
     fit(np.tile(EXACT + NOISE, (3, 1)), np.tile(GIVEN, (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("noise", "slack"),
+    [(scipy.stats.norm(0, 1e-3), 0.05), (scipy.stats.t(1.5, 0, 0.1), 0.12), (scipy.stats.t(1.5), 0.15)],
+)
+@pytest.mark.parametrize("given", [scipy.stats.cauchy(3.0), scipy.stats.norm(3.0)])
+def test_heavy_tails_of_a_condition_and_of_what_it_leaves(given, noise, slack):
+    """Before training, or hardly more."""
+    rng = np.random.default_rng(0)
+    c, e = given.rvs((2, 4000, 1), random_state=rng), noise.rvs((2, 4000, 1), random_state=rng)
+    flow = fit(c[0] + e[0], c[0])
+    assert np.mean(flow.log_prob(c[1] + e[1], c[1])) > np.mean(noise.logpdf(e[1])) - slack
+
+
+def test_networks_see_no_condition_that_is_far_away(precision):
+    """Most values of the second are one, and rows of no weight play no part."""
+    c = np.stack([np.exp(3 * GIVEN[:, 0]), (np.arange(800) < 20).astype(float)], 1)
+    weights = np.where(np.arange(800) < 780, 1.0, 0.0)
+    flow = fit(NOISE, np.where(weights[:, None] > 0, c, np.nan), weights=weights)
+    networks = flow.bijection.bijections[0]
+    np.testing.assert_allclose(networks.moments.value[0], [np.median(c[:780, 0]), 20 / 780], rtol=0.01)
+    np.testing.assert_allclose(networks.moments.value[1][1], c[:780, 1].std(), rtol=1e-5)
+    assert np.abs(networks._rescaled(c)).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
 
 
 def test_angles_and_a_condition():

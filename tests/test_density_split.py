@@ -1,14 +1,19 @@
 """Rows that a fit is judged by: as many as asked for, and no copies of those that it is trained on."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.stats
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from pushforward import bijections as bj
 from pushforward.density import split
+from pushforward.density.chance import is_better
 from pushforward.density.objective import HeldOutLikelihood, Rows
 from pushforward.density.source import Source
 
@@ -134,3 +139,46 @@ def test_held_out_rows_are_judged_part_by_part(monkeypatch):
         monkeypatch.setattr("pushforward.density.objective.ROWS_TOGETHER", size)
         assert objective.evaluate(flow, jr.key(0)) == pytest.approx(float(whole), rel=1e-12)
     assert jax.numpy.isfinite(whole)
+
+
+def test_rows_are_drawn_as_often_as_they_count(precision):
+    weights = np.array([0.0, 1.0, 0.0, 3.0, 1e-3, 4.0])
+    rows = Rows(jnp.arange(6.0)[:, None], jnp.arange(6.0)[:, None], jnp.asarray(weights, float))
+    drawn = rows.draw(jr.key(0), 400_000)
+    assert drawn.weights is None and (drawn.x == drawn.condition).all()
+    shares = np.bincount(drawn.x[:, 0].astype(int), minlength=6) / 400_000
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.003)
+    assert shares[0] == shares[2] == 0 < shares[4]
+    # So many that single precision could not tell their sums apart.
+    many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).ends
+    assert set(np.diff(np.asarray(many, np.int64)).tolist()) <= {1023, 1024}
+
+
+def test_what_may_be_chance_is_not_kept(capsys):
+    """Of few rows, and of many from a Gaussian; the start is the Gaussian of the data."""
+    rng, seen = np.random.default_rng(0), []
+    x = 3 + 2 * rng.normal(size=(40, 1))
+    small = pf.flows.arnsf(1, num_layers=1, hidden=(4,), bins=6, fast="density", key=jr.key(0))
+    flow = pf.fit_density(x, key=jr.key(0), flow=small, callback=lambda *found: seen.append(found))
+    gaussian = scipy.stats.norm(x.mean(), x.std())
+    np.testing.assert_allclose(flow.log_prob(x), gaussian.logpdf(x)[:, 0], rtol=1e-5)
+    assert [step for step, _ in seen] == [0] and "4 held-out rows do not tell" in capsys.readouterr().out
+    modes = 3.0 * rng.integers(0, 2, (100, 1)) + 0.3 * rng.normal(size=(100, 1))
+    options = {"key": jr.key(0), "flow": small, "progress": False, "max_epochs": 500}
+    flow, weighted = pf.fit_density(modes, **options), pf.fit_density(modes, weights=np.full(100, 2.0), **options)
+    for found in (flow, weighted):
+        assert (
+            np.mean(found.log_prob(modes)) > scipy.stats.norm(*scipy.stats.norm.fit(modes)).logpdf(modes).mean() + 0.3
+        )
+
+
+def test_gains_are_weighed_against_their_error():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 2)))
+    start = pf.flows.linear(2, key=jr.key(0))
+    moved = pf.Flow(start.base, bj.Chain([bj.Elementwise(bj.Affine(0.0, 0.8), 2), start.bijection]))
+    for weights in (None, jnp.linspace(0.1, 1, 100)):
+        rows = Rows(x, None, weights)
+        judged = HeldOutLikelihood(rows, rows, bj.Identity((2,)), None, (False, False), 10)
+        assert not is_better(judged, start, start, jr.key(0)) and not is_better(judged, moved, start, jr.key(0))
+        narrow = dataclasses.replace(judged, held_out=Rows(0.8 * x, None, weights))
+        assert is_better(narrow, moved, start, jr.key(0))

@@ -78,6 +78,20 @@ def test_a_recipe_that_is_none():
             FlowDensity(flow=flow).fit(X)
 
 
+@pytest.mark.parametrize("name", ["autoregressive", "stack", "default", "__name__"])
+def test_what_is_in_the_module_of_recipes_and_none(name):
+    with pytest.raises(ValueError, match="there are arnsf, .*maf, "):
+        FlowDensity(flow=name).fit(X)
+
+
+def test_transform_outside_of_the_support():
+    model = clone(SMALL).set_params(support=constraints.positive).fit(np.abs(X))
+    outside = np.array([[1.0, 1.0], [2.0, -3.0]])
+    with pytest.raises(ValueError, match="1 values outside of the support, .* in row 1, column 1: -3"):
+        model.transform(outside)
+    assert model.score_samples(outside)[1] == -np.inf
+
+
 def test_options_without_a_recipe():
     with pytest.raises(ValueError, match=r"flow must name one.*flow_options=\{'num_layers': 2\}"):
         FlowDensity(flow_options={"num_layers": 2}).fit(X)

@@ -1,5 +1,6 @@
 """A flow as a scikit-learn estimator. It needs scikit-learn: `pip install pushforward[sklearn]`."""
 
+import inspect
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pushforward import flows, serialization
-from pushforward.bijections.base import is_size
+from pushforward.bijections.base import bounds, is_size
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
 
@@ -108,9 +109,12 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                     f"and flow_options={self.flow_options!r}."
                 )
             return None
-        if not isinstance(self.flow, str) or self.flow not in vars(flows):
-            raise ValueError(f"flow must name a recipe in pushforward.flows, but is {self.flow!r}.")
-        return getattr(flows, self.flow)(dim, key=key, **(self.flow_options or {}))
+        recipes = {name: recipe for name, recipe in vars(flows).items() if inspect.isfunction(recipe)}
+        if not isinstance(self.flow, str) or self.flow not in recipes:
+            raise ValueError(
+                f"flow must name a recipe in pushforward.flows, but is {self.flow!r}; there are {', '.join(recipes)}."
+            )
+        return recipes[self.flow](dim, key=key, **(self.flow_options or {}))
 
     def __getstate__(self):
         # Functions that flows hold, as activations, cannot be pickled; in our files they stand by name.
@@ -129,7 +133,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def _key(self):
         return jr.key(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _samples(self, X):
+    def _samples(self, X) -> Any:
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float64, reset=False)
 
@@ -153,8 +157,20 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))
 
     def transform(self, X):
-        """Carry samples to the base, where they are standard normal if the fit is good."""
+        """Carry samples to the base, where they are standard normal if the fit is good.
+
+        Raises:
+            ValueError: for samples outside of the support, which no point of the base leads to.
+        """
         X = self._samples(X)
+        lower, upper = bounds(self.flow_.bijection.codomain)
+        outside = np.argwhere((lower > X) | (upper < X))
+        if len(outside):
+            row, column = outside[0]
+            raise ValueError(
+                f"X has {len(outside)} values outside of the support, which cannot be carried to the base, the first "
+                f"in row {row}, column {column}: {X[row, column]:g}."
+            )
         with jax.enable_x64(True):
             return np.asarray(jax.vmap(self.flow_.bijection.inverse)(jnp.asarray(X)))
 

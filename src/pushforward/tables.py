@@ -3,6 +3,7 @@
 import csv
 import itertools
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def indices(names: Sequence[str], among: Sequence[str], path: str | Path) -> lis
     for i, name in enumerate(names):
         if name not in among:
             raise ValueError(f"{path} has no column {name}; it has {', '.join(among)}.")
+        if list(among).count(name) > 1:
+            raise ValueError(f"{path} has several columns {name}; give them names of their own.")
         if name in names[:i]:
             raise ValueError(f"the column {name} of {path} is named twice.")
     return [list(among).index(name) for name in names]
@@ -41,9 +44,10 @@ def indices(names: Sequence[str], among: Sequence[str], path: str | Path) -> lis
 def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     """Read a table into memory.
 
-    Text files may begin with a line of names; it is one if it holds something that is no number. Their separator is a
-    tab in .tsv, and else the comma, semicolon or tab that the first line has. An .npy file holds an array of rows
-    and columns, an .npz file such an array or one array for each column. Columns without names are called x0, x1, ...
+    Text files may begin with a line of names; it is one if it holds something that is no number. Columns that have none
+    in it are left out, with a warning. Their separator is a tab in .tsv, and else the comma, semicolon or tab that the
+    first line has. An .npy file holds an array of rows and columns, an .npz file such an array or one array for each
+    column. Where no column has a name, they are called x0, x1, ...
 
     Args:
         path: the file, its kind told by its ending.
@@ -113,7 +117,13 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
     if odd and any(_number(cell) is not None for cell in first):
         raise ValueError(f"{path}: the first row holds numbers and {odd[0]!r}, so neither names nor numbers alone.")
     names = first if has_names else [f"x{i}" for i in range(len(first))]
-    wanted = list(range(len(names))) if columns is None else indices(columns, names, path)
+    wanted = [i for i, name in enumerate(names) if name] if columns is None else indices(columns, names, path)
+    if columns is None and len(wanted) < len(names):
+        warnings.warn(
+            f"{path}: column {names.index('')} has no name and is left out, as the numbers of rows should be that "
+            "pandas writes first (to_csv(index=False) does not).",
+            stacklevel=4,
+        )
 
     def blocks() -> Blocks:
         row = 0
@@ -126,7 +136,7 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
                 while sum(line.count('"') for line in block) % 2 and (more := next(lines, None)):
                     block.append(more)
                 try:
-                    usecols = None if columns is None else wanted
+                    usecols = None if wanted == list(range(len(names))) else wanted
                     # With columns chosen, NumPy does not mind how many there are.
                     if usecols and any(len(cells) != len(names) for cells in csv.reader(block, delimiter=separator)):
                         raise ValueError
@@ -155,6 +165,8 @@ def _read_carefully(
         if None in numbers:
             i = wanted[numbers.index(None)]
             what = f"{cells[i]!r} is no number" if cells[i].strip() else "the value is missing"
+            if _number(cells[i].replace(",", ".")) is not None:
+                what += ", for decimals are written with a point here"
             raise ValueError(f"{path}: row {row}, column {i} ({names[i]}): {what}; mend it, or choose other columns.")
         rows.append(numbers)
     return np.array(rows, float)

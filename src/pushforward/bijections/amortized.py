@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from pushforward.bijections.base import (
     AbstractBijection,
@@ -71,18 +71,21 @@ class Amortized(AbstractWrapper):
 
 
 class RescaledCondition(AbstractWrapper):
-    """A bijection that is given the standardised condition, $(c - m) / s$.
+    r"""A bijection that is given the standardised condition, $(c - m) / s$, or $\operatorname{arsinh}((c - m) / s)$.
 
     Args:
         bijection: takes a condition.
         loc: $m$, of the condition's shape; like $s$ no parameter.
         scale: $s$.
+        arsinh: for which of the numbers, or whether for all, what is far from $m$ is brought near, as networks need it
+            of conditions with heavy tails.
     """
 
     bijection: AbstractBijection
     moments: Constant
+    arsinh: Bool[Array, "..."] | None = None
 
-    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike):
+    def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike, arsinh: ArrayLike | None = None):
         check_bijections("RescaledCondition", bijection)
         loc, scale = (jnp.asarray(a, dtype=float) for a in (loc, scale))
         if bijection.cond_shape is None or {loc.shape, scale.shape} != {tuple(bijection.cond_shape)}:
@@ -93,6 +96,7 @@ class RescaledCondition(AbstractWrapper):
         if is_known(loc, scale) and not (np.isfinite(loc).all() and np.isfinite(scale).all() and np.all(scale > 0)):
             raise ValueError(f"loc must be finite, and scale positive and finite, but they are {loc} and {scale}.")
         self.bijection, self.moments = bijection, Constant((loc, scale))
+        self.arsinh = None if arsinh is None else jnp.broadcast_to(jnp.asarray(arsinh, bool), loc.shape)
 
     @property
     def cond_shape(self) -> tuple[int, ...] | None:
@@ -101,9 +105,12 @@ class RescaledCondition(AbstractWrapper):
     def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
         condition = jnp.asarray(condition, common_dtype(self, jnp.asarray(condition)))
         loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
+        arsinh = jnp.array(False) if self.arsinh is None else self.arsinh
         if axis is not None:
             loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)
-        return (condition - loc) / scale
+            arsinh = arsinh if self.arsinh is None else jnp.expand_dims(arsinh, axis)
+        rescaled = (condition - loc) / scale
+        return rescaled if self.arsinh is None else jnp.where(arsinh, jnp.arcsinh(rescaled), rescaled)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.bijection.forward_and_log_det(u, self._rescaled(condition), key=key)

@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
 from pushforward.density.matrices import call_columns, matrix
-from pushforward.density.split import digests
+from pushforward.density.moments import worth
+from pushforward.density.split import without_copies
 from pushforward.density.supports import OFF_GRID, likely_step, off_grid
 
 # A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
-# apart if this share of the rows have values that other rows have.
+# apart if this share of the rows, when they are enough, have values that other rows have.
 COARSE_SHARE, REPEATED_SHARE = 0.5, 0.1
 FEWEST_FOR_COARSE = 50
 # And a value that so many rows have is an atom, not a coincidence of rounding.
@@ -51,26 +52,25 @@ def check_samples(
 
 def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
     """Warn of columns that have few values and are not said to be discrete."""
-    if x.shape[1] > 1:
-        # Copies of rows repeat the values of all columns, and say nothing of one.
-        x = x[np.unique(digests((x,)), return_index=True)[1]]
-    if len(x) < FEWEST_FOR_COARSE:
-        return
+    size, enough = len(x), len(x) >= FEWEST_FOR_COARSE
+    # Copies of rows repeat the values of all columns, and say nothing of one.
+    distinct = x[without_copies((x,))] if x.shape[1] > 1 else x
     for i in np.flatnonzero(steps == 0).tolist():
-        values, counts = np.unique(x[:, i], return_counts=True)
-        step = likely_step(values)
+        values, counts = np.unique(distinct[:, i], return_counts=True)
+        step, most = likely_step(values), values[counts.argmax()]
         on_grid = not off_grid(values, step).any()
-        if len(values) < COARSE_SHARE * len(x) or (on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(x)):
+        repeated = enough and on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(distinct)
+        if len(values) < COARSE_SHARE * len(distinct) or repeated:
             apart = f", {step:g} apart or multiples of it" if on_grid else ""
             warnings.warn(
-                f"{columns[i]} of x has {len(values)} distinct values in {len(x)} rows{apart}: the likelihood of a "
+                f"{columns[i]} of x has {len(values)} distinct values in {size} rows{apart}: the likelihood of a "
                 f"density is unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they "
                 "are spread over the steps; else leave it out.",
                 stacklevel=3,
             )
-        elif counts.max() > max(SPIKE_SHARE * len(x), FEWEST_IN_SPIKE):
+        elif enough and counts.max() > max(SPIKE_SHARE * len(distinct), FEWEST_IN_SPIKE):
             warnings.warn(
-                f"{columns[i]} of x has the value {values[counts.argmax()]:g} in {counts.max()} of {len(x)} rows: the "
+                f"{columns[i]} of x has the value {most:g} in {np.sum(x[:, i] == most)} of {size} rows: the "
                 "likelihood of a density is unbounded there; fit those rows apart.",
                 stacklevel=3,
             )
@@ -116,10 +116,14 @@ def check_inside(
     bad = np.argwhere(outside)
     if len(bad):
         row, column = bad[0].tolist()
+        # A discrete value may begin at the lower end.
+        on_end = not stepped[column] and x[row, column] in (lower[column], upper[column])
+        advice = "; the ends are excluded: fit the rows that lie on one apart, or widen the support" if on_end else ""
         width = f", with its step of {steps[column]:g}," if stepped[column] else ""
         raise ValueError(
             f"x has {len(bad)} values that are not inside their support, the first in row {rows[row]}, "
-            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and {upper[column]:g}."
+            f"{columns[column]}: {x[row, column]:g}{width} is not between {lower[column]:g} and "
+            f"{upper[column]:g}{advice}."
         )
 
 
@@ -161,6 +165,12 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         raise ValueError(
             f"too few weights are positive: {np.sum(found > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
+        )
+    # As many rows of equal weight would do, up to rounding.
+    if (telling := worth(found)) < (dim + 1) * (1 - 1e-6):
+        raise ValueError(
+            f"weights are too unequal: they are worth {telling:.3g} rows of equal weight, (sum w)^2 / sum w^2, but a "
+            f"density of {dim} columns needs {dim + 1} at least; the largest is that of row {found.argmax()}."
         )
     return found
 

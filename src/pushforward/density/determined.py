@@ -7,13 +7,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from pushforward.density.split import digests
+from pushforward.density.split import without_copies
 
 # A local fit must leave so little of a column's spread for it to be named, at half of so many rows.
 LITTLE_LEFT, NUM_ROWS = 1e-3, 200
 # Neighbours are looked for among so many rows; with more numbers to a condition they are far.
 MOST_ROWS, MOST_GIVEN = 20_000, 8
-FEW_KINDS = 0.1
 
 
 def warn_of_determined(
@@ -27,10 +26,9 @@ def warn_of_determined(
         columns: what messages call the columns.
     """
     left, condition = left[:MOST_ROWS], condition[:MOST_ROWS]
-    _, first = np.unique(digests((left, condition)), return_index=True)
-    # Copies are near to each other and tell nothing; but rows of few kinds are no copies.
-    if len(first) > FEW_KINDS * len(left):
-        left, condition = left[np.sort(first)], condition[np.sort(first)]
+    # Copies are near to each other and tell nothing.
+    distinct = without_copies((left, condition))
+    left, condition = left[distinct], condition[distinct]
     cond_dim, neighbours = condition.shape[1], 2 * (condition.shape[1] + 1)
     if cond_dim > MOST_GIVEN or len(left) < 4 * neighbours:
         return

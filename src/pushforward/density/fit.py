@@ -12,12 +12,16 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
+from pushforward.bijections.base import bounds
 from pushforward.density import checks, recipe, split, supports
+from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.matrices import call_columns, names_of
+from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood
 from pushforward.density.options import check_options
 from pushforward.density.source import Source, open_samples
 from pushforward.density.standard import standardise
+from pushforward.density.tails import Units, units
 from pushforward.flow import Flow
 from pushforward.training import train
 
@@ -56,7 +60,8 @@ def fit_density(
     held-out likelihood has not risen for `patience` evaluations. If that is before the learning rate had decayed, it
     goes on from the best parameters with one that decays at once. The parameters that did best on held-out rows are
     returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
-    lie in the support.
+    lie in the support. If their mean gain on these rows is no more than its standard error, or if the rows are fewer
+    than five and nothing is trained, they are those that training starts from: by default those of a Gaussian.
 
     The values of a discrete column are a step apart, as counts are. Each is spread evenly over the step that begins
     with it, afresh whenever it is used. The flow is a density of such spread values: a value's probability (given
@@ -84,7 +89,8 @@ def fit_density(
         rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
             They are read in blocks from anywhere.
         progress: whether to show a bar, and to say which flow was chosen and why.
-        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row.
+        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row;
+            once, with 0, if nothing is trained.
 
     Returns:
         A flow with `log_prob` in nats and in the units of `x`, and `sample`.
@@ -92,6 +98,8 @@ def fit_density(
     Raises:
         ValueError: for samples that are not finite, not in the support, constant or duplicated columns, too few rows,
             and shapes that do not go together. The message names rows and columns.
+
+        TypeError: for a flow that is none, as the recipe of one.
 
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
@@ -108,9 +116,13 @@ def fit_density(
     weights = None if weights is None else checks.check_weights(weights, size, dim)
     if condition is not None:
         condition = checks.check_condition(condition, size, names_of(condition), weights)
+    angles = tuple(circle is not None for circle in circles)
+    if flow is not None:
+        _check_flow(flow, dim, condition, angles)
     source = Source(samples, condition, weights, circles, rows_at_once)
     checks.check_samples(source.chunks(), samples.shape, columns)
     steps = supports.find_steps(source.chunks(), supports.discrete_columns(discrete, names, columns), columns)
+    supports.check_turns(steps, circles, columns)
     for rows, chunk in source.chunks():
         checks.check_inside(chunk, to_support.ends, steps, columns, rows)
     checks.warn_of_merged(source.chunks(), to_support.ends, steps, columns)
@@ -118,17 +130,15 @@ def fit_density(
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
     rows, part = source.part(split_key)
     checks.warn_of_coarse(part, steps, columns)
-    back, *cond_moments = standardise(source, steps, to_support, circles, columns, noise_key)
-    angles = tuple(circle is not None for circle in circles)
+    back = standardise(source, steps, to_support, circles, columns, noise_key)
     if flow is None:
-        # As many rows of equal weight tell as much.
-        counting = size if weights is None else max(1, int(weights.sum() ** 2 / np.sum(weights**2)))
-        flow, reason = recipe.choose(counting, dim, None if condition is None else condition.shape[1], angles, flow_key)
+        telling = size if weights is None else int(worth(weights))
+        flow, reason = recipe.choose(telling, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
-    _check_flow(flow, dim, condition, angles)
     if condition is not None:
-        flow = _given_units(flow, *cond_moments)
+        counting = np.arange(size) if weights is None else np.flatnonzero(weights)
+        flow = _given_units(flow, units(condition[counting], source.weights_of(counting)))
 
     lots = split.draw(
         rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
@@ -156,17 +166,27 @@ def fit_density(
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.kept(jr.fold_in(stream_key, step), lots))
 
-    flow = _trained(
-        flow,
-        objective,
-        train_key,
-        num_steps,
-        learning_rate,
-        num_evaluations,
-        _Patience(patience, callback),
-        progress=progress,
-        refresh=refresh if source.streams else None,
-    )
+    if is_told := judges_enough(held_out):
+        start = flow
+        flow = _trained(
+            flow,
+            objective,
+            train_key,
+            num_steps,
+            learning_rate,
+            num_evaluations,
+            _Patience(patience, callback),
+            progress=progress,
+            refresh=refresh if source.streams else None,
+        )
+        is_told = is_better(objective, flow, start, train_key)
+        flow = flow if is_told else start
+    elif callback is not None:
+        callback(0, float(objective.evaluate(flow, train_key)))
+    if progress and not is_told:
+        print(
+            f"{len(held_out)} held-out rows do not tell that training gains more than chance: the flow is as it began."
+        )
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
@@ -224,7 +244,12 @@ class _Patience:
         self.waited, self.before = 0, before
 
 
-def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> None:
+def _check_flow(flow: Any, dim: int, condition, angles: tuple[bool, ...]) -> None:
+    if not isinstance(flow, Flow):
+        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
+        raise TypeError(
+            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
+        )
     if flow.shape != (dim,) or flow.cond_shape != (None if condition is None else condition.shape[1:]):
         raise ValueError(
             f"the flow must have shape ({dim},) and the condition's shape, but has shape {flow.shape} and cond_shape "
@@ -236,11 +261,17 @@ def _check_flow(flow: Flow, dim: int, condition, angles: tuple[bool, ...]) -> No
             f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
             f"angles={list(angles)}) has, but has them at {list(its)}."
         )
+    lower, upper = bounds(flow.bijection.codomain)
+    if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
+        raise ValueError(
+            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}: samples are "
+            "whitened before it sees them; say where columns lie by support=."
+        )
 
 
-def _given_units(flow: Flow, loc: np.ndarray, scale: np.ndarray) -> Flow:
-    """The flow, given the condition in its own units."""
+def _given_units(flow: Flow, units: Units) -> Flow:
+    """The flow, given the condition in its own units, in which its networks see none that is far away."""
     if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, loc, scale)
+        inner = RescaledCondition(flow.bijection.bijection, *units)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, loc, scale))
+    return Flow(flow.base, RescaledCondition(flow.bijection, *units))

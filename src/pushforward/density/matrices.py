@@ -1,5 +1,6 @@
 """Arrays of numbers, from whatever holds some; what is none is named by its column."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -20,6 +21,8 @@ def position(column: int | str, names: Sequence[str] | None, columns: Sequence[s
     if isinstance(column, str):
         if column not in (names or ()):
             raise ValueError(f"{what}: there is no column {column}; there are {', '.join(names or columns)}.")
+        if list(names or ()).count(column) > 1:
+            raise ValueError(f"{what}: there are several columns {column}; give them names of their own, or an index.")
         return list(names or ()).index(column)
     if isinstance(column, bool | np.bool_) or not isinstance(column, Integral) or not 0 <= column < len(columns):
         raise ValueError(f"{what} names column {column!r}, but there are {len(columns)} columns, the first of them 0.")
@@ -53,6 +56,9 @@ def matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> 
         found = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if found.ndim == 0:
+        hint = f"; {name}.toarray() makes an array of it" if hasattr(values, "toarray") else ""
+        raise ValueError(f"{name} must be an array of numbers, but is of type {type(values).__name__}{hint}.")
     if found.ndim != 2 or 0 in found.shape:
         one = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
         hint = f"; {one} makes one column of it" if found.ndim == 1 else ""
@@ -68,7 +74,8 @@ def _column(values: np.ndarray, called: str) -> Float[np.ndarray, " n"]:
     try:
         # Dates would become the nanoseconds since 1970, and of complex numbers the imaginary part would be lost.
         if values.dtype.kind in "OSU":
-            return values.astype(float)
+            missing = [_is_missing(value) for value in values]
+            return np.where(missing, np.array(math.nan, values.dtype), values).astype(float)
     except (TypeError, ValueError):
         pass
     row, value = next((row, value) for row, value in enumerate(values) if not _is_number(value))
@@ -78,7 +85,14 @@ def _column(values: np.ndarray, called: str) -> Float[np.ndarray, " n"]:
     )
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether it is pandas' NA, which is no number, as None becomes one."""
+    return type(value).__name__ == "NAType"
+
+
 def _is_number(value: Any) -> bool:
+    if value is None or _is_missing(value):
+        return True
     try:
         return not isinstance(value, np.datetime64 | np.timedelta64 | np.complexfloating) and float(value) is not None
     except (TypeError, ValueError):

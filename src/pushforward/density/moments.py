@@ -1,7 +1,13 @@
 """Means and covariances of columns that come part by part."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
+
+
+def worth(weights: ArrayLike) -> float:
+    """How many rows of equal weight tell as much as rows of these: the effective number of Kish."""
+    weights = np.asarray(weights, float)
+    return float(weights.sum() ** 2 / np.sum(weights**2))
 
 
 class Moments:

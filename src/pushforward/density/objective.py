@@ -4,7 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.circular import to_circle
@@ -21,11 +22,24 @@ class Rows(eqx.Module):
     x: Float[Array, "n dim"]
     condition: Float[Array, "n cond_dim"] | None
     weights: Float[Array, " n"] | None
+    # The sums of the weights up to each row, the last of them a whole turn of 32 bits: exact enough for any number of
+    # rows, where single precision is not.
+    ends: UInt32[Array, " n"] | None
 
-    def take(self, rows: Array) -> "Rows":
-        """Some of them."""
-        condition = None if self.condition is None else self.condition[rows]
-        return Rows(self.x[rows], condition, None if self.weights is None else self.weights[rows])
+    def __init__(self, x: Array, condition: Array | None, weights: Array | None):
+        self.x, self.condition, self.weights, self.ends = x, condition, weights, None
+        if weights is not None:
+            sums = np.cumsum(np.asarray(weights, float))
+            self.ends = jnp.asarray((sums / sums[-1] * (2**32 - 1)).astype(np.uint32))
+
+    def draw(self, key: PRNGKeyArray, size: int) -> "Rows":
+        """So many of them with replacement, each as often as it counts."""
+        if self.ends is None:
+            rows = jr.randint(key, (size,), 0, len(self))
+        else:
+            bits = jr.bits(key, (size,), jnp.uint32)
+            rows = jnp.minimum(jnp.searchsorted(self.ends, bits, side="right"), len(self) - 1)
+        return Rows(self.x[rows], None if self.condition is None else self.condition[rows], None)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -38,7 +52,7 @@ class HeldOutLikelihood(AbstractObjective):
     what is maximised is a lower bound of the likelihood of the values.
 
     Args:
-        training: rows that batches are drawn from, with replacement.
+        training: rows that batches are drawn from, with replacement, in proportion to their weights.
         held_out: rows that a flow is judged by, all of them.
         back: from what the flow is a density of to the rows, given what they are; not trained.
         steps: of the discrete columns, 0 for the others; None if there are none.
@@ -59,28 +73,30 @@ class HeldOutLikelihood(AbstractObjective):
 
     def loss(self, flow, key):
         row_key, noise_key, log_det_key = jr.split(key, 3)
-        rows = jr.randint(row_key, (self.batch_size,), 0, len(self.training))
-        return self._of(flow, self.training.take(rows), self.training, noise_key, log_det_key)
+        # Rows that count more are drawn more often: gradients of rows that are multiplied by weights are noisier.
+        rows = self.training.draw(row_key, self.batch_size)
+        return -jnp.mean(self._log_prob(flow, rows, noise_key, log_det_key))
 
     def evaluate(self, flow, key):
-        num_parts, rest = divmod(len(self.held_out), ROWS_TOGETHER)
+        log_prob, weights = self.held_out_log_prob(flow, key), self.held_out.weights
+        return -jnp.mean(log_prob if weights is None else log_prob * (weights / jnp.mean(weights)))
+
+    def held_out_log_prob(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, " held_out"]:
+        """Of each held-out row."""
+        num_parts = len(self.held_out) // ROWS_TOGETHER
         if not num_parts:
-            return self._of(flow, self.held_out, self.held_out, key)
+            return self._log_prob(flow, self.held_out, key)
         # Part by part, for all that networks make of very many rows would fill the memory.
         first = num_parts * ROWS_TOGETHER
         parts = jax.tree.map(lambda a: a[:first].reshape(num_parts, ROWS_TOGETHER, *a.shape[1:]), self.held_out)
-        losses = jax.lax.map(
-            lambda part: self._of(flow, part[0], self.held_out, part[1]), (parts, jr.split(key, num_parts))
-        )
-        total = ROWS_TOGETHER * losses.sum()
-        if rest:
-            last = jax.tree.map(lambda a: a[first:], self.held_out)
-            total += rest * self._of(flow, last, self.held_out, key)
-        return total / len(self.held_out)
+        keys = jr.split(key, num_parts)
+        log_prob = jax.lax.map(lambda part: self._log_prob(flow, *part), (parts, keys)).ravel()
+        if first == len(self.held_out):
+            return log_prob
+        last = jax.tree.map(lambda a: a[first:], self.held_out)
+        return jnp.concatenate([log_prob, self._log_prob(flow, last, key)])
 
-    def _of(
-        self, flow: Flow, rows: Rows, among: Rows, noise_key: PRNGKeyArray, log_det_key: PRNGKeyArray | None = None
-    ):
+    def _log_prob(self, flow: Flow, rows: Rows, noise_key: PRNGKeyArray, log_det_key: PRNGKeyArray | None = None):
         x = rows.x if self.steps is None else rows.x + self.steps * jr.uniform(noise_key, rows.x.shape)
         z, log_det = self.back.batched(
             "inverse_and_log_det", (x.T,), rows.condition, None if rows.condition is None else 0
@@ -89,7 +105,4 @@ class HeldOutLikelihood(AbstractObjective):
             # Steps may lead over the seam, and roundings too.
             turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)
             z = jnp.where(jnp.array(self.angles)[:, None], turned, z)
-        log_prob = flow.log_prob(z.T, rows.condition, log_det_key=log_det_key) + log_det
-        if rows.weights is not None and among.weights is not None:
-            log_prob = log_prob * (rows.weights / jnp.mean(among.weights))
-        return -jnp.mean(log_prob)
+        return flow.log_prob(z.T, rows.condition, log_det_key=log_det_key) + log_det

@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt64
 # Where what cannot be equal by chance has fewer distinct rows than this share of all that are distinct, equal rows are
 # no copies.
 FIXED_SHARE = 0.5
+# Equal rows are no copies where this share of the rows, or less, is distinct: there are few kinds of rows.
+FEW_KINDS = 0.1
 
 Digests = UInt64[np.ndarray, " n"]
 
@@ -22,6 +24,13 @@ def digests(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Digests:
         # Zero is added, for -0 equals 0.
         found = _mixed(found ^ (column.astype(np.float64) + 0.0).view(np.uint64))
     return found
+
+
+def without_copies(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Int[np.ndarray, " rows"]:
+    """The numbers of rows that equal none before them; all where rows are of few kinds."""
+    first = np.unique(digests(parts), return_index=True)[1]
+    size = next(len(part) for part in parts if part is not None)
+    return np.sort(first) if len(first) > FEW_KINDS * size else np.arange(size)
 
 
 def _mixed(bits: np.ndarray) -> np.ndarray:

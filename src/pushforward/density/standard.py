@@ -1,8 +1,8 @@
 """From whitened coordinates to samples: what is learned is only what is left."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.linalg
-from jaxtyping import ArrayLike, Float, PRNGKeyArray
+from jaxtyping import ArrayLike, Bool, Float, PRNGKeyArray
 
 from pushforward.bijections import (
     MLP,
@@ -28,17 +28,11 @@ from pushforward.bijections import (
 from pushforward.density.determined import warn_of_determined
 from pushforward.density.linear import Linear, Square, Weights
 from pushforward.density.moments import Moments
+from pushforward.density.residual import Residual, own_tails
+from pushforward.density.shrinkage import share_of_identity
 from pushforward.density.source import Source
 from pushforward.density.supports import Circle
-from pushforward.density.tails import find_tails
-
-
-class Standard(NamedTuple):
-    """What leads from whitened coordinates to samples, and the mean and scale of what these are given."""
-
-    back: Chain
-    cond_loc: Float[np.ndarray, " cond_dim"]
-    cond_scale: Float[np.ndarray, " cond_dim"]
+from pushforward.density.tails import Bends, find_tails
 
 
 def standardise(
@@ -48,12 +42,12 @@ def standardise(
     circles: Sequence[Circle | None],
     columns: Sequence[str],
     key: PRNGKeyArray,
-) -> Standard:
+) -> Chain:
     r"""From coordinates of mean 0 and covariance 1, which for angles are those of [-pi, pi), to the samples.
 
-    Columns with heavy tails are made lighter first. What is given has its linear part in each column taken away:
-    $x = m + s\,(L u + W c)$ for a standardised condition $c$, with $W$ by ridge regression and $L L^T$ the covariance
-    of what is left.
+    What is given has its linear part in each column taken away, and heavy tails are made lighter:
+    $x = B(m + s\,(b(n + t\, L u) + W c))$ for a standardised condition $c$, with $W$ by ridge regression, bends $B$ of
+    columns and $b$ of what is left of them, and $L L^T$ the correlations of that.
 
     Args:
         source: the samples, what they are given, and their weights.
@@ -67,50 +61,65 @@ def standardise(
         ValueError: if columns are linearly dependent, or follow from the condition.
     """
     dim = len(circles)
+    turning = np.array([circle is not None for circle in circles])
     noise_key, part_key = jr.split(key)
-    # Both in double precision, whatever the flow's: variances of columns far from 0 are differences of large numbers.
-    with jax.enable_x64(True):
 
-        def carried(bijection, rows, x):
-            """Carried back by it, values of discrete columns spread over their steps, beside what they are given."""
+    def carried(bends, rows, x):
+        """Carried to the whole space and bent back, values of discrete columns spread over their steps, beside c."""
+        # In double precision, whatever the flow's: variances of columns far from 0 are differences of large numbers.
+        with jax.enable_x64(True):
             spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, rows[0]), x.shape)) if steps.any() else x
-            z, condition = np.asarray(_inverse(bijection, spread)), source.condition_of(rows)
-            return z if condition is None else np.concatenate([z, condition], axis=1)
+            z, condition = np.asarray(_inverse(to_support, spread)), source.condition_of(rows)
+        z = z if bends is None else bends.inverse(z)
+        return z if condition is None else np.concatenate([z, condition], axis=1)
 
-        lighter = Chain([to_support])
-        rows, x = source.part(part_key)
-        locs, scales, tails = find_tails(carried(lighter, rows, x)[:, :dim], source.weights_of(rows))
-        for i, circle in enumerate(circles):
-            if circle is not None:
-                locs[i], scales[i], tails[i] = 0, 1, 1
-        bent = bool(np.any(tails != 1))
-        if bent:
-            lighter = Chain([_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales), to_support])
-        part = carried(lighter, rows, x)
-        moments = Moments(part)
-        for rows_of_chunk, chunk in source.chunks():
-            moments.add(carried(lighter, rows_of_chunk, chunk), source.weights_of(rows_of_chunk))
-    loc, scale, correlation = moments.loc, moments.scale, moments.correlation
+    rows, x = source.part(part_key)
+    counts = source.weights_of(rows)
+    outer = own_tails(carried(None, rows, x), dim, counts).where(~turning)
+    part = carried(outer, rows, x)
+    moments = _moments(part, source, lambda *chunk: carried(outer, *chunk))
+    loc, scale, correlation = moments.loc, moments.scale, _apart(moments.correlation, turning)
     for i, circle in enumerate(circles):
         if circle is not None:
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
-            correlation[i] = correlation[:, i] = 0
-            correlation[i, i] = 1
-    x_part, c_part = slice(dim), slice(dim, None)
     left, weights = _without_condition(correlation, dim, moments.size, _rounding(moments), columns)
+    parts: list[AbstractBijection] = []
+    standardised = (part - loc) / scale
+    alone = standardised[:, :dim]
     if weights.size:
-        z = (part - loc) / scale
-        warn_of_determined((z[:, x_part] - z[:, c_part] @ weights.T) / np.sqrt(np.diag(left)), z[:, c_part], columns)
-    # A little of the identity where rows are hardly more than columns: then the least eigenvalues are too small.
-    little = max(0.0, 2 - moments.size / dim) / dim
-    factor = np.linalg.cholesky((1 - little) * left + little * np.diag(np.diag(left)))
-    parts: list[AbstractBijection] = [Triangular(dim, matrix=jnp.asarray(factor))]
+        residual = Residual.of(loc, scale, weights, left, part, counts)
+        inner = find_tails(residual(part), counts).where(~turning)
+        alone = inner.inverse(residual(part))
+        warn_of_determined(alone / alone.std(0), standardised[:, dim:], columns)
+        if inner.any:
+            bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(carried(outer, *chunk))))
+            left = _apart(bent.correlation, turning)
+            parts = [
+                _each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
+                *_bijections(inner),
+            ]
+    share = share_of_identity(alone[:, ~turning], counts, moments.size)
+    factor = np.linalg.cholesky((1 - share) * left + share * np.diag(np.diag(left)))
+    parts = [Triangular(dim, matrix=jnp.asarray(factor)), *parts]
     if weights.any():
-        parts.append(_linear(weights, loc[c_part], scale[c_part]))
-    parts.append(_each(Affine, loc[x_part], scale[x_part]))
-    if bent:
-        parts += [_each(SinhArcsinh, 0 * tails, tails), _each(Affine, locs, scales)]
-    return Standard(Chain([*parts, to_support]), loc[c_part], scale[c_part])
+        parts.append(_linear(weights, loc[dim:], scale[dim:]))
+    parts += [_each(Affine, loc[:dim], scale[:dim]), *_bijections(outer), to_support]
+    return Chain(parts)
+
+
+def _moments(part: np.ndarray, source: Source, carried: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:
+    """Of all samples, carried to where their moments are wanted, as this part of them was."""
+    moments = Moments(part)
+    for rows, x in source.chunks():
+        moments.add(carried(rows, x), source.weights_of(rows))
+    return moments
+
+
+def _apart(correlation: Square, turning: Bool[np.ndarray, " dim"]) -> Square:
+    """Correlations, of angles with nothing."""
+    alone = np.zeros(len(correlation), bool)
+    alone[: len(turning)] = turning
+    return np.where(alone | alone[:, None], np.eye(len(correlation)), correlation)
 
 
 @eqx.filter_jit
@@ -122,6 +131,13 @@ def _each(scalar: type, *arguments: Float[np.ndarray, " dim"]) -> Elementwise:
     """A scalar bijection for each coordinate, with arguments of its own."""
     scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(argument, float) for argument in arguments))
     return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(arguments[0])), scalars)
+
+
+def _bijections(bends: Bends) -> list[AbstractBijection]:
+    """None if all are the identity."""
+    if not bends.any:
+        return []
+    return [_each(SinhArcsinh, 0 * bends.tails, bends.tails), _each(Affine, bends.locs, bends.scales)]
 
 
 def _linear(weights: Float[np.ndarray, "dim cond_dim"], loc: np.ndarray, scale: np.ndarray) -> RescaledCondition:

@@ -161,6 +161,17 @@ def find_steps(
     return steps
 
 
+def check_turns(steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], columns: Sequence[str]) -> None:
+    """Raise unless the steps of discrete angles divide their periods: else the last one would lead over the seam."""
+    for step, circle, called in zip(steps.tolist(), circles, columns, strict=True):
+        period = circle[1] - circle[0] if circle else 0.0
+        if step and abs(period / step - round(period / step)) > OFF_GRID:
+            raise ValueError(
+                f"{called} is circular and discrete, but its step of {step:g} does not divide its period of "
+                f"{period:g}; tell the step, as in discrete={{0: 1.0}}, or do not call it discrete."
+            )
+
+
 def likely_step(values: Float[np.ndarray, " n"]) -> float:
     """The step of sorted values, if they have one."""
     span = values[-1] - values[0]
