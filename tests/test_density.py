@@ -338,3 +338,5 @@ def test_correlations_of_few_rows(weighted):
 def test_the_share_of_the_identity(size, make, expected):
     x = make(np.random.default_rng(0).normal(size=(size, 2)))
     assert expected[0] <= share_of_identity(x, np.ones(size), size) <= expected[1]
+    # Copies tell nothing new, wherever they are.
+    assert share_of_identity(np.repeat(x, 4, axis=0), np.ones(4 * size), 4 * size) >= expected[0]

@@ -9,6 +9,7 @@ import scipy.stats
 import pushforward as pf
 from pushforward.density.baselines import gaussian
 from pushforward.density.moments import Moments
+from pushforward.density.residual import own_tails
 
 RNG = np.random.default_rng(0)
 GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]
@@ -159,3 +160,12 @@ def test_weights_of_any_size(precision, weight):
     weights = RNG.uniform(size=800)
     same = pf.fit_density(x, weights=weights, **options).log_prob(x)
     np.testing.assert_allclose(pf.fit_density(x, weights=weight * weights, **options).log_prob(x), same, rtol=1e-4)
+
+
+def test_tails_beside_a_kind_that_some_rows_lack():
+    """As in the part of a file that fits into memory."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.standard_cauchy(500), np.zeros(500), rng.normal(size=500)])
+    assert own_tails(rows, 1, np.ones(500)).tails[0] > 1
+    rows[:, 2] = rows[:, 0]
+    assert own_tails(rows, 1, np.ones(500)).tails[0] == 1

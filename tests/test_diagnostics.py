@@ -80,6 +80,13 @@ def test_far_draws_that_hardly_count_are_seen_in_means():
     assert diagnose(log_weights, draws=draws).verdict == "reweight"
 
 
+def test_means_of_few_good_draws_differ_by_chance():
+    judged = {"gap": 0.01, "ess": 93.0, "ess_fraction": 0.93, "khat": 0.2}
+    assert judge(**judged, shift=0.15)[0] == "good"
+    verdict, reasons = judge(**judged, shift=0.5)
+    assert verdict == "unreliable" and "mean is 0.5" in reasons[0]
+
+
 def test_heavy_weights_are_unreliable():
     log_weights = np.log(stats.pareto.rvs(0.8, size=100_000, random_state=0))
     d = diagnose(log_weights)

@@ -92,6 +92,12 @@ def test_transform_outside_of_the_support():
     assert model.score_samples(outside)[1] == -np.inf
 
 
+def test_transform_takes_angles_of_any_turn():
+    turned = np.column_stack([40 * X[:, 0] - 180, X[:, 1]])
+    model = clone(SMALL).set_params(flow=None, support={0: pf.Circular(360.0)}).fit(turned)
+    np.testing.assert_allclose(model.transform(turned + [720, 0]), model.transform(turned), atol=1e-6)
+
+
 def test_options_without_a_recipe():
     with pytest.raises(ValueError, match=r"flow must name one.*flow_options=\{'num_layers': 2\}"):
         FlowDensity(flow_options={"num_layers": 2}).fit(X)

@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable)
 def compiled_fast(fn: F, *, level: int = 0) -> F:
     """`eqx.filter_jit` without XLA's last optimisations: what takes long is to compile the program, not to run it.
 
-    LLVM's optimisations take half of the time, and kernels made by MLIR more of the rest than those made without. A
-    program that runs a dozen times is best at level 1.
+    LLVM's optimisations take half of the time, and kernels made by MLIR more of the rest than those made without.
+    What runs a dozen times, or a loop of some seconds, is best at level 1.
     """
     options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
     return eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]

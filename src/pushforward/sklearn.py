@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pushforward import flows, serialization
+from pushforward.bijections import OntoCircles
 from pushforward.bijections.base import bounds, is_size
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
@@ -163,16 +164,20 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             ValueError: for samples outside of the support, which no point of the base leads to.
         """
         X = self._samples(X)
-        lower, upper = bounds(self.flow_.bijection.codomain)
-        outside = np.argwhere((lower > X) | (upper < X))
+        bijection = self.flow_.bijection
+        # An angle may be told by any number of turns more.
+        turning = [circle is not None for circle in bijection.circles] if isinstance(bijection, OntoCircles) else False
+        lower, upper = bounds(bijection.codomain)
+        with jax.enable_x64(True):
+            u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))
+        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.asarray(turning) | ~np.isfinite(u))
         if len(outside):
             row, column = outside[0]
             raise ValueError(
                 f"X has {len(outside)} values outside of the support, which cannot be carried to the base, the first "
                 f"in row {row}, column {column}: {X[row, column]:g}."
             )
-        with jax.enable_x64(True):
-            return np.asarray(jax.vmap(self.flow_.bijection.inverse)(jnp.asarray(X)))
+        return u
 
     def inverse_transform(self, X):
         """Carry points of the base to samples."""

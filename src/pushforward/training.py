@@ -72,7 +72,7 @@ class Trainer(eqx.Module):
         """The model with these parameters."""
         return eqx.combine(parameters, self.static)
 
-    def steps(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
+    def run(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
         """Train until step number `stop`, then compare a fresh estimate of the loss with the best so far.
 
         `advance` is this, compiled.
@@ -106,7 +106,7 @@ class Trainer(eqx.Module):
         best_loss = jnp.where(better, fresh, state.best_loss)
         return State(parameters, optimizer_state, best, best_loss, stop, state.key), losses, fresh
 
-    advance = eqx.filter_jit(steps)
+    advance = eqx.filter_jit(run)
 
 
 @functools.lru_cache

@@ -105,12 +105,14 @@ class RescaledCondition(AbstractWrapper):
     def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
         condition = jnp.asarray(condition, common_dtype(self, jnp.asarray(condition)))
         loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
-        arsinh = jnp.array(False) if self.arsinh is None else self.arsinh
+        arsinh = self.arsinh
         if axis is not None:
-            loc, scale = jnp.expand_dims(loc, axis), jnp.expand_dims(scale, axis)
-            arsinh = arsinh if self.arsinh is None else jnp.expand_dims(arsinh, axis)
+            loc, scale, arsinh = (a if a is None else jnp.expand_dims(a, axis) for a in (loc, scale, arsinh))
         rescaled = (condition - loc) / scale
-        return rescaled if self.arsinh is None else jnp.where(arsinh, jnp.arcsinh(rescaled), rescaled)
+        if arsinh is None:
+            return rescaled
+        largest = jnp.finfo(rescaled.dtype).max
+        return jnp.where(arsinh, jnp.arcsinh(jnp.clip(rescaled, -largest, largest)), rescaled)
 
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.bijection.forward_and_log_det(u, self._rescaled(condition), key=key)

@@ -50,9 +50,8 @@ class MLP(eqx.Module):
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
         # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
-        inner = [
-            (2 / max(i, 1)) ** 0.5 * jr.normal(k, (o, i)) for k, i, o in zip(keys[:-1], sizes, hidden, strict=False)
-        ]
+        shapes = zip(keys[:-1], sizes[:-2], hidden, strict=True)
+        inner = [(2 / max(i, 1)) ** 0.5 * jr.normal(k, (o, i)) for k, i, o in shapes]
         self.weights = (*inner, jnp.zeros((out_size, sizes[-2])))
         self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
         self.masks = None if adjacency is None else tuple(map(jnp.asarray, layer_masks(adjacency, hidden)))

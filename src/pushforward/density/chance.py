@@ -6,17 +6,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.recipe import FEWEST_HELD_OUT
 from pushforward.flow import Flow
 
-# With fewer rows to judge by, the best of many evaluations is a matter of luck.
-FEWEST_ROWS = 5
 # Of gains, in standard errors of their mean.
 LEAST_GAIN = 1.0
 
 
 def judges_enough(held_out: Rows) -> bool:
     """Whether the rows are worth as many of equal weight as it takes."""
-    return (len(held_out) if held_out.weights is None else worth(held_out.weights)) >= FEWEST_ROWS
+    return (len(held_out) if held_out.weights is None else worth(held_out.weights)) >= FEWEST_HELD_OUT
 
 
 def is_better(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
@@ -25,12 +24,14 @@ def is_better(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKe
     With weights $w$ worth $n$ rows, $\bar d = \sum w d / \sum w$, and the standard error is that of $n$ gains with the
     variance $\sum w (d - \bar d)^2 / \sum w$.
     """
-    gains = np.asarray(_log_prob(objective, flow, key) - _log_prob(objective, start, key), float)
-    weights = np.ones(len(gains)) if objective.held_out.weights is None else np.asarray(objective.held_out.weights)
-    mean = np.average(gains, weights=weights)
-    error = np.sqrt(np.average((gains - mean) ** 2, weights=weights) / (worth(weights) - 1))
-    # Where the start has no density there is no mean, and anything is better.
-    return not mean <= LEAST_GAIN * error
+    after, before = (np.asarray(_log_prob(objective, one, key), float) for one in (flow, start))
+    weights = np.ones(len(after)) if objective.held_out.weights is None else np.asarray(objective.held_out.weights)
+    if not (np.isfinite(after).all() and np.isfinite(before).all()):
+        # There is no mean where a row has no density.
+        return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
+    mean = np.average(after - before, weights=weights)
+    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (worth(weights) - 1))
+    return bool(mean > LEAST_GAIN * error)
 
 
 @eqx.filter_jit

@@ -58,7 +58,7 @@ def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim
     for i in np.flatnonzero(steps == 0).tolist():
         values, counts = np.unique(distinct[:, i], return_counts=True)
         step, most = likely_step(values), values[counts.argmax()]
-        on_grid = not off_grid(values, step).any()
+        on_grid = np.isfinite(step) and not off_grid(values, step).any()
         repeated = enough and on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(distinct)
         if len(values) < COARSE_SHARE * len(distinct) or repeated:
             apart = f", {step:g} apart or multiples of it" if on_grid else ""

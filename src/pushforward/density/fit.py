@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -166,7 +167,7 @@ def fit_density(
     def refresh(objective: Any, step: int) -> HeldOutLikelihood:
         return dataclasses.replace(objective, training=source.kept(jr.fold_in(stream_key, step), lots))
 
-    if is_told := judges_enough(held_out):
+    if judges_enough(held_out):
         start = flow
         flow = _trained(
             flow,
@@ -179,14 +180,18 @@ def fit_density(
             progress=progress,
             refresh=refresh if source.streams else None,
         )
-        is_told = is_better(objective, flow, start, train_key)
-        flow = flow if is_told else start
-    elif callback is not None:
-        callback(0, float(objective.evaluate(flow, train_key)))
-    if progress and not is_told:
-        print(
-            f"{len(held_out)} held-out rows do not tell that training gains more than chance: the flow is as it began."
+        if not is_better(objective, flow, start, train_key):
+            flow = start
+            if progress:
+                print(f"training gained no more on {len(held_out)} held-out rows than chance: the flow is as it began.")
+    else:
+        warnings.warn(
+            f"nothing is trained, and the density is the one it would begin with: {len(held_out)} held-out rows (as "
+            f"weights count them) of {size} are too few to judge by; more rows, or a larger validation=, would do.",
+            stacklevel=2,
         )
+        if callback is not None:
+            callback(0, float(objective.evaluate(flow, train_key)))
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))

@@ -22,8 +22,8 @@ class Rows(eqx.Module):
     x: Float[Array, "n dim"]
     condition: Float[Array, "n cond_dim"] | None
     weights: Float[Array, " n"] | None
-    # The sums of the weights up to each row, the last of them a whole turn of 32 bits: exact enough for any number of
-    # rows, where single precision is not.
+    # The sums of the weights up to each row in parts of 32 bits, the last of them all: for millions of rows single
+    # precision is not exact enough.
     ends: UInt32[Array, " n"] | None
 
     def __init__(self, x: Array, condition: Array | None, weights: Array | None):

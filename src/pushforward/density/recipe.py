@@ -17,6 +17,10 @@ WEIGHT_DECAY = 1e-4
 CLIP = 5.0
 # Of splines on whitened samples: beyond it they are affine.
 BOUND = 4.0
+# With fewer rows to judge by, the best of many evaluations is a matter of luck.
+FEWEST_HELD_OUT = 5
+# So many are held out whatever share was asked for, as long as they are not more than this one.
+LARGEST_SHARE = 0.3
 
 
 def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
@@ -45,8 +49,9 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
 
 
 def num_held_out(size: int, share: float) -> int:
-    """How many of so many rows are held out: one at least, and not all."""
-    return min(max(1, round(share * size)), size - 1)
+    """How many of so many rows are held out: enough to judge by, unless that is too large a part of them."""
+    fewest = FEWEST_HELD_OUT if LARGEST_SHARE * size >= FEWEST_HELD_OUT else 1
+    return min(max(fewest, round(share * size)), size - 1)
 
 
 def num_steps_of_decay(best_step: int) -> int:

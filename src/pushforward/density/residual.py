@@ -48,13 +48,17 @@ def own_tails(rows: Rows, dim: int, counts: Float[np.ndarray, " n"]) -> Bends:
     either being bent too where that is better.
     """
     z, condition = rows[:, :dim], rows[:, dim:]
+    # What is the same in all these rows, as a rare kind may be, tells nothing of them.
+    condition = condition[:, np.ptp(condition, axis=0) > 0]
     found = find_tails(z, counts)
     if not condition.size or not found.any:
         return found
     y = found.inverse(z)
     log_slopes = found.likelihoods + np.log(deviations(y, counts / counts.sum()))
-    bent = _likelihoods(y, condition, counts) + log_slopes
-    return found.where(bent > _likelihoods(z, condition, counts))
+    # A column that follows from the condition has no likelihood, and is not bent.
+    with np.errstate(all="ignore"):
+        bent = _likelihoods(y, condition, counts) + log_slopes
+        return found.where(bent > _likelihoods(z, condition, counts))
 
 
 def _likelihoods(z: Float[np.ndarray, "n dim"], condition: Float[np.ndarray, "n cond_dim"], counts: np.ndarray):

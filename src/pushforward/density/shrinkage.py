@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.density.split import digests
+
 # With so many rows to a column correlations are known well enough.
 ENOUGH = 50
 # Shares of the identity that are compared; with the last there are no correlations.
@@ -24,14 +26,15 @@ def share_of_identity(rows: Float[np.ndarray, "n dim"], counts: Float[np.ndarray
         Friedman, Regularized Discriminant Analysis (1989), section 5. https://doi.org/10.1080/01621459.1989.10478752
     """
     dim = rows.shape[1]
-    if dim < 2 or size >= ENOUGH * dim:
+    # By their digests copies stay together: what is left out must not be among what is kept.
+    distinct, kinds = np.unique(digests((rows,)), return_inverse=True)
+    if dim < 2 or size * len(distinct) / len(rows) >= ENOUGH * dim:
         return 0.0
     mean = counts @ rows / counts.sum()
     z = (rows - mean) / np.sqrt(counts @ (rows - mean) ** 2 / counts.sum())
-    # Any order of rows is as good, and that of a file often has neighbours that are alike.
-    folds = np.arange(len(z)) % NUM_FOLDS
+    folds = kinds % NUM_FOLDS
     losses = np.zeros(len(SHARES))
-    for fold in range(min(NUM_FOLDS, len(z))):
+    for fold in range(min(NUM_FOLDS, len(distinct))):
         losses += _losses(z, np.where(folds == fold, 0, counts), np.where(folds == fold, counts, 0))
     return float(SHARES[losses.argmin()])
 

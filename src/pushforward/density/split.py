@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt64
 # Where what cannot be equal by chance has fewer distinct rows than this share of all that are distinct, equal rows are
 # no copies.
 FIXED_SHARE = 0.5
-# Equal rows are no copies where this share of the rows, or less, is distinct: there are few kinds of rows.
+# For warnings, equal rows are no copies where this share of the rows, or less, is distinct: rows are of few kinds.
 FEW_KINDS = 0.1
 
 Digests = UInt64[np.ndarray, " n"]

@@ -163,12 +163,14 @@ def find_steps(
 
 def check_turns(steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], columns: Sequence[str]) -> None:
     """Raise unless the steps of discrete angles divide their periods: else the last one would lead over the seam."""
-    for step, circle, called in zip(steps.tolist(), circles, columns, strict=True):
-        period = circle[1] - circle[0] if circle else 0.0
-        if step and abs(period / step - round(period / step)) > OFF_GRID:
+    for i, (step, circle) in enumerate(zip(steps.tolist(), circles, strict=True)):
+        if not step or not circle:
+            continue
+        turn = (circle[1] - circle[0]) / step
+        if round(turn) < 1 or abs(turn - round(turn)) > OFF_GRID:
             raise ValueError(
-                f"{called} is circular and discrete, but its step of {step:g} does not divide its period of "
-                f"{period:g}; tell the step, as in discrete={{0: 1.0}}, or do not call it discrete."
+                f"{columns[i]} is circular and discrete, but its step of {step:g} does not divide its period of "
+                f"{turn * step:g}; tell the step, as in discrete={{{i}: 1.0}}, or do not call it discrete."
             )
 
 

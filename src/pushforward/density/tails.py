@@ -5,12 +5,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pushforward.density.moments import worth
+
 # Tail parameters of `SinhArcsinh` that are compared; 1 is the identity. The last makes a Cauchy variable's tails those
 # of Student's t with 6 degrees of freedom.
 TAILS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# A Gaussian must gain so many nats a row. Without a bend, tails of Student's t are left to the affine map beyond the
-# knots of splines, which costs most in the rarest rows; but what bends columns one by one bends what is between them.
+# A Gaussian must gain so many nats a row, on either side of the median. Without a bend, tails of Student's t are left
+# to the affine map beyond the knots of splines, which costs most in the rarest rows.
 LEAST_GAIN = 0.1
+# It must gain so many if only one tail is heavy: with less, splines do better without, for that is skewness as well,
+# and what bends columns one by one bends what is between them.
+ONE_SIDED_GAIN = 1.0
+# The gains of so many nats in all are chance.
+CHANCE = 4.0
 # The quantiles between which two thirds of a Gaussian lie, two standard deviations apart.
 QUANTILES = (0.1587, 0.5, 0.8413)
 
@@ -55,20 +62,29 @@ def find_tails(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]) 
     References:
         Box and Cox, An Analysis of Transformations (1964), section 3. https://doi.org/10.1111/j.2517-6161.1964.tb00553.x
     """
-    dim, shares = z.shape[1], weights / weights.sum()
+    dim, shares, least = z.shape[1], weights / weights.sum(), CHANCE / worth(weights)
     with np.errstate(divide="ignore"):
         likelihoods = -np.log(deviations(z, shares))
     bends = Bends(np.zeros(dim), np.ones(dim), np.ones(dim), likelihoods)
     for i, (loc, scale) in enumerate(zip(*bulk(z, weights), strict=True)):
-        if not scale:
+        if not scale > 0:
             continue
         stretched = np.arcsinh((z[:, i] - loc) / scale)
-        gains = np.array([_log_likelihood(stretched, tail, shares) for tail in TAILS]) - np.log(scale)
-        best = gains.argmax()
-        if gains[best] - gains[0] > LEAST_GAIN:
-            for array, value in zip(bends, (loc, scale, TAILS[best], gains[best]), strict=True):
+        found = _log_likelihoods(stretched, shares)
+        sides = [_log_likelihoods(*_mirrored(stretched, shares, side)) for side in (stretched <= 0, stretched >= 0)]
+        # A side without any width has no tail.
+        both = np.min([np.isfinite(side[0]) and side.max() - side[0] for side in sides]) > LEAST_GAIN
+        if found.max() - found[0] > max(least, LEAST_GAIN if both else ONE_SIDED_GAIN):
+            best = found.argmax()
+            for array, value in zip(bends, (loc, scale, TAILS[best], found[best] - np.log(scale)), strict=True):
                 array[i] = value
     return bends
+
+
+def _mirrored(stretched: np.ndarray, shares: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One side of the median, and its mirror image on the other."""
+    some, parts = stretched[side], shares[side]
+    return np.concatenate([some, -some]), np.tile(parts / parts.sum(), 2) / 2
 
 
 def bulk(
@@ -110,8 +126,12 @@ def deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) 
     return unit * np.sqrt(shares @ (off / unit) ** 2)
 
 
-def _log_likelihood(stretched: np.ndarray, tail: float, shares: np.ndarray) -> float:
-    """Of the best Gaussian of y, nats a row, but for a constant."""
-    y = np.sinh(stretched / tail)
-    log_slope = np.log(np.cosh(stretched / tail)) - np.log(tail) - np.log(np.cosh(stretched))
-    return float(shares @ log_slope - np.log(deviations(y, shares)))
+def _log_likelihoods(stretched: np.ndarray, shares: np.ndarray) -> Float[np.ndarray, " tails"]:
+    """Of the best Gaussian of y by each tail parameter, nats a row, but for a constant."""
+
+    def one(tail: float) -> float:
+        log_slope = np.log(np.cosh(stretched / tail)) - np.log(tail) - np.log(np.cosh(stretched))
+        with np.errstate(divide="ignore"):
+            return float(shares @ log_slope - np.log(deviations(np.sinh(stretched / tail), shares)))
+
+    return np.array([one(tail) for tail in TAILS])

@@ -120,15 +120,17 @@ def judge(
     """
     divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
     facts = f"the KL divergence is {divergence} and {ess_fraction:.1%} of the draws are effective"
+    # Of equally good draws the means differ by chance.
+    allowed = LARGEST_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
     if doubts:
         return "unreliable", (*doubts, f"Otherwise {facts}.")
-    if not shift <= LARGEST_SHIFT:
+    if not shift <= allowed:
         facts += f", but the draws' mean is {shift:.2g} standard deviations from the weighted one"
     elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
     if ess < SMALLEST_ESS:
         return "unreliable", (
-            f"Only about {ess:.0f} draws are effective (KL divergence {divergence}): the fit is far from the "
+            f"Only about {ess:.0f} draws are effective, and {facts}: the fit is far from the "
             "posterior, and weights cannot mend it.",
         )
     if not khat <= LARGEST_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:

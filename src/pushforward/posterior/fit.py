@@ -217,7 +217,7 @@ def _gaussians(target: Target, modes: list[Candidate], key: PRNGKeyArray, run: _
 
 
 # A posterior takes some thousand steps, or some hundred: as much time as to compile them well.
-_advance = compiled_fast(Trainer.steps, level=1)
+_advance = compiled_fast(Trainer.run, level=1)
 
 
 def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _Run) -> Flow:
