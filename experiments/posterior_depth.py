@@ -58,6 +58,13 @@ class Tempered(eqx.Module):
         return self.power * self.target(u)
 
 
+class Judged(pf.ReverseKL):
+    """Trains to the density to a power, and is judged by the density: else the best would be of a small power."""
+
+    def evaluate(self, flow, key):
+        return super(Judged, eqx.tree_at(lambda o: o.target.power, self, jnp.array(1.0))).evaluate(flow, key)
+
+
 def plan() -> list[tuple[str, str, int, str, int]]:
     """Model, family, layers, arm and seed of each run."""
     plain = [(model, family, depth, "plain", 0) for model in MODELS for depth in DEPTHS for family in FAMILIES]
@@ -93,9 +100,9 @@ def _noise(flow: Flow, objective: pf.ReverseKL) -> tuple[jax.Array, jax.Array]:
 def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:
     flow = build(family, depth, arm, seed, target.affine.dim)
 
-    def objective(power: float) -> pf.ReverseKL:
+    def objective(power: float) -> Judged:
         tempered = Tempered(target, jnp.array(power))
-        return pf.ReverseKL(tempered, SAMPLES, path_gradient=arm != "total", num_evaluation_samples=20_000)
+        return Judged(tempered, SAMPLES, path_gradient=arm != "total", num_evaluation_samples=20_000)
 
     def warmer(objective, steps):
         power = min(1.0, WARM["from"] + (1 - WARM["from"]) * steps / (WARM["share"] * STEPS))

@@ -144,7 +144,8 @@ def train(
         callback: called after each chunk with the number of steps done and the fresh loss; training ends if it returns
             True.
         refresh: called before each chunk but the first with the objective and the number of steps done; returns the
-            objective to go on with, which differs in nothing but the values of its arrays: other data.
+            objective to go on with, which differs in nothing but the values of its arrays: other data. The best is
+            that of all, each judged by the `evaluate` of its own objective.
 
     Returns:
         The best model, which may be the one given, and the loss of each step that was taken, NaN where it was skipped
