@@ -13,10 +13,10 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
+from pushforward.posterior import fit
 from pushforward.posterior.fit import _Run, _sharpened, look, over
 from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.posterior.target import Whitened
-from pushforward.training import Trainer
 
 
 def gaussian_target(dim, seed, widest):
@@ -183,15 +183,15 @@ def test_own_flow_and_budget():
 
 
 def test_interruption_returns_what_there_is(monkeypatch):
-    calls, advance = [], Trainer.advance
+    calls, advance = [], fit._advance
 
-    def interrupted(self, *args):
+    def interrupted(*args):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return advance(self, *args)
+        return advance(*args)
 
-    monkeypatch.setattr(Trainer, "advance", interrupted)
+    monkeypatch.setattr(fit, "_advance", interrupted)
     posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0))
     assert len(calls) == 3
     assert "interrupted" in " ".join(posterior.diagnostics.reasons)

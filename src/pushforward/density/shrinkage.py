@@ -26,9 +26,11 @@ def share_of_identity(rows: Float[np.ndarray, "n dim"], counts: Float[np.ndarray
         Friedman, Regularized Discriminant Analysis (1989), section 5. https://doi.org/10.1080/01621459.1989.10478752
     """
     dim = rows.shape[1]
+    if dim < 2:
+        return 0.0
     # By their digests copies stay together: what is left out must not be among what is kept.
     distinct, kinds = np.unique(digests((rows,)), return_inverse=True)
-    if dim < 2 or size * len(distinct) / len(rows) >= ENOUGH * dim:
+    if size * len(distinct) / len(rows) >= ENOUGH * dim:
         return 0.0
     mean = counts @ rows / counts.sum()
     z = (rows - mean) / np.sqrt(counts @ (rows - mean) ** 2 / counts.sum())

@@ -6,8 +6,8 @@ The recipe, each part of which guards against a known failure of flow variationa
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained; where paths found separate
    modes, one for each, and they make a mixture (`modes`). If it is right, it is the answer.
 3. Else a flow over it that begins as the identity is trained, with a triangular affine map at its end. If that is
-   still far off and its weights have a heavy tail, another over a base whose tails are learned. If the best is far off
-   too, couplings of splines go on top of it.
+   neither good nor near and its weights have a heavy tail, another over a base whose tails are learned. If the best is
+   far off too, couplings of splines go on top of it.
 4. All train by path gradients, whose noise vanishes as the fit becomes exact, with Adam at a rate that falls
    whenever the ELBO no longer rises. Training ends when that happens at the last rate, or when the evidence that
    importance weights give is no larger than the ELBO: there is nothing left to gain.
@@ -51,6 +51,8 @@ SMALLEST_GAIN = 0.002
 EXACT_GAP = 0.003
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
+# Tails that cost less (nats) are left to weights: a funnel has a few large ones too, and no t distribution mends them.
+HEAVY_GAP = GOOD_GAP / 2
 # Skipped steps are reported from this share on.
 SKIPPED_SHARE = 0.01
 EXACT_ESS_FRACTION = 0.99
@@ -263,16 +265,17 @@ def _train(flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray, run: _
 def _mended(target: Whitened, flow: Flow, key: PRNGKeyArray, run: _Run) -> Flow:
     """The flow over a base that is nearer to what it lacks, if that is better.
 
-    Modes of a base are weighted anew. Else, if the flow is far off and the weights have a heavy tail, another is
-    trained over learned tails: affine couplings cannot make a Gaussian's polynomial. A few large weights of a fit
-    that is near are not worth as much: weighting mends them.
+    Modes of a base are weighted anew. Else, if the flow is not good, nor near, and the weights have a heavy tail,
+    another is trained over learned tails: affine couplings cannot make a Gaussian's polynomial. A few large weights
+    of a fit that is near are not worth as much: weighting mends them.
     """
     change_key, look_key = split(key)
     before = look(target, flow, look_key)
     new = reweigh(target, flow, change_key)
     one_mode = not isinstance(flow.base, dist.MixtureSameFamily)
-    far = before.gap >= GOOD_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
-    if one_mode and far and before.khat > HEAVY_KHAT and not run.out_of_budget:
+    far = before.gap >= HEAVY_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
+    heavy = before.verdict != "good" and far and before.khat > HEAVY_KHAT
+    if one_mode and heavy and not run.out_of_budget:
         new = _heavy_tailed(target, change_key, run)
     return new if new is not flow and look(target, new, look_key).elbo > before.elbo else flow
 
