@@ -166,7 +166,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         X = self._samples(X)
         bijection = self.flow_.bijection
         # An angle may be told by any number of turns more.
-        turning = [circle is not None for circle in bijection.circles] if isinstance(bijection, OntoCircles) else False
+        turning = bijection.angles if isinstance(bijection, OntoCircles) else False
         lower, upper = bounds(bijection.codomain)
         with jax.enable_x64(True):
             u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))

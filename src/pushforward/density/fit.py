@@ -99,7 +99,6 @@ def fit_density(
     Raises:
         ValueError: for samples that are not finite, not in the support, constant or duplicated columns, too few rows,
             and shapes that do not go together. The message names rows and columns.
-
         TypeError: for a flow that is none, as the recipe of one.
 
     References:

@@ -64,20 +64,23 @@ def standardise(
     turning = np.array([circle is not None for circle in circles])
     noise_key, part_key = jr.split(key)
 
-    def carried(bends, rows, x):
-        """Carried to the whole space and bent back, values of discrete columns spread over their steps, beside c."""
+    def carried(rows, x):
+        """Carried to the whole space, values of discrete columns spread over their steps, beside c."""
         # In double precision, whatever the flow's: variances of columns far from 0 are differences of large numbers.
         with jax.enable_x64(True):
             spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, rows[0]), x.shape)) if steps.any() else x
             z, condition = np.asarray(_inverse(to_support, spread)), source.condition_of(rows)
-        z = z if bends is None else bends.inverse(z)
         return z if condition is None else np.concatenate([z, condition], axis=1)
 
+    def lighter(z):
+        """The columns bent back, beside c as it is."""
+        return np.concatenate([outer.inverse(z[:, :dim]), z[:, dim:]], axis=1)
+
     rows, x = source.part(part_key)
-    counts = source.weights_of(rows)
-    outer = own_tails(carried(None, rows, x), dim, counts).where(~turning)
-    part = carried(outer, rows, x)
-    moments = _moments(part, source, lambda *chunk: carried(outer, *chunk))
+    counts, plain = source.weights_of(rows), carried(rows, x)
+    outer = own_tails(plain, dim, counts).where(~turning)
+    part = lighter(plain)
+    moments = _moments(part, source, lambda *chunk: lighter(carried(*chunk)))
     loc, scale, correlation = moments.loc, moments.scale, _apart(moments.correlation, turning)
     for i, circle in enumerate(circles):
         if circle is not None:
@@ -88,11 +91,12 @@ def standardise(
     alone = standardised[:, :dim]
     if weights.size:
         residual = Residual.of(loc, scale, weights, left, part, counts)
-        inner = find_tails(residual(part), counts).where(~turning)
-        alone = inner.inverse(residual(part))
+        remaining = residual(part)
+        inner = find_tails(remaining, counts).where(~turning)
+        alone = inner.inverse(remaining)
         warn_of_determined(alone / alone.std(0), standardised[:, dim:], columns)
         if inner.any:
-            bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(carried(outer, *chunk))))
+            bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(lighter(carried(*chunk)))))
             left = _apart(bent.correlation, turning)
             parts = [
                 _each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
