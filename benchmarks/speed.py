@@ -10,11 +10,7 @@ ratio of processor time is given too: on a busy machine it is the steadier one, 
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,11 +32,11 @@ from flowjax.distributions import Normal
 from flowjax.train.losses import ElboLoss
 
 import pushforward as pf
+from machine import load, machine
 from pushforward.flow import trainable
 from pushforward.training import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
-PACKAGES = ("pushforward", "flowjax", "jax", "jaxlib", "equinox", "optax", "numpyro")
 HIDDEN = (50,)
 
 
@@ -370,28 +366,6 @@ def maf(effort: Effort) -> list[Row]:
 
 
 # --- The report -------------------------------------------------------------------------------------------------------
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": str(jax.devices()[0]),
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    } | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def load() -> float:
-    """The machine's load over the last minute, 0 where nobody knows."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def show(rows: list[Row]) -> None:

@@ -35,8 +35,8 @@ import torch
 import zuko
 
 import pushforward as pf
+from machine import load, machine
 from pushforward import bijections as bj
-from speed import load, machine
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 LAYERS, HIDDEN, BINS, BOUND, BATCH = 5, (64, 64), 8, 5.0, 256

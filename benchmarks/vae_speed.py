@@ -24,11 +24,12 @@ import torch
 from torch import nn
 
 import pushforward as pf
+from machine import load, machine
 from pushforward import vae as pv
 from pushforward.flow import trainable
 from pushforward.objectives import AbstractObjective
 from pushforward.training import Trainer
-from speed import load, machine, take_turns
+from speed import take_turns
 
 RESULTS = Path(__file__).parent / "results" / "vae-speed.json"
 SHAPE, DIM, BATCH, LAYERS = (28, 28), 16, 100, 4

@@ -15,7 +15,7 @@ FILES = {".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in sorte
 # A package goes by its own name.
 FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
 
-CORE = ("bijections", "flow", "flows", "objectives", "training", "progress", "serialization")
+CORE = ("bijections", "flow", "flows", "objectives", "training", "clipping", "progress", "serialization")
 # What a module, or the modules of a package, may import of ours; the longest name counts.
 MAY_IMPORT = {
     "bijections.base": (),
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": ("objectives", "progress", "flow"),
     "progress": (),
     "compilation": (),
+    "clipping": (),
     "serialization": (),
     "distribution": ("bijections", "flow"),
     "guide": ("bijections", "flow", "flows", "distribution", "training"),

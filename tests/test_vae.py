@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
+import optax
 import pytest
 import scipy.stats
 
@@ -341,6 +342,38 @@ def test_steps_that_are_not_finite_are_skipped():
     broken = eqx.tree_at(lambda m: m.decoder.layers[0].bias, small(), replace_fn=lambda b: b * jnp.nan)
     with pytest.raises(FloatingPointError, match="not finite in any of 2 epochs"):
         pf.fit_vae(x, vae=broken, **options)
+
+
+def test_training_comes_back_from_where_no_step_is_finite():
+    """One step throws the parameters to where all losses are infinite; the next epoch but one trains on."""
+    rates = optax.adam(lambda count: jnp.where(count == 9, 1e300, 1e-2))
+    with pytest.warns(UserWarning, match="steps were skipped"):
+        vae, history = pf.fit_vae(
+            images(60), key=KEY, vae=small(), optimizer=rates, batch_size=9, max_epochs=6, progress=False
+        )
+    assert history.skipped[0] == 0
+    assert 6 in history.skipped
+    assert history.skipped[-1] == 0
+    assert max(history.validation_elbo[3:]) > history.validation_elbo[0]
+
+
+class SometimesSteep(pv.NegativeBound):
+    """A gradient a million times too long, of one batch in a hundred."""
+
+    def __call__(self, vae, x, key, beta=1.0):
+        value = super().__call__(vae, x, key, beta)
+        steep = jnp.where(jr.bernoulli(key, 0.01), 1e6, 1.0)
+        return value._replace(loss=value.loss * steep)
+
+
+def test_a_gradient_that_is_far_too_long_does_not_stall_training():
+    x, options = images(200), {"key": KEY, "learning_rate": 1e-2, "max_epochs": 60, "batch_size": 20, "progress": False}
+    _, usual = pf.fit_vae(x, vae=small(), **options)
+    _, clipped = pf.fit_vae(x, vae=small(), objective=SometimesSteep(), **options)
+    _, stalled = pf.fit_vae(x, vae=small(), objective=SometimesSteep(), optimizer=optax.adam(1e-2), **options)
+    best, best_clipped, best_stalled = (max(history.validation_elbo) for history in (usual, clipped, stalled))
+    assert best_clipped > best - 0.1
+    assert best_clipped > best_stalled + 0.5
 
 
 def test_what_does_not_fit_is_refused():

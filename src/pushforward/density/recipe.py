@@ -72,11 +72,11 @@ def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
         0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
     )
     return optax.chain(
-        optax.clip_by_global_norm(CLIP), optax.adamw(rate, b2=0.99, weight_decay=WEIGHT_DECAY, mask=_decayed)
+        optax.clip_by_global_norm(CLIP), optax.adamw(rate, b2=0.99, weight_decay=WEIGHT_DECAY, mask=decayed)
     )
 
 
-def _decayed(parameters: PyTree) -> PyTree[bool]:
+def decayed(parameters: PyTree) -> PyTree[bool]:
     """The weights of networks, without biases and all that is no network's."""
 
     def mark(node):

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
+from pushforward.clipping import clip_by_running_norm
 from pushforward.flow import trainable
 from pushforward.progress import progress_bar
 from pushforward.serialization import save
@@ -27,6 +28,8 @@ from pushforward.vae.model import VAE
 from pushforward.vae.objective import NegativeBound
 from pushforward.vae.recipe import build
 
+# Of a gradient's typical norm. Those of some layers, such as planar ones that are almost singular, have heavy tails.
+CLIP = 2.0
 # Draws of each held-out image for the comparison of epochs.
 VALIDATION_SAMPLES = 4
 VALIDATION_CHUNK = 500
@@ -42,7 +45,7 @@ def fit_vae(
     objective: NegativeBound | None = None,
     warmup: int = 0,
     batch_size: int = 100,
-    learning_rate: float = 1e-3,
+    learning_rate: float | optax.Schedule = 1e-3,
     optimizer: optax.GradientTransformation | None = None,
     max_epochs: int = 300,
     patience: int = 30,
@@ -51,6 +54,9 @@ def fit_vae(
     progress: bool = True,
 ) -> tuple[VAE, History]:
     r"""Train a VAE on images by Adam, until the ELBO of held-out images has not risen for `patience` epochs.
+
+    Gradients longer than twice their typical length so far are shortened to that. A step whose loss or gradient is not
+    finite changes nothing, and after an epoch most of whose steps are such, training goes on from the best parameters.
 
     Args:
         x: images, of shape (n, *shape), pixels in [0, 1].
@@ -63,8 +69,8 @@ def fit_vae(
         warmup: epochs over which the weight $\beta$ of the KL term grows linearly to 1. Held-out images are always
             compared at 1, and patience counts only after warm-up.
         batch_size: images a step.
-        learning_rate: of Adam.
-        optimizer: any Optax optimiser, in Adam's place.
+        learning_rate: of Adam, a number or an Optax schedule.
+        optimizer: any Optax optimiser, in the place of Adam and the shortening of gradients.
         max_epochs: passes through the images at most.
         patience: epochs without a better held-out ELBO, after which training ends.
         checkpoint: a file that the state is written to every `checkpoint_every` epochs and at the end. If it is there,
@@ -75,8 +81,8 @@ def fit_vae(
         progress: whether to show a bar.
 
     Returns:
-        The VAE of the epoch with the best held-out ELBO, and what happened. A step whose loss or gradient is not finite
-        changes nothing; how many were skipped is in the history, and a warning says it.
+        The VAE of the epoch with the best held-out ELBO, and what happened. How many steps were skipped, for they were
+        not finite, is in the history, and a warning says it.
 
     Raises:
         ValueError: for images that are not finite, outside of [0, 1], of another shape than the VAE's, or such as the
@@ -193,13 +199,17 @@ class _Trainer(eqx.Module):
         (parameters, optimizer_state), (value, norm) = jax.lax.scan(
             step, (parameters, state.optimizer_state), (rows, keys)
         )
-        vae = eqx.combine(parameters, static)
-        chunk = bounded(VALIDATION_CHUNK, VALIDATION_SAMPLES, vae)
-        elbo = in_chunks(lambda x, key: vae.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
+        reached = eqx.combine(parameters, static)
+        chunk = bounded(VALIDATION_CHUNK, VALIDATION_SAMPLES, reached)
+        elbo = in_chunks(lambda x, key: reached.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
         better = elbo > state.best_elbo
         best_parameters = eqx.filter(state.best, which)
         best = eqx.combine(jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, best_parameters), static)
         waited = jnp.where(better | ~counts, 0, state.waited + 1)
+        skipped = jnp.isnan(value.loss).sum()
+        # Where next to no step is finite the parameters cannot leave by themselves.
+        lost = 2 * skipped > steps
+        parameters = jax.tree.map(lambda a, b: jnp.where(lost, b, a), parameters, eqx.filter(best, which))
         best_elbo = jnp.where(better, elbo, state.best_elbo).astype(state.best_elbo.dtype)
         numbers = {
             "loss": jnp.nanmean(value.loss),
@@ -207,15 +217,16 @@ class _Trainer(eqx.Module):
             "kl": jnp.nanmean(value.kl),
             "validation_elbo": elbo,
             "gradient_norm": jnp.nanmean(norm),
-            "skipped": jnp.isnan(value.loss).sum(),
+            "skipped": skipped,
         }
+        vae = eqx.combine(parameters, static)
         return State(vae, optimizer_state, best, best_elbo, state.epoch + 1, waited, state.key), numbers
 
 
 @functools.lru_cache
-def _adam(learning_rate: float) -> optax.GradientTransformation:
+def _adam(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
     """One object for equal arguments, so that equal trainings compile once."""
-    return optax.adam(learning_rate)
+    return optax.chain(clip_by_running_norm(CLIP), optax.adam(learning_rate))
 
 
 def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
