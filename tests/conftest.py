@@ -1,10 +1,13 @@
 """All tests run in float64 unless they ask for float32."""
 
+import importlib.metadata
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile more than they run: kernels that are made without MLIR take a quarter less of the whole time.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# Tests compile more than they run: kernels that are made without MLIR take a quarter less of the whole time. Later
+# versions have no others than those with.
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -1,9 +1,11 @@
 """How programs are compiled that run once or a few times."""
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
 import equinox as eqx
+import jax
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
@@ -16,8 +18,30 @@ def compiled_fast(fn: F, *, level: int = 0) -> F:
     LLVM's optimisations take half of the time, and kernels made by MLIR more of the rest than those made without.
     What runs a dozen times, or a loop of some seconds, is best at level 1.
     """
-    options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+
+    @functools.wraps(fn)
+    def call(*args, **kwargs):
+        return _compiled(fn, level)(*args, **kwargs)
+
+    return call  # pyright: ignore[reportReturnType]
+
+
+@functools.cache
+def _compiled(fn: Callable, level: int) -> Callable:
+    # At the first call, for to import the package must not start JAX.
+    wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    options = {name: value for name, value in wanted.items() if _is_known(name, value)}
     return eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]
+
+
+@functools.cache
+def _is_known(name: str, value: int | bool) -> bool:
+    """Whether this XLA has the option: they come and go."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 @compiled_fast
