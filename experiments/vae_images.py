@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.random as jr
 import numpy as np
 import optax
@@ -57,7 +58,7 @@ PROTOCOLS = {
         rate=1e-3,
         cosine=False,
         path_gradient=False,
-        epochs={"caltech": 150, "mnist": 40, "omniglot": 60},
+        epochs={"caltech": 150, "mnist": 40, "omniglot": 60, "frey": 150},
         num_test=500,
     ),
     "convolutions": Protocol(
@@ -188,7 +189,6 @@ def main() -> None:
         print("vae_images.py measures on images that are not part of the project: give their folder by --data.")
     else:
         protocol = PROTOCOLS[options.protocol]
-        results.setdefault("config", {})[options.protocol] = protocol._asdict()
         runs, (first, every) = results.setdefault("runs", {}), options.share
         for dataset in options.only or protocol.epochs:
             images = SETS[dataset](options.data)
@@ -196,8 +196,11 @@ def main() -> None:
                 name = f"{options.protocol}/{dataset}/{posterior}/{prior}"
                 if name not in runs:
                     epochs = options.epochs or protocol.epochs[dataset]
-                    runs[name] = measure(images, posterior, prior, protocol, epochs)
-                    print(name, {k: round(v, 3) for k, v in runs[name].items() if v is not None}, flush=True)
+                    found = measure(images, posterior, prior, protocol, epochs)
+                    print(name, {k: round(v, 3) for k, v in found.items() if v is not None}, flush=True)
+                    device = jax.devices()[0].device_kind
+                    facts = {"seed": 0, "gradients": "clipped", "device": device, "jax": jax.__version__}
+                    runs[name] = found | {"protocol": protocol._asdict() | {"epochs": epochs} | facts}
                     options.results.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -16,22 +16,22 @@ def compiled_fast(fn: F, *, level: int = 0) -> F:
     """`eqx.filter_jit` without XLA's last optimisations: what takes long is to compile the program, not to run it.
 
     LLVM's optimisations take half of the time, and kernels made by MLIR more of the rest than those made without.
-    What runs a dozen times, or a loop of some seconds, is best at level 1.
+    What runs a dozen times, or a loop of some seconds, is best at level 1. It is not for use within another `jit`.
     """
+    compiled = None
 
-    @functools.wraps(fn)
+    # `updated`: a class's own names are no function's.
+    @functools.wraps(fn, updated=())
     def call(*args, **kwargs):
-        return _compiled(fn, level)(*args, **kwargs)
+        nonlocal compiled
+        if compiled is None:
+            # Not before, for to import the package must not start JAX.
+            wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+            options = {name: value for name, value in wanted.items() if _is_known(name, value)}
+            compiled = eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]
+        return compiled(*args, **kwargs)
 
     return call  # pyright: ignore[reportReturnType]
-
-
-@functools.cache
-def _compiled(fn: Callable, level: int) -> Callable:
-    # At the first call, for to import the package must not start JAX.
-    wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
-    options = {name: value for name, value in wanted.items() if _is_known(name, value)}
-    return eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]
 
 
 @functools.cache

@@ -56,7 +56,7 @@ def fit_vae(
     r"""Train a VAE on images by Adam, until the ELBO of held-out images has not risen for `patience` epochs.
 
     Gradients longer than twice their typical length so far are shortened to that. A step whose loss or gradient is not
-    finite changes nothing, and after an epoch most of whose steps are such, training goes on from the best parameters.
+    finite changes nothing, and after an epoch without any that is, training goes on from the best parameters.
 
     Args:
         x: images, of shape (n, *shape), pixels in [0, 1].
@@ -69,7 +69,7 @@ def fit_vae(
         warmup: epochs over which the weight $\beta$ of the KL term grows linearly to 1. Held-out images are always
             compared at 1, and patience counts only after warm-up.
         batch_size: images a step.
-        learning_rate: of Adam, a number or an Optax schedule.
+        learning_rate: of Adam, a number or an Optax schedule. Programs are compiled anew for each schedule.
         optimizer: any Optax optimiser, in the place of Adam and the shortening of gradients.
         max_epochs: passes through the images at most.
         patience: epochs without a better held-out ELBO, after which training ends.
@@ -104,6 +104,7 @@ def fit_vae(
             raise ValueError(f"{name} must hold images of the VAE's shape {vae.shape}, but has shape {images.shape}.")
         if not binarize:
             vae.likelihood.check(images)
+    learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
     if binarize:
         held_out = np.asarray(jr.bernoulli(split_key, held_out), held_out.dtype)
     trainer = _Trainer(
@@ -115,8 +116,9 @@ def fit_vae(
     state, history = trainer.init(vae, state_key), History(*([] for _ in dataclasses.fields(History)))
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        adam = optimizer is None and not callable(learning_rate)
-        rule = f"Adam({learning_rate})" if adam else "given"
+        # Of a schedule, some of its values.
+        rates = [np.asarray(learning_rate(10**n)).item() for n in range(7)] if callable(learning_rate) else learning_rate
+        rule = f"Adam({rates})" if optimizer is None else "given"
         facts = {
             "training images": digest(x),
             "held-out images": digest(held_out),
@@ -207,8 +209,8 @@ class _Trainer(eqx.Module):
         best = eqx.combine(jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, best_parameters), static)
         waited = jnp.where(better | ~counts, 0, state.waited + 1)
         skipped = jnp.isnan(value.loss).sum()
-        # Where next to no step is finite the parameters cannot leave by themselves.
-        lost = 2 * skipped > steps
+        # Where no step is finite the parameters cannot leave by themselves.
+        lost = skipped == steps
         parameters = jax.tree.map(lambda a, b: jnp.where(lost, b, a), parameters, eqx.filter(best, which))
         best_elbo = jnp.where(better, elbo, state.best_elbo).astype(state.best_elbo.dtype)
         numbers = {
