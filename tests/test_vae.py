@@ -267,6 +267,16 @@ def test_training_stops_goes_on_and_is_saved(tmp_path):
             pf.fit_vae(**{"x": x, **options, **change}, checkpoint=file)
 
 
+def test_a_schedule_is_part_of_a_checkpoint(tmp_path):
+    options = {"key": KEY, "vae": small(), "progress": False, "checkpoint": tmp_path / "checkpoint"}
+    rates = [optax.cosine_decay_schedule(rate, 1000) for rate in (1e-2, 1e-3)]
+    pf.fit_vae(images(), max_epochs=1, learning_rate=rates[0], **options)
+    _, history = pf.fit_vae(images(), max_epochs=2, learning_rate=rates[0], **options)
+    assert len(history.loss) == 2
+    with pytest.raises(ValueError, match="differs in: optimiser"):
+        pf.fit_vae(images(), max_epochs=2, learning_rate=rates[1], **options)
+
+
 def test_what_cannot_be_saved_is_known_early(tmp_path):
     with pytest.raises(FileNotFoundError):
         pf.fit_vae(images(), key=KEY, vae=small(), progress=False, checkpoint=tmp_path / "nowhere" / "file")

@@ -117,7 +117,9 @@ def fit_vae(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         # Of a schedule, some of its values.
-        rates = [np.asarray(learning_rate(10**n)).item() for n in range(7)] if callable(learning_rate) else learning_rate
+        rates = (
+            [np.asarray(learning_rate(10**n)).item() for n in range(7)] if callable(learning_rate) else learning_rate
+        )
         rule = f"Adam({rates})" if optimizer is None else "given"
         facts = {
             "training images": digest(x),
