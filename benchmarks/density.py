@@ -112,7 +112,7 @@ def measure(problem: Problem, method: str, seed: int, allowance: float) -> dict[
     found = {"loss": float(losses.mean() - problem.entropy), "se": float(losses.std() / len(losses) ** 0.5)}
     known = {row.tobytes() for row in problem.x}
     new = np.array([row.tobytes() not in known for row in problem.held_out])
-    if not new.all():
+    if 0 < new.sum() < len(new):
         found |= {"loss of new rows": float(losses[new].mean()), "share of copies": float(1 - new.mean())}
     return found | {"seconds": fit.seconds}
 
