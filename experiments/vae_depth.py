@@ -53,7 +53,8 @@ def plan() -> list[tuple[str, int, str, int]]:
     arms = [(family, depth, arm, 0) for depth in (16, 4) for arm in ARMS[1:] for family in FAMILIES[:4]]
     rest = [(family, depth, "plain", 0) for depth in (2, 8, 32) for family in FAMILIES[:4]]
     rest += [(family, depth, "plain", 0) for depth in (4, 16, 1, 8, 32, 2) for family in FAMILIES[4:]]
-    seeds = [(family, depth, "plain", seed) for seed in (1, 2) for depth in (1, 4, 16) for family in FAMILIES[:4]]
+    seeds = [("gaussian", 0, "plain", seed) for seed in (1, 2)]
+    seeds += [(family, depth, "plain", seed) for depth in (4, 16, 1) for seed in (1, 2) for family in FAMILIES[:4]]
     return first + arms + rest + seeds
 
 
