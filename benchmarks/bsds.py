@@ -23,6 +23,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.random as jr
@@ -38,8 +39,6 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 BATCH, HELD_OUT = 512, 0.05
 # What `fit_density` chooses for so many rows and columns, for FlowJAX to have the same.
 LAYERS, HIDDEN, BINS, RATE = 5, (128, 128), 8, 1e-3
-
-
 # Of the flow for a GPU.
 LARGE = {
     "num_layers": 10,
@@ -51,16 +50,23 @@ LARGE = {
     "weight_decay": 1e-2,
 }
 
-Pixels = dict[str, np.ndarray]
 LogProb = Callable[[np.ndarray], np.ndarray]
+
+
+class Data(NamedTuple):
+    """Grey levels to train on and to hold out, and those to train on prepared."""
+
+    pixels: np.ndarray
+    held_out: np.ndarray
+    x: np.ndarray
 
 
 def prepared(pixels: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(patches.centred((pixels + np.random.default_rng(seed).random(pixels.shape)) / 256))
 
 
-def ours(pixels: Pixels, seconds: float) -> dict[str, LogProb]:
-    x, times = prepared(pixels["train"], 0), []
+def ours(data: Data, seconds: float) -> dict[str, LogProb]:
+    x, times = data.x, []
 
     def fit(x, epochs, held_out, callback):
         return pf.fit_density(
@@ -76,21 +82,20 @@ def ours(pixels: Pixels, seconds: float) -> dict[str, LogProb]:
     return {"fit_density": eqx.filter_jit(flow.log_prob)}
 
 
-def flowjax(pixels: Pixels, seconds: float) -> dict[str, LogProb]:
+def flowjax(data: Data, seconds: float) -> dict[str, LogProb]:
     from density_peers import flowjax_spline
 
-    x = prepared(pixels["train"], 0)
-    loc, factor = x.mean(0), np.linalg.cholesky(np.cov(x.T))
+    loc, factor = data.x.mean(0), np.linalg.cholesky(np.cov(data.x.T))
 
     def whitened(x):
         return np.linalg.solve(factor, (x - loc).T).T.astype(np.float32)
 
-    log_prob = flowjax_spline(whitened(x), 0, seconds, LAYERS, HIDDEN, BINS, (RATE,))
+    log_prob = flowjax_spline(whitened(data.x), 0, seconds, LAYERS, HIDDEN, BINS, (RATE,))
     return {"FlowJAX": lambda x: log_prob(whitened(x)) - np.log(np.diag(factor)).sum()}
 
 
-def large(pixels: Pixels, seconds: float) -> dict[str, LogProb]:
-    log_prob = patches.fit(pixels["train"], pixels["valid"], seconds, **LARGE)
+def large(data: Data, seconds: float) -> dict[str, LogProb]:
+    log_prob = patches.fit(data.pixels, data.held_out, seconds, **LARGE)
     orders = patches.symmetries()
 
     def turned(x):
@@ -110,13 +115,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file that the figures go to")
     options = parser.parse_args()
     with np.load(options.data / "tabular" / "bsds300_patches8.npz") as archive:
-        pixels = {name: archive[name] for name in ("train", "valid", "test")}
-    test = prepared(pixels["test"], 1)
+        data = Data(archive["train"], archive["valid"], prepared(archive["train"], 0))
+        test = prepared(archive["test"], 1)
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
-    results["Gaussian"] = {"nats": float(np.mean(baselines.gaussian(prepared(pixels["train"], 0), test)))}
+    results["Gaussian"] = {"nats": float(np.mean(baselines.gaussian(data.x, test)))}
     for method in options.methods:
         before, start = load(), time.perf_counter()
-        found = METHODS[method](pixels, 60 * options.minutes)
+        found = METHODS[method](data, 60 * options.minutes)
         facts = {"seconds": time.perf_counter() - start}
         facts["machine"] = machine() | {"load before and after": [before, load()]}
         for name, log_prob in found.items():

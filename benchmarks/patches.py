@@ -19,10 +19,12 @@ import optax
 from jaxtyping import Array, Float, UInt8
 
 import pushforward as pf
-from pushforward.bijections import Affine, Chain, Elementwise, Shift, SinhArcsinh, Triangular
+from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Shift, SinhArcsinh, Triangular
 from pushforward.density.recipe import decayed
+from pushforward.density.standard import each
 from pushforward.flow import trainable
-from pushforward.training import update_where
+from pushforward.objectives import AbstractObjective
+from pushforward.training import Trainer
 
 SIDE = 8
 # Of whitened patches, whose tails are far heavier than a normal's.
@@ -48,19 +50,29 @@ def turn(x: Float[np.ndarray, "n 63"], order: np.ndarray) -> Float[np.ndarray, "
     return whole[:, order][:, :-1]
 
 
-class Patches(eqx.Module):
-    """Grey levels to draw batches from."""
+class Likelihood(AbstractObjective):
+    """Of batches of patches with fresh noise, each turned in one of the ways; and of held-out patches as they are."""
 
     pixels: UInt8[Array, "n 64"]
     orders: Array
+    held_out: Float[Array, "m 63"]
+    back: AbstractBijection
+    batch_size: int = eqx.field(static=True)
 
-    def draw(self, key, size: int) -> Float[Array, "size 63"]:
-        """Patches with fresh noise, each turned in one of the ways."""
+    def loss(self, flow, key):
         row_key, turn_key, noise_key = jr.split(key, 3)
-        rows = jr.randint(row_key, (size,), 0, len(self.pixels))
-        orders = self.orders[jr.randint(turn_key, (size,), 0, len(self.orders))]
+        rows = jr.randint(row_key, (self.batch_size,), 0, len(self.pixels))
+        orders = self.orders[jr.randint(turn_key, (self.batch_size,), 0, len(self.orders))]
         pixels = self.pixels[rows[:, None], orders]
-        return centred((pixels + jr.uniform(noise_key, pixels.shape)) / 256)
+        return -self.log_prob(flow, centred((pixels + jr.uniform(noise_key, pixels.shape)) / 256)).mean()
+
+    def evaluate(self, flow, key):
+        return -self.log_prob(flow, self.held_out).mean()
+
+    def log_prob(self, flow: pf.Flow, x: Float[Array, "n 63"]) -> Float[Array, " n"]:
+        """The flow is a density of whitened patches; this one is of patches."""
+        z, log_det = self.back.batched("inverse_and_log_det", (x.T,))
+        return flow.log_prob(z.T) + log_det
 
 
 def whitening(x: Float[np.ndarray, "n 63"]) -> Chain:
@@ -71,8 +83,7 @@ def whitening(x: Float[np.ndarray, "n 63"]) -> Chain:
     dim = x.shape[1]
     lighter = [Elementwise(Affine(scale=scale), dim), Elementwise(SinhArcsinh(tail=TAILS), dim)]
     matrix = Triangular(dim, matrix=jnp.asarray(factor, float))
-    shift = eqx.filter_vmap(Shift)(jnp.asarray(x.mean(0), float))
-    return Chain([*lighter, matrix, eqx.tree_at(lambda b: b.scalars, Elementwise(Shift(), dim), shift)])
+    return Chain([*lighter, matrix, each(Shift, x.mean(0))])
 
 
 def fit(
@@ -105,50 +116,30 @@ def fit(
             optax.adamw(learning_rate, b2=0.99, weight_decay=weight_decay, mask=decayed),
         )
     )(learning_rate=0.0)
-    which = trainable(flow)
-    parameters, static = eqx.partition(flow, which)
-
-    def log_prob(parameters, x):
-        z, log_det = back.batched("inverse_and_log_det", (x.T,), None, None)
-        return eqx.combine(parameters, static).log_prob(z.T) + log_det
-
-    @eqx.filter_jit
-    def advance(patches, parameters, state, key):
-        def step(carry, key):
-            parameters, state = carry
-            draw = patches.draw(key, batch_size)
-            loss, gradient = jax.value_and_grad(lambda p: -log_prob(p, draw).mean())(parameters)
-            finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
-            return update_where(finite, optimizer, gradient, parameters, state), jnp.where(finite, loss, jnp.nan)
-
-        (parameters, state), losses = jax.lax.scan(step, (parameters, state), jr.split(key, STEPS_A_CALL))
-        return parameters, state, jnp.nanmean(losses), jnp.isnan(losses).sum()
-
-    score = eqx.filter_jit(log_prob)
-    patches = Patches(jnp.asarray(pixels), jnp.asarray(orders))
-    state = optimizer.init(parameters)
-    # The rate is 0 still: nothing but compilation.
-    jax.block_until_ready(advance(patches, parameters, state, jr.key(1)))
+    parameters, static = eqx.partition(flow, trainable(flow))
+    objective = Likelihood(jnp.asarray(pixels), jnp.asarray(orders), held_out, back, batch_size)
+    trainer = Trainer(objective, optimizer, static)
+    # No step: compilation.
+    state, losses, _ = trainer.advance(trainer.init(parameters, jr.key(1)), jnp.zeros(STEPS_A_CALL), jnp.array(0))
+    jax.block_until_ready(state.best_loss)
     begin, end = time.perf_counter(), start + seconds
     if end - begin < seconds / 2:
         raise ValueError(f"to begin took {begin - start:.0f} of {seconds:.0f} seconds: give it more, or a GPU.")
-    best, best_loss, calls, told, gone = parameters, math.inf, 0, 0.0, 0.0
+    told = gone = 0.0
     while gone < 1:
         # It rises for a fiftieth of the time, and falls by a cosine.
         rate = learning_rate * min(1.0, gone / 0.02 + 0.01) * 0.5 * (1 + math.cos(math.pi * gone))
-        state.hyperparams["learning_rate"] = jnp.asarray(rate, jnp.float32)
-        parameters, state, loss, skipped = advance(patches, parameters, state, jr.fold_in(jr.key(1), calls))
-        calls += 1
-        loss = float(loss)
+        rates = {"learning_rate": jnp.asarray(rate, jnp.float32)}
+        state = eqx.tree_at(lambda s: s.optimizer_state.hyperparams, state, rates)
+        state, losses, found = trainer.advance(state, losses, state.step + STEPS_A_CALL)
+        found = float(found)
         gone = min(1.0, (time.perf_counter() - begin) / (end - begin))
         if gone - told >= 0.02 or gone == 1:
             told = gone
-            found = -float(score(parameters, held_out).mean())
-            if found < best_loss:
-                best, best_loss = parameters, found
             print(
-                f"{time.perf_counter() - start:.0f} s, {calls * STEPS_A_CALL} steps: training {-loss:.3f}, "
-                f"held out {-found:.3f}, {int(skipped)} skipped",
+                f"{time.perf_counter() - start:.0f} s, {int(state.step)} steps: training {-jnp.nanmean(losses):.3f}, "
+                f"held out {-found:.3f}, {int(jnp.isnan(losses).sum())} skipped",
                 flush=True,
             )
-    return lambda x: np.asarray(score(best, jnp.asarray(x, jnp.float32)), float)
+    best, log_prob = trainer.model(state.best), eqx.filter_jit(objective.log_prob)
+    return lambda x: np.asarray(log_prob(best, jnp.asarray(x, jnp.float32)), float)

@@ -12,7 +12,6 @@ that are not trained on. What those measures give for the training images is wha
 classifier's error on black and white test images is printed beside.
 """
 
-import functools
 import json
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ import optax
 import scipy.linalg
 import scipy.spatial
 from command import command
+from schedules import cosine
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -120,13 +120,6 @@ def draw(model: pv.VAE) -> jax.Array:
     return model.sample(jr.key(101), (NUM_SAMPLES,))
 
 
-@functools.cache
-def decaying(num_images: int) -> optax.Schedule:
-    """One schedule for all runs, so that equal models compile once."""
-    steps = TRAINING["max_epochs"] * (num_images // TRAINING["batch_size"])
-    return optax.cosine_decay_schedule(RATE, steps, 0.01)
-
-
 def run(posterior: str, prior: str, seed: int, images: dict, network: Dense, real: np.ndarray) -> dict:
     start = time.perf_counter()
     model = pv.build((8, 8), key=jr.key(seed), posterior=posterior, prior=prior, **CONFIG)
@@ -135,7 +128,7 @@ def run(posterior: str, prior: str, seed: int, images: dict, network: Dense, rea
         key=jr.key(seed),
         vae=model,
         validation=images["valid"],
-        learning_rate=decaying(len(images["train"])),
+        learning_rate=cosine(RATE, TRAINING["max_epochs"], len(images["train"]), TRAINING["batch_size"]),
         progress=False,
         **TRAINING,
     )

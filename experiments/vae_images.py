@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.random as jr
 import numpy as np
-import optax
+from schedules import cosine
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -125,8 +125,7 @@ def measure(images: Images, posterior: str, prior: str, protocol: Protocol, epoc
         likelihood=images.likelihood,
         **protocol.model,
     )
-    steps = epochs * (len(images.train) // protocol.training["batch_size"])
-    decaying = optax.cosine_decay_schedule(protocol.rate, steps, 0.01)
+    decaying = cosine(protocol.rate, epochs, len(images.train), protocol.training["batch_size"])
     model, history = pf.fit_vae(
         images.train,
         key=jr.key(0),

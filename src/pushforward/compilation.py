@@ -26,8 +26,9 @@ def compiled_fast(fn: F, *, level: int = 0) -> F:
         nonlocal compiled
         if compiled is None:
             # Not before, for to import the package must not start JAX.
-            wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
-            options = {name: value for name, value in wanted.items() if _is_known(name, value)}
+            options = {"xla_backend_optimization_level": level}
+            if _is_known("xla_cpu_use_fusion_emitters", False):
+                options["xla_cpu_use_fusion_emitters"] = False
             compiled = eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]
         return compiled(*args, **kwargs)
 

@@ -99,7 +99,7 @@ def standardise(
             bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(lighter(carried(*chunk)))))
             left = _apart(bent.correlation, turning)
             parts = [
-                _each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
+                each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
                 *_bijections(inner),
             ]
     share = share_of_identity(alone[:, ~turning], counts, moments.size)
@@ -107,7 +107,7 @@ def standardise(
     parts = [Triangular(dim, matrix=jnp.asarray(factor)), *parts]
     if weights.any():
         parts.append(_linear(weights, loc[dim:], scale[dim:]))
-    parts += [_each(Affine, loc[:dim], scale[:dim]), *_bijections(outer), to_support]
+    parts += [each(Affine, loc[:dim], scale[:dim]), *_bijections(outer), to_support]
     return Chain(parts)
 
 
@@ -131,7 +131,7 @@ def _inverse(bijection: AbstractBijection, x: ArrayLike):
     return jax.vmap(bijection.inverse)(jnp.asarray(x, float))
 
 
-def _each(scalar: type, *arguments: Float[np.ndarray, " dim"]) -> Elementwise:
+def each(scalar: type, *arguments: Float[np.ndarray, " dim"]) -> Elementwise:
     """A scalar bijection for each coordinate, with arguments of its own."""
     scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(argument, float) for argument in arguments))
     return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(arguments[0])), scalars)
@@ -141,7 +141,7 @@ def _bijections(bends: Bends) -> list[AbstractBijection]:
     """None if all are the identity."""
     if not bends.any:
         return []
-    return [_each(SinhArcsinh, 0 * bends.tails, bends.tails), _each(Affine, bends.locs, bends.scales)]
+    return [each(SinhArcsinh, 0 * bends.tails, bends.tails), each(Affine, bends.locs, bends.scales)]
 
 
 def _linear(weights: Float[np.ndarray, "dim cond_dim"], loc: np.ndarray, scale: np.ndarray) -> RescaledCondition:

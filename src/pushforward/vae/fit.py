@@ -207,13 +207,12 @@ class _Trainer(eqx.Module):
         chunk = bounded(VALIDATION_CHUNK, VALIDATION_SAMPLES, reached)
         elbo = in_chunks(lambda x, key: reached.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
         better = elbo > state.best_elbo
-        best_parameters = eqx.filter(state.best, which)
-        best = eqx.combine(jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, best_parameters), static)
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, eqx.filter(state.best, which))
         waited = jnp.where(better | ~counts, 0, state.waited + 1)
         skipped = jnp.isnan(value.loss).sum()
         # Where no step is finite the parameters cannot leave by themselves.
         lost = skipped == steps
-        parameters = jax.tree.map(lambda a, b: jnp.where(lost, b, a), parameters, eqx.filter(best, which))
+        parameters = jax.tree.map(lambda a, b: jnp.where(lost, b, a), parameters, best)
         best_elbo = jnp.where(better, elbo, state.best_elbo).astype(state.best_elbo.dtype)
         numbers = {
             "loss": jnp.nanmean(value.loss),
@@ -223,7 +222,7 @@ class _Trainer(eqx.Module):
             "gradient_norm": jnp.nanmean(norm),
             "skipped": skipped,
         }
-        vae = eqx.combine(parameters, static)
+        vae, best = eqx.combine(parameters, static), eqx.combine(best, static)
         return State(vae, optimizer_state, best, best_elbo, state.epoch + 1, waited, state.key), numbers
 
 
