@@ -23,8 +23,8 @@ from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise
 from pushforward.density.recipe import decayed
 from pushforward.density.standard import each
 from pushforward.flow import trainable
-from pushforward.objectives import AbstractObjective
-from pushforward.training import Trainer
+from pushforward.training.objectives import AbstractObjective
+from pushforward.training.trainer import Trainer
 
 SIDE = 8
 # Of whitened patches, whose tails are far heavier than a normal's.

@@ -34,7 +34,7 @@ from flowjax.train.losses import ElboLoss
 import pushforward as pf
 from machine import load, machine
 from pushforward.flow import trainable
-from pushforward.training import Trainer
+from pushforward.training.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 HIDDEN = (50,)

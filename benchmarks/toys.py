@@ -37,7 +37,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import pushforward as pf
 from densities import DENSITIES
 from pushforward.bijections import Chain, Triangular
-from pushforward.objectives import AbstractObjective
+from pushforward.training.objectives import AbstractObjective
 
 RESULTS = Path(__file__).parent / "results" / "toys.json"
 DRAWS, ROWS = 1024, 256  # a step, by reverse and by forward KL

@@ -27,8 +27,8 @@ import pushforward as pf
 from machine import load, machine
 from pushforward import vae as pv
 from pushforward.flow import trainable
-from pushforward.objectives import AbstractObjective
-from pushforward.training import Trainer
+from pushforward.training.objectives import AbstractObjective
+from pushforward.training.trainer import Trainer
 from speed import take_turns
 
 RESULTS = Path(__file__).parent / "results" / "vae-speed.json"

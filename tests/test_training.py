@@ -12,7 +12,8 @@ import optax
 import pytest
 
 import pushforward as pf
-from pushforward import bijections as bj, compilation
+from pushforward import bijections as bj
+from pushforward.training import compilation
 
 NORMAL = dist.Normal(jnp.zeros(2), jnp.ones(2)).to_event(1)
 
@@ -149,7 +150,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
 def test_a_skipped_step_changes_neither_parameters_nor_optimizer():
     """A loss that is finite at every other draw: the parameters are those of a loop over the finite steps alone."""
 
-    class Alternating(pf.objectives.AbstractObjective):
+    class Alternating(pf.training.objectives.AbstractObjective):
         def loss(self, flow, key):
             bad = jr.bernoulli(key)
             return jnp.where(bad, jnp.nan, 1.0) * jnp.sum((flow.bijection.scalars.loc - 3.0) ** 2)
@@ -247,7 +248,7 @@ def test_data_are_arguments_not_constants():
     """Other data of the same shape go through the same program."""
     optimizer = optax.adam(1e-2)
     first, other = jnp.zeros((10, 2)), jnp.ones((10, 2))
-    misses = pf.training.Trainer.advance._cached._cache_size
+    misses = pf.training.trainer.Trainer.advance._cached._cache_size
     pf.train(simple_flow(), pf.ForwardKL(first), jr.key(0), steps=3, optimizer=optimizer)
     before = misses()
     _, losses = pf.train(simple_flow(), pf.ForwardKL(other), jr.key(0), steps=3, optimizer=optimizer)

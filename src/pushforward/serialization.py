@@ -39,6 +39,13 @@ PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
 FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)
+# Where classes and functions of earlier versions are now, so that moving one breaks no file.
+RENAMED: dict[str, str] = {
+    "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
+    "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
+    "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
+    "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+}
 # JAX's functions say that they live in private modules; these names last longer.
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
 
@@ -224,7 +231,7 @@ class _Decoder:
 
     def resolve(self, name: str) -> Any:
         """The class, function or constraint of that name, if the file may use it."""
-        module, _, attribute = name.partition(":")
+        module, _, attribute = RENAMED.get(name, name).partition(":")
         trusted = _within(module, self.trusted)
         if trusted or (_within(module, PACKAGES) and "__main__" not in module):
             try:

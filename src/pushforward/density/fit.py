@@ -24,7 +24,7 @@ from pushforward.density.source import Source, open_samples
 from pushforward.density.standard import standardise
 from pushforward.density.tails import Units, units
 from pushforward.flow import Flow
-from pushforward.training import train
+from pushforward.training.trainer import train
 
 BATCH = 512
 LEARNING_RATE = 5e-3

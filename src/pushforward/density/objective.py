@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.circular import to_circle
 from pushforward.flow import Flow
-from pushforward.objectives import AbstractObjective
+from pushforward.training.objectives import AbstractObjective
 
 # Held-out rows that are judged together.
 ROWS_TOGETHER = 20_000

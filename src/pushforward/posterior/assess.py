@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
-from pushforward.compilation import compiled_fast, split
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.precondition import Candidate, candidates
 from pushforward.posterior.target import Target, Whitened
+from pushforward.training.compilation import compiled_fast, split
 
 NUM_DRAWS = 100_000
 BATCH = 4096  # draws at a time, which bounds the memory

@@ -27,11 +27,9 @@ import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import Chain, Permutation, Triangular
-from pushforward.compilation import compiled_fast, split
 from pushforward.flow import Flow, Learnable, trainable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.objectives import ReverseKL
 from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
@@ -39,8 +37,10 @@ from pushforward.posterior.optimizer import adam, restarted
 from pushforward.posterior.posterior import Posterior, TracePoint
 from pushforward.posterior.precondition import Candidate, candidates, separate
 from pushforward.posterior.target import Target, Whitened
-from pushforward.progress import progress_bar
-from pushforward.training import Trainer
+from pushforward.training.compilation import compiled_fast, split
+from pushforward.training.objectives import ReverseKL
+from pushforward.training.progress import progress_bar
+from pushforward.training.trainer import Trainer
 
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between two looks at the ELBO

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from pushforward.clipping import clip_by_running_norm
-from pushforward.training import State
+from pushforward.training.optimizers import clip_by_running_norm
+from pushforward.training.trainer import State
 
 AVERAGED_STEPS = 100
 

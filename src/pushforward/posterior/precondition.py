@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
-from pushforward.compilation import compiled_fast, split
 from pushforward.posterior.target import Whitened
+from pushforward.training.compilation import compiled_fast, split
 
 LogDensity = Callable[[Array], Float[Array, ""]]
 

@@ -13,9 +13,9 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.base import bounds
-from pushforward.compilation import compiled_fast
 from pushforward.testing.parameters import into, randomize
 from pushforward.testing.structure import check_shapes, check_structure
+from pushforward.training.compilation import compiled_fast
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300

@@ -16,11 +16,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from pushforward.clipping import clip_by_running_norm
 from pushforward.flow import trainable
-from pushforward.progress import progress_bar
 from pushforward.serialization import save
-from pushforward.training import update_where
+from pushforward.training.optimizers import clip_by_running_norm
+from pushforward.training.progress import progress_bar
+from pushforward.training.trainer import update_where
 from pushforward.vae.checkpoint import History, State, digest, resume
 from pushforward.vae.data import check_images
 from pushforward.vae.evaluation import bounded, in_chunks

@@ -14,7 +14,7 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection, Amortized, Chain
 from pushforward.bijections.base import bounds, same_interval
 from pushforward.flow import Flow
-from pushforward.objectives import sample_and_path_log_prob
+from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
 
 

@@ -15,8 +15,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.flow import trainable
-from pushforward.objectives import AbstractObjective
-from pushforward.progress import progress_bar
+from pushforward.training.objectives import AbstractObjective
+from pushforward.training.progress import progress_bar
 
 M = TypeVar("M")
 
