@@ -19,15 +19,16 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 CORE = ("bijections", "flow", "flows", "training", "serialization")
 # What a module, or the modules of a package, may import of ours; the longest name counts.
 MAY_IMPORT = {
-    "bijections.base": (),
+    "bijections.intervals": (),
+    "bijections.arrays": (),
+    "bijections.base": ("bijections.arrays",),
     "bijections": ("bijections",),
     "flow": ("bijections",),
     "flows": ("bijections", "flow", "flows"),
     "training": ("bijections", "flow", "serialization", "training"),
     "serialization": (),
-    "distribution": ("bijections", "flow"),
-    "guide": ("bijections", "flow", "flows", "distribution", "training"),
-    "universality": ("bijections", "flow"),
+    "rosenblatt": ("bijections", "flow", "rosenblatt"),
+    "numpyro": ("bijections", "flow", "flows"),
     "testing": ("bijections", "flow", "serialization", "training.compilation", "testing"),
     "posterior": (*CORE, "posterior", "reports"),
     "tables": (),

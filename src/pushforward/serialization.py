@@ -37,14 +37,21 @@ DOCUMENT = "pushforward.json"
 # Equinox's function wrappers, which are just such classes, are left out.
 PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "numpy", "builtins")
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
-FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
+FUNCTIONS = ("pushforward.bijections", "pushforward.rosenblatt", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)
 # Where classes and functions of earlier versions are now, so that moving one breaks no file.
 RENAMED: dict[str, str] = {
+    "pushforward.bijections.constant:Constant": "pushforward.bijections.wrappers:Constant",
+    "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
+    "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
+    "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
+    "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    "pushforward.universality:Rosenblatt": "pushforward.rosenblatt.transport:Rosenblatt",
+    "pushforward.universality:_Coordinate": "pushforward.rosenblatt.transport:_Coordinate",
 }
 # JAX's functions say that they live in private modules; these names last longer.
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")

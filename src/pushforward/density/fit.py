@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.density import checks, recipe, split, supports
 from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.matrices import call_columns, names_of

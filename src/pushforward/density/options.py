@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pushforward.bijections.base import is_size
+from pushforward.bijections.checks import is_size
 
 
 def check_options(key: Any, validation: Any, learning_rate: Any, **counts: Any) -> None:

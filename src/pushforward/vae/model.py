@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection, Amortized, Chain
-from pushforward.bijections.base import bounds, same_interval
+from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
 from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
