@@ -32,7 +32,7 @@ import pushforward as pf
 from pushforward import vae as pv
 from pushforward.vae.data import digits
 from pushforward.vae.networks import Dense
-from pushforward.vae.pictures import sheet
+from pushforward.reports.vae import sheet
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "posterior": (*CORE, "posterior", "reports"),
     "tables": (),
     "density": (*CORE, "density", "tables"),
-    "vae": (*CORE, "vae"),
+    "vae": (*CORE, "vae", "reports"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
     "reports": ("reports",),
