@@ -19,12 +19,12 @@ from pushforward.posterior import (
     fit_posterior as fit_posterior,
 )
 from pushforward.serialization import load as load, save as save
+from pushforward.training import train as train
 from pushforward.training.objectives import (
     ForwardKL as ForwardKL,
     ImportanceWeighted as ImportanceWeighted,
     Renyi as Renyi,
     ReverseKL as ReverseKL,
 )
-from pushforward.training.trainer import train as train
 from pushforward.universality import rosenblatt as rosenblatt, transport as transport
 from pushforward.vae import VAE as VAE, fit_vae as fit_vae
