@@ -68,7 +68,7 @@ catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalo
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)
 
 clean:  ## remove what was built, cached and drawn, but not the environments
-	rm -rf demo build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib
 import inspect
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,15 +29,15 @@ MAY_IMPORT = {
     "guide": ("bijections", "flow", "flows", "distribution", "training"),
     "universality": ("bijections", "flow"),
     "testing": ("bijections", "flow", "serialization", "training.compilation", "testing"),
-    "posterior": (*CORE, "posterior"),
+    "posterior": (*CORE, "posterior", "reports"),
     "tables": (),
     "density": (*CORE, "density", "tables"),
     "vae": (*CORE, "vae"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
-    "report": (*CORE, "posterior", "density"),
-    "density_report": (*CORE, "density", "report"),
-    "calibration": ("report",),
+    "reports": ("reports", "training.history"),
+    "density_report": (*CORE, "density", "reports"),
+    "calibration": ("reports",),
     "cli": (
         *CORE,
         "cli",
@@ -44,7 +45,7 @@ MAY_IMPORT = {
         "posterior",
         "density",
         "examples",
-        "report",
+        "reports",
         "density_report",
         "calibration",
         "tables",
@@ -119,3 +120,13 @@ def test_public_names_have_docstrings(module, name):
 @pytest.mark.parametrize("name", FILES)
 def test_modules_have_docstrings(name):
     assert ast.get_docstring(ast.parse(FILES[name].read_text()))
+
+
+def test_the_version_is_the_one_in_pyproject():
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+    assert pf.__version__ == project["version"]
+    assert f"version: {project['version']}" in (SOURCE.parents[1] / "CITATION.cff").read_text().splitlines()
+
+
+def test_type_checkers_read_the_annotations():
+    assert (SOURCE / "py.typed").exists()

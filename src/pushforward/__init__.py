@@ -1,5 +1,7 @@
 """Variational inference with normalizing flows."""
 
+from importlib.metadata import version as _version
+
 from pushforward import bijections as bijections, flows as flows, testing as testing, vae as vae
 from pushforward.density import Circular as Circular, NamedFlow as NamedFlow, fit_density as fit_density
 from pushforward.distribution import (
@@ -9,6 +11,7 @@ from pushforward.distribution import (
 from pushforward.flow import Flow as Flow, Learnable as Learnable
 from pushforward.guide import AutoFlow as AutoFlow
 from pushforward.posterior import (
+    AmortizedPosterior as AmortizedPosterior,
     ConditionalTarget as ConditionalTarget,
     Diagnostics as Diagnostics,
     Posterior as Posterior,
@@ -21,6 +24,7 @@ from pushforward.posterior import (
 from pushforward.serialization import load as load, save as save
 from pushforward.training import train as train
 from pushforward.training.objectives import (
+    AbstractObjective as AbstractObjective,
     ForwardKL as ForwardKL,
     ImportanceWeighted as ImportanceWeighted,
     Renyi as Renyi,
@@ -28,3 +32,5 @@ from pushforward.training.objectives import (
 )
 from pushforward.universality import rosenblatt as rosenblatt, transport as transport
 from pushforward.vae import VAE as VAE, fit_vae as fit_vae
+
+__version__ = _version("pushforward")
