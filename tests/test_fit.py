@@ -15,7 +15,7 @@ from pushforward import examples
 from pushforward.flows.default import default_flow
 from pushforward.posterior import fit
 from pushforward.posterior.fit import _Run, _sharpened, look, over
-from pushforward.posterior.precondition import Candidate, candidates, separate
+from pushforward.posterior.search import Candidate, candidates, separate
 from pushforward.posterior.target import Whitened
 
 

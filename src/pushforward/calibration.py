@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.report import new_figure
+from pushforward.reports.figures import new_figure
 
 MOST_SHOWN = 20
 # The Kolmogorov-Smirnov statistic of so many uniform numbers, times the root of their number, is below this 95 times

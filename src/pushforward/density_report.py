@@ -11,7 +11,7 @@ from jaxtyping import Float
 from rich.table import Table
 from rich.text import Text
 
-from pushforward.report import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 MOST_SHOWN = 20

@@ -114,8 +114,9 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax.numpy as jnp
     import jax.random as jr
 
-    from pushforward import calibration, density_report, report, serialization
+    from pushforward import calibration, density_report, serialization
     from pushforward.density import NamedFlow, checks, fit_density, matrices, split, supports
+    from pushforward.reports.files import write_all
 
     support = _supports(options, names, x)
     columns, rows = matrices.call_columns(len(names), names), np.arange(len(x))
@@ -198,7 +199,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         (folder / "report.html").write_text(density_report.page(summary, pictures), encoding="utf-8")
 
-    files = report.write_all(options.out, make)
+    files = write_all(options.out, make)
     console.print(density_report.summary_table(data_columns, draw_columns, str(options.file)))
     console.print(f"wrote {', '.join(file.name for file in files)} to {options.out}", soft_wrap=True)
     return summary

@@ -76,8 +76,8 @@ def _run(
     # JAX is slow to import: errors in the arguments come before it.
     import jax
 
-    from pushforward import report
     from pushforward.posterior import Target, fit_posterior
+    from pushforward.reports import posterior as report
 
     began = time.perf_counter()
     try:

@@ -78,7 +78,7 @@ def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> d
     from pushforward.density import NamedFlow
     from pushforward.flow import Flow
     from pushforward.posterior import Posterior
-    from pushforward.posterior.arviz_data import by_scalar
+    from pushforward.reports.columns import by_scalar
 
     key = jr.key(options.seed)
     if isinstance(saved, Posterior):

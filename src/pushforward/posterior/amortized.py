@@ -22,11 +22,11 @@ from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Tri
 from pushforward.flow import Flow
 from pushforward.flows import nsf, realnvp
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.arviz_data import by_scalar
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.modes import with_moments
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.search import candidates
 from pushforward.posterior.target import Draw, Target
+from pushforward.reports.columns import by_scalar
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.training.trainer import train
 

@@ -30,12 +30,12 @@ from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable, trainable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assess import CALL, NUM_DRAWS, check_flow, judge, weigh
+from pushforward.posterior.assessment import CALL, NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
 from pushforward.posterior.optimizer import adam, restarted
-from pushforward.posterior.posterior import Posterior, TracePoint
-from pushforward.posterior.precondition import Candidate, candidates, separate
+from pushforward.posterior.result import Posterior, TracePoint
+from pushforward.posterior.search import Candidate, candidates, separate
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import compiled_fast, split
 from pushforward.training.objectives import ReverseKL

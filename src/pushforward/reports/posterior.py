@@ -1,10 +1,12 @@
-"""What a person sees of a posterior: tables, plots, and a folder of files that appears whole or not at all."""
+"""The report of a posterior: tables and plots of its draws, of its diagnostics and of the training.
+
+`diagnostics` is any object with the attributes of `pushforward.Diagnostics`, and `posterior` one with its methods.
+"""
 
 import contextlib
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.random as jr
 import numpy as np
@@ -13,23 +15,22 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pushforward.posterior.arviz_data import by_scalar
-from pushforward.posterior.diagnostics import Diagnostics
-from pushforward.posterior.posterior import Posterior, TracePoint
+from pushforward.reports.columns import by_scalar
+from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.files import write_all
 
 COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
 NUM_PLOTTED = 4000
 MOST_ROWS = 40
-MOST_PAIRS = 6
 
 
-def scalars(posterior: Posterior, key: PRNGKeyArray, num_samples: int = 20_000) -> dict[str, Float[np.ndarray, " n"]]:
+def scalars(posterior: Any, key: PRNGKeyArray, num_samples: int = 20_000) -> dict[str, Float[np.ndarray, " n"]]:
     """Draws of every scalar of the posterior by its name, as `theta[2]`; weighted ones unless the verdict is good."""
     draws = (posterior.sample if posterior.diagnostics.verdict == "good" else posterior.resample)(key, num_samples)
     return by_scalar(draws)
 
 
-def verdict_text(diagnostics: Diagnostics) -> Group:
+def verdict_text(diagnostics: Any) -> Group:
     """The diagnostics in words and numbers."""
     d = diagnostics
     numbers = Table.grid(padding=(0, 2))
@@ -56,7 +57,7 @@ def _rest(num: int) -> str | None:
     return f"and {num - MOST_ROWS} more, in posterior.nc" if num > MOST_ROWS else None
 
 
-def write(posterior: Posterior, out: Path, key: PRNGKeyArray | None = None) -> list[Path]:
+def write(posterior: Any, out: Path, key: PRNGKeyArray | None = None) -> list[Path]:
     """Write posterior.nc (for ArviZ), posterior.flow (for `pushforward.load`) and the plots into a folder.
 
     The files are made elsewhere and moved when all are done, so that a failure leaves nothing half-written.
@@ -79,27 +80,7 @@ def write(posterior: Posterior, out: Path, key: PRNGKeyArray | None = None) -> l
     return write_all(out, make)
 
 
-def write_all(out: Path, make: Callable[[Path], None]) -> list[Path]:
-    """Let files be made in a folder elsewhere, and move them when all are done."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-        made = Path(folder)
-        make(made)
-        written = []
-        for file in sorted(made.iterdir()):
-            os.replace(file, out / file.name)
-            written.append(out / file.name)
-    return written
-
-
-def new_figure(*args, **kwargs):
-    """A figure outside of pyplot, which would keep it and want a screen."""
-    from matplotlib.figure import Figure
-
-    return Figure(*args, layout="constrained", **kwargs)
-
-
-def plot_trace(trace: Sequence[TracePoint], diagnostics: Diagnostics):
+def plot_trace(trace: Sequence[Any], diagnostics: Any):
     """The ELBO against gradient evaluations, with the final ELBO and evidence."""
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
@@ -156,13 +137,3 @@ def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
             if column == 0:
                 axes.set_ylabel(below)
     return figure
-
-
-def typical_range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Where nearly all of the draws are; a few from far tails would make a plot of nothing else."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return -0.5, 0.5
-    low, high = map(float, np.quantile(finite, (0.002, 0.998)))
-    constant = high - low <= 1e-9 * max(1.0, abs(low), abs(high))
-    return (low - 0.5, high + 0.5) if constant else (low, high)

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from pushforward.posterior.target import Draw, Target
+from pushforward.reports.columns import named
 
 
 def to_arviz(
@@ -56,22 +56,3 @@ def _fit(name: str, num_axes: int, groups: dict[str, dict[str, np.ndarray]]) -> 
 def _flat(name: str) -> str:
     """A name without slashes, which stand for groups in files."""
     return name.replace("/", ".")
-
-
-def named(draws: Draw) -> dict[str, Array]:
-    """Draws as a flat dict; the names of nested ones are joined by dots, and a bare array is called x."""
-    return {
-        ".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) or "x": value
-        for path, value in jax.tree.leaves_with_path(draws)
-    }
-
-
-def by_scalar(draws: Draw) -> dict[str, Float[np.ndarray, " n"]]:
-    """Draws with a leading axis, as a column for each scalar, named as `theta[2]`."""
-    columns = {}
-    for name, value in named(draws).items():
-        value = np.asarray(value, float)
-        for index in np.ndindex(*value.shape[1:]):
-            label = f"{name}[{','.join(map(str, index))}]" if index else name
-            columns[label] = value[(slice(None), *index)]
-    return columns

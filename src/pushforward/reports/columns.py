@@ -1,0 +1,35 @@
+"""Draws as named columns of numbers."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+
+def named(draws: PyTree) -> dict[str, Array]:
+    """The arrays of a pytree by name; names of nested arrays are joined by dots, and a bare array is called x.
+
+    Args:
+        draws: a pytree of arrays.
+    """
+
+    def entry(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+    return {".".join(map(entry, path)) or "x": value for path, value in jax.tree.leaves_with_path(draws)}
+
+
+def by_scalar(draws: PyTree) -> dict[str, Float[np.ndarray, " n"]]:
+    """One column for each scalar of the draws, named as in `theta[2]`.
+
+    Args:
+        draws: a pytree of arrays whose first axis counts the draws.
+    """
+    columns = {}
+    for name, value in named(draws).items():
+        value = np.asarray(value, float)
+        for index in np.ndindex(*value.shape[1:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            columns[label] = value[(slice(None), *index)]
+    return columns
