@@ -15,9 +15,9 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
-from pushforward.posterior.assess import weighted_draws
-from pushforward.posterior.precondition import Candidate, candidates, separate
+from pushforward.posterior.assessment import weighted_draws
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, look, over
+from pushforward.posterior.search import Candidate, candidates, separate
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "guide": ("bijections", "flow", "flows", "distribution", "training"),
     "universality": ("bijections", "flow"),
     "testing": ("bijections", "flow", "serialization", "training.compilation", "testing"),
+    "posterior.spaces": ("posterior.spaces",),
     "posterior": (*CORE, "posterior", "reports"),
     "tables": (),
     "density": (*CORE, "density", "tables"),

@@ -45,6 +45,12 @@ RENAMED: dict[str, str] = {
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
+    "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
+    "pushforward.posterior.posterior:TracePoint": "pushforward.posterior.result:TracePoint",
+    "pushforward.posterior.precondition:Candidate": "pushforward.posterior.search:Candidate",
+    "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
+    "pushforward.posterior.target:SupportSpace": "pushforward.posterior.spaces.base:SupportSpace",
 }
 # JAX's functions say that they live in private modules; these names last longer.
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")

@@ -26,7 +26,7 @@ from pushforward.flows import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.modes import with_moments
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.search import candidates
 from pushforward.posterior.target import Draw, Target
 from pushforward.reports.columns import by_scalar
 from pushforward.training.checkpoint import Checkpoint, fingerprint

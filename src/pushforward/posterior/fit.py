@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
-from pushforward.posterior.assess import NUM_DRAWS, check_flow, judge, weigh
-from pushforward.posterior.posterior import Posterior
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.assessment import NUM_DRAWS, check_flow, judge, weigh
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, onto
+from pushforward.posterior.result import Posterior
+from pushforward.posterior.search import candidates
 from pushforward.posterior.target import Target
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split

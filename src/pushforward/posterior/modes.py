@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.precondition import SMALLEST_SHARE
+from pushforward.posterior.search import SMALLEST_SHARE
 from pushforward.posterior.target import Whitened
 
 NUM_DRAWS = 20_000

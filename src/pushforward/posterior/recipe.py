@@ -2,7 +2,7 @@
 
 Each part guards against a known failure of flow variational inference:
 
-1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`precondition`).
+1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`search`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. Where the paths found
 separate
    modes, one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result.
@@ -31,10 +31,10 @@ from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assess import CALL, weigh, weighted_draws
+from pushforward.posterior.assessment import CALL, weigh, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import pool, reweigh
-from pushforward.posterior.precondition import Candidate, separate
+from pushforward.posterior.search import Candidate, separate
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
 from pushforward.training.compilation import compiled_fast, split

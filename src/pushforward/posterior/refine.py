@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
 from pushforward.flow import Flow
-from pushforward.posterior.arviz_data import to_arviz
-from pushforward.posterior.assess import check_flow
+from pushforward.posterior.arviz import to_arviz
+from pushforward.posterior.assessment import check_flow
 from pushforward.posterior.target import Draw, Target, constrain
 
 Method = Literal["nuts", "independence"]

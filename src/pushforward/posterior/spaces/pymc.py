@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PyTree
 
-from pushforward.posterior.target import AbstractSpace, Labels, SupportSpace
+from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
 
 
 class PymcSpace(AbstractSpace):

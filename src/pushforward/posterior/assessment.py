@@ -13,7 +13,7 @@ from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
-from pushforward.posterior.precondition import Candidate, candidates
+from pushforward.posterior.search import Candidate, candidates
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import compiled_fast, split
 

@@ -14,7 +14,7 @@ from numpyro import handlers
 from numpyro.infer import Predictive, init_to_uniform, log_likelihood
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
-from pushforward.posterior.target import AbstractSpace, Labels, SupportSpace
+from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
 
 
 class NumpyroSpace(AbstractSpace):
