@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "vae": (*CORE, "vae"),
     "sklearn": (*CORE, "density"),
     "examples": (*CORE, "posterior", "density"),
-    "reports": ("reports",),
+    "reports": ("reports", "training.history"),
     "density_report": (*CORE, "density", "reports"),
     "calibration": ("reports",),
     "cli": (
