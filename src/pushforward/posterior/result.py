@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward import serialization
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import to_arviz
-from pushforward.posterior.diagnostics import Diagnostics, pareto_smooth
+from pushforward.posterior.diagnostics import Diagnostics
+from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, refine
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.training import History
