@@ -176,6 +176,14 @@ class AmortizedPosterior(eqx.Module):
     summary: Summary = eqx.field(static=True)
     history: History
 
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of version 0.1.0, which had the losses alone instead of a history."""
+        if "losses" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "losses"}
+        return kept | {"history": History(fields["losses"], ())}
+
     @eqx.filter_jit
     def _draw(self, key: PRNGKeyArray, data: PyTree, num_samples: int) -> tuple[Draw, Array, Array]:
         target = self.target.at(data)

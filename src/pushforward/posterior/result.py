@@ -42,6 +42,14 @@ class Posterior(eqx.Module):
     pool: Float[Array, "pool dim"]
     pool_weights: Float[Array, " pool"]
 
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a posterior of version 0.1.0, which had a trace instead of a history."""
+        if "trace" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "trace"}
+        return kept | {"history": History(np.zeros(0), fields["trace"])}
+
     @classmethod
     def of(
         cls,

@@ -1,6 +1,7 @@
 """What happened in a training: the loss of every step, and a record of every evaluation."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -31,6 +32,14 @@ class Evaluation(NamedTuple):
     gradient_norm: float
     skipped: int
     metrics: dict[str, float]
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a record of version 0.1.0, which had the ELBO and counted gradients, 256 per step."""
+        if "elbo" not in fields:
+            return fields
+        stage, steps, seconds = fields["stage"], fields["evaluations"] // 256, fields["seconds"]
+        return Evaluation(stage, 0, steps, seconds, -fields["elbo"], math.nan, math.nan, 0, {})._asdict()
 
 
 class History(eqx.Module):
