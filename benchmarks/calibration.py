@@ -33,8 +33,8 @@ from benchmarks.posteriors.registry import CASES, load
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assess import NUM_DRAWS, Whitened, judge, weigh
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.assessment import NUM_DRAWS, Whitened, judge, weigh
+from pushforward.posterior.search import candidates
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 MOST_LOOKS = 12

@@ -33,7 +33,7 @@ import pushforward as pf
 from pushforward import examples
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow, trainable
-from pushforward.posterior.precondition import candidates
+from pushforward.posterior.search import candidates
 from pushforward.posterior.target import Whitened
 from pushforward.testing import randomize
 

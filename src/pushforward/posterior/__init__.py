@@ -5,8 +5,8 @@ from pushforward.posterior.amortized import (
     ConditionalTarget as ConditionalTarget,
     fit_amortized as fit_amortized,
 )
-from pushforward.posterior.assess import assess as assess
+from pushforward.posterior.assessment import assess as assess
 from pushforward.posterior.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose
 from pushforward.posterior.fit import fit_posterior as fit_posterior
-from pushforward.posterior.posterior import Posterior as Posterior
+from pushforward.posterior.result import Posterior as Posterior
 from pushforward.posterior.target import Target as Target
