@@ -48,7 +48,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         (["--data", "flat.npz"], '"train" must have shape (n, height, width)'),
         (["--data", "other.npz"], 'images of "test" have shape (4, 3)'),
         (["--data", "nan.npz"], 'the array "test": the images contain 240 pixels'),
-        (["--data", "grey.npz", "--likelihood", "categorical", "--levels", "3"], "Categorical likelihood with 3 levels"),
+        (["--data", "grey.npz", "--likelihood", "categorical", "--levels", "3"], "likelihood with 3 levels"),
     ],
 )
 def test_command_line_mistakes(options, words, tmp_path, monkeypatch, capsys):
