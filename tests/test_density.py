@@ -69,21 +69,21 @@ def test_a_given_flow_and_single_precision():
 def test_training_ends_when_patience_does():
     stops = []
 
-    def stop(step, _):
-        stops.append(step)
+    def stop(progress):
+        stops.append(progress.step)
         return len(stops) == 3
 
     objective = pf.ForwardKL(np.random.default_rng(0).normal(size=(50, 2)))
     flow = pf.flows.linear(2, key=jr.key(0))
-    _, losses = pf.train(flow, objective, jr.key(0), steps=100, num_evaluations=10, callback=stop)
-    assert stops == [10, 20, 30] and losses.shape == (30,)
+    _, history = pf.train(flow, objective, key=jr.key(0), steps=100, num_evaluations=10, callback=stop)
+    assert stops == [10, 20, 30] and history.losses.shape == (30,)
 
 
 def test_the_learning_rate_decays_when_patience_ends_before_it_had():
     rng, seen = np.random.default_rng(0), []
     x = rng.normal(size=(60, 3))
-    flow = pf.fit_density(x, key=jr.key(0), patience=3, progress=False, callback=lambda *found: seen.append(found))
-    steps, losses = (np.array(column) for column in zip(*seen, strict=True))
+    flow = pf.fit_density(x, key=jr.key(0), patience=3, progress=False, callback=seen.append)
+    steps, losses = (np.array([getattr(p, name) for p in seen]) for name in ("step", "loss"))
     best = np.argmin(losses)
     ends = np.flatnonzero(np.diff(steps) < 20)[0]  # evaluations come every 20 steps, and then more often
     assert ends < 40 and (np.diff(steps) > 0).all() and best > ends - 4

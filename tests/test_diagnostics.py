@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pushforward.posterior.diagnostics import diagnose, fit_generalized_pareto, judge, pareto_smooth
+from pushforward.posterior.diagnostics import diagnose, judge
+from pushforward.posterior.pareto import fit_generalized_pareto, pareto_smooth
 
 
 def gaussian_log_weights(shift, scale, num=100_000, seed=0):

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,12 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
-from pushforward.posterior import fit
-from pushforward.posterior.fit import _Run, _sharpened, look, over
+from pushforward.posterior.assessment import weighted_draws
+from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, look, over
 from pushforward.posterior.search import Candidate, candidates, separate
 from pushforward.posterior.target import Whitened
+from pushforward.training.checkpoint import Checkpoint
+from pushforward.training.run import Run, Trained
 
 
 def gaussian_target(dim, seed, widest):
@@ -178,24 +182,43 @@ def banana(x):
 def test_own_flow_and_budget():
     flow = pf.flows.nsf(2, num_layers=2, hidden=(8,), key=jr.key(0))
     posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(1), flow=flow, budget=200_000)
-    assert posterior.trace[-1].evaluations <= 200_000
+    assert len(posterior.history.losses) * NUM_SAMPLES <= 200_000
     assert "budget" in " ".join(posterior.diagnostics.reasons)
 
 
-def test_interruption_returns_what_there_is(monkeypatch):
-    calls, advance = [], fit._advance
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_in_training_keeps_the_best(presses):
+    steps = []
 
-    def interrupted(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return advance(*args)
+    def interrupt(progress):
+        steps.append(progress.step)
+        if len(steps) == 3:
+            for _ in range(presses):
+                os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(fit, "_advance", interrupted)
-    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0))
-    assert len(calls) == 3
+    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), callback=interrupt)
+    assert len(steps) == 3 and len(posterior.history.losses) == steps[-1]
     assert "interrupted" in " ".join(posterior.diagnostics.reasons)
     assert math.isfinite(posterior.diagnostics.elbo)
+
+
+def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
+    judging, calls = weighted_draws.__globals__, []
+    weigh = judging["_weigh"]
+
+    def interrupted(target, flow, key):
+        calls.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        return weigh(target, flow, key)
+
+    flow = pf.flows.linear(2, key=jr.key(1))
+    target = pf.Target(banana, jnp.zeros(2))
+    whole = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
+    monkeypatch.setitem(judging, "_weigh", interrupted)
+    posterior = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
+    assert len(calls) == 1
+    assert posterior.diagnostics.num_draws < whole.diagnostics.num_draws
+    assert "interrupted" in " ".join(posterior.diagnostics.reasons)
 
 
 def test_same_key_same_result():
@@ -309,21 +332,23 @@ def test_what_is_not_good_gets_splines_on_top():
     target = pf.Target(lambda x: -jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))
     whitened = Whitened(target, pf.bijections.Triangular(2))
     gaussian = pf.flows.linear(2, key=jr.key(0))
-    run = _Run(400_000, lambda *_: None, None)
-    fitted = _sharpened(whitened, gaussian, jr.key(1), run)
-    assert {point.stage for point in run.trace} == {"splines"}
+    with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
+        recipe = Recipe(target, run, 400_000)
+        fitted = recipe.sharpened(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
+        assert recipe.sharpened(whitened, fitted._replace(reason="plateau"), jr.key(1)).model is fitted.model
+    fitted = fitted.model
+    assert {record.stage for record in run.history.evaluations} == {"splines"}
     line = np.linspace(-4, 4, 4001)
     log_evidence = 2 * math.log(np.trapezoid(np.exp(-((line**2 - 1) ** 2)), line))
     before, after = (look(whitened, flow, jr.key(2)) for flow in (gaussian, fitted))
     assert before.gap > 0.2 and log_evidence - after.elbo < 0.02
-    assert _sharpened(whitened, fitted, jr.key(1), run) is fitted
 
 
 def test_polynomial_tails_are_learned():
     """Over a Gaussian base a flow leaves half of the draws effective."""
     target = pf.Target(lambda x: dist.Cauchy(0.0, 1.0).log_prob(x).sum(), jnp.full(3, 0.3))
     posterior = pf.fit_posterior(target, key=jr.key(1))
-    assert posterior.trace[-1].stage == "tails"
+    assert posterior.history.evaluations[-1].stage == "tails"
     assert posterior.diagnostics.ess_fraction > 0.8
     assert -posterior.diagnostics.elbo < 0.03
     assert (posterior.flow.base_distribution.base_dist.df < 3).all()
@@ -334,8 +359,8 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
     target = pf.Target(d.log_prob, jnp.zeros(2))
     seen = []
 
-    def watch(point, flow):
-        seen.append(pf.assess(target, flow, jr.key(1), num_draws=2000))
+    def watch(progress):
+        seen.append(pf.assess(target, progress.model, jr.key(1), num_draws=2000))
         return True
 
     posterior = pf.fit_posterior(target, key=jr.key(0), callback=watch)

@@ -18,11 +18,12 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 
 # From the ground up. A module imports from its own package and from the floors below it.
 FLOORS = (
-    ("bijections", "reports", "serialization", "tables"),
-    ("flow", "density_report", "calibration"),
+    ("bijections", "serialization", "tables"),
+    ("flow",),
     ("flows", "rosenblatt", "training", "universality", "distribution"),
-    ("density", "guide", "numpyro", "posterior", "testing", "vae"),
-    ("examples", "sklearn"),
+    ("guide", "numpyro", "reports", "testing"),
+    ("density", "posterior", "vae"),
+    ("examples", "density_report", "calibration", "sklearn"),
     ("cli",),
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -22,6 +22,7 @@ from pushforward.posterior import (
     fit_posterior as fit_posterior,
 )
 from pushforward.serialization import load as load, save as save
+from pushforward.training import train as train
 from pushforward.training.objectives import (
     AbstractObjective as AbstractObjective,
     ForwardKL as ForwardKL,
@@ -29,7 +30,6 @@ from pushforward.training.objectives import (
     Renyi as Renyi,
     ReverseKL as ReverseKL,
 )
-from pushforward.training.trainer import train as train
 from pushforward.universality import rosenblatt as rosenblatt, transport as transport
 from pushforward.vae import VAE as VAE, fit_vae as fit_vae
 

@@ -47,7 +47,7 @@ RENAMED: dict[str, str] = {
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
-    "pushforward.posterior.posterior:TracePoint": "pushforward.posterior.result:TracePoint",
+    "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
     "pushforward.posterior.precondition:Candidate": "pushforward.posterior.search:Candidate",
     "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
     "pushforward.posterior.target:SupportSpace": "pushforward.posterior.spaces.base:SupportSpace",
@@ -255,6 +255,8 @@ class _Decoder:
         """An instance with these fields, made without its constructor; absent ones take the defaults of dataclasses."""
         if not _is_data_class(cls):
             raise ValueError(f"{self.source} holds an instance of {cls}, which is not a class of data.")
+        # Classes whose fields have changed say how those of earlier versions become theirs.
+        fields = getattr(cls, "upgraded_fields", dict)(fields)
         declared: Any = dataclasses.fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
         fields = {f.name: f.default for f in declared if f.default is not dataclasses.MISSING} | fields
         if _is_named_tuple(cls):

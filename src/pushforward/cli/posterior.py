@@ -90,8 +90,7 @@ def _run(
     seconds = time.perf_counter() - began
     console.print(report.summary_table(columns, name))
     console.print(report.verdict_text(posterior.diagnostics))
-    evaluations = posterior.trace[-1].evaluations
-    console.print(f"{seconds:.1f} s with compilation, {evaluations:,} gradients of the log-density")
+    console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
     if files is not None:
         console.print(f"wrote {', '.join(file.name for file in files)} to {out}", soft_wrap=True)
     console.print()

@@ -1,17 +1,17 @@
 """`fit_density`: maximum likelihood on samples."""
 
-import dataclasses
 import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
+from pushforward import training
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
 from pushforward.bijections.base import bounds
 from pushforward.density import checks, recipe, split, supports
@@ -24,7 +24,8 @@ from pushforward.density.source import Source, open_samples
 from pushforward.density.standard import standardise
 from pushforward.density.tails import Units, units
 from pushforward.flow import Flow
-from pushforward.training.trainer import train
+from pushforward.training.checkpoint import Checkpoint
+from pushforward.training.run import Callback, Progress, Run
 
 BATCH = 512
 LEARNING_RATE = 5e-3
@@ -52,7 +53,7 @@ def fit_density(
     patience: int = 20,
     rows_at_once: int = ROWS_AT_ONCE,
     progress: bool = True,
-    callback: Callable[[int, float], object] | None = None,
+    callback: Callback | None = None,
 ) -> Flow:
     r"""Fit a flow to samples by maximum likelihood.
 
@@ -159,26 +160,18 @@ def fit_density(
     epoch = math.ceil(num_kept / batch_size)
     num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
     num_evaluations = min(100, num_steps)
+    batches: Any = None
     if source.streams:
         # New rows whenever as many were drawn as there are in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
-
-    def refresh(objective: Any, step: int) -> HeldOutLikelihood:
-        return dataclasses.replace(objective, training=source.kept(jr.fold_in(stream_key, step), lots))
+        batches = _Streamed(lambda step: source.kept(jr.fold_in(stream_key, step), lots).batches(objective.batch_size))
 
     if judges_enough(held_out):
         start = flow
-        flow = _trained(
-            flow,
-            objective,
-            train_key,
-            num_steps,
-            learning_rate,
-            num_evaluations,
-            _Patience(patience, callback),
-            progress=progress,
-            refresh=refresh if source.streams else None,
-        )
+        with Run("density", num_steps, Checkpoint(None, {}, key), progress=progress, callback=callback) as run:
+            flow = _trained(
+                run, flow, objective, train_key, num_steps, learning_rate, num_evaluations, patience, batches
+            )
         if not is_better(objective, flow, start, train_key):
             flow = start
             if progress:
@@ -190,62 +183,45 @@ def fit_density(
             stacklevel=2,
         )
         if callback is not None:
-            callback(0, float(objective.evaluate(flow, train_key)))
+            loss = float(objective.evaluate(flow, train_key))
+            callback(Progress("density", 0, loss, loss, 0.0, {}, flow))
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
     return Flow(flow.base, Chain([flow.bijection, back]))
 
 
+class _Streamed(NamedTuple):
+    """Rows of a file, read again as training goes on."""
+
+    at: Callable[[int], training.Rows]
+
+
 def _trained(
+    run: Run,
     flow: Flow,
     objective: HeldOutLikelihood,
     key: PRNGKeyArray,
     num_steps: int,
     learning_rate: float,
     num_evaluations: int,
-    ends: "_Patience",
-    **options: Any,
+    patience: int,
+    batches: Any,
 ) -> Flow:
-    """Train for so many steps, or until patience ends; with what is left then, at a rate that decays at once."""
+    """Train until early stopping; with the steps that are left then, at a rate that decays at once."""
 
-    def stage(flow, key, steps, rate, num_evaluations):
-        return train(
-            flow,
-            objective,
-            key,
-            steps=steps,
-            optimizer=recipe.optimizer(rate, steps),
-            num_evaluations=num_evaluations,
-            callback=ends,
-            **options,
-        )
+    def stage(name, flow, key, steps, rate, num_evaluations):
+        return run.train(
+            name, flow, objective, key,
+            optimizer=recipe.optimizer(rate, steps), steps=steps, evaluate_every=math.ceil(steps / num_evaluations),
+            batches=batches, stopping=training.EarlyStopping(patience),
+        )  # fmt: skip
 
-    flow, losses = stage(flow, key, num_steps, learning_rate, num_evaluations)
-    if len(losses) == num_steps:
-        return flow
-    num_steps = min(recipe.num_steps_of_decay(ends.best_step), num_steps - len(losses))
-    ends.begin_again(len(losses))
-    return stage(flow, jr.fold_in(key, 1), num_steps, learning_rate / 2, min(30, num_steps))[0]
-
-
-class _Patience:
-    """Ends training when the loss has not fallen for so many evaluations."""
-
-    def __init__(self, patience: int, callback: Callable[[int, float], object] | None):
-        self.patience, self.callback = patience, callback
-        self.best, self.best_step, self.waited, self.before = math.inf, 0, 0, 0
-
-    def __call__(self, step: int, loss: float) -> bool:
-        self.waited += 1
-        if loss < self.best:
-            self.best, self.best_step, self.waited = loss, step, 0
-        if self.callback is not None:
-            self.callback(self.before + step, loss)
-        return self.waited >= self.patience
-
-    def begin_again(self, before: int) -> None:
-        """For a second training, after so many steps of a first."""
-        self.waited, self.before = 0, before
+    first = stage("training", flow, key, num_steps, learning_rate, num_evaluations)
+    if first.reason == "plateau":
+        left = min(recipe.num_steps_of_decay(first.best_step), num_steps - run.steps)
+        first = stage("decay", first.model, jr.fold_in(key, 1), left, learning_rate / 2, min(30, left))
+    run.check_finite(first.loss)
+    return first.model
 
 
 def _check_flow(flow: Any, dim: int, condition, angles: tuple[bool, ...]) -> None:

@@ -4,6 +4,8 @@ The loss is the mean over data sets x of KL(q(u | x) || p(u | x)), so unlike tra
 no simulator, only data sets that are like those to come; and unlike it, each posterior has an evidence and a verdict.
 """
 
+import math
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ import numpy as np
 import optax
 import scipy.stats
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
 from pushforward.flow import Flow
@@ -27,13 +29,16 @@ from pushforward.posterior.modes import with_moments
 from pushforward.posterior.search import candidates
 from pushforward.posterior.target import Draw, Target
 from pushforward.reports.columns import by_scalar
+from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.data import Rows
+from pushforward.training.history import History
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
-from pushforward.training.trainer import train
+from pushforward.training.run import Callback, Run
 
 DATA_PER_STEP = 32
 DRAWS_PER_DATUM = 8
 NUM_EVALUATION_DATA = 256
-NUM_STEPS = 6000
+NUM_STEPS, NUM_EVALUATIONS = 6000, 20
 NUM_SCALING_DATA = 8
 NUM_DIAGNOSTIC_DRAWS = 10_000
 Summary = Callable[[PyTree], Float[Array, " k"]]
@@ -133,23 +138,27 @@ class AmortizedReverseKL(AbstractObjective):
     data: PyTree
     conditions: Float[Array, "n k"]
 
-    def _log_density(self, u: Float[Array, "draws batch dim"], rows: Int[Array, " batch"]) -> Array:
+    @property
+    def batches(self) -> Rows:
+        return Rows((self.data, self.conditions), batch_size=DATA_PER_STEP)
+
+    def _log_density(self, u: Float[Array, "draws batch dim"], data: PyTree) -> Array:
         def of_one(u, data):
             return jax.vmap(self.target.at(data))(u)
 
-        return jax.vmap(of_one, in_axes=(1, 0), out_axes=1)(u, jax.tree.map(lambda a: a[rows], self.data))
+        return jax.vmap(of_one, in_axes=(1, 0), out_axes=1)(u, data)
 
-    def loss(self, flow, key):
-        row_key, draw_key = jr.split(key)
-        rows = jr.randint(row_key, (DATA_PER_STEP,), 0, self.conditions.shape[0])
-        u, log_q = sample_and_path_log_prob(flow, draw_key, (DRAWS_PER_DATUM,), self.conditions[rows])
-        return jnp.mean(log_q - self._log_density(u, rows))
+    def loss(self, flow, batch, key, step):
+        (data, conditions), _ = batch
+        u, log_q = sample_and_path_log_prob(flow, key, (DRAWS_PER_DATUM,), conditions)
+        return jnp.mean(log_q - self._log_density(u, data))
 
     def evaluate(self, flow, key):
         row_key, draw_key = jr.split(key)
         rows = jr.randint(row_key, (NUM_EVALUATION_DATA,), 0, self.conditions.shape[0])
-        u, log_q = flow.sample_and_log_prob(draw_key, (DRAWS_PER_DATUM,), self.conditions[rows])
-        return jnp.mean(log_q - self._log_density(u, rows))
+        data, conditions = jax.tree.map(lambda a: a[rows], (self.data, self.conditions))
+        u, log_q = flow.sample_and_log_prob(draw_key, (DRAWS_PER_DATUM,), conditions)
+        return jnp.mean(log_q - self._log_density(u, data))
 
 
 class AmortizedPosterior(eqx.Module):
@@ -159,13 +168,21 @@ class AmortizedPosterior(eqx.Module):
         target: what was fitted.
         flow: the conditional fit, in the target's unconstrained coordinates.
         summary: what the flow is given of a data set.
-        losses: of each step of the training.
+        history: of the training.
     """
 
     target: ConditionalTarget
     flow: Flow
     summary: Summary = eqx.field(static=True)
-    losses: Float[np.ndarray, " steps"]
+    history: History
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of version 0.1.0, which had the losses alone instead of a history."""
+        if "losses" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "losses"}
+        return kept | {"history": History(fields["losses"], ())}
 
     @eqx.filter_jit
     def _draw(self, key: PRNGKeyArray, data: PyTree, num_samples: int) -> tuple[Draw, Array, Array]:
@@ -248,6 +265,8 @@ def fit_amortized(
     flow: Flow | None = None,
     steps: int = NUM_STEPS,
     progress: bool = False,
+    callback: Callback | None = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> AmortizedPosterior:
     """Fit one conditional flow to the posteriors of many data sets.
 
@@ -262,6 +281,10 @@ def fit_amortized(
             some of the data sets.
         steps: how many steps of training, each with 32 data sets and 8 draws for each of them.
         progress: whether to show a progress bar.
+        callback: called after each evaluation with a `Progress`, whose `model` is the best flow so far; training
+            stops if it returns True.
+        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, to the bit as if it
+            had not stopped.
 
     Raises:
         ValueError: if the data are not like the target's, hold NaN, or no posterior could be started from, or the flow
@@ -293,8 +316,22 @@ def fit_amortized(
         optax.clip_by_global_norm(100.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps, alpha=1e-2), b2=0.99)
     )
     objective = AmortizedReverseKL(target, data, conditions)
-    flow, losses = train(flow, objective, train_key, steps=steps, optimizer=optimizer, progress=progress)
-    return AmortizedPosterior(target, flow, summary, losses)
+    facts = {}
+    if checkpoint is not None:
+        facts = {
+            "fit": "fit_amortized",
+            "target": fingerprint(target),
+            "data": fingerprint((data, conditions)),
+            "flow": fingerprint(flow),
+            "steps": steps,
+        }
+    with Run("amortized", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
+        trained = run.train(
+            "amortized", flow, objective, train_key,
+            optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),
+        )  # fmt: skip
+    run.check_finite(trained.loss)
+    return AmortizedPosterior(target, trained.model, summary, run.history)
 
 
 def _all_numbers(data: PyTree) -> Float[Array, " k"]:

@@ -1,7 +1,7 @@
-"""Draws as ArviZ takes them."""
+"""Draws in the data structures of ArviZ."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,49 +10,52 @@ from jaxtyping import PRNGKeyArray
 from pushforward.posterior.target import Draw, Target
 from pushforward.reports.columns import named
 
+Coords = Mapping[str, Sequence]
+Dims = Mapping[str, Sequence[str]]
+
 
 def to_arviz(
     target: Target,
     draws: Draw,
-    facts: dict[str, Any],
-    key: PRNGKeyArray,
-    coords: dict[str, Sequence] | None = None,
-    dims: dict[str, Sequence[str]] | None = None,
+    attributes: Mapping[str, Any],
+    key: PRNGKeyArray | None,
+    coords: Coords | None = None,
+    dims: Dims | None = None,
 ) -> Any:
     """`InferenceData`, or `DataTree` from ArviZ 1.0 on, of draws with leading axes (chains, draws).
 
     Args:
-        target: names the axes, and gives likelihoods and predictions where it can.
+        target: names the axes, and gives likelihoods and predictions if it is of a NumPyro model.
         draws: of the target.
-        facts: the attributes of the group "posterior".
-        key: for predictions.
+        attributes: of the group "posterior".
+        key: for the posterior predictive draws; None leaves that group out.
         coords: values along named dimensions.
         dims: names of the axes of variables.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is served too
-        import arviz  # here, for it takes longer to import than all else together
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is supported too
+        import arviz  # only here: it takes longer to import than everything else together
     labels = target.space.labels()
     groups = {"posterior": named(draws)} | target.space.predict(draws, key)
     groups = {g: {_flat(n): np.asarray(value) for n, value in values.items()} for g, values in groups.items()}
     own, asked = ({_flat(n): [_flat(a) for a in axes] for n, axes in d.items()} for d in (labels.dims, dims or {}))
     names = {
-        "coords": {_flat(n): list(values) for n, values in (labels.coords | (coords or {})).items()},
-        "dims": {n: axes for n, axes in own.items() if _fit(n, len(axes), groups)} | asked,
+        "coords": {_flat(n): list(values) for n, values in (labels.coords | dict(coords or {})).items()},
+        "dims": {n: axes for n, axes in own.items() if _has_axes(n, len(axes), groups)} | asked,
     }
     # ArviZ 1.0 takes the groups as one dict.
     new = int(arviz.__version__.split(".")[0]) >= 1
     data = arviz.from_dict(groups, **names) if new else arviz.from_dict(**groups, **names)
-    data["posterior"].attrs.update(facts)
+    data["posterior"].attrs.update(attributes)
     return data
 
 
-def _fit(name: str, num_axes: int, groups: dict[str, dict[str, np.ndarray]]) -> bool:
-    """Whether a variable has so many axes in each group: a draw that a model repeats for many data may have fewer."""
+def _has_axes(name: str, num_axes: int, groups: dict[str, dict[str, np.ndarray]]) -> bool:
+    """Whether a variable has this number of axes in each group; a model may broadcast a site over the data."""
     leading = {group: 0 if group == "observed_data" else 2 for group in groups}
     return all(values[name].ndim == leading[g] + num_axes for g, values in groups.items() if name in values)
 
 
 def _flat(name: str) -> str:
-    """A name without slashes, which stand for groups in files."""
+    """The name without slashes, which denote groups in files."""
     return name.replace("/", ".")

@@ -1,8 +1,7 @@
 """What a flow is worth as a fit of a target: fresh draws and their weights, and a search for what they miss."""
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -72,16 +71,29 @@ def judge(
     return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes)
 
 
-def weigh(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws, in unconstrained coordinates, and their log-weights."""
-    keys = split(key, math.ceil(num / CALL))
-    draws, log_weights = zip(*(_weigh(target, flow, k) for k in keys), strict=True)
+def weigh(
+    target: Whitened, flow: Flow, key: PRNGKeyArray, num: int, *, stop: Callable[[], bool] = lambda: False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws in unconstrained coordinates, and their log-weights.
+
+    Args:
+        target: in whitened coordinates.
+        flow: in the same coordinates.
+        key: for the draws.
+        num: how many.
+        stop: asked before each part of the draws after the first; if it returns True, there are fewer draws.
+    """
+    parts = []
+    for k in split(key, math.ceil(num / CALL)):
+        if parts and stop():
+            break
+        parts.append(_weigh(target, flow, k))
+    draws, log_weights = zip(*parts, strict=True)
     return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
 
 
-@partial(compiled_fast, level=1)
-def _weigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
-    """As many draws a call for every use, so that it is compiled once."""
+def weighted_draws(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """CALL draws in unconstrained coordinates, and their log-weights; the memory is that of BATCH draws."""
 
     def batch(key):
         w, log_q = flow.sample_and_log_prob(key, (BATCH,))
@@ -89,6 +101,10 @@ def _weigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Arra
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, CALL // BATCH))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
+
+
+# The same number of draws for every use, so that it is compiled once.
+_weigh = compiled_fast(weighted_draws, level=1)
 
 
 def _missed_mass(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,22 +14,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward import serialization
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import to_arviz
-from pushforward.posterior.diagnostics import Diagnostics, pareto_smooth
+from pushforward.posterior.diagnostics import Diagnostics
+from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, refine
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.training import History
 
 # As many of the weighted draws are kept as hold this many numbers, so that files stay small.
 POOL_SIZE = 2_000_000
 SMALLEST_POOL = 10_000
-
-
-class TracePoint(NamedTuple):
-    """A moment of a fit: the stage, gradient evaluations and seconds so far, and the ELBO then."""
-
-    stage: str
-    evaluations: int
-    seconds: float
-    elbo: float
 
 
 class Posterior(eqx.Module):
@@ -39,15 +32,23 @@ class Posterior(eqx.Module):
         target: what was fitted.
         flow: the fit, in the target's unconstrained coordinates.
         diagnostics: how good it is, with a verdict.
-        trace: how the ELBO went.
+        history: of the training; its losses are minus the ELBO.
     """
 
     target: Target
     flow: Flow
     diagnostics: Diagnostics
-    trace: tuple[TracePoint, ...]
+    history: History
     pool: Float[Array, "pool dim"]
     pool_weights: Float[Array, " pool"]
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a posterior of version 0.1.0, which had a trace instead of a history."""
+        if "trace" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "trace"}
+        return kept | {"history": History(np.zeros(0), fields["trace"])}
 
     @classmethod
     def of(
@@ -55,7 +56,7 @@ class Posterior(eqx.Module):
         target: Target,
         flow: Flow,
         diagnostics: Diagnostics,
-        trace: list[TracePoint],
+        history: History,
         draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
     ) -> "Posterior":
@@ -68,7 +69,7 @@ class Posterior(eqx.Module):
         top = smoothed.max()
         weights = np.exp(smoothed - top) if np.isfinite(top) else np.ones(num)
         weights = jnp.asarray(weights / weights.sum(), draws.dtype)
-        return cls(target, flow, diagnostics, tuple(trace), jnp.asarray(draws[:num]), weights)
+        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), weights)
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis."""

@@ -18,17 +18,17 @@ from pushforward.posterior.spaces.pymc import PymcSpace
 class Target(eqx.Module):
     r"""A density known up to a constant, over any pytree of real arrays with any support.
 
-    A target is a function of an unconstrained vector: `target(u)` is the log-density of u, the log-determinant of the
-    transform to the support included. `constrain` gives the draw that u stands for.
+    A target is a function of an unconstrained vector u: `target(u)` is the log-density of u, including the
+    log-determinant of the transform to the support. `constrain` transforms u into a draw.
 
     Args:
-        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats; any constant may be missing.
-        example: a pytree of arrays, for the structure and shapes. Where it lies in the support it is also one of the
-            points that a fit starts from.
-        support: NumPyro constraints, in a pytree like the example or a prefix of it; by default all is real.
+        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats, up to a constant.
+        example: a pytree of arrays, for the structure and shapes. If it lies in the support, it is also one of the
+            starting points of a fit.
+        support: NumPyro constraints, in a pytree like the example or a prefix of it; by default, all numbers are real.
 
     Raises:
-        ValueError: if the example is empty, not real-valued or not finite, or the support does not match it, or the
+        ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; or if the
             log-density is not a scalar.
     """
 
@@ -44,7 +44,7 @@ class Target(eqx.Module):
         else:
             self.space = SupportSpace(log_density, support, example)
             z = self.space.unconstrain(example)
-        # An example outside of its support still tells the shapes.
+        # An example outside of its support is used for its shapes only.
         self.example = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), z)
         shape = getattr(eqx.filter_eval_shape(self, self.start), "shape", None)
         if shape != ():
@@ -52,9 +52,14 @@ class Target(eqx.Module):
 
     @classmethod
     def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
-        """The posterior of a NumPyro model, given its arguments (with the data among them).
+        """The posterior of a NumPyro model with its arguments, the data included.
 
-        All continuous latent sites are parameters, whatever their supports; deterministic sites are part of the draws.
+        The parameters are all latent sites, with any continuous support. Deterministic sites are part of the draws.
+
+        Args:
+            model: a NumPyro model.
+            *args: its positional arguments.
+            **kwargs: its keyword arguments.
 
         Raises:
             ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
@@ -66,15 +71,18 @@ class Target(eqx.Module):
     def from_pymc(cls, model: Any) -> "Target":
         """The posterior of a PyMC model, compiled by JAX.
 
-        All free variables are parameters; deterministic variables are part of the draws. The density is the one that
-        PyMC's samplers see, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+        The parameters are all free variables; deterministic variables are part of the draws. The density is the one
+        that PyMC's samplers use, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+
+        Args:
+            model: a PyMC model.
 
         Raises:
             ImportError: if PyMC is not installed.
-            TypeError: if it is no `pymc.Model`.
-            ValueError: if the model has discrete free variables, or none.
+            TypeError: if `model` is not a `pymc.Model`.
+            ValueError: if the model has discrete free variables, or no free variable.
         """
-        space, example = PymcSpace.of(model)
+        space, example = PymcSpace.compile(model)
         return cls(space, example)
 
     @property
@@ -88,32 +96,32 @@ class Target(eqx.Module):
         return num_parameters(self.example)
 
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
-        """The unconstrained pytree that a vector stands for."""
+        """The unconstrained pytree with the numbers of a vector."""
         return ravel_pytree(self.example)[1](u)
 
     def detached(self) -> "Target":
-        """The target without its density: enough for draws, and free of the user's code."""
+        """The target without its density and the user's code: it can still transform vectors to draws and back."""
         return eqx.tree_at(lambda t: t.space, self, self.space.detached())
 
     def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         return self.space.log_density(self.unravel(u))
 
     def constrain(self, u: Float[Array, " dim"]) -> Draw:
-        """The draw that u stands for."""
+        """The draw at u."""
         return self.space.constrain(self.unravel(u))
 
     def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
-        """The u that stands for a draw."""
+        """The unconstrained vector of a draw."""
         return ravel_pytree(self.space.unconstrain(draw))[0]
 
     def log_volume(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        """The log-volume element of `constrain` at u."""
+        r"""$\log|\det|$ of the Jacobian of `constrain` at u."""
         return self.space.log_volume(self.unravel(u))
 
 
 def _checked_example(example: Draw) -> Draw:
     if not jax.tree.leaves(example):
-        raise ValueError("the example is empty: it must hold at least one array, to tell structure and shapes.")
+        raise ValueError("the example is empty: it must hold at least one array, for the structure and shapes.")
     for path, leaf in jax.tree.leaves_with_path(example):
         name = f"example{jax.tree_util.keystr(path)}"
         try:
@@ -128,7 +136,12 @@ def _checked_example(example: Draw) -> Draw:
 
 
 class Whitened(eqx.Module):
-    """A target in the coordinates w of an affine map, u = L w + b."""
+    """A target in the coordinates w of an affine map, u = L w + b, in which it is of order one.
+
+    Args:
+        target: the log-density of u.
+        affine: maps w to u.
+    """
 
     target: Callable[[Array], Float[Array, ""]]
     affine: Triangular
@@ -140,6 +153,11 @@ class Whitened(eqx.Module):
 
 @eqx.filter_jit
 def constrain(target: Target, u: Float[Array, "*batch dim"]) -> Draw:
-    """The draws that vectors stand for, with their leading axes; compiled."""
+    """The draws at unconstrained vectors, with the same leading axes; compiled.
+
+    Args:
+        target: whose draws.
+        u: the vectors.
+    """
     draws = jax.vmap(target.constrain)(u.reshape(-1, target.dim))
     return jax.tree.map(lambda leaf: leaf.reshape(u.shape[:-1] + leaf.shape[1:]), draws)

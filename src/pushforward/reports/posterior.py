@@ -4,7 +4,6 @@
 """
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.text import Text
 from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
 from pushforward.reports.files import write_all
+from pushforward.training.history import History
 
 COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
 NUM_PLOTTED = 4000
@@ -71,7 +71,7 @@ def write(posterior: Any, out: Path, key: PRNGKeyArray | None = None) -> list[Pa
         with contextlib.suppress(ValueError):
             posterior.save(folder / "posterior.flow")
         for name, figure in (
-            ("trace.png", plot_trace(posterior.trace, posterior.diagnostics)),
+            ("trace.png", plot_trace(posterior.history, posterior.diagnostics)),
             ("marginals.png", plot_marginals(columns)),
             ("pairs.png", plot_pairs(columns)),
         ):
@@ -80,22 +80,23 @@ def write(posterior: Any, out: Path, key: PRNGKeyArray | None = None) -> list[Pa
     return write_all(out, make)
 
 
-def plot_trace(trace: Sequence[Any], diagnostics: Any):
-    """The ELBO against gradient evaluations, with the final ELBO and evidence."""
+def plot_trace(history: History, diagnostics: Any):
+    """The ELBO against training steps, with the final log evidence."""
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
-    for stage in dict.fromkeys(point.stage for point in trace):
-        points = [(p.evaluations, p.elbo) for p in trace if p.stage == stage and np.isfinite(p.elbo)]
+    records = [record for record in history.evaluations if np.isfinite(record.loss)]
+    for stage in dict.fromkeys(record.stage for record in records):
+        points = [(r.step, -r.loss) for r in records if r.stage == stage]
         if points:
             axes.plot(*zip(*points, strict=True), marker=".", label=stage)
     axes.axhline(diagnostics.log_evidence, color="black", linewidth=0.8, linestyle="--", label="log evidence")
-    elbos = [p.elbo for p in trace if np.isfinite(p.elbo)]
+    elbos = [-record.loss for record in records]
     if elbos and np.isfinite(diagnostics.log_evidence):
         # The first points may be far below: the interesting part is the end.
         low = np.quantile(elbos, 0.1)
         margin = max(0.1 * (diagnostics.log_evidence - low), 0.01)
         axes.set_ylim(low - margin, diagnostics.log_evidence + margin)
-    axes.set(xlabel="gradient evaluations", ylabel="ELBO (nats)", title=f"verdict: {diagnostics.verdict}")
+    axes.set(xlabel="steps", ylabel="ELBO (nats)", title=f"verdict: {diagnostics.verdict}")
     axes.legend()
     return figure
 

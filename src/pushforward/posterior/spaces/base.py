@@ -1,4 +1,4 @@
-"""The interface of a model's space of draws, and the one for pytrees with NumPyro constraints."""
+"""The interface of a model's space of draws, and the space of pytrees with NumPyro constraints."""
 
 import abc
 from collections.abc import Callable
@@ -15,43 +15,50 @@ Unconstrained = PyTree
 
 
 class Labels(NamedTuple):
-    """What ArviZ calls the axes of draws: values along named dimensions, and for each variable the names."""
+    """ArviZ's labels of the axes of draws.
+
+    Attributes:
+        coords: the values along each named dimension.
+        dims: the names of the dimensions of each variable.
+    """
 
     coords: dict[str, list]
     dims: dict[str, list[str]]
 
 
 class AbstractSpace(eqx.Module):
-    """What a model's draws look like, how they come from unconstrained numbers, and their density."""
+    """The draws of a model, the transform that makes them from unconstrained numbers, and their density."""
 
     @abc.abstractmethod
     def log_density(self, z: Unconstrained) -> Float[Array, ""]:
-        """The log-density of z up to a constant, the volume element of `constrain` included."""
+        """The log-density of z up to a constant, including the log-volume of `constrain`."""
 
     @abc.abstractmethod
     def constrain(self, z: Unconstrained) -> Draw:
-        """The draw that z stands for."""
+        """The draw at unconstrained numbers z."""
 
     @abc.abstractmethod
     def unconstrain(self, draw: Draw) -> Unconstrained:
-        """The z that stands for a draw."""
+        """The unconstrained numbers of a draw, the inverse of `constrain`."""
 
     @abc.abstractmethod
     def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
-        r"""$\log|\det|$ of the Jacobian of `constrain`, the draw in its own free coordinates."""
+        r"""$\log|\det|$ of the Jacobian of `constrain`, from z to the free coordinates of the draw."""
 
     @abc.abstractmethod
     def detached(self) -> "AbstractSpace":
-        """The space without its density: it constrains all the same, and needs none of the user's code."""
+        """The space without its density: it can still constrain, and holds no code of the user."""
 
     def labels(self) -> Labels:
-        """Names of the axes of draws, as far as the model gives them."""
+        """The names of the axes of draws, if the model has names."""
         return Labels({}, {})
 
-    def predict(self, draws: Draw, key: PRNGKeyArray) -> dict[str, dict[str, Array]]:
-        """Further groups for ArviZ, where the model can tell them, from draws with leading axes (1, draws).
+    def predict(self, draws: Draw, key: PRNGKeyArray | None) -> dict[str, dict[str, Array]]:
+        """Further groups for ArviZ: "log_likelihood", "observed_data" and, with a key, "posterior_predictive".
 
-        "log_likelihood", "posterior_predictive" and "observed_data".
+        Args:
+            draws: with leading axes (1, draws).
+            key: for the posterior predictive draws; None leaves that group out.
         """
         return {}
 
@@ -60,8 +67,9 @@ class SupportSpace(AbstractSpace):
     """Pytrees whose leaves lie in NumPyro constraints.
 
     Args:
-        density: maps a draw to its log-density; None if it was left behind on saving.
-        support: constraints, in a pytree of the draw's structure.
+        density: maps a draw to its log-density; None in a posterior from a file.
+        support: constraints, in a pytree with the draw's structure or a prefix of it.
+        example: a draw, for the structure.
     """
 
     density: Callable[[Draw], Float[Array, ""]] | None
@@ -73,7 +81,8 @@ class SupportSpace(AbstractSpace):
         self.structure = jax.tree.structure(example)
         self.support = match_support(support, example)
 
-    def _each(self, fn: Callable, tree: PyTree) -> list:
+    def _map(self, fn: Callable, tree: PyTree) -> list:
+        """The results of fn(transform, leaf) over all leaves."""
         leaves = jax.tree.leaves(tree)
         return [fn(dist.biject_to(c), leaf) for c, leaf in zip(self.support, leaves, strict=True)]
 
@@ -83,26 +92,35 @@ class SupportSpace(AbstractSpace):
         return self.density(self.constrain(z)) + self.log_volume(z)
 
     def constrain(self, z):
-        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t(leaf), z))
+        return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t(leaf), z))
 
     def unconstrain(self, draw):
-        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t.inv(leaf), draw))
+        return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t.inv(leaf), draw))
 
     def log_volume(self, z):
-        return sum(self._each(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
+        return sum(self._map(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
 
     def detached(self):
         return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
 
 
 def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Constraint]:
-    """One constraint for each leaf of the example; a constraint may stand for a whole subtree, None for real."""
+    """One constraint for each leaf of the example.
+
+    Args:
+        support: NumPyro constraints, in a pytree with the example's structure or a prefix of it: a constraint applies
+            to all leaves below it. None means real.
+        example: a draw.
+
+    Raises:
+        ValueError: if the structures do not match, or a constraint is missing or discrete.
+    """
 
     def is_leaf(node):
         return node is None or isinstance(node, dist.constraints.Constraint)
 
     try:
-        spread = jax.tree.map(
+        constraints = jax.tree.map(
             lambda c, part: [c or dist.constraints.real] * len(jax.tree.leaves(part)), support, example, is_leaf=is_leaf
         )
     except (ValueError, TypeError) as error:
@@ -110,10 +128,10 @@ def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Const
             f"support must be a pytree of NumPyro constraints that matches the example; the example's structure is "
             f"{jax.tree.structure(example)}, the support's {jax.tree.structure(support, is_leaf=is_leaf)}."
         ) from error
-    flat = jax.tree.leaves(spread, is_leaf=is_leaf)
-    for constraint in flat:
+    constraints = jax.tree.leaves(constraints, is_leaf=is_leaf)
+    for constraint in constraints:
         if not isinstance(constraint, dist.constraints.Constraint):
             raise ValueError(f"support must hold NumPyro constraints, but holds {constraint!r}.")
         if constraint.is_discrete:
             raise ValueError(f"a flow draws real numbers, so the support must be continuous, but holds {constraint!r}.")
-    return flat
+    return constraints

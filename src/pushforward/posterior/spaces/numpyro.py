@@ -1,4 +1,4 @@
-"""NumPyro models as spaces: the same unconstrained density that NumPyro's own samplers see."""
+"""NumPyro models as spaces: the unconstrained density is the one that NumPyro's own samplers use."""
 
 import warnings
 from collections.abc import Callable
@@ -18,45 +18,60 @@ from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpac
 
 
 class NumpyroSpace(AbstractSpace):
-    """The latent sites of a NumPyro model; draws are dicts of sites, deterministic ones included.
+    """The latent sites of a NumPyro model; draws are dicts of its latent and deterministic sites.
 
     Build it with `trace`.
+
+    Attributes:
+        model: the model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        names: the latent sites.
+        plain: the latent sites as a space without the model's code; None where a support depends on another site.
     """
 
     model: Callable = eqx.field(static=True)
     args: tuple
     kwargs: dict[str, Any]
     names: tuple[str, ...] = eqx.field(static=True)
-    # The latent sites alone, None where a support depends on another site.
     plain: SupportSpace | None
 
     @classmethod
     def trace(cls, model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple["NumpyroSpace", PyTree]:
-        """The space, and unconstrained values of the latent sites."""
-        given = args, kwargs
-        args, kwargs = jax.tree.map(_as_argument, given)
-        sites = _sites(model, *given, seed=0)
+        """The space, and unconstrained values of the latent sites.
+
+        Args:
+            model: a NumPyro model.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
+        """
+        original = args, kwargs
+        args, kwargs = jax.tree.map(_as_argument, original)
+        sites = _sites(model, *original, seed=0)
         latent = {name: site for name, site in sites.items() if _is_latent(site)}
         _check_sites(sites, latent)
         values, supports = _latent_values(sites)
         # A support that differs at another point depends on other sites.
-        fixed = eqx.tree_equal(supports, _latent_values(_sites(model, *given, seed=1))[1])
+        fixed = eqx.tree_equal(supports, _latent_values(_sites(model, *original, seed=1))[1])
         plain = SupportSpace(None, supports, values) if fixed else None
-        example = unconstrain_fn(model, *given, values)
+        example = unconstrain_fn(model, *original, values)
         space = cls(model, args, kwargs, tuple(latent), plain)
         try:
             eqx.filter_eval_shape(lambda space, z: space.log_density(z), space, example)
         except (
-            TypeError,  # of shapes that are made of values
+            TypeError,  # a shape that depends on a value
             jax.errors.ConcretizationTypeError,
             jax.errors.NonConcreteBooleanIndexError,
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerIntegerConversionError,
         ):
-            # The model looks at the values of its arguments, as it may under NumPyro: they become constants, and
-            # NumPy's, for within a compiled program an operation on JAX's has no value yet.
-            given = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, given)
-            space = cls(_Bound(model, *given), (), {}, tuple(latent), plain)
+            # The model uses the values of its arguments in Python, which NumPyro allows. They become constants of the
+            # compiled program: NumPy arrays, because operations on JAX arrays have no values while it is traced.
+            original = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, original)
+            space = cls(_Bound(model, *original), (), {}, tuple(latent), plain)
         return space, example
 
     def log_density(self, z):
@@ -74,7 +89,7 @@ class NumpyroSpace(AbstractSpace):
         return self.log_density(z) - constrained
 
     def labels(self):
-        """Plates are named axes."""
+        """The plates name the axes."""
         dims = {}
         for name, site in _sites(self.model, self.args, self.kwargs, seed=0).items():
             if site["type"] in ("sample", "deterministic"):
@@ -100,25 +115,29 @@ class NumpyroSpace(AbstractSpace):
         latent = {name: draws[name] for name in self.names}
         likelihood = log_likelihood(self.model, latent, *self.args, batch_ndims=2, **self.kwargs)
         groups = {"observed_data": observed, "log_likelihood": {name: likelihood[name] for name in observed}}
+        if key is None:
+            return groups
         try:
-            again = Predictive(handlers.uncondition(self.model), latent, batch_ndims=2, parallel=True)
-            replicas = again(key, *self.args, **self.kwargs)
+            predictive = Predictive(handlers.uncondition(self.model), latent, batch_ndims=2, parallel=True)
+            replicas = predictive(key, *self.args, **self.kwargs)
         except NotImplementedError as error:
-            warnings.warn(f"no posterior predictive, for a likelihood cannot be sampled: {error}", stacklevel=3)
+            warnings.warn(
+                f"no posterior predictive: a likelihood of the model cannot be sampled: {error}", stacklevel=3
+            )
             return groups
         return groups | {"posterior_predictive": {name: replicas[name] for name in observed}}
 
     def detached(self):
         if self.plain is None:
             raise ValueError(
-                "the support of a site of this model depends on another site, so its draws cannot be made without the "
-                "model's code; keep the draws (posterior.to_arviz()) instead."
+                "the support of a site of this model depends on another site, so a file without the model's code cannot "
+                "make draws; save draws instead (posterior.to_arviz())."
             )
         return self.plain
 
 
 def _as_argument(value: Any) -> Any:
-    """Arrays of numbers become arguments of the compiled program; sizes, which shapes are made of, stay constants."""
+    """NumPy arrays become arguments of the compiled program; integers stay constants, as shapes may depend on them."""
     if isinstance(value, np.integer) or (
         isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu"
     ):
@@ -127,7 +146,7 @@ def _as_argument(value: Any) -> Any:
 
 
 class _Bound:
-    """A model with its arguments, as one static object."""
+    """A model with its arguments, in one static object."""
 
     def __init__(self, model: Callable, args: tuple, kwargs: dict[str, Any]):
         self.call = lambda: model(*args, **kwargs)
@@ -154,8 +173,8 @@ def _check_sites(sites: dict, latent: dict) -> None:
     discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
     if discrete:
         raise ValueError(
-            f"the latent sites {', '.join(discrete)} are discrete, and a flow draws real numbers: sum them out of the "
-            "model (for mixtures, use numpyro.distributions.MixtureSameFamily or logsumexp), or observe them."
+            f"the latent sites {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
+            "(mixtures: numpyro.distributions.MixtureSameFamily or logsumexp), or observe them."
         )
     subsampled = [
         name
@@ -165,6 +184,6 @@ def _check_sites(sites: dict, latent: dict) -> None:
     if subsampled:
         raise ValueError(f"the plates {', '.join(subsampled)} are subsampled; fit_posterior needs the full density.")
     if not latent:
-        raise ValueError("the model has no latent site: there is nothing to infer. Are all of its sites observed?")
+        raise ValueError("the model has no latent site, so there is nothing to infer. Are all of its sites observed?")
     if any(site["type"] == "param" for site in sites.values()):
-        warnings.warn("param sites of the model are held at their initial values.", stacklevel=4)
+        warnings.warn("param sites of the model are fixed at their initial values.", stacklevel=4)

@@ -1,4 +1,4 @@
-"""PyMC models as spaces: the same unconstrained density that PyMC's own samplers see, compiled by JAX."""
+"""PyMC models as spaces: the unconstrained density is the one that PyMC's own samplers use, compiled by JAX."""
 
 from typing import Any
 
@@ -12,17 +12,26 @@ from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpac
 
 
 class PymcSpace(AbstractSpace):
-    """The free random variables of a PyMC model; draws are dicts of variables, deterministic ones included.
+    """The free random variables of a PyMC model; draws are dicts of its free and deterministic variables.
 
-    Build it with `of`.
+    Build it with `compile`.
     """
 
-    # One object, so that programs are compiled once for a model.
+    # Static and one object for each model, so that programs are compiled once for each model.
     model: "_Compiled" = eqx.field(static=True)
 
     @classmethod
-    def of(cls, model: Any) -> tuple["PymcSpace", PyTree]:
-        """The space, and PyMC's initial point."""
+    def compile(cls, model: Any) -> tuple["PymcSpace", PyTree]:
+        """The space, and PyMC's initial point.
+
+        Args:
+            model: a PyMC model.
+
+        Raises:
+            ImportError: if PyMC is not installed.
+            TypeError: if `model` is not a `pymc.Model`.
+            ValueError: if the model has discrete free variables, or no free variable.
+        """
         compiled = _Compiled(model)
         start = model.initial_point()
         names = zip(compiled.free, model.free_RVs, strict=True)
@@ -49,17 +58,17 @@ class PymcSpace(AbstractSpace):
         return self.model.labels
 
     def detached(self):
-        strange = [name for name, constraint in self.model.constraints.items() if constraint is None]
-        if strange:
+        unsaveable = [name for name, constraint in self.model.constraints.items() if constraint is None]
+        if unsaveable:
             raise ValueError(
-                f"the supports of {', '.join(strange)} depend on other variables, or have transforms that cannot be "
-                "saved without the model's code; keep the draws (posterior.to_arviz()) instead."
+                f"the supports of {', '.join(unsaveable)} depend on other variables, or have transforms that cannot be "
+                "saved without the model's code; save draws instead (posterior.to_arviz())."
             )
         return SupportSpace(None, self.model.constraints, dict.fromkeys(self.model.free, 0.0))
 
 
 class _Compiled:
-    """The graphs of a model as functions of JAX arrays, one for each free variable, in the order of `free`."""
+    """The graphs of a model as functions of JAX arrays: one array for each free variable, in the order of `free`."""
 
     def __init__(self, model: Any):
         try:
@@ -72,12 +81,12 @@ class _Compiled:
         from pytensor.graph.replace import graph_replace
 
         if not model.free_RVs:
-            raise ValueError("the model has no free random variable: there is nothing to infer.")
+            raise ValueError("the model has no free random variable, so there is nothing to infer.")
         discrete = [v.name for v in model.discrete_value_vars]
         if discrete:
             raise ValueError(
-                f"the variables {', '.join(discrete)} are discrete, and a flow draws real numbers: sum them out of the "
-                "model (pymc_extras.marginalize), or observe them."
+                f"the variables {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
+                "(pymc_extras.marginalize), or observe them."
             )
         drawn = [*model.free_RVs, *model.deterministics]
         self.free = tuple(rv.name for rv in model.free_RVs)
@@ -85,20 +94,20 @@ class _Compiled:
         inputs: Any = [model.rvs_to_values[rv] for rv in model.free_RVs]
         densities: Any = [model.logp(), model.logp(jacobian=False)]
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
-        given = {rv: rv.type() for rv in transforms}
-        backward: Any = [t.forward(given[rv], *rv.owner.inputs) if t else given[rv] for rv, t in transforms.items()]
+        draws = {rv: rv.type() for rv in transforms}
+        inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
         self.log_density = get_jaxified_graph(inputs, densities[:1])
         self.both_densities = get_jaxified_graph(inputs, densities)
         self.constrain = get_jaxified_graph(inputs, model.replace_rvs_by_values(drawn))
-        backward = graph_replace(backward, [*given.items()], strict=False)
-        self.unconstrain = get_jaxified_graph([*given.values()], backward)
+        inverse = graph_replace(inverse, [*draws.items()], strict=False)
+        self.unconstrain = get_jaxified_graph([*draws.values()], inverse)
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
 
 
 def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | None:
-    """The constraint whose transform in NumPyro is PyMC's; None if there is none."""
+    """The NumPyro constraint with the same transform as in PyMC, or None."""
     from pymc.distributions import transforms
     from pymc.logprob.transforms import IntervalTransform
 
