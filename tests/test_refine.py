@@ -43,7 +43,7 @@ def test_chains_are_exact(method):
 def test_a_proposal_that_misses_the_tails_is_found_out():
     narrow = pf.Flow(standard_normal(2), Triangular(2, jnp.array([0.0, 0.0]), 0.15 * jnp.eye(2)))
     chains = refine(TARGET, narrow, jr.key(0), method="independence", num_samples=500)
-    assert chains.verdict == "unreliable" and any("R-hat" in r or "worth" in r for r in chains.reasons)
+    assert chains.verdict == "unreliable" and any("R-hat" in r or "effective sample size" in r for r in chains.reasons)
 
 
 def test_from_a_posterior():

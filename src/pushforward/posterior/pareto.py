@@ -1,4 +1,7 @@
-"""Pareto-smoothed importance weights: the largest weights, replaced by the quantiles of a fitted tail."""
+"""Pareto-smoothed importance sampling: the largest weights are replaced by the quantiles of a fitted distribution.
+
+ArviZ has it too, under names that differ between its versions; the tests compare the results.
+"""
 
 import math
 

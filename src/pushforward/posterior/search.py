@@ -1,11 +1,11 @@
-"""Where the posterior is and how wide: Gaussians along Newton paths, scored by their ELBO.
+"""Location, scales and modes of a posterior: Gaussians along Newton paths, compared by their ELBO.
 
-Scales of real posteriors differ by factors of 10^5, which no learning rate survives. So before any training, Newton's
-method, which does not see the scale of coordinates, walks uphill from several starts. Each point it visits offers the
-Gaussian of the local curvature, and the one with the best ELBO wins: at a mode that is the Laplace approximation, but
-a funnel's mode is at infinity, and there a point on the way is better. This is Pathfinder with exact curvature. Then
-more paths begin far around the best Gaussian, by its own measure of length, for other modes; and around those, until
-no new ones are found.
+Scales of real posteriors differ by factors of 10^5, too much for any learning rate. So before any training, Newton's
+method, which does not depend on the scales of coordinates, climbs the log-density from several starting points. Each
+point on the path gives the Gaussian of the local curvature, and the Gaussian with the highest ELBO is kept. At a mode
+it is the Laplace approximation; the mode of a funnel is at infinity, and there a point before the mode is better. This
+is Pathfinder with exact curvature. To find other modes, more paths start far from the best Gaussian, at distances
+measured in its standard deviations; then from other modes, until no new mode is found.
 
 References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
@@ -27,35 +27,36 @@ from pushforward.training.compilation import compiled_fast, split
 
 LogDensity = Callable[[Array], Float[Array, ""]]
 
-# Exact Hessians are worth their cost up to this dimension; beyond it the curvature is that of each coordinate alone.
+# Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 LARGEST_DENSE = 256
 NUM_ITERATIONS = 40
 NUM_PATHS = 24  # in each round
-# How far from a Gaussian the later rounds begin, in its standard deviations times a normal variable. Starts
-# come in opposite pairs: wherever another mode is, one of the two is on its side.
+# Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
+# come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
 MOST_ROUNDS = 6
-# Modes with a smaller share are left out, and more than so many.
+# Modes with a smaller fraction of the mass are left out, and so are the smallest modes beyond this number.
 SMALLEST_SHARE = 1e-3
 MOST_MODES = 16
-# In standard deviations: at least so far apart, by the measure of either, and so near to where the gradient vanishes.
+# Both in standard deviations: the smallest distance between two modes, in the scales of either, and the largest Newton
+# step at a mode.
 SMALLEST_DISTANCE = 4.0
 LARGEST_DECREMENT = 0.3
 SMALLEST_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
-# Step lengths tried at once, on the way that Newton's method points.
+# Step lengths of the line search along the Newton direction, all evaluated at once.
 STEP_LENGTHS = 2.0 ** np.arange(1, -20, -1)
 
 
 class Candidate(NamedTuple):
-    """A Gaussian, as the affine bijection that makes it from N(0, I).
+    """A Gaussian that may fit the target.
 
     Attributes:
-        affine: the bijection.
-        elbo: of the Gaussian, with its standard error.
-        elbo_se: that.
-        decrement: the length, in its own standard deviations, of the Newton step at its mean; near 0 at a mode.
+        affine: the affine bijection from N(0, I) to the Gaussian.
+        elbo: its ELBO.
+        elbo_se: the standard error of the ELBO.
+        decrement: the length of the Newton step at its mean, in its standard deviations; near 0 at a mode.
     """
 
     affine: Triangular
@@ -65,54 +66,58 @@ class Candidate(NamedTuple):
 
 
 def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray) -> list[Candidate]:
-    """Gaussians that may fit the target, the best first.
+    """Gaussians that may fit the target, in decreasing order of their ELBO.
 
     Args:
         target: the log-density.
-        start: where one of the paths begins; another begins at 0, the others at random.
-        key: for starts and draws.
+        start: the first point of one path; another path starts at 0, the others at random.
+        key: for starting points and draws.
     """
     dim = start.size
     start_key, near_key, far_key = split(key, 3)
-    found = _offers(target, Triangular(dim), _near(start, start_key), near_key)
+    found = _walk_within(target, Triangular(dim), _near(start, start_key), near_key)
     if not found:
         return []
     explored: list[Candidate] = []
     for k in split(far_key, MOST_ROUNDS):
         found.sort(key=lambda c: -c.elbo)
         new = [c for c in separate(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
-        # Around the best in any case; then around other modes, behind which there may be more.
+        # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
         new = [c for c in new if not explored or c.decrement <= LARGEST_DECREMENT]
         if not new:
             break
         explored.append(new[0])
-        turn_key, k = split(k)
-        found += _offers(target, new[0].affine, _around(start, turn_key), k)
+        around_key, k = split(k)
+        found += _walk_within(target, new[0].affine, _around(start, around_key), k)
     return sorted(found, key=lambda c: -c.elbo)
 
 
 @compiled_fast
 def _near(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
-    """Where the first paths begin."""
+    """The starting points of the first paths."""
     random = jr.uniform(key, (NUM_PATHS - 2, start.size), start.dtype, -2, 2)
     return jnp.concatenate([start[None], jnp.zeros((1, start.size), start.dtype), random])
 
 
 @compiled_fast
 def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
-    """Where later paths begin, in the coordinates of a Gaussian, of the shape of `start`."""
+    """The starting points of later paths, in the coordinates of a Gaussian; `start` gives the shape."""
     around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(key, (len(RADII), start.size), start.dtype)
     return jnp.concatenate([around, -around])
 
 
-# What is usable has been looked at: it needs no check.
+# Compiled, so that the constructor skips its checks: only usable values come here.
 _affine = compiled_fast(Triangular)
 
 
 def separate(found: Sequence[Candidate]) -> list[Candidate]:
-    """The best candidate and, if it is near a mode, those at other modes that are not negligible; the best first."""
+    """The best candidate and, if it is near a mode, the best candidates of other modes that are not negligible.
+
+    Args:
+        found: in decreasing order of the ELBO.
+    """
     kept = [found[0]]
-    # Of a skewed or heavy-tailed mode the best Gaussian is beside the mode itself; of a funnel it is far from any.
+    # The best Gaussian of a skewed or heavy-tailed mode is near that mode; in a funnel it is far from any mode.
     if not any(c.decrement <= LARGEST_DECREMENT and _distance(c, kept[0]) <= SMALLEST_DISTANCE for c in found):
         return kept
     for other in found[1:]:
@@ -130,8 +135,8 @@ def _distance(one: Candidate, other: Candidate) -> float:
     return float(min(np.linalg.norm(length) for length in lengths))
 
 
-def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
-    """The usable Gaussians of paths that are walked in the coordinates of an affine map."""
+def _walk_within(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
+    """The usable Gaussians of Newton paths in the coordinates of an affine map."""
     results = _search(Whitened(target, within), starts, key)
     locs, factors, elbos, errors, decrements = (np.asarray(a) for a in results)
     usable = np.isfinite(elbos) & np.isfinite(locs).all(1) & np.isfinite(factors).all((1, 2))
@@ -148,10 +153,9 @@ def _offers(target: LogDensity, within: Triangular, starts: Float[Array, "paths 
     ]
 
 
-# It runs a few times for a target.
 @compiled_fast
 def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
-    """Means, factors, ELBOs, their errors and Newton decrements of the best Gaussian of each path, and of N(0, I)."""
+    """Means, factors, ELBOs, standard errors and Newton decrements of each path's best Gaussian and of N(0, I)."""
     path_key, score_key = jr.split(key)
     dim = starts.shape[1]
     locs, factors = walk(target, starts, path_key)
@@ -161,7 +165,14 @@ def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyA
 
 
 def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-    """ELBOs of Gaussians N(loc, factor factor^T), their standard errors, from common draws, and Newton decrements."""
+    """ELBOs of Gaussians N(loc, factor factor^T), their standard errors, and Newton decrements.
+
+    Args:
+        target: the log-density.
+        locs: the means.
+        factors: triangular factors of the covariances.
+        key: for the draws, which all Gaussians share.
+    """
     noise = jr.normal(key, (NUM_SCORE_DRAWS, locs.shape[-1]), locs.dtype)
 
     def one(loc, factor):
@@ -173,7 +184,7 @@ def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) ->
 
 
 def _log_weights(target: LogDensity, loc: Array, factor: Array, noise: Array) -> Array:
-    """Log p - log q at draws of N(loc, factor factor^T), -inf where p is not finite."""
+    """Log p - log q at draws of N(loc, factor factor^T); -inf where log p is not finite."""
     log_q = -0.5 * jnp.sum(noise**2, 1) - 0.5 * loc.size * jnp.log(2 * jnp.pi) - jnp.log(jnp.diag(factor)).sum()
     log_p = jax.vmap(target)(loc + noise @ factor.T)
     return jnp.where(jnp.isfinite(log_p), log_p - log_q, -jnp.inf)
@@ -182,7 +193,7 @@ def _log_weights(target: LogDensity, loc: Array, factor: Array, noise: Array) ->
 def _truncated_elbo(log_weights: Array) -> Array:
     r"""The ELBO of q restricted to where p is positive, $E[\log p - \log q \mid p > 0] + \log P_q(p > 0)$.
 
-    It is the ELBO where p is positive everywhere, and tells more than -inf where it is not.
+    It equals the ELBO if p is positive everywhere, and is finite if it is not.
     """
     finite = jnp.isfinite(log_weights)
     share = finite.mean()
@@ -195,7 +206,13 @@ def _spread(log_weights: Array) -> Array:
 
 
 def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
-    """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances."""
+    """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances.
+
+    Args:
+        target: the log-density.
+        starts: the starting points.
+        key: for draws, and for probes of the Hessian's diagonal.
+    """
     dim = starts.shape[1]
     key, probe_key = jr.split(key)
     noise = jr.normal(key, (NUM_PATH_DRAWS, dim), starts.dtype)
@@ -205,7 +222,7 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
     hessian = jax.hessian(target) if forward else jax.jacrev(jax.grad(target))
 
     def curvature(u):
-        """The gradient, and a triangular factor of the inverse of the curvature made positive."""
+        """The gradient, and a triangular factor of the inverse of minus the Hessian with positive eigenvalues."""
         gradient = jax.grad(target)(u)
         if dense:
             return gradient, _inverse_factor(-hessian(u))
@@ -220,7 +237,7 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
         iteration, u, value, best, _ = state
         gradient, factor = curvature(u)
         move = factor @ (factor.T @ gradient)
-        # The Gaussian of the local curvature has its mean where Newton's method would go.
+        # The mean of the Gaussian of the local curvature is the end of the full Newton step.
         for loc in (u + move, u):
             elbo = _truncated_elbo(_log_weights(target, loc, factor, noise))
             usable = jnp.isfinite(elbo) & jnp.isfinite(factor).all()
@@ -247,21 +264,21 @@ def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArra
 
 
 def _has_forward_mode(target: LogDensity, u: Array) -> bool:
-    """Whether derivatives of the gradient can go forward, which is faster; `jax.custom_vjp` forbids it."""
+    """Whether the gradient can be differentiated in forward mode, which is faster; `jax.custom_vjp` forbids it."""
     return "custom_vjp_call" not in str(jax.make_jaxpr(target)(u))
 
 
 def _inverse_factor(hessian: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    """A lower triangular L with L L^T = |H|^-1, the eigenvalues of H made positive.
+    """A lower triangular L with L L^T = |H|^-1, where |H| has the absolute eigenvalues of H.
 
-    It works on H scaled to a unit diagonal, so that coordinates of very different scales lose no digits.
+    H is scaled to a unit diagonal first, so that coordinates of very different scales lose no digits.
     """
     dtype = hessian.dtype
     diagonal = jnp.abs(jnp.diag(hessian))
     scale = jax.lax.rsqrt(jnp.maximum(diagonal, jnp.max(diagonal) * jnp.finfo(dtype).eps ** 2 + jnp.finfo(dtype).tiny))
     values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
     values = jnp.abs(values)
-    # A direction without curvature is taken to be far wider than the others, not infinitely.
+    # A direction without curvature becomes far wider than the others, but not infinitely wide.
     values = jnp.maximum(values, jnp.max(values) * 10 * jnp.finfo(dtype).eps ** 0.5)
     root = scale[:, None] * vectors * jax.lax.rsqrt(values)
     upper = jnp.linalg.qr(root.T, mode="r")

@@ -130,8 +130,8 @@ class NumpyroSpace(AbstractSpace):
     def detached(self):
         if self.plain is None:
             raise ValueError(
-                "the support of a site of this model depends on another site, so a file without the model's code cannot "
-                "make draws; save draws instead (posterior.to_arviz())."
+                "the support of a site of this model depends on another site, so draws need the model's code, which a "
+                "file does not hold; save draws instead (posterior.to_arviz())."
             )
         return self.plain
 
