@@ -70,7 +70,7 @@ def torch_networks(kind: str) -> tuple[nn.Module, nn.Module]:
 
 
 class TorchVAE(nn.Module):
-    """Planar layers of Rezende and Mohamed (2015) with the usual constraint; their parameters depend on the features."""
+    """Planar layers of Rezende and Mohamed (2015) with the usual constraint and parameters from the features."""
 
     def __init__(self, kind: str, posterior: str):
         super().__init__()
