@@ -30,7 +30,7 @@ EXAMPLE = {"mean": jnp.zeros(2)}
 def test_known_posteriors_and_calibration():
     truths, data = simulate(jr.key(0), 2000)
     one = jax.tree.map(lambda a: a[0], data)
-    target = pf.ConditionalTarget.of(joint, EXAMPLE, one)
+    target = pf.ConditionalTarget(joint, EXAMPLE, one)
     fitted = pf.fit_amortized(target, data, key=jr.key(1), steps=600)
     new_truths, new_data = simulate(jr.key(2), 400)
     variance = 1 / (1 / 4 + 5 / 9)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pushforward.posterior.diagnostics import diagnose, judge
+from pushforward.posterior.diagnostics import decide_verdict, diagnose
 from pushforward.posterior.pareto import fit_generalized_pareto, pareto_smooth
 
 
@@ -83,8 +83,8 @@ def test_far_draws_that_hardly_count_are_seen_in_means():
 
 def test_means_of_few_good_draws_differ_by_chance():
     judged = {"gap": 0.01, "ess": 93.0, "ess_fraction": 0.93, "khat": 0.2}
-    assert judge(**judged, shift=0.15)[0] == "good"
-    verdict, reasons = judge(**judged, shift=0.5)
+    assert decide_verdict(**judged, shift=0.15)[0] == "good"
+    verdict, reasons = decide_verdict(**judged, shift=0.5)
     assert verdict == "unreliable" and "mean is 0.5" in reasons[0]
 
 
@@ -96,11 +96,11 @@ def test_heavy_weights_are_unreliable():
 
 
 def test_large_khat_does_not_fail_a_nearly_exact_fit():
-    assert judge(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
+    assert decide_verdict(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
 
 
 def test_small_khat_does_not_pass_a_bad_fit():
-    assert judge(gap=24.0, ess=300, ess_fraction=0.003, khat=0.45)[0] == "unreliable"
+    assert decide_verdict(gap=24.0, ess=300, ess_fraction=0.003, khat=0.45)[0] == "unreliable"
 
 
 def test_zero_density_is_weight_zero():

@@ -15,9 +15,9 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import examples
 from pushforward.flows.default import default_flow
-from pushforward.posterior.assessment import weighted_draws
-from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, look, over
-from pushforward.posterior.search import Candidate, candidates, separate
+from pushforward.posterior import assessment
+from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, quick_diagnostics, with_base
+from pushforward.posterior.search import Candidate, find_candidates, separate_modes
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained
@@ -203,18 +203,17 @@ def test_ctrl_c_in_training_keeps_the_best(presses):
 
 
 def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
-    judging, calls = weighted_draws.__globals__, []
-    weigh = judging["_weigh"]
+    calls, compiled_batch = [], assessment._compiled_batch
 
     def interrupted(target, flow, key):
         calls.append(1)
         os.kill(os.getpid(), signal.SIGINT)
-        return weigh(target, flow, key)
+        return compiled_batch(target, flow, key)
 
     flow = pf.flows.linear(2, key=jr.key(1))
     target = pf.Target(banana, jnp.zeros(2))
     whole = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
-    monkeypatch.setitem(judging, "_weigh", interrupted)
+    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
     posterior = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
     assert len(calls) == 1
     assert posterior.diagnostics.num_draws < whole.diagnostics.num_draws
@@ -229,14 +228,14 @@ def test_same_key_same_result():
 
 def test_candidates_find_the_laplace_gaussian():
     target, d = gaussian_target(4, 2, 1e5)
-    best = candidates(target, target.start, jr.key(0))[0]
+    best = find_candidates(target, target.start, jr.key(0))[0]
     assert best.elbo == pytest.approx(0.0, abs=1e-6)
     np.testing.assert_allclose(best.affine.loc, d.mean, rtol=1e-6, atol=1e-6 * float(jnp.sqrt(d.variance).max()))
 
 
 def test_many_dimensions_use_coordinate_curvature():
     scales = jnp.asarray(10.0 ** np.random.default_rng(0).uniform(-2, 2, 300))
-    best = candidates(lambda x: -0.5 * jnp.sum((x / scales) ** 2), jnp.ones(300), jr.key(0))[0]
+    best = find_candidates(lambda x: -0.5 * jnp.sum((x / scales) ** 2), jnp.ones(300), jr.key(0))[0]
     np.testing.assert_allclose(jnp.diag(best.affine.matrix), scales, rtol=1e-6)
 
 
@@ -306,9 +305,9 @@ def test_a_heavy_mode_beside_another_is_kept_apart():
         return Candidate(pf.bijections.Triangular(1, jnp.array([loc])), elbo, 0.01, decrement)
 
     found = [candidate(5.3, -1.0, 0.7), candidate(5.0, -1.1, 0.1), candidate(-5.0, -1.2, 0.1)]
-    assert [float(c.affine.loc[0]) for c in separate(found)] == pytest.approx([5.3, -5.0])
+    assert [float(c.affine.loc[0]) for c in separate_modes(found)] == pytest.approx([5.3, -5.0])
     # Along a funnel the best Gaussian is far from any mode.
-    assert separate([candidate(10.0, -1.0, 0.7), *found[1:]])[1:] == []
+    assert separate_modes([candidate(10.0, -1.0, 0.7), *found[1:]])[1:] == []
 
 
 def test_one_skewed_coordinate():
@@ -334,13 +333,13 @@ def test_what_is_not_good_gets_splines_on_top():
     gaussian = pf.flows.linear(2, key=jr.key(0))
     with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
         recipe = Recipe(target, run, 400_000)
-        fitted = recipe.sharpened(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
-        assert recipe.sharpened(whitened, fitted._replace(reason="plateau"), jr.key(1)).model is fitted.model
+        fitted = recipe.with_splines(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
+        assert recipe.with_splines(whitened, fitted._replace(reason="plateau"), jr.key(1)).model is fitted.model
     fitted = fitted.model
     assert {record.stage for record in run.history.evaluations} == {"splines"}
     line = np.linspace(-4, 4, 4001)
     log_evidence = 2 * math.log(np.trapezoid(np.exp(-((line**2 - 1) ** 2)), line))
-    before, after = (look(whitened, flow, jr.key(2)) for flow in (gaussian, fitted))
+    before, after = (quick_diagnostics(whitened, flow, jr.key(2)) for flow in (gaussian, fitted))
     assert before.gap > 0.2 and log_evidence - after.elbo < 0.02
 
 
@@ -377,7 +376,7 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
 def test_a_flow_over_a_mixture_begins_as_the_mixture():
     parts = dist.MultivariateNormal(jnp.array([[0.0, 1, 2, 3, 4], [5.0, 4, 3, 2, 1]]), jnp.diag(jnp.arange(1.0, 6)))
     mixture = dist.MixtureSameFamily(dist.Categorical(jnp.array([0.4, 0.6])), parts)
-    flow = over(mixture, default_flow(5, key=jr.key(3)))
+    flow = with_base(mixture, default_flow(5, key=jr.key(3)))
     x = mixture.sample(jr.key(0), (20,))
     np.testing.assert_allclose(flow.log_prob(x), mixture.log_prob(x), rtol=1e-10)
 

@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward.bijections import Triangular
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.refine import refine
+from pushforward.posterior.refine import run_chains
 
 
 def density(x):
@@ -28,7 +28,7 @@ ROUGH = pf.Flow(standard_normal(2), Triangular(2, jnp.array([0.5, 0.3]), jnp.arr
 
 @pytest.mark.parametrize("method", ["nuts", "independence"])
 def test_chains_are_exact(method):
-    chains = refine(TARGET, ROUGH, jr.key(0), method=method, num_samples=4000, num_warmup=300)
+    chains = run_chains(TARGET, ROUGH, jr.key(0), method=method, num_samples=4000, num_warmup=300)
     assert chains.verdict == "good" and chains.rhat < 1.01 and chains.ess > 1500
     draws = chains.draws
     assert draws["rate"].shape == (4, 4000) and draws["rate"].min() > 0
@@ -42,7 +42,7 @@ def test_chains_are_exact(method):
 
 def test_a_proposal_that_misses_the_tails_is_found_out():
     narrow = pf.Flow(standard_normal(2), Triangular(2, jnp.array([0.0, 0.0]), 0.15 * jnp.eye(2)))
-    chains = refine(TARGET, narrow, jr.key(0), method="independence", num_samples=500)
+    chains = run_chains(TARGET, narrow, jr.key(0), method="independence", num_samples=500)
     assert chains.verdict == "unreliable" and any("R-hat" in r or "effective sample size" in r for r in chains.reasons)
 
 
@@ -56,12 +56,12 @@ def test_from_a_posterior():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="num_chains >= 2"):
-        refine(TARGET, ROUGH, jr.key(0), num_chains=1)
+        run_chains(TARGET, ROUGH, jr.key(0), num_chains=1)
     with pytest.raises(ValueError, match="'hmc'"):
-        refine(TARGET, ROUGH, jr.key(0), method="hmc")
+        run_chains(TARGET, ROUGH, jr.key(0), method="hmc")
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
-        refine(TARGET, pf.flows.linear(3, key=jr.key(0)), jr.key(0))
+        run_chains(TARGET, pf.flows.linear(3, key=jr.key(0)), jr.key(0))
     cube = pf.Flow(dist.Uniform(0, 1).expand([2]).to_event(1), Triangular(2))
     with pytest.raises(ValueError, match="whole space"):
-        refine(TARGET, cube, jr.key(0))
-    assert jax.tree.leaves(refine(TARGET, cube, jr.key(0), method="independence", num_samples=10).unconstrained)
+        run_chains(TARGET, cube, jr.key(0))
+    assert jax.tree.leaves(run_chains(TARGET, cube, jr.key(0), method="independence", num_samples=10).unconstrained)
