@@ -30,9 +30,9 @@ from schedules import cosine
 
 import pushforward as pf
 from pushforward import vae as pv
+from pushforward.reports.vae import sheet
 from pushforward.vae.data import digits
 from pushforward.vae.networks import Dense
-from pushforward.vae.pictures import sheet
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

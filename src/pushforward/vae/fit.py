@@ -23,7 +23,7 @@ from pushforward.training.progress import progress_bar
 from pushforward.training.trainer import update_where
 from pushforward.vae.checkpoint import History, State, digest, resume
 from pushforward.vae.data import check_images
-from pushforward.vae.evaluation import bounded, in_chunks
+from pushforward.vae.evaluation import fitting_size, map_in_chunks
 from pushforward.vae.model import VAE
 from pushforward.vae.objective import NegativeBound
 from pushforward.vae.recipe import build
@@ -204,8 +204,8 @@ class _Trainer(eqx.Module):
             step, (parameters, state.optimizer_state), (rows, keys)
         )
         reached = eqx.combine(parameters, static)
-        chunk = bounded(VALIDATION_CHUNK, VALIDATION_SAMPLES, reached)
-        elbo = in_chunks(lambda x, key: reached.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
+        chunk = fitting_size(VALIDATION_CHUNK, VALIDATION_SAMPLES, reached)
+        elbo = map_in_chunks(lambda x, key: reached.elbo(x, key, VALIDATION_SAMPLES), held_out, state.key, chunk).mean()
         better = elbo > state.best_elbo
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), parameters, eqx.filter(state.best, which))
         waited = jnp.where(better | ~counts, 0, state.waited + 1)
