@@ -12,6 +12,7 @@ import pushforward as pf
 from pushforward.bijections import Triangular
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.refine import run_chains
+from pushforward.training import History
 
 
 def density(x):
@@ -22,6 +23,7 @@ def density(x):
 
 EXAMPLE = {"rate": jnp.array(1.0), "y": jnp.array(0.0)}
 TARGET = pf.Target(density, EXAMPLE, {"rate": constraints.positive, "y": constraints.real})
+NO_HISTORY = History(np.zeros(0), ())
 # Wider than the posterior, and off: no good fit.
 ROUGH = pf.Flow(standard_normal(2), Triangular(2, jnp.array([0.5, 0.3]), jnp.array([[1.1, 0.0], [0.2, 1.8]])))
 
@@ -46,12 +48,19 @@ def test_a_proposal_that_misses_the_tails_is_found_out():
     assert chains.verdict == "unreliable" and any("R-hat" in r or "effective sample size" in r for r in chains.reasons)
 
 
-def test_from_a_posterior():
+def test_from_a_posterior(tmp_path):
     u, log_q = ROUGH.sample_and_log_prob(jr.key(2), (1000,))
     log_weights = np.asarray(jax.vmap(TARGET)(u) - log_q)
-    posterior = pf.Posterior.of(TARGET, ROUGH, pf.diagnose(log_weights), [], u, log_weights)
+    posterior = pf.Posterior.from_draws(TARGET, ROUGH, pf.diagnose(log_weights), NO_HISTORY, u, log_weights)
     chains = posterior.refine(jr.key(1), method="independence", num_samples=200, num_chains=3)
     assert chains.unconstrained.shape == (3, 200, 2) and 0.2 < chains.acceptance <= 1
+    summary = chains.summary()
+    assert summary["rate"].mean == pytest.approx(float(chains.draws["rate"].mean()))
+    assert len(chains.plot().axes) == 4 and "R-hat" in chains._repr_html_()
+    chains.report(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().count("data:image/png") == 2
+    chains.save(tmp_path / "chains")
+    np.testing.assert_array_equal(pf.load(tmp_path / "chains").draws["y"], chains.draws["y"])
 
 
 def test_bad_arguments():
