@@ -62,6 +62,14 @@ class AtCondition(AbstractBijection):
     def codomain(self) -> Constraint:
         return self.bijection.codomain
 
+    @property
+    def stochastic(self) -> bool:
+        return self.bijection.stochastic
+
+    @property
+    def numerical_inverse(self) -> bool:
+        return self.bijection.numerical_inverse
+
     def forward_and_log_det(self, u, condition=None, *, key=None):
         return self.bijection.forward_and_log_det(u, self.condition, key=key)
 
