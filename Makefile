@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench throughput vae-speed toys density bsds posteriors calibration catalogue universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint bench throughput vae-speed toys density bsds posteriors posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 test: ARGS ?= -n 2 --dist loadfile
 test: $(VENV)/.installed-dev  ## run the tests; other arguments for pytest: make test ARGS="-x tests/test_flow.py"
 	$(VENV)/bin/pytest $(ARGS)
+
+conformance: ARGS ?= -n 2 --dist worksteal
+conformance: $(VENV)/.installed-dev  ## run the exhaustive tests of all bijections, which take hours: make conformance ARGS="-k planar"
+	$(VENV)/bin/pytest -m conformance $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check
@@ -48,6 +52,12 @@ calibration: $(VENV)/.installed  ## how often the verdict is right: make calibra
 posteriors: $(VENV)/.installed  ## fit published posteriors and compare with reference draws: make posteriors ARGS="--only arK"
 	$(VENV)/bin/python -m benchmarks.posteriors.run $(ARGS)
 
+posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
+	$(VENV)/bin/python -m benchmarks.posteriors.check_models $(ARGS)
+
+resumption: $(VENV)/.installed  ## kill all fits at random moments and resume them: make resumption ARGS="--only train"
+	$(VENV)/bin/python benchmarks/resumption.py $(ARGS)
+
 universality: $(VENV)/.installed  ## pictures and accuracy of exact maps: make universality ARGS="--only accuracy"
 	$(VENV)/bin/python experiments/universality.py $(ARGS)
 
@@ -64,7 +74,7 @@ posterior-depth: $(VENV)/.installed  ## posteriors by flows of 1 to 32 layers: m
 vae-images: $(VENV)/.installed  ## the rows of a published table, in small: make vae-images ARGS="--data FOLDER"
 	$(VENV)/bin/python experiments/vae_images.py $(ARGS)
 
-catalogue: $(VENV)/.installed  ## check and measure every bijection: make catalogue ARGS="--only accuracy cost"
+catalogue: $(VENV)/.installed  ## measure every bijection: make catalogue ARGS="--only accuracy cost"
 	$(VENV)/bin/python benchmarks/catalogue.py $(ARGS)
 
 clean:  ## remove what was built, cached and drawn, but not the environments

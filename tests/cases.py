@@ -115,7 +115,7 @@ CASES |= {
     for cond_dim in (None, COND_DIM)
 }
 
-# The whole catalogue, one small instance each: what `benchmarks/catalogue.py` measures.
+# The whole catalogue, one small instance each.
 CATALOGUE = {
     **{f"elementwise {name}": lambda dim, key, s=scalar: bj.Elementwise(s(), dim) for name, scalar in SCALARS.items()},
     "permutation": CASES["permutation"],

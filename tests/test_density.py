@@ -10,11 +10,11 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density import checks
 from pushforward.density.baselines import gaussian
-from pushforward.density.shrinkage import share_of_identity
-from pushforward.density.source import Source
-from pushforward.density.split import Split
+from pushforward.density.data import validation
+from pushforward.density.data.source import Source
+from pushforward.density.data.splitting import Split
+from pushforward.density.whitening.shrinkage import share_of_identity
 from pushforward.testing import check_bijection
 
 
@@ -69,21 +69,21 @@ def test_a_given_flow_and_single_precision():
 def test_training_ends_when_patience_does():
     stops = []
 
-    def stop(step, _):
-        stops.append(step)
+    def stop(progress):
+        stops.append(progress.step)
         return len(stops) == 3
 
     objective = pf.ForwardKL(np.random.default_rng(0).normal(size=(50, 2)))
     flow = pf.flows.linear(2, key=jr.key(0))
-    _, losses = pf.train(flow, objective, jr.key(0), steps=100, num_evaluations=10, callback=stop)
-    assert stops == [10, 20, 30] and losses.shape == (30,)
+    _, history = pf.train(flow, objective, key=jr.key(0), steps=100, num_evaluations=10, callback=stop)
+    assert stops == [10, 20, 30] and history.losses.shape == (30,)
 
 
 def test_the_learning_rate_decays_when_patience_ends_before_it_had():
     rng, seen = np.random.default_rng(0), []
     x = rng.normal(size=(60, 3))
-    flow = pf.fit_density(x, key=jr.key(0), patience=3, progress=False, callback=lambda *found: seen.append(found))
-    steps, losses = (np.array(column) for column in zip(*seen, strict=True))
+    flow = pf.fit_density(x, key=jr.key(0), patience=3, progress=False, callback=seen.append)
+    steps, losses = (np.array([getattr(p, name) for p in seen]) for name in ("step", "loss"))
     best = np.argmin(losses)
     ends = np.flatnonzero(np.diff(steps) < 20)[0]  # evaluations come every 20 steps, and then more often
     assert ends < 40 and (np.diff(steps) > 0).all() and best > ends - 4
@@ -219,7 +219,7 @@ def test_bad_splits_and_sums_of_columns():
     rows = np.concatenate([rows, rows.sum(1, keepdims=True)], 1)
     assert np.isfinite(gaussian(rows, rows)).all()
     with pytest.raises(ValueError, match="equals column 0"):
-        checks.check_samples([(np.arange(50), rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
+        validation.check_samples([(np.arange(50), rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
 
 
 @pytest.mark.parametrize(
@@ -251,8 +251,8 @@ def test_all_rows_of_a_file_are_as_likely(tmp_path):
     np.save(tmp_path / "x.npy", x)
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)
     lots = Split(np.uint64(1), None, np.uint64(2**64 // 10))
-    left_out = source.held_out(jr.key(1), lots, 20, 50_000).x[:, 0]
-    taken = np.concatenate([source.kept(key, lots).x[:, 0] for key in jr.split(jr.key(0), 20)])
+    left_out = source.held_out_rows(jr.key(1), lots, 20, 50_000).x[:, 0]
+    taken = np.concatenate([source.training_rows(key, lots).x[:, 0] for key in jr.split(jr.key(0), 20)])
     assert taken.shape == (20 * 20_000,) and not np.isin(taken, left_out).any()
     assert len(np.unique(left_out)) == pytest.approx(3000, rel=0.1)
     shares = np.histogram(taken, 10, (0, 30_000))[0] / len(taken)

@@ -12,10 +12,10 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density import split
 from pushforward.density.chance import is_better
+from pushforward.density.data import splitting
+from pushforward.density.data.source import Source
 from pushforward.density.objective import HeldOutLikelihood, Rows
-from pushforward.density.source import Source
 
 RNG = np.random.default_rng(0)
 UNIQUE = RNG.normal(size=(500, 2))
@@ -24,12 +24,12 @@ NONE = np.zeros(2)
 
 def held_out(x, steps=NONE, condition=None, share=0.1, seed=0):
     rows = np.arange(len(x))
-    lots = split.draw(rows, x, condition, steps, round(share * len(x)), jr.key(seed))
-    return lots.holds_out(rows, split.digests((x, condition)))
+    lots = splitting.split_rows(rows, x, condition, steps, round(share * len(x)), jr.key(seed))
+    return lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
 
 
 def leaks(x, is_held_out):
-    return np.isin(split.digests((x[is_held_out],)), split.digests((x[~is_held_out],))).mean()
+    return np.isin(splitting.hash_rows((x[is_held_out],)), splitting.hash_rows((x[~is_held_out],))).mean()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -80,11 +80,13 @@ def test_copies_in_a_file_stay_together(tmp_path):
     x = np.tile(RNG.normal(size=(5000, 2)), (2, 1))
     np.save(tmp_path / "x.npy", x.astype(">f8"))
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None, None), 3000)
-    rows, part = source.part(jr.key(0))
-    lots = split.draw(rows, part, None, NONE, 300, jr.key(0))
-    judged, trained = source.held_out(jr.key(1), lots, 4, 900), source.kept(jr.key(2), lots)
+    rows, part = source.read_part(jr.key(0))
+    lots = splitting.split_rows(rows, part, None, NONE, 300, jr.key(0))
+    judged, trained = source.held_out_rows(jr.key(1), lots, 4, 900), source.training_rows(jr.key(2), lots)
     assert len(trained) == 3000 and 600 < len(judged) <= 900
-    assert not np.isin(split.digests((np.asarray(judged.x),)), split.digests((np.asarray(trained.x),))).any()
+    assert not np.isin(
+        splitting.hash_rows((np.asarray(judged.x),)), splitting.hash_rows((np.asarray(trained.x),))
+    ).any()
 
 
 def test_too_few_rows_at_once(tmp_path):
@@ -144,13 +146,13 @@ def test_held_out_rows_are_judged_part_by_part(monkeypatch):
 def test_rows_are_drawn_as_often_as_they_count(precision):
     weights = np.array([0.0, 1.0, 0.0, 3.0, 1e-3, 4.0])
     rows = Rows(jnp.arange(6.0)[:, None], jnp.arange(6.0)[:, None], jnp.asarray(weights, float))
-    drawn = rows.draw(jr.key(0), 400_000)
-    assert drawn.weights is None and (drawn.x == drawn.condition).all()
-    shares = np.bincount(drawn.x[:, 0].astype(int), minlength=6) / 400_000
+    _, ((x, condition), drawn_weights) = rows.batches(400_000).next(None, jr.key(0), 0)
+    assert drawn_weights is None and (x == condition).all()
+    shares = np.bincount(x[:, 0].astype(int), minlength=6) / 400_000
     np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.003)
     assert shares[0] == shares[2] == 0 < shares[4]
     # So many that single precision could not tell their sums apart.
-    many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).ends
+    many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).batches(1).cumulative
     assert set(np.diff(np.asarray(many, np.int64)).tolist()) <= {1023, 1024}
 
 
@@ -160,10 +162,10 @@ def test_what_may_be_chance_is_not_kept():
     x = 3 + 2 * rng.normal(size=(16, 1))
     small = pf.flows.arnsf(1, num_layers=1, hidden=(4,), bins=6, fast="density", key=jr.key(0))
     with pytest.warns(UserWarning, match="nothing is trained.* 2 held-out rows .* of 16 are too few"):
-        flow = pf.fit_density(x, key=jr.key(0), flow=small, callback=lambda *found: seen.append(found))
+        flow = pf.fit_density(x, key=jr.key(0), flow=small, callback=seen.append)
     gaussian = scipy.stats.norm(x.mean(), x.std())
     np.testing.assert_allclose(flow.log_prob(x), gaussian.logpdf(x)[:, 0], rtol=1e-5)
-    assert [step for step, _ in seen] == [0]
+    assert [progress.step for progress in seen] == [0]
     modes = 3.0 * rng.integers(0, 2, (100, 1)) + 0.3 * rng.normal(size=(100, 1))
     options = {"key": jr.key(0), "flow": small, "progress": False, "max_epochs": 500}
     flow, weighted = pf.fit_density(modes, **options), pf.fit_density(modes, weights=np.full(100, 2.0), **options)

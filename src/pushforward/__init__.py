@@ -26,6 +26,7 @@ from pushforward.rosenblatt.mixture import GaussianMixtureRosenblatt as Gaussian
 from pushforward.rosenblatt.quadrature import QuadratureRosenblatt as QuadratureRosenblatt
 from pushforward.rosenblatt.transport import rosenblatt as rosenblatt, transport as transport
 from pushforward.serialization import load as load, save as save
+from pushforward.training import train as train
 from pushforward.training.objectives import (
     AbstractObjective as AbstractObjective,
     ForwardKL as ForwardKL,
@@ -33,7 +34,6 @@ from pushforward.training.objectives import (
     Renyi as Renyi,
     ReverseKL as ReverseKL,
 )
-from pushforward.training.trainer import train as train
 from pushforward.vae import VAE as VAE, fit_vae as fit_vae
 
 __version__ = _version("pushforward")

@@ -46,12 +46,26 @@ RENAMED: dict[str, str] = {
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
     "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
     "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
+    "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
     "pushforward.universality:Rosenblatt": "pushforward.rosenblatt.transport:Rosenblatt",
     "pushforward.universality:_Coordinate": "pushforward.rosenblatt.transport:_Coordinate",
+    # These two functions found the data in a target.
+    "pushforward.posterior.amortized:_density_data": "pushforward.posterior.spaces.base:SupportSpace",
+    "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
+    "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
+    "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
+    "pushforward.posterior.amortized:ConditionalTarget": "pushforward.posterior.conditional:ConditionalTarget",
+    "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
+    "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
+    "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
+    "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
+    "pushforward.posterior.precondition:Candidate": "pushforward.posterior.search:Candidate",
+    "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
+    "pushforward.posterior.target:SupportSpace": "pushforward.posterior.spaces.base:SupportSpace",
 }
 # JAX's functions say that they live in private modules; these names last longer.
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
@@ -256,6 +270,8 @@ class _Decoder:
         """An instance with these fields, made without its constructor; absent ones take the defaults of dataclasses."""
         if not _is_data_class(cls):
             raise ValueError(f"{self.source} holds an instance of {cls}, which is not a class of data.")
+        # Classes whose fields have changed say how those of earlier versions become theirs.
+        fields = getattr(cls, "upgraded_fields", dict)(fields)
         declared: Any = dataclasses.fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
         fields = {f.name: f.default for f in declared if f.default is not dataclasses.MISSING} | fields
         if _is_named_tuple(cls):

@@ -4,9 +4,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward import training
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.circular import to_circle
 from pushforward.flow import Flow
@@ -22,24 +22,10 @@ class Rows(eqx.Module):
     x: Float[Array, "n dim"]
     condition: Float[Array, "n cond_dim"] | None
     weights: Float[Array, " n"] | None
-    # The sums of the weights up to each row in parts of 32 bits, the last of them all: for millions of rows single
-    # precision is not exact enough.
-    ends: UInt32[Array, " n"] | None
 
-    def __init__(self, x: Array, condition: Array | None, weights: Array | None):
-        self.x, self.condition, self.weights, self.ends = x, condition, weights, None
-        if weights is not None:
-            sums = np.cumsum(np.asarray(weights, float))
-            self.ends = jnp.asarray((sums / sums[-1] * (2**32 - 1)).astype(np.uint32))
-
-    def draw(self, key: PRNGKeyArray, size: int) -> "Rows":
-        """So many of them with replacement, each as often as it counts."""
-        if self.ends is None:
-            rows = jr.randint(key, (size,), 0, len(self))
-        else:
-            bits = jr.bits(key, (size,), jnp.uint32)
-            rows = jnp.minimum(jnp.searchsorted(self.ends, bits, side="right"), len(self) - 1)
-        return Rows(self.x[rows], None if self.condition is None else self.condition[rows], None)
+    def batches(self, batch_size: int) -> training.Rows:
+        """Batches of these rows, drawn in proportion to their weights."""
+        return training.Rows((self.x, self.condition), self.weights, batch_size)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -71,11 +57,14 @@ class HeldOutLikelihood(AbstractObjective):
     angles: tuple[bool, ...] = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
 
-    def loss(self, flow, key):
-        row_key, noise_key, log_det_key = jr.split(key, 3)
-        # Rows that count more are drawn more often: gradients of rows that are multiplied by weights are noisier.
-        rows = self.training.draw(row_key, self.batch_size)
-        return -jnp.mean(self._log_prob(flow, rows, noise_key, log_det_key))
+    @property
+    def batches(self) -> training.Rows:
+        return self.training.batches(self.batch_size)
+
+    def loss(self, flow, batch, key, step):
+        noise_key, log_det_key = jr.split(key)
+        (x, condition), _ = batch
+        return -jnp.mean(self._log_prob(flow, Rows(x, condition, None), noise_key, log_det_key))
 
     def evaluate(self, flow, key):
         log_prob, weights = self.held_out_log_prob(flow, key), self.held_out.weights

@@ -1,7 +1,7 @@
-"""Posteriors with several modes: a mixture of their Gaussians as the base of the flow.
+"""Posteriors with several modes: the base of the flow is a mixture with one Gaussian for each mode.
 
-A flow over a Gaussian has to tear its base apart to cover two modes, and the reverse KL would rather leave one out.
-Over a mixture with one component a mode, weighted by the evidences around them, it begins near the posterior.
+A flow is continuous, so over a single Gaussian it cannot separate two modes, and the reverse KL prefers to leave one
+out. Over a mixture, weighted by the evidence near each mode, the fit starts near the posterior.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,31 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.precondition import SMALLEST_SHARE
+from pushforward.posterior.search import SMALLEST_SHARE
 from pushforward.posterior.target import Whitened
 
 NUM_DRAWS = 20_000
 
 
-def with_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:
-    """The affine map that gives N(0, I) the moments of a mixture of Gaussians, each of them affine maps of N(0, I)."""
+def match_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:
+    """The affine map of N(0, I) that has the mean and covariance of a mixture of Gaussians.
+
+    Args:
+        weights: of the components, with sum 1.
+        locs: their means.
+        matrices: triangular factors of their covariances.
+    """
     mean = weights @ locs
     covariance = np.einsum("k,kij,klj->il", weights, matrices, matrices)
     covariance += np.einsum("k,ki,kj->ij", weights, locs - mean, locs - mean)
     return Triangular(len(mean), jnp.asarray(mean), jnp.asarray(np.linalg.cholesky(covariance)))
 
 
-def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple[Triangular, dist.Distribution]:
-    """An affine map with the moments of a mixture of Gaussians, and the mixture in its coordinates.
+def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple[Triangular, dist.Distribution]:
+    """An affine map with the mean and covariance of a mixture of Gaussians, and the mixture in its coordinates.
 
     Args:
-        affines: what makes each Gaussian from N(0, I).
+        affines: the affine map from N(0, I) to each Gaussian.
         log_evidences: the logarithms of their weights, up to a constant.
     """
     weights = np.exp(np.asarray(log_evidences) - max(log_evidences))
@@ -42,7 +48,7 @@ def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple
     kept = weights > SMALLEST_SHARE
     weights = weights[kept] / weights[kept].sum()
     locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines])[kept] for n in ("loc", "matrix"))
-    affine = with_moments(weights, locs, matrices)
+    affine = match_moments(weights, locs, matrices)
     mean, factor = np.asarray(affine.loc), np.asarray(affine.matrix)
     inner_locs = np.linalg.solve(factor, (locs - mean).T).T
     inner = np.tril(np.linalg.solve(factor, matrices))
@@ -52,7 +58,7 @@ def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple
 
 @eqx.filter_jit
 def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " modes"]:
-    """The share of the target's mass in what each component of the base is carried to."""
+    """The fraction of the target's mass in the image of each component of the base."""
     z = flow.base_distribution.sample(key, (NUM_DRAWS,))
     x, log_det = flow.bijection.batched("forward_and_log_det", (z.T,))
     log_base = flow.base_distribution.log_prob(z)
@@ -63,10 +69,15 @@ def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " m
     return jax.nn.softmax(log_weights) @ jax.nn.softmax(parts + jnp.log(mixing), axis=-1)
 
 
-def reweigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
-    """The flow with the weights of its base's components as its own draws tell them.
+def reweight_modes(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
+    """The flow with new weights of the components of its base, estimated from importance weights of its draws.
 
-    A flow hardly moves mass from mode to mode, and need not: the importance weights of draws say how much is where.
+    Training hardly moves mass from one mode to another, but importance weights show how much each mode has.
+
+    Args:
+        target: the posterior in whitened coordinates.
+        flow: returned unchanged if its base is not a mixture, or if an estimate is zero or not finite.
+        key: for the draws.
     """
     base = flow.base_distribution
     if not isinstance(base, dist.MixtureSameFamily):

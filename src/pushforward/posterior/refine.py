@@ -1,9 +1,9 @@
-"""Exact draws from a near miss: Markov chains that the fitted flow preconditions.
+"""Exact draws: Markov chains preconditioned by the fitted flow.
 
-A fit that is a little off still knows the shape of the posterior. In the flow's coordinates the posterior is nearly
-the flow's base, so NUTS walks there without funnels or far scales; and as a proposal the flow makes an independence
-sampler that moves far in one step. Both leave the posterior itself invariant: what they return is right however wrong
-the flow is, once the chains agree.
+A fit that is not exact still has nearly the shape of the posterior. In the flow's coordinates the posterior is close
+to the flow's base, so NUTS meets no funnels and no differences of scale; and with the flow as its proposal, an
+independence sampler moves far in one step. Both leave the posterior invariant, so once the chains agree their draws
+are exact, however inexact the flow is.
 
 References:
     Hoffman et al., NeuTra-lizing Bad Geometry in Hamiltonian Monte Carlo Using Neural Transport (2019).
@@ -11,6 +11,7 @@ References:
     Tierney, Markov Chains for Exploring Posterior Distributions (1994), section 2.3.3, on independence chains.
 """
 
+import os
 from functools import partial
 from typing import Any, Literal
 
@@ -22,17 +23,22 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
+from pushforward import serialization
 from pushforward.flow import Flow
-from pushforward.posterior.arviz_data import to_arviz
-from pushforward.posterior.assess import check_flow
+from pushforward.posterior.arviz import Coords, Dims, to_arviz
+from pushforward.posterior.assessment import check_flow
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.reports.columns import by_scalar
+from pushforward.reports.files import write_text
+from pushforward.reports.posterior import plot_marginals, plot_pairs, posterior_page, verdict_html
+from pushforward.reports.summary import Summary, summarize
 
 Method = Literal["nuts", "independence"]
 
-# Vehtari et al. (2021) ask for both: https://arxiv.org/abs/1903.08008
+# Both as recommended by Vehtari et al. (2021): https://arxiv.org/abs/1903.08008
 LARGEST_RHAT = 1.01
 SMALLEST_ESS_PER_CHAIN = 100
-# More diverged trajectories than one in a thousand are not chance.
+# A few divergences can be false positives, but not more than one in a thousand trajectories.
 LARGEST_DIVERGED = 1e-3
 
 
@@ -40,15 +46,15 @@ class Chains(eqx.Module):
     """Draws of Markov chains.
 
     Attributes:
-        target: what they are draws of.
+        target: the posterior.
         unconstrained: the draws, in the target's unconstrained coordinates.
-        rhat: the largest rank-normalised split R-hat over coordinates; 1 when the chains agree.
-        ess: the smallest effective sample size over coordinates, for the bulk and for the tails.
+        rhat: the largest rank-normalized split R-hat over coordinates; 1 when the chains agree.
+        ess: the smallest effective sample size over coordinates, of the bulk and of the tails.
         acceptance: the mean acceptance probability.
-        divergences: how many of NUTS's trajectories diverged.
-        verdict: "good" if R-hat is below 1.01, each chain is worth 100 draws or more, and no more than one trajectory
-            in a thousand diverged; else "unreliable".
-        reasons: why, one sentence each.
+        divergences: the number of NUTS's trajectories that diverged.
+        verdict: "good" if R-hat is below 1.01, the effective sample size is 100 or more for each chain, and at most
+            one trajectory in a thousand diverged; else "unreliable".
+        reasons: the reasons of the verdict, one sentence each.
     """
 
     target: Target
@@ -65,13 +71,75 @@ class Chains(eqx.Module):
         """The draws: a pytree like the target's example, or a dict of sites, with leading axes (chains, draws)."""
         return constrain(self.target, self.unconstrained)
 
-    def to_arviz(self, key: PRNGKeyArray | None = None, **names: Any) -> Any:
-        """The draws for ArviZ, as `Posterior.to_arviz` gives them."""
-        facts = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
-        return to_arviz(self.target, self.draws, facts, jr.key(0) if key is None else key, **names)
+    def _columns(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """The draws of all chains for each scalar."""
+        return by_scalar(constrain(self.target, self.unconstrained.reshape(-1, self.target.dim)))
+
+    def summary(self) -> Summary:
+        """The mean, standard deviation and quantiles of each scalar, from all chains."""
+        return summarize(self._columns(), f"verdict: {self.verdict}; {self.unconstrained.shape[0]} chains")
+
+    def plot(self, kind: Literal["pairs", "marginals"] = "pairs") -> Any:
+        """A Matplotlib figure of the draws of the first scalars.
+
+        Args:
+            kind: "pairs" or "marginals".
+
+        Raises:
+            ValueError: if the kind is unknown.
+        """
+        if kind not in ("pairs", "marginals"):
+            raise ValueError(f'kind must be "pairs" or "marginals", got {kind!r}.')
+        return plot_pairs(self._columns()) if kind == "pairs" else plot_marginals(self._columns())
+
+    def report(self, path: str | os.PathLike, *, title: str = "chains") -> None:
+        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+
+        Args:
+            path: of the page; its folder must exist.
+            title: of the page.
+        """
+        pictures = {kind: self.plot(kind) for kind in ("pairs", "marginals")}
+        write_text(path, posterior_page(title, self._html(), pictures))
+
+    def _html(self) -> list[str]:
+        rows = [
+            ("R-hat", f"{self.rhat:.3f}"),
+            ("effective sample size", f"{self.ess:,.0f}"),
+            ("acceptance", f"{self.acceptance:.1%}"),
+            ("divergences", f"{self.divergences}"),
+        ]
+        return verdict_html(self.verdict, self.reasons, rows, self.summary())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(self._html())
+
+    def to_arviz(
+        self, key: PRNGKeyArray | None = None, *, coords: Coords | None = None, dims: Dims | None = None
+    ) -> Any:
+        """The draws for ArviZ, in the form of `Posterior.to_arviz`.
+
+        Args:
+            key: for the posterior predictive draws; None leaves that group out.
+            coords: values along named dimensions, in addition to the model's or instead of them.
+            dims: names of the axes of variables, in addition to the model's or instead of them.
+        """
+        attributes = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
+        return to_arviz(self.target, self.draws, attributes, key, coords, dims)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file, without the model's density and code; `pushforward.load` reads it.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if the support of a site depends on another site, because draws then need the model's code.
+        """
+        serialization.save(path, eqx.tree_at(lambda c: c.target, self, self.target.detached()))
 
 
-def refine(
+def run_chains(
     target: Target,
     flow: Flow,
     key: PRNGKeyArray,
@@ -85,14 +153,14 @@ def refine(
     """Run chains in the coordinates of a flow.
 
     Args:
-        target: what to draw from.
+        target: the posterior to draw from.
         flow: of shape (target.dim,), in the target's unconstrained coordinates, over a base on the whole space.
         key: for all randomness.
-        method: "nuts", in the flow's coordinates; or "independence", Metropolis with the flow's draws as proposals,
-            far cheaper, but stuck where the posterior's tails are heavier than the flow's.
-        num_warmup: steps of each chain that are left out, in which NUTS also tunes itself.
-        num_samples: draws of each chain.
-        num_chains: how many chains, two or more; they run side by side.
+        method: "nuts", in the flow's coordinates; or "independence", Metropolis-Hastings with draws of the flow as
+            proposals, which is far cheaper but gets stuck where the posterior's tails are heavier than the flow's.
+        num_warmup: the number of first steps of each chain that are left out; NUTS adapts in them.
+        num_samples: the number of draws of each chain.
+        num_chains: the number of chains, two or more; they run in parallel.
         progress: whether to show a progress bar.
 
     Raises:
@@ -100,7 +168,7 @@ def refine(
     """
     if num_chains < 2 or num_samples < 4 or num_warmup < 1:
         raise ValueError(
-            "refine needs num_chains >= 2 (chains are judged by each other), num_samples >= 4 and num_warmup >= 1, got "
+            "refine needs num_chains >= 2 (R-hat compares chains), num_samples >= 4 and num_warmup >= 1, got "
             f"{num_chains}, {num_samples} and {num_warmup}."
         )
     check_flow(target, flow)
@@ -114,8 +182,8 @@ def refine(
     return _judged(target, draws, float(acceptance), int(divergences))
 
 
-class _Pulled(eqx.Module):
-    """Minus the logarithm of the target's density in the flow's coordinates."""
+class _BasePotential(eqx.Module):
+    """Minus the target's log-density in the coordinates of the flow's base."""
 
     target: Target
     flow: Flow
@@ -136,14 +204,14 @@ def _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress):
         )
     start_key, run_key = jr.split(key)
     mcmc = MCMC(
-        NUTS(potential_fn=_Pulled(target, flow), target_accept_prob=0.9),
+        NUTS(potential_fn=_BasePotential(target, flow), target_accept_prob=0.9),
         num_warmup=num_warmup,
         num_samples=num_samples,
         num_chains=num_chains,
         chain_method="vectorized",
         progress_bar=progress,
     )
-    start = _start(target, flow, start_key, num_chains)
+    start = _initial_points(target, flow, start_key, num_chains)
     mcmc.run(run_key, init_params=start, extra_fields=("diverging", "accept_prob"))
     z = mcmc.get_samples(group_by_chain=True)
     extra = mcmc.get_extra_fields()
@@ -151,12 +219,12 @@ def _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress):
 
 
 @eqx.filter_jit
-def _start(target: Target, flow: Flow, key: PRNGKeyArray, num_chains: int) -> Float[Array, "chains dim"]:
-    """Starts in the base's coordinates: draws of it, by their weights, so that none begins where there is no mass."""
+def _initial_points(target: Target, flow: Flow, key: PRNGKeyArray, num_chains: int) -> Float[Array, "chains dim"]:
+    """Initial points in the base's coordinates: draws of the base, resampled by their weights."""
     draw_key, pick_key = jr.split(key)
     z = flow.base_distribution.sample(draw_key, (100 * num_chains,))
-    log_weights = -jax.vmap(_Pulled(target, flow))(z) - flow.base_distribution.log_prob(z)
-    # The root of the weights keeps the starts apart.
+    log_weights = -jax.vmap(_BasePotential(target, flow))(z) - flow.base_distribution.log_prob(z)
+    # The square root of the weights makes it unlikely that chains start at the same point.
     log_weights = jnp.where(jnp.isfinite(log_weights), 0.5 * log_weights, -jnp.inf)
     return z[jr.categorical(pick_key, log_weights, shape=(num_chains,))]
 
@@ -180,7 +248,7 @@ def _independence(target, flow, key, num_warmup, num_samples, num_chains):
 
         def step(current, proposed):
             index, log_weight, log_level = proposed
-            # A chain that began where there is no mass leaves it at once.
+            # A chain that starts at a point of density zero accepts any proposal.
             accepted = (log_level < log_weight - current[1]) | ~jnp.isfinite(current[1])
             current = jax.tree.map(partial(jnp.where, accepted), (index, log_weight), current)
             return current, (current[0], accepted)
@@ -203,9 +271,9 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
     needed = SMALLEST_ESS_PER_CHAIN * draws.shape[0]
     reasons = []
     if not rhat <= LARGEST_RHAT:
-        reasons.append(f"R-hat is {rhat:.3f}, above {LARGEST_RHAT}: the chains disagree; run longer ones.")
+        reasons.append(f"R-hat is {rhat:.3f}, above {LARGEST_RHAT}: the chains disagree; increase num_samples.")
     if not ess >= needed:
-        reasons.append(f"The chains are worth {ess:.0f} independent draws, fewer than {needed}; run longer ones.")
+        reasons.append(f"The effective sample size is {ess:.0f}, below {needed}; increase num_samples.")
     diverged = f"{divergences} of {draws.shape[0] * draws.shape[1]} trajectories diverged."
     if divergences > LARGEST_DIVERGED * draws.shape[0] * draws.shape[1]:
         reasons.append(diverged)
@@ -213,6 +281,6 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
         reasons.append("Some draws are not finite.")
     verdict = "unreliable" if reasons else "good"
     if not reasons:
-        reasons = [f"R-hat is {rhat:.3f}, and the chains are worth {ess:.0f} independent draws."]
+        reasons = [f"R-hat is {rhat:.3f}, and the effective sample size is {ess:.0f}."]
         reasons += [diverged] if divergences else []
     return Chains(target, draws, rhat, ess, acceptance, divergences, verdict, tuple(reasons))

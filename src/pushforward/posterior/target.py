@@ -1,141 +1,34 @@
-"""Targets: densities known up to a constant, seen through unconstrained vectors."""
+"""Targets: densities known up to a constant, as functions of unconstrained vectors."""
 
-import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from pushforward.bijections import Triangular, num_parameters
-
-Draw = PyTree
-Unconstrained = PyTree
-
-
-class Labels(NamedTuple):
-    """What ArviZ calls the axes of draws: values along named dimensions, and for each variable the names."""
-
-    coords: dict[str, list]
-    dims: dict[str, list[str]]
-
-
-class AbstractSpace(eqx.Module):
-    """What a model's draws look like, how they come from unconstrained numbers, and their density."""
-
-    @abc.abstractmethod
-    def log_density(self, z: Unconstrained) -> Float[Array, ""]:
-        """The log-density of z up to a constant, the volume element of `constrain` included."""
-
-    @abc.abstractmethod
-    def constrain(self, z: Unconstrained) -> Draw:
-        """The draw that z stands for."""
-
-    @abc.abstractmethod
-    def unconstrain(self, draw: Draw) -> Unconstrained:
-        """The z that stands for a draw."""
-
-    @abc.abstractmethod
-    def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
-        r"""$\log|\det|$ of the Jacobian of `constrain`, the draw in its own free coordinates."""
-
-    @abc.abstractmethod
-    def detached(self) -> "AbstractSpace":
-        """The space without its density: it constrains all the same, and needs none of the user's code."""
-
-    def labels(self) -> Labels:
-        """Names of the axes of draws, as far as the model gives them."""
-        return Labels({}, {})
-
-    def predict(self, draws: Draw, key: PRNGKeyArray) -> dict[str, dict[str, Array]]:
-        """Further groups for ArviZ, where the model can tell them, from draws with leading axes (1, draws).
-
-        "log_likelihood", "posterior_predictive" and "observed_data".
-        """
-        return {}
-
-
-class SupportSpace(AbstractSpace):
-    """Pytrees whose leaves lie in NumPyro constraints.
-
-    Args:
-        density: maps a draw to its log-density; None if it was left behind on saving.
-        support: constraints, in a pytree of the draw's structure.
-    """
-
-    density: Callable[[Draw], Float[Array, ""]] | None
-    support: list[dist.constraints.Constraint]
-    structure: Any = eqx.field(static=True)
-
-    def __init__(self, density: Callable | None, support: PyTree, example: Draw):
-        self.density = density
-        self.structure = jax.tree.structure(example)
-        self.support = match_support(support, example)
-
-    def _each(self, fn: Callable, tree: PyTree) -> list:
-        leaves = jax.tree.leaves(tree)
-        return [fn(dist.biject_to(c), leaf) for c, leaf in zip(self.support, leaves, strict=True)]
-
-    def log_density(self, z):
-        if self.density is None:
-            raise ValueError("this posterior was loaded from a file, which does not hold the density of the model.")
-        return self.density(self.constrain(z)) + self.log_volume(z)
-
-    def constrain(self, z):
-        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t(leaf), z))
-
-    def unconstrain(self, draw):
-        return jax.tree.unflatten(self.structure, self._each(lambda t, leaf: t.inv(leaf), draw))
-
-    def log_volume(self, z):
-        return sum(self._each(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
-
-    def detached(self):
-        return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
-
-
-def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Constraint]:
-    """One constraint for each leaf of the example; a constraint may stand for a whole subtree, None for real."""
-
-    def is_leaf(node):
-        return node is None or isinstance(node, dist.constraints.Constraint)
-
-    try:
-        spread = jax.tree.map(
-            lambda c, part: [c or dist.constraints.real] * len(jax.tree.leaves(part)), support, example, is_leaf=is_leaf
-        )
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"support must be a pytree of NumPyro constraints that matches the example; the example's structure is "
-            f"{jax.tree.structure(example)}, the support's {jax.tree.structure(support, is_leaf=is_leaf)}."
-        ) from error
-    flat = jax.tree.leaves(spread, is_leaf=is_leaf)
-    for constraint in flat:
-        if not isinstance(constraint, dist.constraints.Constraint):
-            raise ValueError(f"support must hold NumPyro constraints, but holds {constraint!r}.")
-        if constraint.is_discrete:
-            raise ValueError(f"a flow draws real numbers, so the support must be continuous, but holds {constraint!r}.")
-    return flat
+from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
+from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.spaces.pymc import PymcSpace
 
 
 class Target(eqx.Module):
     r"""A density known up to a constant, over any pytree of real arrays with any support.
 
-    A target is a function of an unconstrained vector: `target(u)` is the log-density of u, the log-determinant of the
-    transform to the support included. `constrain` gives the draw that u stands for.
+    A target is a function of an unconstrained vector u: `target(u)` is the log-density of u, including the
+    log-determinant of the transform to the support. `constrain` transforms u into a draw.
 
     Args:
-        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats; any constant may be missing.
-        example: a pytree of arrays, for the structure and shapes. Where it lies in the support it is also one of the
-            points that a fit starts from.
-        support: NumPyro constraints, in a pytree like the example or a prefix of it; by default all is real.
+        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats, up to a constant.
+        example: a pytree of arrays, for the structure and shapes. If it lies in the support, it is also one of the
+            starting points of a fit.
+        support: NumPyro constraints, in a pytree like the example or a prefix of it; by default, all numbers are real.
 
     Raises:
-        ValueError: if the example is empty, not real-valued or not finite, or the support does not match it, or the
+        ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; or if the
             log-density is not a scalar.
     """
 
@@ -151,7 +44,7 @@ class Target(eqx.Module):
         else:
             self.space = SupportSpace(log_density, support, example)
             z = self.space.unconstrain(example)
-        # An example outside of its support still tells the shapes.
+        # An example outside of its support is used for its shapes only.
         self.example = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), z)
         shape = getattr(eqx.filter_eval_shape(self, self.start), "shape", None)
         if shape != ():
@@ -159,15 +52,18 @@ class Target(eqx.Module):
 
     @classmethod
     def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
-        """The posterior of a NumPyro model, given its arguments (with the data among them).
+        """The posterior of a NumPyro model with its arguments, the data included.
 
-        All continuous latent sites are parameters, whatever their supports; deterministic sites are part of the draws.
+        The parameters are all latent sites, with any continuous support. Deterministic sites are part of the draws.
+
+        Args:
+            model: a NumPyro model.
+            *args: its positional arguments.
+            **kwargs: its keyword arguments.
 
         Raises:
             ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
         """
-        from pushforward.posterior.numpyro_model import NumpyroSpace
-
         space, example = NumpyroSpace.trace(model, args, kwargs)
         return cls(space, example)
 
@@ -175,17 +71,18 @@ class Target(eqx.Module):
     def from_pymc(cls, model: Any) -> "Target":
         """The posterior of a PyMC model, compiled by JAX.
 
-        All free variables are parameters; deterministic variables are part of the draws. The density is the one that
-        PyMC's samplers see, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+        The parameters are all free variables; deterministic variables are part of the draws. The density is the one
+        that PyMC's samplers use, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+
+        Args:
+            model: a PyMC model.
 
         Raises:
             ImportError: if PyMC is not installed.
-            TypeError: if it is no `pymc.Model`.
-            ValueError: if the model has discrete free variables, or none.
+            TypeError: if `model` is not a `pymc.Model`.
+            ValueError: if the model has discrete free variables, or no free variable.
         """
-        from pushforward.posterior.pymc_model import PymcSpace
-
-        space, example = PymcSpace.of(model)
+        space, example = PymcSpace.compile(model)
         return cls(space, example)
 
     @property
@@ -199,32 +96,32 @@ class Target(eqx.Module):
         return num_parameters(self.example)
 
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
-        """The unconstrained pytree that a vector stands for."""
+        """The unconstrained pytree with the numbers of a vector."""
         return ravel_pytree(self.example)[1](u)
 
     def detached(self) -> "Target":
-        """The target without its density: enough for draws, and free of the user's code."""
+        """The target without its density and the user's code: it can still transform vectors to draws and back."""
         return eqx.tree_at(lambda t: t.space, self, self.space.detached())
 
     def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         return self.space.log_density(self.unravel(u))
 
     def constrain(self, u: Float[Array, " dim"]) -> Draw:
-        """The draw that u stands for."""
+        """The draw at u."""
         return self.space.constrain(self.unravel(u))
 
     def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
-        """The u that stands for a draw."""
+        """The unconstrained vector of a draw."""
         return ravel_pytree(self.space.unconstrain(draw))[0]
 
     def log_volume(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        """The log-volume element of `constrain` at u."""
+        r"""$\log|\det|$ of the Jacobian of `constrain` at u."""
         return self.space.log_volume(self.unravel(u))
 
 
 def _checked_example(example: Draw) -> Draw:
     if not jax.tree.leaves(example):
-        raise ValueError("the example is empty: it must hold at least one array, to tell structure and shapes.")
+        raise ValueError("the example is empty: it must hold at least one array, for the structure and shapes.")
     for path, leaf in jax.tree.leaves_with_path(example):
         name = f"example{jax.tree_util.keystr(path)}"
         try:
@@ -239,7 +136,12 @@ def _checked_example(example: Draw) -> Draw:
 
 
 class Whitened(eqx.Module):
-    """A target in the coordinates w of an affine map, u = L w + b."""
+    """A target in the coordinates w of an affine map, u = L w + b, in which it is of order one.
+
+    Args:
+        target: the log-density of u.
+        affine: maps w to u.
+    """
 
     target: Callable[[Array], Float[Array, ""]]
     affine: Triangular
@@ -251,6 +153,11 @@ class Whitened(eqx.Module):
 
 @eqx.filter_jit
 def constrain(target: Target, u: Float[Array, "*batch dim"]) -> Draw:
-    """The draws that vectors stand for, with their leading axes; compiled."""
+    """The draws at unconstrained vectors, with the same leading axes; compiled.
+
+    Args:
+        target: whose draws.
+        u: the vectors.
+    """
     draws = jax.vmap(target.constrain)(u.reshape(-1, target.dim))
     return jax.tree.map(lambda leaf: leaf.reshape(u.shape[:-1] + leaf.shape[1:]), draws)

@@ -1,29 +1,50 @@
-"""What training minimises. Objectives are pytrees: their data are arguments of the compiled program, not constants."""
+"""Objectives of training. They are pytrees: their data are arguments of the compiled program, not constants."""
 
 import abc
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.flow import Flow, Learnable
+from pushforward.training.data import AbstractBatches, NoBatches, Rows
+
+Value = Float[Array, ""] | tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 
 
 class AbstractObjective(eqx.Module):
-    """A loss that a flow is trained to minimise, in nats."""
+    """A loss to minimize, in nats.
+
+    Both methods return a scalar, or a scalar and a dict of further scalars, which the history records. `metrics` names
+    those of `loss`.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def batches(self) -> AbstractBatches:
+        """The source of batches, unless `train` is given another; by default there are no data."""
+        return NoBatches()
 
     @abc.abstractmethod
-    def loss(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, ""]:
-        """An unbiased estimate for one step of training; its gradient may be another, better estimator's."""
+    def loss(self, model: Any, batch: PyTree, key: PRNGKeyArray, step: Int[Array, ""]) -> Value:
+        """An unbiased estimate for one step of training; its gradient may be another, better estimator's.
+
+        Args:
+            model: what is trained.
+            batch: of `batches`.
+            key: of the step.
+            step: its number, from 0.
+        """
 
     @abc.abstractmethod
-    def evaluate(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, ""]:
-        """A fresh estimate that two stages of one training can be compared by."""
+    def evaluate(self, model: Any, key: PRNGKeyArray) -> Value:
+        """A fresh estimate by which two evaluations of one training can be compared; `key` is the same for all."""
 
 
 class ReverseKL(AbstractObjective):
@@ -64,7 +85,7 @@ class ReverseKL(AbstractObjective):
         self.target, self.num_samples = target, num_samples
         self.path_gradient, self.num_evaluation_samples = path_gradient, num_evaluation_samples
 
-    def loss(self, flow, key):
+    def loss(self, flow, batch, key, step):
         check_differentiable(flow)
         if not self.path_gradient or flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
@@ -118,7 +139,7 @@ class _WeightedBound(AbstractObjective):
         power = 1 - self.alpha
         return (jax.nn.logsumexp(power * log_weights, axis=0) - math.log(len(log_weights))) / power
 
-    def loss(self, flow, key):
+    def loss(self, flow, batch, key, step):
         check_differentiable(flow)
         shape = (self.num_samples, self.num_bounds)
         if flow.bijection.stochastic:
@@ -195,15 +216,18 @@ class ForwardKL(AbstractObjective):
     Args:
         data: samples, of shape (n, *event).
         condition: their conditions, of shape (n, *cond_shape).
-        weights: how much each sample counts, of shape (n,); not negative. By default all the same.
-        batch_size: samples a step, drawn with replacement; all of them if None.
-        num_evaluation_samples: at most this many samples for a fresh estimate.
+        weights: how much each sample counts, of shape (n,); not negative. By default all count the same.
+        batch_size: samples per step, drawn with replacement in proportion to their weights; None for all samples.
+        num_evaluation_samples: the largest number of samples for a fresh estimate.
+
+    Raises:
+        ValueError: for shapes that do not agree, values that are not finite, negative weights, or numbers below 1.
+
+    References:
+        Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
 
-    data: Array
-    condition: Array | None
-    weights: Array | None
-    batch_size: int | None = eqx.field(static=True)
+    rows: Rows
     num_evaluation_samples: int = eqx.field(static=True)
 
     def __init__(
@@ -215,49 +239,51 @@ class ForwardKL(AbstractObjective):
         batch_size: int | None = 256,
         num_evaluation_samples: int = 4096,
     ):
-        self.data = jnp.asarray(data, dtype=float)
-        self.condition = None if condition is None else jnp.asarray(condition, dtype=float)
-        if self.data.ndim < 1 or self.data.shape[0] < 1:
-            raise ValueError(f"ForwardKL needs one or more samples along the first axis, got shape {self.data.shape}.")
-        if self.condition is not None and self.condition.shape[:1] != self.data.shape[:1]:
-            raise ValueError(
-                f"data and condition must have as many rows, but have {self.data.shape[0]} and "
-                f"{self.condition.shape[0]}."
-            )
-        self.weights = None if weights is None else jnp.asarray(weights, dtype=float)
-        if self.weights is not None and (self.weights.shape != self.data.shape[:1] or bool((self.weights < 0).any())):
-            raise ValueError(
-                f"weights must have shape ({self.data.shape[0]},), one for each sample, and none be negative, but they "
-                f"have shape {self.weights.shape}, and the least is {self.weights.min():g}."
-            )
-        if self.weights is not None and not bool(jnp.sum(self.weights) > 0):
-            raise ValueError("of the weights one at least must be positive, but all are 0 or NaN.")
-        named = (("samples", self.data), ("conditions", self.condition), ("weights", self.weights))
-        for name, values in named:
-            if values is not None and not bool(jnp.isfinite(values).all()):
-                raise ValueError(f"the {name} hold values that are NaN or infinite; remove those rows first.")
+        data = jnp.asarray(data, dtype=float)
+        condition = None if condition is None else jnp.asarray(condition, dtype=float)
+        weights = None if weights is None else jnp.asarray(weights, dtype=float)
+        _check_samples(data, condition, weights)
         if (batch_size is not None and batch_size < 1) or num_evaluation_samples < 1:
             raise ValueError(
                 f"ForwardKL needs batch_size >= 1 (or None) and num_evaluation_samples >= 1, got {batch_size} and "
                 f"{num_evaluation_samples}."
             )
-        self.batch_size, self.num_evaluation_samples = batch_size, num_evaluation_samples
+        self.rows = Rows((data, condition), weights, batch_size)
+        self.num_evaluation_samples = num_evaluation_samples
 
-    def _negative_log_likelihood(self, flow, rows, log_det_key=None):
-        pick = (lambda a: a) if rows is None else (lambda a: a[rows])
-        condition = None if self.condition is None else pick(self.condition)
-        log_prob = flow.log_prob(pick(self.data), condition, log_det_key=log_det_key)
-        if self.weights is not None:
-            log_prob = log_prob * (pick(self.weights) / jnp.mean(self.weights))
-        return -jnp.mean(log_prob)
+    @property
+    def batches(self) -> Rows:
+        return self.rows
 
-    def loss(self, flow, key):
-        size = self.data.shape[0]
-        rows = None if self.batch_size is None else jr.randint(key, (self.batch_size,), 0, size)
-        return self._negative_log_likelihood(flow, rows, jr.fold_in(key, 1))
+    def loss(self, flow, batch, key, step):
+        return self._negative_log_likelihood(flow, *batch, log_det_key=key)
 
     def evaluate(self, flow, key):
-        size = self.data.shape[0]
-        few = size <= self.num_evaluation_samples
-        rows = None if few else jr.choice(key, size, (self.num_evaluation_samples,), replace=False)
-        return self._negative_log_likelihood(flow, rows)
+        size, rows = len(self.rows), (self.rows.values, self.rows.weights)
+        if size > self.num_evaluation_samples:
+            some = jr.choice(key, size, (self.num_evaluation_samples,), replace=False)
+            rows = jax.tree.map(lambda a: a[some], rows)
+        return self._negative_log_likelihood(flow, *rows)
+
+    def _negative_log_likelihood(self, flow, values, weights, log_det_key=None):
+        log_prob = flow.log_prob(*values, log_det_key=log_det_key)
+        return -jnp.mean(log_prob if weights is None else log_prob * (weights / jnp.mean(self.rows.weights)))
+
+
+def _check_samples(data: Array, condition: Array | None, weights: Array | None) -> None:
+    if data.ndim < 1 or data.shape[0] < 1:
+        raise ValueError(f"ForwardKL needs one or more samples along the first axis, got shape {data.shape}.")
+    if condition is not None and condition.shape[:1] != data.shape[:1]:
+        raise ValueError(
+            f"data and condition must have the same number of rows, but have {data.shape[0]} and {condition.shape[0]}."
+        )
+    if weights is not None and (weights.shape != data.shape[:1] or bool((weights < 0).any())):
+        raise ValueError(
+            f"weights must have shape ({data.shape[0]},), one for each sample, and must not be negative, but have "
+            f"shape {weights.shape}, and the smallest is {weights.min():g}."
+        )
+    if weights is not None and not bool(jnp.sum(weights) > 0):
+        raise ValueError("at least one weight must be positive, but all are 0 or NaN.")
+    for name, values in (("samples", data), ("conditions", condition), ("weights", weights)):
+        if values is not None and not bool(jnp.isfinite(values).all()):
+            raise ValueError(f"the {name} hold values that are NaN or infinite; remove those rows first.")

@@ -1,25 +1,23 @@
-"""Training: one compiled program that runs many steps a call, so that progress shows and costs nothing."""
+"""The one loop that trains everything: a compiled chunk of steps, an evaluation, and so on until a rule says stop."""
 
-import functools
-import math
-import warnings
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.flow import trainable
+from pushforward.training.compilation import compiled_fast
+from pushforward.training.data import AbstractBatches
 from pushforward.training.objectives import AbstractObjective
-from pushforward.training.progress import progress_bar
+from pushforward.training.optimizers import averaged_parameters, restarted
 
 M = TypeVar("M")
 
+# The sizes of arrays are part of a compiled program, so chunks of other lengths share one buffer.
 SHORTEST_BUFFER = 4096
 
 
@@ -30,7 +28,7 @@ def update_where(
     parameters: PyTree,
     optimizer_state: Any,
 ) -> tuple[PyTree, Any]:
-    """Parameters and the optimiser's state after a step; as they were if the step is not finite."""
+    """Parameters and the optimizer's state after a step; unchanged if the step is not finite."""
 
     def update(parameters, optimizer_state):
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, parameters)
@@ -40,22 +38,49 @@ def update_where(
 
 
 class State(eqx.Module):
-    """Where a training stands, all of it: it can be saved, and continued to the bit."""
+    """The whole state of a training: it can be saved, and resumed to the bit.
+
+    Attributes:
+        parameters: the trainable arrays of the model.
+        optimizer_state: the optimizer's.
+        best: the parameters with the lowest loss of all evaluations.
+        best_loss: that loss.
+        step: the number of steps taken.
+        rate: the index of the learning rate in use, where several are used in turn.
+        key: the key of the training; every step derives its own from it.
+    """
 
     parameters: PyTree
     optimizer_state: Any
     best: PyTree
     best_loss: Float[Array, ""]
     step: Int[Array, ""]
+    rate: Int[Array, ""]
     key: PRNGKeyArray
 
 
+class Chunk(eqx.Module):
+    """What a chunk of steps reports.
+
+    Attributes:
+        losses: of the steps, at the front of a longer buffer; NaN where a step was skipped.
+        loss: of the evaluation after the last step.
+        means: of the gradient's norm and of the objective's metrics, over the steps that were not skipped.
+        metrics: of the evaluation.
+    """
+
+    losses: Float[Array, " buffer"]
+    loss: Float[Array, ""]
+    means: dict[str, Float[Array, ""]]
+    metrics: dict[str, Float[Array, ""]]
+
+
 class Trainer(eqx.Module):
-    """A training that goes on by as many steps as asked for.
+    """The compiled part of a training.
 
     Args:
-        objective: what is minimised.
-        optimizer: any Optax optimiser.
+        objective: what is minimized.
+        optimizer: any Optax optimizer.
         static: the part of the model that is not trained.
     """
 
@@ -66,125 +91,94 @@ class Trainer(eqx.Module):
     def init(self, parameters: PyTree, key: PRNGKeyArray) -> State:
         """The state before the first step."""
         best_loss = jnp.array(jnp.inf, jnp.result_type(float))
-        return State(parameters, self.optimizer.init(parameters), parameters, best_loss, jnp.array(0), key)
+        zero = jnp.array(0)
+        return State(parameters, self.optimizer.init(parameters), parameters, best_loss, zero, zero, key)
 
     def model(self, parameters: PyTree) -> PyTree:
         """The model with these parameters."""
         return eqx.combine(parameters, self.static)
 
-    def run(self, state: State, losses: Float[Array, " steps"], stop: Int[Array, ""]):
-        """Train until step number `stop`, then compare a fresh estimate of the loss with the best so far.
+    def restart(self, state: State, index: int, rate: float) -> State:
+        """Go on from the best parameters at another learning rate."""
+        optimizer_state = restarted(state.optimizer_state, state.best, rate)
+        parts = lambda s: (s.parameters, s.optimizer_state, s.rate)  # noqa: E731
+        return eqx.tree_at(parts, state, (state.best, optimizer_state, jnp.full_like(state.rate, index)))
 
-        `advance` is this, compiled.
+    def run(
+        self, state: State, batches: AbstractBatches, stop: Int[Array, ""], buffer: int = SHORTEST_BUFFER
+    ) -> tuple[State, Chunk]:
+        """Train until step number `stop`, then evaluate.
+
+        A step whose loss or gradient is not finite is skipped: it changes nothing. After a chunk in which every step
+        was skipped, training goes on from the best parameters.
 
         Args:
             state: where to start.
-            losses: filled with the losses of the steps; begun again at its front when it is full.
+            batches: the source of batches.
             stop: the step to stop before.
-
-        Returns:
-            The new state, losses, and the fresh estimate. A step whose loss or gradient is not finite changes nothing
-            and leaves NaN as its loss.
+            buffer: the size of the array of losses, at least the number of steps.
         """
         training_key, evaluation_key = jr.split(state.key)
+        batch_key = jr.fold_in(training_key, 2**31 - 1)
+        dtype = state.best_loss.dtype
 
-        def step(index, carry):
-            parameters, optimizer_state, losses = carry
-            key = jr.fold_in(training_key, index)
-            loss, gradient = jax.value_and_grad(lambda p: self.objective.loss(self.model(p), key))(parameters)
-            finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient, squared=True))
+        def value(parameters, batch, key, step):
+            loss, metrics = with_metrics(self.objective.loss(self.model(parameters), batch, key, step))
+            return loss, metrics
+
+        def take_step(step, carry):
+            parameters, optimizer_state, order, losses, sums = carry
+            order, batch = batches.next(order, batch_key, step)
+            key = jr.fold_in(training_key, step)
+            (loss, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters, batch, key, step)
+            norm = optax.tree.norm(gradient)
+            finite = jnp.isfinite(loss) & jnp.isfinite(norm)
             parameters, optimizer_state = update_where(finite, self.optimizer, gradient, parameters, optimizer_state)
-            return parameters, optimizer_state, losses.at[index % losses.size].set(jnp.where(finite, loss, jnp.nan))
+            losses = losses.at[step - state.step].set(jnp.where(finite, loss, jnp.nan))
+            found = {"gradient_norm": norm, **metrics, "count": 1.0}
+            sums = {name: sums[name] + jnp.where(finite, found[name], 0.0).astype(dtype) for name in sums}
+            return parameters, optimizer_state, order, losses, sums
 
-        parameters, optimizer_state, losses = jax.lax.fori_loop(
-            state.step, stop, step, (state.parameters, state.optimizer_state, losses)
+        zeros = {name: jnp.zeros((), dtype) for name in ("gradient_norm", *self.objective.metrics, "count")}
+        start = state.parameters, state.optimizer_state, batches.begin(batch_key, state.step)
+        parameters, optimizer_state, _, losses, sums = jax.lax.fori_loop(
+            state.step, stop, take_step, (*start, jnp.full(buffer, jnp.nan, dtype), zeros)
         )
-        # One key for all evaluations: two stages differ by their parameters, not by their draws.
-        fresh = self.objective.evaluate(self.model(parameters), evaluation_key).astype(state.best_loss.dtype)
-        better = fresh < state.best_loss
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), parameters, state.best)
-        best_loss = jnp.where(better, fresh, state.best_loss)
-        return State(parameters, optimizer_state, best, best_loss, stop, state.key), losses, fresh
+        count = sums.pop("count")
+        # The same key for every evaluation: two evaluations differ by their parameters, not by their draws.
+        candidate = averaged_parameters(parameters, optimizer_state)
+        loss, metrics = with_metrics(self.objective.evaluate(self.model(candidate), evaluation_key))
+        loss = loss.astype(dtype)
+        better = loss < state.best_loss
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, state.best)
+        lost = (count == 0) & (stop > state.step)
+        parameters = jax.tree.map(lambda new, old: jnp.where(lost, old, new), parameters, best)
+        best_loss = jnp.where(better, loss, state.best_loss)
+        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate, state.key)
+        return after, Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
 
     advance = eqx.filter_jit(run)
+    # Compiled in less time, for trainings of some hundreds or thousands of steps.
+    advance_soon = compiled_fast(run, level=1)
 
 
-@functools.lru_cache
-def _default_optimizer(steps: int) -> optax.GradientTransformation:
-    """One object for equal arguments, so that equal trainings compile once."""
-    return optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+def with_metrics(value: Any) -> tuple[Array, dict[str, Array]]:
+    """The loss and the metrics of what an objective returned."""
+    return value if isinstance(value, tuple) else (value, {})
 
 
-def train(
-    model: M,
-    objective: AbstractObjective,
-    key: PRNGKeyArray,
-    *,
-    steps: int = 1000,
-    optimizer: optax.GradientTransformation | None = None,
-    progress: bool = False,
-    num_evaluations: int = 20,
-    callback: Callable[[int, float], bool | None] | None = None,
-    refresh: Callable[[AbstractObjective, int], AbstractObjective] | None = None,
-) -> tuple[M, Float[np.ndarray, " steps"]]:
-    """Minimise an objective.
-
-    All steps run in one compiled program, in `num_evaluations` equal chunks; after each, a fresh estimate of the loss
-    decides whether the parameters are the best so far. Those are returned.
-
-    Args:
-        model: the flow, or what else the objective takes. Its inexact arrays are trained, but not those of a NumPyro
-            distribution (use `Learnable`).
-        objective: what to minimise, `ReverseKL` or `ForwardKL`.
-        key: for all randomness.
-        steps: how many.
-        optimizer: any Optax optimiser, by default Adam at 1e-3 with a cosine decay.
-        progress: whether to show a bar.
-        num_evaluations: how often to compare with the best so far.
-        callback: called after each chunk with the number of steps done and the fresh loss; training ends if it returns
-            True.
-        refresh: called before each chunk but the first with the objective and the number of steps done; returns the
-            objective to go on with, which differs in nothing but the values of its arrays: other data. The best is
-            that of all, each judged by the `evaluate` of its own objective.
-
-    Returns:
-        The best model, which may be the one given, and the loss of each step that was taken, NaN where it was skipped
-        because its loss or gradient was not finite (a warning says how many).
+def partition(model: Any) -> tuple[PyTree, PyTree]:
+    """The trainable parameters of a model, and the rest of it.
 
     Raises:
-        FloatingPointError: if no fresh estimate of the loss was finite.
+        ValueError: if there are no trainable parameters.
     """
-    if steps < 1 or num_evaluations < 1:
-        raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
-    if optimizer is None:
-        optimizer = _default_optimizer(steps)
     parameters, static = eqx.partition(model, trainable(model))
     if not jax.tree.leaves(parameters):
         raise ValueError(f"{type(model).__name__} has no trainable arrays.")
-    trainer = Trainer(objective, optimizer, static)
-    state = trainer.init(parameters, key)
-    # A buffer whose size hardly depends on the number of steps: sizes are part of the compiled program.
-    losses = jnp.full(max(SHORTEST_BUFFER, 1 << (steps - 1).bit_length()), jnp.nan)
-    state, losses, _ = trainer.advance(state, losses, jnp.array(0))  # no step: what is given may be the best
-    chunk = math.ceil(steps / num_evaluations)
-    with progress_bar("training", steps, show=progress) as advance:
-        for stop in range(chunk, steps + chunk, chunk):
-            if refresh is not None and stop > chunk:
-                trainer = Trainer(refresh(trainer.objective, stop - chunk), optimizer, static)
-            stop = min(stop, steps)
-            state, losses, fresh = trainer.advance(state, losses, jnp.array(stop))
-            fresh = float(fresh)
-            advance(stop, f"loss {fresh:.4g}")
-            if callback is not None and callback(stop, fresh):
-                break
-    losses = np.asarray(losses)[:stop]
-    if not np.isfinite(state.best_loss):
-        raise FloatingPointError(
-            f"no estimate of the loss was finite in {len(losses)} steps; check the target at typical draws of the "
-            "model, or start nearer to it."
-        )
-    if skipped := int(np.isnan(losses).sum()):
-        warnings.warn(
-            f"{skipped} of {len(losses)} steps were skipped: their loss or gradient was not finite.", stacklevel=2
-        )
-    return trainer.model(state.best), losses
+    return parameters, static
+
+
+def buffer_size(steps: int) -> int:
+    """The size of an array for the losses of a chunk: the same for most chunks, a power of two for longer ones."""
+    return max(SHORTEST_BUFFER, 1 << (steps - 1).bit_length())

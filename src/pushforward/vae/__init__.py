@@ -1,7 +1,6 @@
-"""Variational autoencoders whose posteriors and priors are flows."""
+"""How is a variational autoencoder with flows for posterior and prior built, trained and evaluated?"""
 
 from pushforward.vae import pictures as pictures
-from pushforward.vae.checkpoint import History as History
 from pushforward.vae.evaluation import (
     Evaluation as Evaluation,
     KLSplit as KLSplit,
@@ -18,10 +17,6 @@ from pushforward.vae.likelihoods import (
 from pushforward.vae.model import VAE as VAE
 from pushforward.vae.networks import conv_pair as conv_pair, dense_pair as dense_pair
 from pushforward.vae.objective import NegativeBound as NegativeBound
-from pushforward.vae.posteriors import (
-    POSTERIORS as POSTERIORS,
-    PRIORS as PRIORS,
-    posterior as posterior,
-    prior as prior,
-)
+from pushforward.vae.posteriors import POSTERIORS as POSTERIORS, posterior as posterior
+from pushforward.vae.priors import PRIORS as PRIORS, prior as prior
 from pushforward.vae.recipe import build as build

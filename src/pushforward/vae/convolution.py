@@ -1,7 +1,7 @@
-"""Convolutions that are fast on processors: as matrix products, for XLA's own are slow there within a loop.
+"""Convolutions as matrix products, because XLA's convolutions are slow on a CPU inside a loop.
 
-What trains is a compiled loop, in which XLA's convolutions and their gradients take ten times as long on a CPU as
-these. Elsewhere the library's are used.
+Training runs as a compiled loop. Inside it, XLA's convolutions and their gradients take ten times as long on a CPU as
+these. On other devices Equinox's convolutions are used.
 """
 
 import math
@@ -13,13 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Equinox's convolutions, whose fields are unions of types.
+# A convolution of Equinox. Its fields are unions of types that a type checker cannot resolve.
 Layer = Any
 Image = Float[Array, "channels height width"]
 
 
 def convolve(layer: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d, x: Image) -> Image:
-    """What the layer gives: a square kernel, equal strides and paddings, no dilation and no groups."""
+    """Apply a convolution with a square kernel, equal strides and paddings, no dilation and no groups.
+
+    Args:
+        layer: the convolution.
+        x: one image.
+    """
     fast = _transposed if isinstance(layer, eqx.nn.ConvTranspose2d) else _direct
     return jax.lax.platform_dependent(x, cpu=lambda x: fast(layer, x), default=lambda x: layer(x))
 
@@ -34,8 +39,10 @@ def _direct(layer: Layer, x: Image) -> Image:
 
 
 def _transposed(layer: Layer, x: Image) -> Image:
-    """Each input lies on the grid of every `stride`-th output, and an output that is `phase` beyond it sees the inputs
-    nearby by weights of its own: all phases at once are one convolution, without the zeros between.
+    """Transposed convolution as one ordinary convolution, without inserting zeros between the inputs.
+
+    The inputs lie on every `stride`-th output position. The outputs at a fixed offset (`phase`) from that grid are an
+    ordinary convolution of the inputs, with their own subset of the weights. One matrix product computes all phases.
     """
     (stride, _), ((padding, _), _) = layer.stride, layer.padding
     num_out, num_in, width, _ = layer.weight.shape
@@ -45,7 +52,7 @@ def _transposed(layer: Layer, x: Image) -> Image:
     ]
     first, last = math.ceil((padding - width + 1) / stride), (stride - 1 + padding) // stride
     near, phase = np.arange(first, last + 1)[:, None], np.arange(stride)
-    # The weight by which the input at a distance counts, in the layer's order, which is reversed; none is zero.
+    # Index of the weight for an input at this distance (Equinox stores the kernel reversed); `width` selects a zero.
     taps = width - 1 - (phase + padding - stride * near)
     taps = np.where((taps >= 0) & (taps < width), taps, width)
     kernel = jnp.pad(layer.weight, ((0, 0), (0, 0), (0, 1), (0, 1)))[:, :, taps[:, :, None, None], taps]
@@ -59,7 +66,7 @@ def _transposed(layer: Layer, x: Image) -> Image:
 
 
 def _patches(x: Float[Array, "height width channels"], width: int, stride: int, before: int, size: list[int]) -> Array:
-    """What a kernel sees at each place: channels last, so that a product of matrices needs no transposition."""
+    """The patch under the kernel at each position; channels last, so that the matrix product needs no transposition."""
     ends = [max(0, stride * (n - 1) + width - before - have) for n, have in zip(size, x.shape, strict=False)]
     x = jnp.pad(x, (*((before, end) for end in ends), (0, 0)))
     rows, columns = (stride * (n - 1) + 1 for n in size)

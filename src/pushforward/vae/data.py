@@ -1,4 +1,4 @@
-"""Images to train on: scikit-learn's digits, and .npz files."""
+"""Images: scikit-learn's digits, .npz files, and the check of pixel values."""
 
 from pathlib import Path
 from typing import Any
@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
-TRAIN, VALID = 1297, 200
+NUM_TRAIN, NUM_VALID = 1297, 200
 
 
 def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.ndarray, " n"]]]:
-    """Handwritten digits of 8 x 8 pixels and 17 grey levels, k/16: 1297 to train, 200 to validate, 300 to test.
+    """Handwritten digits of 8 x 8 pixels with 17 gray levels k/16, by 43 writers; scikit-learn contains them.
 
-    They come with scikit-learn, from 43 writers, in an order that is mixed here once and for all.
+    They are shuffled with a fixed seed and split into 1297 training, 200 validation and 300 test images.
 
     Returns:
-        The images, and the digits that they show, by "train", "valid" and "test".
+        Two dictionaries with the keys "train", "valid" and "test": the images, and the digit that each one shows.
 
     Raises:
-        ImportError: without scikit-learn.
+        ImportError: if scikit-learn is not installed.
 
     References:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (1998). https://doi.org/10.24432/C50P49
@@ -28,11 +28,11 @@ def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.nd
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
-            "the digits come with scikit-learn, which is not installed: pip install 'pushforward[sklearn]'."
+            "the digits are part of scikit-learn, which is not installed: pip install 'pushforward[sklearn]'."
         ) from error
     found: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
-    ends = (TRAIN, TRAIN + VALID)
+    ends = (NUM_TRAIN, NUM_TRAIN + NUM_VALID)
     names = ("train", "valid", "test")
     images = (found.images[order] / 16).astype(np.float32)
     return (
@@ -42,48 +42,99 @@ def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.nd
 
 
 def load_images(path: Path) -> dict[str, np.ndarray]:
-    """The images of an .npz file: its arrays "train" and, if they are there, "valid" and "test", or its only array.
+    """Read images from an .npz file.
 
-    Integers of 8 bits become numbers in [0, 1]: they are divided by 255, unless all of them are 0 and 1.
+    8-bit integers are divided by 255, unless all of them are 0 or 1.
+
+    Args:
+        path: a file with an array "train" and optionally "valid" and "test", or with one array of any name, which is
+            then "train".
+
+    Returns:
+        The arrays "train", "valid" and "test" that the file contains.
 
     Raises:
-        ValueError: for a file that is none such.
+        ValueError: if the file does not exist, cannot be read, or contains something else than images of one shape
+            with pixels in [0, 1].
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
-    except Exception as error:  # zip, header and pickle errors are of many classes
+    except Exception as error:  # errors of zip, header and pickle have many classes
         raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error
     if "train" not in arrays:
         if len(arrays) != 1:
             raise ValueError(
-                f'{path} must hold an array "train" (and "valid", "test"), or one array only, but holds '
-                f"{', '.join(arrays) or 'none'}."
+                f'{path} must contain an array "train" (and optionally "valid" and "test"), or exactly one array, but '
+                f"contains {', '.join(arrays) or 'no array'}."
             )
         arrays = {"train": next(iter(arrays.values()))}
     arrays = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
-    # One scale for all arrays of the file: a mask is one of 0 and 1 everywhere.
-    mask = all(a.max(initial=0) <= 1 for a in arrays.values() if a.dtype == np.uint8)
-    scale = np.float32(1 if mask else 255)
-    return {name: a / scale if a.dtype == np.uint8 else a for name, a in arrays.items()}
+    # All arrays of a file have one scale: the pixels are 0 and 1 only if this holds in every array.
+    binary = all(a.max(initial=0) <= 1 for a in arrays.values() if a.dtype == np.uint8)
+    scale = np.float32(1 if binary else 255)
+    return _checked({name: a / scale if a.dtype == np.uint8 else a for name, a in arrays.items()})
+
+
+def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    shape = arrays["train"].shape[1:]
+    for name, x in arrays.items():
+        if x.ndim not in (3, 4):
+            raise ValueError(
+                f'the array "{name}" must have shape (n, height, width) or (n, channels, height, width), but has '
+                f"shape {x.shape}."
+            )
+        if x.shape[1:] != shape:
+            raise ValueError(f'the images of "{name}" have shape {x.shape[1:]}, but those of "train" have {shape}.')
+    checked = {}
+    for name, x in arrays.items():
+        try:
+            checked[name] = check_images(x)
+        except ValueError as error:
+            raise ValueError(f'the array "{name}": {error}') from error
+    return checked
+
+
+def with_test_images(images: dict[str, np.ndarray], share: float, seed: int) -> dict[str, np.ndarray]:
+    """The same images, with a random share of the training images as test images if there are none.
+
+    Args:
+        images: arrays "train" and optionally "valid" and "test".
+        share: the share of the training images.
+        seed: for the choice.
+
+    Raises:
+        ValueError: if the share of the training images is less than one image.
+    """
+    if "test" in images:
+        return images
+    train = images["train"]
+    count = round(share * len(train))
+    if count < 1:
+        raise ValueError(f"there are {len(train)} images, but at least {round(1 / share)} are needed.")
+    rows = np.random.default_rng(seed).permutation(len(train))
+    return images | {"train": train[rows[count:]], "test": train[rows[:count]]}
 
 
 def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
-    """The images as an array of floats.
+    """Convert images to an array of floats and check the pixel values.
+
+    Args:
+        x: images, of shape (n, *shape).
 
     Raises:
-        ValueError: if they are none, or not finite, or outside of [0, 1].
+        ValueError: if x is not an array of this shape, or contains pixels that are not finite or not in [0, 1].
     """
     try:
         x = np.asarray(x, dtype=jnp.result_type(float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"images must be an array of numbers: {error}") from error
     if x.ndim < 2 or 0 in x.shape:
-        raise ValueError(f"images must have shape (n, *shape), no size of which is 0, but have shape {x.shape}.")
+        raise ValueError(f"images must have shape (n, *shape) with every size at least 1, but have shape {x.shape}.")
     if not np.isfinite(x).all():
-        raise ValueError(f"the images hold {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
+        raise ValueError(f"the images contain {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
     if x.min() < 0 or x.max() > 1:
         hint = " Divide 8-bit images by 255." if x.min() >= 0 and x.max() <= 255 else ""
         raise ValueError(f"pixels must lie in [0, 1], but lie in [{x.min():g}, {x.max():g}].{hint}")

@@ -1,8 +1,11 @@
-"""How good a VAE is: bounds, likelihood by importance sampling, and what its latent space is used for."""
+"""Evaluation of a VAE: the ELBO, the likelihood by importance sampling, active units, and a split of the KL term.
+
+A parameter `vae` is a `VAE`. This module does not import that class, because its methods use this module.
+"""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,22 +15,33 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from pushforward.vae.data import check_images
-from pushforward.vae.model import VAE
 
-# A unit whose posterior mean varies less than this over images says nothing about them.
-ACTIVE = 0.01
-# Draws of each image for its posterior mean.
+# A latent coordinate is active if the variance of its posterior mean over images is larger than this.
+ACTIVE_VARIANCE = 0.01
+# Draws per image for the posterior mean.
 MEAN_DRAWS = 64
-# Numbers in the largest array, the decoder's outputs: 0.8 GB in single precision.
-LARGEST = 200_000_000
+# Numbers in the largest array, which holds the decoder's outputs: 0.8 GB in single precision.
+MAX_OUTPUTS = 200_000_000
 
 
 class Evaluation(NamedTuple):
-    r"""Means over images in nats, with standard errors (`_se`) over images.
+    r"""Means over images in nats per image, with standard errors over images.
 
-    `elbo` is lower than $\log p(x)$ by the posterior's divergence; `nll`, by importance sampling with `num_samples`
-    draws, is an upper bound of $-\log p(x)$ that tightens as they grow; `gap` is what lies between the two. The ELBO is
-    minus `reconstruction` minus `kl`. `bits_per_dim` is that of `nll`, for discrete likelihoods.
+    Attributes:
+        elbo: the ELBO, a lower bound of $\log p(x)$: minus `reconstruction` minus `kl`.
+        elbo_se: its standard error.
+        nll: $-\log p(x)$, estimated by importance sampling: in expectation an upper bound, which decreases to
+            $-\log p(x)$ as the number of draws grows.
+        nll_se: its standard error.
+        num_samples: the number of draws per image for `nll`.
+        reconstruction: $-E_q \log p(x \mid u)$.
+        kl: $\mathrm{KL}(q(u \mid x) \,\|\, p(u))$.
+        active_units: the number of latent coordinates whose posterior mean depends on the image.
+        bits_per_dim: `nll` in bits per pixel and channel; None if the likelihood is continuous.
+
+    References:
+        Burda et al., Importance Weighted Autoencoders (2016), section 4.2 (active units).
+        https://arxiv.org/abs/1509.00519
     """
 
     elbo: float
@@ -42,12 +56,16 @@ class Evaluation(NamedTuple):
 
     @property
     def gap(self) -> float:
-        r"""$\log p(x)$ as estimated, less the ELBO."""
+        r"""The estimated $\log p(x)$ minus the ELBO."""
         return -self.nll - self.elbo
 
 
 class KLSplit(NamedTuple):
     r"""$E_x \mathrm{KL}(q(u \mid x) \,\|\, p(u)) = I_q(x; u) + \mathrm{KL}(q(u) \| p(u))$, $q(u) = E_x q(u \mid x)$.
+
+    Attributes:
+        mutual_information: $I_q(x; u)$.
+        marginal_kl: $\mathrm{KL}(q(u) \| p(u))$.
 
     References:
         Hoffman and Johnson, ELBO surgery (2016).
@@ -58,7 +76,7 @@ class KLSplit(NamedTuple):
 
 
 def evaluate(
-    vae: VAE,
+    vae: Any,
     x: ArrayLike,
     *,
     key: PRNGKeyArray,
@@ -67,25 +85,25 @@ def evaluate(
     chunk: int = 100,
     batch_size: int = 100,
 ) -> Evaluation:
-    """Evaluate on held-out images, at full weight of the KL term.
+    """Evaluate a VAE on held-out images.
 
     Args:
         vae: the model.
         x: images, of shape (n, *shape).
         key: for the draws.
-        num_samples: draws of each image for the likelihood.
-        elbo_samples: draws of each image for the ELBO and its parts.
-        chunk: draws of each image held in memory at once; fewer where images or likelihood are large.
-        batch_size: images held in memory at once; likewise.
+        num_samples: the number of draws per image for the likelihood.
+        elbo_samples: the number of draws per image for the ELBO and its parts.
+        chunk: the largest number of draws of each image that are in memory at the same time.
+        batch_size: the largest number of images that are in memory at the same time.
 
     Raises:
-        ValueError: for images that `fit_vae` would refuse.
+        ValueError: for images of another shape, or images that the likelihood cannot have generated.
     """
     x = _checked(vae, x)
-    batch_size = bounded(batch_size, elbo_samples, vae)
-    chunk = bounded(chunk, min(batch_size, len(x)), vae)
-    parts = _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size)
-    elbo, log_p, reconstruction, kl = (np.asarray(a, np.float64) for a in parts[:4])
+    batch_size = fitting_size(batch_size, elbo_samples, vae)
+    chunk = fitting_size(chunk, min(batch_size, len(x)), vae)
+    scores = _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size)
+    elbo, log_p, reconstruction, kl = (np.asarray(a, np.float64) for a in scores[:4])
     nll = float(-log_p.mean())
     size = math.prod(vae.shape)
     return Evaluation(
@@ -96,7 +114,7 @@ def evaluate(
         num_samples=num_samples,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
-        active_units=_active_units(*parts[4:]),
+        active_units=_active_units(*scores[4:]),
         bits_per_dim=nll / (size * math.log(2)) if vae.likelihood.discrete else None,
     )
 
@@ -112,22 +130,25 @@ def _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size):
         means = terms.log_weight.mean(0), log_p, -terms.log_likelihood.mean(0), kl.mean(0)
         return *means, u.mean(0), u.var(0, ddof=1)
 
-    return in_chunks(of, x, key, batch_size)
+    return map_in_chunks(of, x, key, batch_size)
 
 
 def _active_units(means: Float[Array, "n dim"], variances: Float[Array, "n dim"]) -> int:
-    """How many posterior means vary over images, by more than means of MEAN_DRAWS draws do by chance."""
-    return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE).sum())
+    """The number of coordinates whose posterior mean varies over images, beyond the noise of MEAN_DRAWS draws."""
+    return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE_VARIANCE).sum())
 
 
-def kl_split(vae: VAE, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
-    """Split the KL term into what draws tell about their image, and how far their mixture is from the prior.
+def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
+    """Split the KL term into the mutual information of image and latent vector, and the KL of the averaged posterior.
 
     Args:
-        vae: the model; its posterior's density is evaluated at other images' draws, by its inverse.
-        x: images.
+        vae: the model. The density of its posterior is evaluated at the draws for other images, through its inverse.
+        x: images, of shape (n, *shape).
         key: for draws and the choice of images.
-        num_images: among which an image is told; at most `len(x)`. The information cannot exceed its logarithm.
+        num_images: the number of images, at most n. The estimate of the mutual information is at most its logarithm.
+
+    Raises:
+        ValueError: for images of another shape, or images that the likelihood cannot have generated.
     """
     x = _checked(vae, x)
     pick_key, draw_key = jr.split(key)
@@ -141,13 +162,13 @@ def _split(vae, x, key):
     features = vae.encode(x)
     u, log_q = vae.posterior.sample_and_log_prob(key, (), features)
     log_prior = vae.prior.log_prob(u)
-    # One row of features at a time: the density of all draws given that image.
+    # For one image at a time, the density of all draws under its posterior.
     each = jax.lax.map(lambda h: vae.posterior.log_prob(u, h), features)
     log_marginal = jax.nn.logsumexp(each, axis=0) - jnp.log(len(x))
     return (log_q - log_marginal).mean(), (log_marginal - log_prior).mean()
 
 
-def _checked(vae: VAE, x: ArrayLike) -> Float[Array, "n *shape"]:
+def _checked(vae: Any, x: ArrayLike) -> Float[Array, "n *shape"]:
     x = check_images(x)
     if x.shape[1:] != vae.shape:
         raise ValueError(f"images must have shape (n, {', '.join(map(str, vae.shape))}), but have {x.shape}.")
@@ -155,16 +176,29 @@ def _checked(vae: VAE, x: ArrayLike) -> Float[Array, "n *shape"]:
     return jnp.asarray(x)
 
 
-def bounded(count: int, others: int, vae: VAE) -> int:
-    """`count`, or fewer, such that the outputs for `count` x `others` images are no more than LARGEST numbers."""
+def fitting_size(count: int, others: int, vae: Any) -> int:
+    """The largest number up to `count` for which the decoder's outputs fit into memory.
+
+    Args:
+        count: the largest number, of images or of draws.
+        others: how many outputs there are for each of them.
+        vae: the model.
+    """
     outputs = vae.likelihood.num_outputs * math.prod(vae.shape)
-    return min(count, max(1, LARGEST // max(1, others * outputs)))
+    return min(count, max(1, MAX_OUTPUTS // max(1, others * outputs)))
 
 
-def in_chunks(
+def map_in_chunks(
     fn: Callable[[Array, PRNGKeyArray], PyTree], x: Float[Array, "n *shape"], key: PRNGKeyArray, size: int
 ) -> PyTree:
-    """Apply a function of images and a key to `size` images at a time; its results have images along the first axis."""
+    """Apply a function to `size` images at a time.
+
+    Args:
+        fn: a function of images and a key, whose results have the images along their first axis.
+        x: images.
+        key: for the function; each chunk has its own.
+        size: images in a chunk.
+    """
     full, rest = divmod(len(x), size)
     keys = jr.split(key, full + 1)
     parts = []

@@ -1,4 +1,4 @@
-"""What a decoder's outputs mean: distributions of images whose pixels lie in [0, 1]."""
+"""Likelihoods p(x | u): distributions of images with pixels in [0, 1], parametrized by the decoder's outputs."""
 
 import abc
 from typing import Any, ClassVar
@@ -14,25 +14,25 @@ from pushforward.bijections.positive import positive
 
 
 class AbstractLikelihood(eqx.Module):
-    """The distribution of an image, its pixels independent given the decoder's outputs.
+    """The distribution of an image given the decoder's outputs, under which the pixels are independent.
 
-    A decoder returns `num_outputs` arrays of the image's shape, stacked along a first axis.
+    A decoder returns `num_outputs` arrays of the image's shape, stacked along the first axis.
     """
 
-    # Whether `log_prob` is that of a discrete image, in nats, so that bits per dimension mean something.
+    # Whether pixels are discrete, so that `log_prob` is the log of a probability and bits per dimension are defined.
     discrete: ClassVar[bool]
 
     @property
     @abc.abstractmethod
     def num_outputs(self) -> int:
-        """How many numbers a decoder gives for each pixel."""
+        """The number of decoder outputs for each pixel."""
 
     @abc.abstractmethod
     def distribution(self, outputs: Float[Array, "k *shape"]) -> Any:
         """The NumPyro distribution of `values`."""
 
     def values(self, x: Float[Array, " *shape"]) -> Array:
-        """The image as the distribution counts it."""
+        """The image in the values of the distribution: class indices for a categorical one."""
         return x
 
     @abc.abstractmethod
@@ -48,11 +48,11 @@ class AbstractLikelihood(eqx.Module):
         return self.distribution(outputs).log_prob(self.values(x))
 
     def check(self, x: np.ndarray) -> None:  # noqa: B027
-        """Raise if this can be no likelihood of these images, whose pixels are in [0, 1]."""
+        """Raise a ValueError if these images, with pixels in [0, 1], have probability zero under this likelihood."""
 
 
 class Bernoulli(AbstractLikelihood):
-    """Black and white pixels, by the logits of white."""
+    """Black and white pixels; the decoder gives the logit of white."""
 
     discrete: ClassVar[bool] = True
 
@@ -72,16 +72,17 @@ class Bernoulli(AbstractLikelihood):
     def check(self, x):
         if np.any((x > 0) & (x < 1)):
             raise ValueError(
-                "a Bernoulli likelihood is one of pixels 0 and 1, but some pixels lie between; binarise them "
-                "(`binarize=True` draws afresh every epoch), or use a Categorical or Gaussian likelihood."
+                "a Bernoulli likelihood needs pixels that are 0 or 1, but some lie strictly between; binarize them "
+                "(`binarize=True` draws new black and white pixels for every batch), or use a Categorical or Gaussian "
+                "likelihood."
             )
 
 
 class Categorical(AbstractLikelihood):
-    """Pixels of so many grey levels, each with a probability of its own: 0, 1/(levels - 1), ..., 1.
+    """Pixels with the gray levels 0, 1/(levels - 1), ..., 1; the decoder gives the logit of each level.
 
     Args:
-        levels: how many; 256 for images of 8 bits.
+        levels: the number of gray levels; 256 for 8-bit images.
     """
 
     levels: int = eqx.field(static=True, default=256)
@@ -89,7 +90,7 @@ class Categorical(AbstractLikelihood):
 
     def __check_init__(self):
         if self.levels < 2:
-            raise ValueError(f"a Categorical likelihood needs two or more levels, but got levels={self.levels}.")
+            raise ValueError(f"a Categorical likelihood needs at least two levels, but got levels={self.levels}.")
 
     @property
     def num_outputs(self) -> int:
@@ -102,28 +103,28 @@ class Categorical(AbstractLikelihood):
         return jnp.round(x * (self.levels - 1)).astype(int)
 
     def image(self, outputs):
-        grey = jnp.linspace(0, 1, self.levels, dtype=outputs.dtype)
-        return jnp.tensordot(grey, jax.nn.softmax(outputs, axis=0), axes=1)
+        gray = jnp.linspace(0, 1, self.levels, dtype=outputs.dtype)
+        return jnp.tensordot(gray, jax.nn.softmax(outputs, axis=0), axes=1)
 
     def draw(self, key, outputs):
         return self.distribution(outputs).sample(key).astype(outputs.dtype) / (self.levels - 1)
 
     def check(self, x):
         steps = x * (self.levels - 1)
-        # The rounding of 8-bit greys divided in single precision.
+        # The tolerance covers 8-bit gray levels that were divided in single precision.
         if np.any(np.abs(steps - np.round(steps)) > 1e-3):
             raise ValueError(
-                f"a Categorical likelihood of {self.levels} levels is one of pixels k/{self.levels - 1}, but some lie "
-                "between; give the number of levels that the images have, or use a Gaussian likelihood."
+                f"a Categorical likelihood with {self.levels} levels needs pixels k/{self.levels - 1}, but some lie "
+                "between those levels; give the number of levels that the images have, or use a Gaussian likelihood."
             )
 
 
 class Gaussian(AbstractLikelihood):
-    r"""Continuous pixels, $N(\mu, \sigma^2)$ each.
+    r"""Continuous pixels, each distributed as $N(\mu, \sigma^2)$; the decoder gives $\mu$.
 
     Args:
-        scale: $\sigma$ of all pixels; None if the decoder gives one for each, as a second output.
-        smallest: the least $\sigma$ that a decoder can give. Without a bound the likelihood has none.
+        scale: $\sigma$ of all pixels; if None, the decoder gives $\sigma$ of each pixel as a second output.
+        smallest: the lower bound of $\sigma$ when the decoder gives it. Without it the likelihood is unbounded.
     """
 
     scale: float | None = eqx.field(static=True, default=None)

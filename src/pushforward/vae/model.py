@@ -1,8 +1,10 @@
-r"""The variational autoencoder: decoder $p(x \mid u)$, prior $p(u)$, amortised posterior $q(u \mid x)$."""
+r"""The variational autoencoder: decoder $p(x \mid u)$, prior $p(u)$ and amortized posterior $q(u \mid x)$."""
 
 import math
+import os
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,15 +13,20 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections import AbstractBijection, Amortized, Chain
+from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
 from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
+from pushforward.reports.page import paragraph
+from pushforward.reports.vae import plot_sheets, vae_page
+from pushforward.serialization import save
 from pushforward.training.objectives import sample_and_path_log_prob
+from pushforward.vae.evaluation import Evaluation, evaluate
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
+from pushforward.vae.pictures import all_pictures
 
 
 class Terms(NamedTuple):
-    r"""What bounds are made of, at draws $u \sim q(u \mid x)$, each of shape (num_samples, *batch)."""
+    r"""The terms of the variational bounds at draws $u \sim q(u \mid x)$, each of shape (num_samples, *batch)."""
 
     log_likelihood: Float[Array, "samples *batch"]
     log_prior: Float[Array, "samples *batch"]
@@ -35,22 +42,22 @@ class VAE(eqx.Module):
     r"""A variational autoencoder whose posterior and prior are flows.
 
     The encoder maps an image to features $h$, the posterior is a flow conditioned on them, $q(u \mid h(x))$, and the
-    decoder maps $u$ to the parameters of the likelihood. Training maximises the
+    decoder maps $u$ to the parameters of the likelihood. Training maximizes the
     $\mathrm{ELBO}(x) = E_{q(u \mid x)}[\log p(x \mid u) + \log p(u) - \log q(u \mid x)] \le \log p(x)$.
-    With a posterior that is Gaussian and a prior that is standard normal, this is the plain VAE; its KL divergence is
-    estimated as any other's, by the draws.
+    With a Gaussian posterior and a standard normal prior this is the plain VAE. The KL divergence is always estimated
+    from draws, also where a formula exists.
 
-    Methods take leading batch axes. Values are in nats for an image.
+    Methods take leading batch axes. All values are in nats per image.
 
     Args:
-        encoder: maps one image to the posterior's condition.
+        encoder: maps one image to the features that the posterior is conditioned on.
         decoder: maps one latent vector to the likelihood's outputs, of shape (num_outputs, *shape of an image).
-        posterior: a conditional flow, whose draws are the latent vectors.
+        posterior: a conditional flow over latent vectors.
         prior: a flow over latent vectors, without condition.
-        likelihood: what the decoder's outputs mean; `Bernoulli()` if left out.
+        likelihood: the distribution of an image given the decoder's outputs; by default `Bernoulli()`.
 
     Raises:
-        ValueError: if the parts do not fit; the message says which, and both sizes.
+        ValueError: if two parts do not fit together; the message names them and both sizes.
 
     References:
         Kingma and Welling, Auto-Encoding Variational Bayes (2014). https://arxiv.org/abs/1312.6114
@@ -87,12 +94,12 @@ class VAE(eqx.Module):
             emitted = eqx.filter_eval_shape(encoder, jnp.zeros(self.shape)).shape
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"the encoder does not take the images of shape {self.shape} that the decoder makes: {error}"
+                f"the encoder does not accept images of shape {self.shape}, which the decoder returns: {error}"
             ) from error
         wanted = posterior.cond_shape or ()
         if emitted != wanted:
             raise ValueError(
-                f"the encoder emits {math.prod(emitted)} numbers, shape {emitted}, but the posterior's first "
+                f"the encoder returns {math.prod(emitted)} numbers, shape {emitted}, but the posterior's first "
                 f"conditional layer, {_first_conditional(posterior.bijection)}, takes "
                 f"{math.prod(wanted)}, shape {wanted}."
             )
@@ -103,7 +110,7 @@ class VAE(eqx.Module):
         return math.prod(self.prior.shape)
 
     def encode(self, x: ArrayLike) -> Float[Array, "*batch features"]:
-        """The features of images, which the posterior is conditioned on."""
+        """The features of images, on which the posterior is conditioned."""
         return _map(self.encoder, self._images(x), len(self.shape))
 
     def decode(self, u: ArrayLike) -> Float[Array, "..."]:
@@ -115,13 +122,18 @@ class VAE(eqx.Module):
         return self.posterior.sample(key, sample_shape, self.encode(x))
 
     def terms(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1, *, path_gradient: bool = False) -> Terms:
-        r"""The terms of the bounds at draws of the posterior.
+        r"""The terms of the variational bounds at draws of the posterior.
 
-        With `path_gradient`, $\log q$ has its value, and the gradient that it has along the path of the draws alone.
+        Args:
+            x: images.
+            key: for the draws.
+            num_samples: the number of draws for each image.
+            path_gradient: whether the gradient of $\log q$ omits the score term and follows the path of the draws
+                only.
         """
         x = self._images(x)
         if num_samples < 1:
-            raise ValueError(f"bounds need num_samples >= 1, but got num_samples={num_samples}.")
+            raise ValueError(f"a bound needs num_samples >= 1, but got num_samples={num_samples}.")
         features = self.encode(x)
         if path_gradient:
             u, log_q = sample_and_path_log_prob(self.posterior, key, (num_samples,), features)
@@ -141,15 +153,15 @@ class VAE(eqx.Module):
     def log_likelihood_estimate(
         self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1000, *, chunk: int = 100
     ) -> Float[Array, "*batch"]:
-        r"""$\log \frac1S \sum_s p(x, u_s) / q(u_s \mid x)$, which approaches $\log p(x)$ from below as $S$ grows.
+        r"""$\log \frac1S \sum_s p(x, u_s) / q(u_s \mid x)$, an estimate of $\log p(x)$ by importance sampling.
 
-        It is also the importance-weighted bound of $S$ samples.
+        Its expectation is the importance-weighted bound, which approaches $\log p(x)$ from below as $S$ grows.
 
         Args:
             x: images.
             key: for the draws.
             num_samples: $S$.
-            chunk: how many draws of each image are held in memory at once.
+            chunk: the number of draws of each image that are in memory at the same time.
 
         References:
             Burda et al., Importance Weighted Autoencoders (2016), equation 8. https://arxiv.org/abs/1509.00519
@@ -173,7 +185,14 @@ class VAE(eqx.Module):
     def sample(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), *, expected: bool = False
     ) -> Float[Array, "..."]:
-        """Images of the model; if `expected`, their expectations given the latent vectors, as papers show them."""
+        """Draw images.
+
+        Args:
+            key: for the draws.
+            sample_shape: the leading axes of the result.
+            expected: return the expected images at the drawn latent vectors, as figures in papers show, instead of
+                images drawn from the likelihood.
+        """
         latent_key, image_key = jr.split(key)
         outputs = self.decode(self.prior.sample(latent_key, sample_shape))
         if expected:
@@ -190,6 +209,49 @@ class VAE(eqx.Module):
         r"""The expected image at one draw of $q(u \mid x)$ for each image."""
         return self.image(self.infer(x, key))
 
+    def summary(self) -> str:
+        """The sizes of the model and of its parts, as lines of text."""
+        lines = [f"VAE of images of shape {self.shape} with {self.dim} latent dimensions"]
+        for name in ("encoder", "decoder", "posterior", "prior"):
+            lines.append(f"{name}: {num_parameters(getattr(self, name)):,} parameters")
+        return "\n".join([*lines, f"likelihood: {self.likelihood}"])
+
+    def plot(self, images: ArrayLike, *, key: PRNGKeyArray) -> Any:
+        """A Matplotlib figure of reconstructions, samples, traversals and interpolations.
+
+        Args:
+            images: held-out images, at least two.
+            key: for the draws.
+        """
+        return plot_sheets(all_pictures(self, images, key))
+
+    def report(
+        self, path: str | os.PathLike, images: ArrayLike, *, key: PRNGKeyArray, num_samples: int = 500
+    ) -> Evaluation:
+        """Evaluate on held-out images, and write one HTML page with the numbers and the pictures of `plot`.
+
+        Args:
+            path: the file to write.
+            images: held-out images, at least two.
+            key: for the draws.
+            num_samples: the number of draws per image for the likelihood.
+        """
+        evaluation = evaluate(self, images, key=key, num_samples=num_samples)
+        lines = [*self.summary().splitlines(), f"{len(images)} held-out images"]
+        Path(path).write_text(vae_page(lines, evaluation, all_pictures(self, images, key)))
+        return evaluation
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save the model to a file that `pushforward.load` reads.
+
+        Args:
+            path: the file; it is replaced if it exists.
+        """
+        save(path, self)
+
+    def _repr_html_(self) -> str:
+        return "".join(map(paragraph, self.summary().splitlines()))
+
     def _images(self, x: ArrayLike) -> Array:
         x = jnp.asarray(x, dtype=jnp.result_type(float))
         if x.shape[x.ndim - len(self.shape) :] != self.shape:
@@ -198,7 +260,7 @@ class VAE(eqx.Module):
 
 
 def _map(fn: Callable, x: Array, event: int) -> Array:
-    """Apply a function of one event to leading batch axes: networks become products of matrices."""
+    """Apply a function of one event of `event` axes to an array with leading batch axes."""
     batch = x.shape[: x.ndim - event]
     if not batch:
         return fn(x)
@@ -213,30 +275,30 @@ def _check_latents(posterior: Flow, prior: Flow) -> None:
         raise ValueError("the posterior must be a conditional flow, but takes no condition; build it with cond_dim.")
     if posterior.shape != prior.shape or len(prior.shape) != 1:
         raise ValueError(
-            f"posterior and prior must be over vectors of one size, but have shapes {posterior.shape} and "
+            f"posterior and prior must be over vectors of the same size, but have shapes {posterior.shape} and "
             f"{prior.shape}."
         )
     one, other = _support(posterior), _support(prior)
     if not same_interval(one, other):
         raise ValueError(
-            f"the posterior's support {one} is not the prior's, {other}: where one has mass and the other has none, "
-            "the ELBO is minus infinity or log p(x) is missed. End the posterior with a bijection onto the prior's "
-            "support, as Elementwise(Sigmoid(), dim) for the unit cube."
+            f"the posterior's support {one} differs from the prior's, {other}: where only the posterior has mass the "
+            "ELBO is minus infinity, and where only the prior has mass the posterior cannot draw. End the posterior "
+            "with a bijection onto the prior's support, such as Elementwise(Sigmoid(), dim) for the unit cube."
         )
 
 
 def _support(flow: Flow) -> Constraint:
-    """Where a flow's draws lie."""
+    """The support of a flow."""
     support = flow.base_distribution.support if flow.bijection.keeps_intervals else flow.bijection.codomain
     try:
         bounds(support)
     except ValueError as error:
-        raise ValueError(f"latent vectors must lie in intervals, but the support is {support}.") from error
+        raise ValueError(f"the support of latent vectors must be a product of intervals, but is {support}.") from error
     return support
 
 
 def _first_conditional(bijection: AbstractBijection) -> str:
-    """What to call the first layer that takes the condition."""
+    """The name of the first layer that takes the condition."""
     while isinstance(bijection, Chain):
         bijection = next(part for part in bijection.bijections if part.cond_shape is not None)
     if isinstance(bijection, Amortized):

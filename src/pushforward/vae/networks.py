@@ -1,10 +1,11 @@
-"""Encoders and decoders in pairs that mirror each other. Each acts on one image or one latent vector."""
+"""Networks: pairs of an encoder and the decoder that mirrors it. Each acts on one image or one latent vector."""
 
 import math
 from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -16,11 +17,13 @@ KERNEL = 5
 class Dense(eqx.Module):
     """A multilayer perceptron from arrays of one shape to arrays of another.
 
+    `equinox.nn.MLP` does not serve here: it maps vectors to vectors, and all its hidden layers have one width.
+
     Args:
-        in_shape: of what it takes.
-        out_shape: of what it gives.
-        hidden: widths of the hidden layers.
-        activate_last: whether the activation follows the last layer too, as a part of a larger network wants.
+        in_shape: the shape of the input.
+        out_shape: the shape of the output.
+        hidden: the widths of the hidden layers.
+        activate_last: whether to apply the activation after the last layer too.
         key: for the initial weights.
     """
 
@@ -51,7 +54,10 @@ class Dense(eqx.Module):
 
 
 class Gated(eqx.Module):
-    r"""A convolution of twice as many channels, half of which gate the others: $a \cdot \mathrm{sigmoid}(b)$.
+    r"""A gated convolution $a \cdot \mathrm{sigmoid}(b)$, where $a$ and $b$ are the two halves of the output channels.
+
+    Args:
+        convolution: it has twice as many output channels as the gated convolution.
 
     References:
         van den Oord et al., Conditional Image Generation with PixelCNN Decoders (2016), equation 2.
@@ -61,12 +67,17 @@ class Gated(eqx.Module):
     convolution: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d
 
     def __call__(self, x: Float[Array, "channels height width"]) -> Float[Array, "channels height width"]:
-        a, b = jax.numpy.split(convolve(self.convolution, x), 2)
+        a, b = jnp.split(convolve(self.convolution, x), 2)
         return a * jax.nn.sigmoid(b)
 
 
 class ConvEncoder(eqx.Module):
-    """Gated convolutions, every second of which halves height and width, then one dense layer to the features."""
+    """Gated convolutions, every second of which halves height and width, then one dense layer.
+
+    Args:
+        layers: the convolutions.
+        last: the dense layer, from all activations to the features.
+    """
 
     layers: tuple[Gated, ...]
     last: eqx.nn.Linear
@@ -79,7 +90,15 @@ class ConvEncoder(eqx.Module):
 
 
 class ConvDecoder(eqx.Module):
-    """The mirror of `ConvEncoder`: a dense layer, then gated transposed convolutions, then a pointwise one."""
+    """The mirror image of `ConvEncoder`: a dense layer, gated transposed convolutions, and a pointwise convolution.
+
+    Args:
+        first: the dense layer, from the latent vector.
+        layers: the transposed convolutions.
+        last: the pointwise convolution.
+        in_shape: the shape of the input of the first convolution.
+        out_shape: the shape of the output, (num_outputs, *shape of an image).
+    """
 
     first: eqx.nn.Linear
     layers: tuple[Gated, ...]
@@ -103,15 +122,15 @@ def dense_pair(
     hidden: Sequence[int] = (256,),
     features: int = 64,
 ) -> tuple[Dense, Dense]:
-    """An encoder from images of any shape to features, and a decoder from latent vectors to images, both dense.
+    """A dense encoder and decoder, for images of any shape.
 
     Args:
-        shape: of an image.
-        dim: of the latent space.
-        num_outputs: the likelihood's.
+        shape: the shape of an image.
+        dim: the dimension of the latent space.
+        num_outputs: the number of the likelihood's outputs per pixel.
         key: for the initial weights.
-        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        features: the size of what the encoder emits, which is the posterior's condition.
+        hidden: the widths of the encoder's hidden layers; the decoder has them in reverse order.
+        features: the number of the encoder's outputs, on which the posterior is conditioned.
     """
     _check(shape, dim, num_outputs, features, hidden)
     one, two = jr.split(key)
@@ -128,15 +147,15 @@ def conv_pair(
     channels: Sequence[int] = (32, 32, 64, 64),
     features: int = 256,
 ) -> tuple[ConvEncoder, ConvDecoder]:
-    """A gated convolutional encoder and its mirror image.
+    """An encoder and a decoder of gated convolutions.
 
     Args:
-        shape: of an image, (height, width) or (channels, height, width).
-        dim: of the latent space.
-        num_outputs: the likelihood's.
+        shape: the shape of an image, (height, width) or (channels, height, width).
+        dim: the dimension of the latent space.
+        num_outputs: the number of the likelihood's outputs per pixel.
         key: for the initial weights.
-        channels: of the layers; each second one halves height and width.
-        features: the size of what the encoder emits, which is the posterior's condition.
+        channels: the numbers of channels of the encoder's layers; every second layer halves height and width.
+        features: the number of the encoder's outputs, on which the posterior is conditioned.
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018), appendix.
@@ -145,7 +164,7 @@ def conv_pair(
     _check(shape, dim, num_outputs, features, channels)
     if len(shape) not in (2, 3):
         raise ValueError(
-            f"convolutions need images of shape (height, width) or (channels, height, width), not {shape}."
+            f"convolutions need images of shape (height, width) or (channels, height, width), but got shape {shape}."
         )
     depth, height, width = shape if len(shape) == 3 else (1, *shape)
     keys = iter(jr.split(key, 2 * len(channels) + 3))
@@ -155,11 +174,12 @@ def conv_pair(
         convolution = eqx.nn.Conv2d(before, 2 * after, KERNEL, stride, padding=KERNEL // 2, key=next(keys))
         encoders.append(Gated(convolution))
         sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
-    # Backwards, from as many channels to as many; the first stays as wide as it is, for pixels have no channels.
+    # The decoder goes through the layers backwards. Its last layer keeps the first layer's channels: the pointwise
+    # convolution then maps them to pixels.
     for index in reversed(range(len(channels))):
         before, after = counts[index + 1], counts[index] if index else counts[1]
         stride = strides[index]
-        # Of the two sizes that a stride of 2 makes one, the one that the encoder had.
+        # A stride of 2 maps two sizes to the same size; the output padding restores the size before the stride.
         extra = tuple(big - stride * (small - 1) - 1 for big, small in zip(sizes[index], sizes[index + 1], strict=True))
         decoders.append(
             Gated(
@@ -183,6 +203,6 @@ def conv_pair(
 def _check(shape, dim, num_outputs, features, widths) -> None:
     if min(*shape, dim, num_outputs, features, *widths) < 1:
         raise ValueError(
-            f"sizes must be positive, but got shape={tuple(shape)}, dim={dim}, num_outputs={num_outputs}, "
+            f"all sizes must be at least 1, but got shape={tuple(shape)}, dim={dim}, num_outputs={num_outputs}, "
             f"features={features} and widths {tuple(widths)}."
         )

@@ -1,22 +1,60 @@
-"""What a VAE has learned, as images: reconstructions, samples, traversals and interpolations, and sheets of them."""
+"""Images that show what a VAE has learned: reconstructions, samples, traversals and interpolations.
 
+A parameter `vae` is a `VAE`. This module does not import that class, because its methods use this module.
+"""
+
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from pushforward.vae.model import VAE
+
+@eqx.filter_jit
+def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16) -> dict[str, Float[Array, "..."]]:
+    """All kinds of pictures by their names, each an array of rows and columns of images.
+
+    Args:
+        vae: the model.
+        x: images, at least two; the first ones are shown.
+        key: for the draws.
+        columns: the largest number of images in a row.
+    """
+    half = min(columns, len(x)) // 2
+    x, y = x[: 2 * half], x[half : 2 * half]
+    return {
+        "reconstructions": reconstructions(vae, x, key),
+        "samples": vae.sample(jr.fold_in(key, 1), (columns // 2, columns), expected=True),
+        "traversals": traversals(vae, x[0], key),
+        "interpolations": interpolations(vae, x[:half], y, key),
+    }
 
 
-def reconstructions(vae: VAE, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "2 n ..."]:
-    """Images above, what the model makes of them below."""
+def reconstructions(vae: Any, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "2 n ..."]:
+    """Images in the first row, their reconstructions in the second.
+
+    Args:
+        vae: the model.
+        x: images.
+        key: for the draws of the posterior.
+    """
     return jnp.stack([jnp.asarray(x), vae.reconstruct(x, key)])
 
 
 def traversals(
-    vae: VAE, x: ArrayLike, key: PRNGKeyArray, *, steps: int = 9, reach: float = 3.0
+    vae: Any, x: ArrayLike, key: PRNGKeyArray, *, steps: int = 9, reach: float = 3.0
 ) -> Float[Array, "dim steps ..."]:
-    """From one image, each latent coordinate in turn by `reach` prior standard deviations to either side of 0."""
+    """Each row varies one latent coordinate of an image around the mean of the prior.
+
+    Args:
+        vae: the model.
+        x: one image.
+        key: for the draws.
+        steps: the number of columns.
+        reach: how far the coordinate goes to either side, in standard deviations of the prior.
+    """
     u = vae.infer(x, key)
     draws = vae.prior.sample(key, (1000,))
     ends = draws.mean(0) + reach * draws.std(0) * jnp.linspace(-1, 1, steps)[:, None]
@@ -26,24 +64,19 @@ def traversals(
 
 
 def interpolations(
-    vae: VAE, x: ArrayLike, y: ArrayLike, key: PRNGKeyArray, *, steps: int = 9
+    vae: Any, x: ArrayLike, y: ArrayLike, key: PRNGKeyArray, *, steps: int = 9
 ) -> Float[Array, "n steps ..."]:
-    """Between pairs of images, along straight lines in the coordinates of the prior's base: a flow bends them."""
+    """Each row goes from one image to another, along a straight line in the space of the prior's base distribution.
+
+    Args:
+        vae: the model.
+        x: the images in the first column.
+        y: the images in the last column.
+        key: for the draws of the posterior.
+        steps: the number of columns.
+    """
     bijection = vae.prior.bijection
     a, b = jax.vmap(jax.vmap(bijection.inverse))(vae.infer(jnp.stack([jnp.asarray(x), jnp.asarray(y)]), key))
     weight = jnp.linspace(0, 1, steps)[:, None]
     lines = (1 - weight) * a[:, None] + weight * b[:, None]
     return vae.image(jax.vmap(jax.vmap(bijection.forward))(lines))
-
-
-def sheet(images: Float[Array, "rows columns ..."]) -> Float[np.ndarray, "height width ..."]:
-    """Rows and columns of images as one image with dark lines between, grey, or with three channels last."""
-    pixels = np.clip(np.asarray(images, float), 0, 1)
-    if pixels.ndim == 5:  # channels first
-        pixels = np.moveaxis(pixels, 2, -1)
-        pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
-    rows, columns, height, width, *channels = pixels.shape
-    padded = np.zeros((rows, columns, height + 1, width + 1, *channels))
-    padded[:, :, 1:, 1:] = pixels
-    joined = np.moveaxis(padded, 2, 1).reshape(rows * (height + 1), columns * (width + 1), *channels)
-    return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))

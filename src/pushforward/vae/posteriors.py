@@ -1,29 +1,26 @@
-r"""Posteriors $q(u \mid x)$ and priors $p(u)$ by the field's names. All are flows, so any other flow does as well.
+r"""Posteriors $q(u \mid x)$ by name. Any other conditional flow can be a VAE's posterior too.
 
-A posterior is a conditional flow: a standard normal, moved and scaled as the condition says, $N(\mu(h), \sigma^2(h))$,
-and then pushed through layers. Those without networks of their own (planar, radial, Sylvester) are `Amortized`: all
-their arrays are linear functions of the encoder's features $h$. Those with networks (couplings, autoregressive) see $h$
-as one more input. At first the layers are the identity, so that training begins as that of a plain VAE.
+Each is a Gaussian $N(\mu(h), \sigma^2(h))$, where $h$ are the encoder's features, followed by layers of a flow. Layers
+without networks of their own (planar, radial, Sylvester) are `Amortized`: their parameters are linear functions of $h$.
+The networks of the other layers (couplings, autoregressive) take $h$ as an additional input. The layers start as the
+identity, so the initial posterior is Gaussian, as in a plain VAE.
 """
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
 from pushforward import flows
-from pushforward.bijections import Affine, Chain, Elementwise, Identity, Permutation, TriangularSylvester
-from pushforward.flow import Flow, Learnable
+from pushforward.bijections import Affine, Chain, Elementwise, Permutation, TriangularSylvester
+from pushforward.flow import Flow
 from pushforward.flows.stack import given, stack, standard_normal
 
-# Families whose layers are amortised, and those that have networks of their own.
+# Families whose layers are amortized.
 AMORTIZED = ("planar", "radial", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
+# Families whose layers have networks that take the features.
 CONDITIONED = ("iaf", "realnvp", "nsf")
 POSTERIORS = ("gaussian", *AMORTIZED, *CONDITIONED)
-PRIORS = ("normal", "mixture", "realnvp", "maf", "nsf")
 
 
 def posterior(
@@ -37,19 +34,23 @@ def posterior(
     num_units: int | None = None,
     num_reflections: int | None = None,
 ) -> Flow:
-    r"""A conditional flow for $q(u \mid x)$, whose sampling side is cheap.
+    r"""A conditional flow for $q(u \mid x)$ with cheap sampling.
 
     Args:
-        family: "gaussian", the plain VAE's; "planar", "radial", "sylvester-orthogonal" ($Q$ of `num_units` columns),
-            "sylvester-householder" (a square $Q$ of few reflections), "sylvester-triangular" (permutations for $Q$),
-            all amortised; "iaf", "realnvp" or "nsf" (couplings of splines), which see the condition.
-        dim: of the latent space.
+        family: "gaussian", as in the plain VAE; "planar", "radial", "sylvester-orthogonal" ($Q$ with `num_units`
+            columns), "sylvester-householder" (a square $Q$, a product of reflections) or "sylvester-triangular"
+            (permutations in place of $Q$), all amortized; "iaf", "realnvp" or "nsf" (couplings of splines), with
+            networks that take the features.
+        dim: the dimension of the latent space.
         cond_dim: the number of the encoder's features.
-        key: for the initial arrays.
-        num_layers: after the Gaussian, which is not counted; 0 leaves it as it is.
-        hidden: widths of the layers' own networks.
-        num_units: of "sylvester-orthogonal", by default half of `dim`.
-        num_reflections: of "sylvester-householder", by default a quarter of `dim`.
+        key: for the initial parameters.
+        num_layers: the number of layers after the Gaussian; 0 for the Gaussian alone.
+        hidden: the widths of the hidden layers of "iaf", "realnvp" and "nsf".
+        num_units: the number of hidden units of "sylvester-orthogonal", by default half of `dim`.
+        num_reflections: the number of reflections of "sylvester-householder", by default a quarter of `dim`.
+
+    Raises:
+        ValueError: for an unknown family or a negative number of layers.
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (2015). https://arxiv.org/abs/1505.05770
@@ -75,7 +76,7 @@ def _layers(family, dim, cond_dim, key, num_layers, hidden, num_units, num_refle
     if family in CONDITIONED:
         return getattr(flows, family)(dim, hidden=hidden, **options)
     if not family.startswith("sylvester"):
-        # No hidden layers: the features are the encoder's.
+        # No hidden layers: the encoder has computed the features already.
         return getattr(flows, family)(dim, hidden=(), **options)
     units, reflections = {
         "sylvester-orthogonal": (num_units, num_units),
@@ -85,44 +86,7 @@ def _layers(family, dim, cond_dim, key, num_layers, hidden, num_units, num_refle
 
     def layer(key):
         amortized = given(TriangularSylvester(dim, units, num_reflections=reflections, key=key), cond_dim, (), key)
-        # Without reflections, every second layer sees the coordinates in reverse.
+        # Without reflections, the order of the coordinates alternates from layer to layer.
         return amortized if reflections else Chain([amortized, Permutation(np.arange(dim)[::-1])])
 
     return stack(layer, dim, num_layers, None, key, mix=False)
-
-
-def prior(
-    family: str,
-    dim: int,
-    *,
-    key: PRNGKeyArray,
-    num_layers: int = 4,
-    hidden: Sequence[int] = (64,),
-    num_components: int = 50,
-) -> Flow:
-    """A flow for $p(u)$, all of whose arrays are learned, and whose density side is cheap.
-
-    Args:
-        family: "normal", standard and not learned; "mixture" of Gaussians, which is a VampPrior whose components are
-            free and not images' posteriors; or a flow: "realnvp", "maf", "nsf".
-        dim: of the latent space.
-        key: for the initial arrays.
-        num_layers: of a flow.
-        hidden: widths of its networks.
-        num_components: of a mixture.
-
-    References:
-        Tomczak and Welling, VAE with a VampPrior (2018). https://arxiv.org/abs/1705.07120
-        Chen et al., Variational Lossy Autoencoder (2017), section 3.2. https://arxiv.org/abs/1611.02731
-    """
-    if family not in PRIORS:
-        raise ValueError(f"the prior must be one of {', '.join(PRIORS)}, but is {family!r}.")
-    if family == "normal":
-        return Flow(standard_normal(dim), Identity((dim,)))
-    if family == "mixture":
-        if num_components < 1:
-            raise ValueError(f"a mixture needs num_components >= 1, but got num_components={num_components}.")
-        components = dist.Normal(jr.normal(key, (num_components, dim)), 1.0).to_event(1)
-        mixture = dist.MixtureSameFamily(dist.Categorical(logits=jnp.zeros(num_components)), components)
-        return Flow(Learnable(mixture), Identity((dim,)))
-    return getattr(flows, family)(dim, num_layers=num_layers, hidden=hidden, key=key)

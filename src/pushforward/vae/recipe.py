@@ -1,4 +1,4 @@
-"""A VAE in one call, by names."""
+"""A VAE in one call, from the names of its parts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,8 @@ from jaxtyping import PRNGKeyArray
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
 from pushforward.vae.model import VAE
 from pushforward.vae.networks import conv_pair, dense_pair
-from pushforward.vae.posteriors import posterior as posterior_of, prior as prior_of
+from pushforward.vae.posteriors import posterior as make_posterior
+from pushforward.vae.priors import prior as make_prior
 
 NETWORKS = ("dense", "conv")
 
@@ -30,20 +31,23 @@ def build(
     features: int | None = None,
     likelihood: AbstractLikelihood | None = None,
 ) -> VAE:
-    """A VAE for images of a shape.
+    """A VAE that is not trained.
 
     Args:
-        shape: of an image.
-        key: for the initial arrays.
-        dim: of the latent space.
-        posterior: a name that `posterior` knows; "gaussian" with the prior "normal" is the plain VAE.
-        prior: a name that `prior` knows.
-        num_layers: of the posterior.
-        prior_layers: of the prior.
+        shape: the shape of an image.
+        key: for the initial parameters.
+        dim: the dimension of the latent space.
+        posterior: one of `POSTERIORS`; "gaussian" with the prior "normal" is the plain VAE.
+        prior: one of `PRIORS`.
+        num_layers: the number of layers of the posterior.
+        prior_layers: the number of layers of the prior.
         network: "dense", or "conv" for gated convolutions.
-        widths: of the hidden layers, or channels of the convolutions.
-        features: that the encoder emits.
-        likelihood: `Bernoulli()` if left out.
+        widths: the widths of the hidden layers, or the numbers of channels of the convolutions.
+        features: the number of the encoder's outputs.
+        likelihood: by default `Bernoulli()`.
+
+    Raises:
+        ValueError: for an unknown name or a size below 1.
     """
     if network not in NETWORKS:
         raise ValueError(f"the network must be one of {', '.join(NETWORKS)}, but is {network!r}.")
@@ -58,7 +62,7 @@ def build(
     return VAE(
         encoder,
         decoder,
-        posterior_of(posterior, dim, size, num_layers=num_layers, key=posterior_key),
-        prior_of(prior, dim, num_layers=prior_layers, key=prior_key),
+        make_posterior(posterior, dim, size, num_layers=num_layers, key=posterior_key),
+        make_prior(prior, dim, num_layers=prior_layers, key=prior_key),
         likelihood,
     )

@@ -1,0 +1,264 @@
+"""The result of a fit: draws, densities, diagnostics, and files."""
+
+import os
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward import serialization
+from pushforward.flow import Flow
+from pushforward.posterior.arviz import Coords, Dims, to_arviz
+from pushforward.posterior.diagnostics import Diagnostics
+from pushforward.posterior.pareto import pareto_smooth
+from pushforward.posterior.refine import Chains, Method, run_chains
+from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.reports.columns import by_scalar
+from pushforward.reports.files import write_text
+from pushforward.reports.posterior import (
+    diagnostics_rows,
+    plot_marginals,
+    plot_pairs,
+    plot_training,
+    posterior_page,
+    verdict_html,
+)
+from pushforward.reports.summary import Summary, summarize
+from pushforward.training.history import History
+
+# The weighted draws that are kept hold at most this many numbers, so that files stay small.
+POOL_SIZE = 2_000_000
+SMALLEST_POOL = 10_000
+NUM_SUMMARIZED = 20_000
+NUM_PLOTTED = 4_000
+
+
+class Posterior(eqx.Module):
+    """A fitted posterior.
+
+    Attributes:
+        target: what was fitted.
+        flow: the fit, in the target's unconstrained coordinates.
+        diagnostics: how good the fit is, with a verdict.
+        history: of the training; its losses are minus the ELBO.
+        pool: draws of the flow that the fit was judged by, in unconstrained coordinates; none if the fit was
+            interrupted before it was judged.
+        pool_weights: their Pareto-smoothed importance weights, which sum to one.
+    """
+
+    target: Target
+    flow: Flow
+    diagnostics: Diagnostics
+    history: History
+    pool: Float[Array, "pool dim"]
+    pool_weights: Float[Array, " pool"]
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a posterior of version 0.1.0, which had a trace instead of a history."""
+        if "trace" not in fields:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "trace"}
+        return kept | {"history": History(np.zeros(0), fields["trace"])}
+
+    @classmethod
+    def from_draws(
+        cls,
+        target: Target,
+        flow: Flow,
+        diagnostics: Diagnostics,
+        history: History,
+        draws: Float[np.ndarray, "draws dim"],
+        log_weights: Float[np.ndarray, " draws"],
+    ) -> "Posterior":
+        """A posterior that keeps some of the draws that it was judged by, with their smoothed weights.
+
+        Args:
+            target: what was fitted.
+            flow: the fit.
+            diagnostics: of the draws.
+            history: of the training.
+            draws: of the flow, in unconstrained coordinates; perhaps none.
+            log_weights: log p - log q of the draws.
+        """
+        num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
+        weights = np.ones(num)
+        if np.isfinite(log_weights).any():
+            smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
+            weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else weights
+        weights = jnp.asarray(weights / max(weights.sum(), 1.0), draws.dtype)
+        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), weights)
+
+    def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
+        """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
+
+        Args:
+            key: for the draws.
+            num_samples: the number of draws.
+        """
+        return constrain(self.target, self.flow.sample(key, (num_samples,)))
+
+    def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
+        """Draws corrected by Pareto-smoothed importance weights.
+
+        They are drawn by systematic resampling from the fresh draws that the fit was judged by, so a draw with a large
+        weight can occur more than once.
+
+        Args:
+            key: for the draws.
+            num_samples: the number of draws.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
+        """
+        offset_key, order_key = jr.split(key)
+        rows = self._rows_at((jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
+        return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
+
+    def stored_draws(self, num_samples: int = 4000) -> Draw:
+        """Draws without a key: the same ones at each call, from the draws that the fit was judged by.
+
+        If the verdict is "good", they are the first of these draws, as many as there are. Otherwise they are corrected
+        by the weights, by systematic resampling at fixed points; equal draws follow each other.
+
+        Args:
+            num_samples: the number of draws.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
+        """
+        if self.diagnostics.verdict == "good":
+            return constrain(self.target, self.pool[:num_samples])
+        return constrain(self.target, self.pool[self._rows_at((jnp.arange(num_samples) + 0.5) / num_samples)])
+
+    def _rows_at(self, levels: Float[Array, " n"]) -> Array:
+        """The rows of the pool at levels of the cumulative weights."""
+        if not len(self.pool):
+            raise ValueError(
+                "the fit was interrupted before it was judged, so it has no weighted draws; use sample(key), without "
+                "knowing how good these draws are, or fit again."
+            )
+        cumulative = jnp.cumsum(self.pool_weights)
+        return jnp.searchsorted(cumulative / cumulative[-1], levels)
+
+    def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
+        """Exact draws by Markov chains preconditioned by the flow, with R-hat and effective sample size.
+
+        It helps if the verdict is "reweight" or "unreliable" but the flow is still near the posterior. Chains do not
+        find modes that the flow does not have.
+
+        Args:
+            key: for all randomness.
+            method: "nuts" or "independence", as in `pushforward.posterior.refine.run_chains`.
+            **options: of the same function: num_warmup, num_samples, num_chains and progress.
+        """
+        return run_chains(self.target, self.flow, key, method=method, **options)
+
+    def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
+        """The fitted log-density of draws in their own space, in nats.
+
+        Args:
+            draws: with one leading axis, as `sample` returns them.
+        """
+
+        def one(draw):
+            u = self.target.unconstrain(draw)
+            return u, self.target.log_volume(u)
+
+        u, log_volume = jax.vmap(one)(draws)
+        return self.flow.log_prob(u) - log_volume
+
+    def summary(self) -> Summary:
+        """The mean, standard deviation and quantiles of each scalar, from `stored_draws`.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
+        """
+        caption = f"verdict: {self.diagnostics.verdict}"
+        if self.diagnostics.verdict != "good":
+            caption += "; draws corrected by importance weights"
+        return summarize(by_scalar(self.stored_draws(NUM_SUMMARIZED)), caption)
+
+    def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:
+        """A Matplotlib figure.
+
+        Args:
+            kind: "pairs" and "marginals" show the stored draws of the first scalars, "training" the ELBO.
+
+        Raises:
+            ValueError: if the kind is unknown, or if the fit was interrupted before it was judged.
+        """
+        if kind == "training":
+            return plot_training(self.history, self.diagnostics.log_evidence)
+        if kind not in ("pairs", "marginals"):
+            raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
+        columns = by_scalar(self.stored_draws(NUM_PLOTTED))
+        return plot_pairs(columns) if kind == "pairs" else plot_marginals(columns)
+
+    def report(self, path: str | os.PathLike, *, title: str = "posterior") -> None:
+        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+
+        Args:
+            path: of the page; its folder must exist.
+            title: of the page.
+        """
+        drawn = ("pairs", "marginals") if len(self.pool) else ()
+        pictures = {kind: self.plot(kind) for kind in (*drawn, "training")}
+        write_text(path, posterior_page(title, self._html(), pictures))
+
+    def _html(self) -> list[str]:
+        d = self.diagnostics
+        return verdict_html(d.verdict, d.reasons, diagnostics_rows(d), self.summary() if len(self.pool) else None)
+
+    def _repr_html_(self) -> str:
+        return "\n".join(self._html())
+
+    def to_arviz(
+        self,
+        key: PRNGKeyArray | None = None,
+        num_samples: int = 4000,
+        *,
+        coords: Coords | None = None,
+        dims: Dims | None = None,
+    ) -> Any:
+        """The posterior for ArviZ: `InferenceData`, or `DataTree` from ArviZ 1.0 on.
+
+        The diagnostics are the attributes of the group "posterior". NumPyro's plates and PyMC's coordinates name the
+        axes, and a NumPyro model also gives the groups log_likelihood and observed_data and, with a key,
+        posterior_predictive.
+
+        Args:
+            key: for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
+                draws are those of `stored_draws`, and the group posterior_predictive is left out.
+            num_samples: the number of draws.
+            coords: values along named dimensions, in addition to the model's or instead of them.
+            dims: names of the axes of variables, in addition to the model's or instead of them.
+        """
+        draws, predict_key = None, None
+        if key is None:
+            draws, predict_key = self.stored_draws(num_samples), None
+        else:
+            draw_key, predict_key = jr.split(key)
+            direct = self.diagnostics.verdict == "good" or not len(self.pool)
+            draws = (self.sample if direct else self.resample)(draw_key, num_samples)
+        attributes = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
+        attributes["reasons"] = " ".join(self.diagnostics.reasons)
+        draws = jax.tree.map(lambda a: a[None], draws)
+        return to_arviz(self.target, draws, attributes, predict_key, coords, dims)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file, without the model's density and code; `pushforward.load` reads it.
+
+        The deterministic sites of a model are left out, because they are computed by its code.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if the support of a site depends on another site, because draws then need the model's code.
+        """
+        serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))

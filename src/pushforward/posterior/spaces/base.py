@@ -1,0 +1,137 @@
+"""The interface of a model's space of draws, and the space of pytrees with NumPyro constraints."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+Draw = PyTree
+Unconstrained = PyTree
+
+
+class Labels(NamedTuple):
+    """ArviZ's labels of the axes of draws.
+
+    Attributes:
+        coords: the values along each named dimension.
+        dims: the names of the dimensions of each variable.
+    """
+
+    coords: dict[str, list]
+    dims: dict[str, list[str]]
+
+
+class AbstractSpace(eqx.Module):
+    """The draws of a model, the transform that makes them from unconstrained numbers, and their density."""
+
+    @abc.abstractmethod
+    def log_density(self, z: Unconstrained) -> Float[Array, ""]:
+        """The log-density of z up to a constant, including the log-volume of `constrain`."""
+
+    @abc.abstractmethod
+    def constrain(self, z: Unconstrained) -> Draw:
+        """The draw at unconstrained numbers z."""
+
+    @abc.abstractmethod
+    def unconstrain(self, draw: Draw) -> Unconstrained:
+        """The unconstrained numbers of a draw, the inverse of `constrain`."""
+
+    @abc.abstractmethod
+    def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
+        r"""$\log|\det|$ of the Jacobian of `constrain`, from z to the free coordinates of the draw."""
+
+    @abc.abstractmethod
+    def detached(self) -> "AbstractSpace":
+        """The space without its density: it can still constrain, and holds no code of the user."""
+
+    def labels(self) -> Labels:
+        """The names of the axes of draws, if the model has names."""
+        return Labels({}, {})
+
+    def predict(self, draws: Draw, key: PRNGKeyArray | None) -> dict[str, dict[str, Array]]:
+        """Further groups for ArviZ: "log_likelihood", "observed_data" and, with a key, "posterior_predictive".
+
+        Args:
+            draws: with leading axes (1, draws).
+            key: for the posterior predictive draws; None leaves that group out.
+        """
+        return {}
+
+
+class SupportSpace(AbstractSpace):
+    """Pytrees whose leaves lie in NumPyro constraints.
+
+    Args:
+        density: maps a draw to its log-density; None in a posterior from a file.
+        support: constraints, in a pytree with the draw's structure or a prefix of it.
+        example: a draw, for the structure.
+    """
+
+    density: Callable[[Draw], Float[Array, ""]] | None
+    support: list[dist.constraints.Constraint]
+    structure: Any = eqx.field(static=True)
+
+    def __init__(self, density: Callable | None, support: PyTree, example: Draw):
+        self.density = density
+        self.structure = jax.tree.structure(example)
+        self.support = match_support(support, example)
+
+    def _map(self, fn: Callable, tree: PyTree) -> list:
+        """The results of fn(transform, leaf) over all leaves."""
+        leaves = jax.tree.leaves(tree)
+        return [fn(dist.biject_to(c), leaf) for c, leaf in zip(self.support, leaves, strict=True)]
+
+    def log_density(self, z):
+        if self.density is None:
+            raise ValueError("this posterior was loaded from a file, which does not hold the density of the model.")
+        return self.density(self.constrain(z)) + self.log_volume(z)
+
+    def constrain(self, z):
+        return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t(leaf), z))
+
+    def unconstrain(self, draw):
+        return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t.inv(leaf), draw))
+
+    def log_volume(self, z):
+        return sum(self._map(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
+
+    def detached(self):
+        return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
+
+
+def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Constraint]:
+    """One constraint for each leaf of the example.
+
+    Args:
+        support: NumPyro constraints, in a pytree with the example's structure or a prefix of it: a constraint applies
+            to all leaves below it. None means real.
+        example: a draw.
+
+    Raises:
+        ValueError: if the structures do not match, or a constraint is missing or discrete.
+    """
+
+    def is_leaf(node):
+        return node is None or isinstance(node, dist.constraints.Constraint)
+
+    try:
+        constraints = jax.tree.map(
+            lambda c, part: [c or dist.constraints.real] * len(jax.tree.leaves(part)), support, example, is_leaf=is_leaf
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"support must be a pytree of NumPyro constraints that matches the example; the example's structure is "
+            f"{jax.tree.structure(example)}, the support's {jax.tree.structure(support, is_leaf=is_leaf)}."
+        ) from error
+    constraints = jax.tree.leaves(constraints, is_leaf=is_leaf)
+    for constraint in constraints:
+        if not isinstance(constraint, dist.constraints.Constraint):
+            raise ValueError(f"support must hold NumPyro constraints, but holds {constraint!r}.")
+        if constraint.is_discrete:
+            raise ValueError(f"a flow draws real numbers, so the support must be continuous, but holds {constraint!r}.")
+    return constraints

@@ -1,0 +1,143 @@
+"""PyMC models as spaces: the unconstrained density is the one that PyMC's own samplers use, compiled by JAX."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import PyTree
+
+from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
+
+
+class PymcSpace(AbstractSpace):
+    """The free random variables of a PyMC model; draws are dicts of its free and deterministic variables.
+
+    Build it with `compile`.
+    """
+
+    # Static and one object for each model, so that programs are compiled once for each model.
+    model: "_Compiled" = eqx.field(static=True)
+
+    @classmethod
+    def compile(cls, model: Any) -> tuple["PymcSpace", PyTree]:
+        """The space, and PyMC's initial point.
+
+        Args:
+            model: a PyMC model.
+
+        Raises:
+            ImportError: if PyMC is not installed.
+            TypeError: if `model` is not a `pymc.Model`.
+            ValueError: if the model has discrete free variables, or no free variable.
+        """
+        compiled = _Compiled(model)
+        start = model.initial_point()
+        names = zip(compiled.free, model.free_RVs, strict=True)
+        values = {name: start[model.rvs_to_values[rv].name] for name, rv in names}
+        return cls(compiled), {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
+
+    def _values(self, z):
+        return [z[name] for name in self.model.free]
+
+    def log_density(self, z):
+        return self.model.log_density(*self._values(z))[0]
+
+    def constrain(self, z):
+        return dict(zip(self.model.drawn, self.model.constrain(*self._values(z)), strict=True))
+
+    def unconstrain(self, draw):
+        return dict(zip(self.model.free, self.model.unconstrain(*self._values(draw)), strict=True))
+
+    def log_volume(self, z):
+        unconstrained, constrained = self.model.both_densities(*self._values(z))
+        return unconstrained - constrained
+
+    def labels(self):
+        return self.model.labels
+
+    def detached(self):
+        unsaveable = [name for name, constraint in self.model.constraints.items() if constraint is None]
+        if unsaveable:
+            raise ValueError(
+                f"the supports of {', '.join(unsaveable)} depend on other variables, or have transforms that cannot be "
+                "saved without the model's code; save draws instead (posterior.to_arviz())."
+            )
+        return SupportSpace(None, self.model.constraints, dict.fromkeys(self.model.free, 0.0))
+
+
+class _Compiled:
+    """The graphs of a model as functions of JAX arrays: one array for each free variable, in the order of `free`."""
+
+    def __init__(self, model: Any):
+        try:
+            import pymc
+        except ImportError as error:
+            raise ImportError("Target.from_pymc needs PyMC: pip install 'pushforward[pymc]'.") from error
+        if not isinstance(model, pymc.Model):
+            raise TypeError(f"Target.from_pymc takes a pymc.Model, but got {type(model).__name__}.")
+        from pymc.sampling.jax import get_jaxified_graph
+        from pytensor.graph.replace import graph_replace
+
+        if not model.free_RVs:
+            raise ValueError("the model has no free random variable, so there is nothing to infer.")
+        discrete = [v.name for v in model.discrete_value_vars]
+        if discrete:
+            raise ValueError(
+                f"the variables {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
+                "(pymc_extras.marginalize), or observe them."
+            )
+        drawn = [*model.free_RVs, *model.deterministics]
+        self.free = tuple(rv.name for rv in model.free_RVs)
+        self.drawn = tuple(v.name for v in drawn)
+        inputs: Any = [model.rvs_to_values[rv] for rv in model.free_RVs]
+        densities: Any = [model.logp(), model.logp(jacobian=False)]
+        transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
+        draws = {rv: rv.type() for rv in transforms}
+        inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
+        self.log_density = get_jaxified_graph(inputs, densities[:1])
+        self.both_densities = get_jaxified_graph(inputs, densities)
+        self.constrain = get_jaxified_graph(inputs, model.replace_rvs_by_values(drawn))
+        inverse = graph_replace(inverse, [*draws.items()], strict=False)
+        self.unconstrain = get_jaxified_graph([*draws.values()], inverse)
+        coords = {name: list(values) for name, values in model.coords.items() if values is not None}
+        self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
+        self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
+
+
+def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | None:
+    """The NumPyro constraint with the same transform as in PyMC, or None."""
+    from pymc.distributions import transforms
+    from pymc.logprob.transforms import IntervalTransform
+
+    if transform is None:
+        return dist.constraints.real
+    if isinstance(transform, transforms.LogTransform):
+        return dist.constraints.positive
+    if isinstance(transform, transforms.LogOddsTransform):
+        return dist.constraints.unit_interval
+    if isinstance(transform, transforms.Ordered) and transform.ascending and not transform.positive:
+        return dist.constraints.ordered_vector
+    if isinstance(transform, IntervalTransform):
+        return _interval(*transform.args_fn(*variable.owner.inputs))
+    return None
+
+
+def _interval(*ends: Any) -> dist.constraints.Constraint | None:
+    from pymc.exceptions import NotConstantValueError
+    from pymc.pytensorf import constant_fold
+    from pytensor.tensor.basic import as_tensor_variable
+
+    try:
+        values = [None if e is None else np.asarray(constant_fold([as_tensor_variable(e)])[0], float) for e in ends]
+    except NotConstantValueError:
+        return None
+    lower, upper = (None if e is None or np.isinf(e).all() else e for e in values)
+    if any(e is not None and np.isinf(e).any() for e in (lower, upper)):
+        return None
+    if lower is not None and upper is not None:
+        return dist.constraints.interval(lower, upper)
+    if lower is not None:
+        return dist.constraints.greater_than(lower)
+    return dist.constraints.real if upper is None else dist.constraints.less_than(upper)

@@ -1,0 +1,131 @@
+"""The report of a VAE: its evaluation as a table, and sheets of images.
+
+`evaluation` is any object with the attributes of `pushforward.vae.Evaluation`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from pushforward.reports import page
+from pushforward.reports.figures import new_figure
+
+LEAST_PIXELS = 800  # along the longer side of an image file
+
+
+def sheet(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
+    """Rows and columns of images as one image with dark lines between them.
+
+    Args:
+        images: of shape (rows, columns, height, width) or (rows, columns, channels, height, width).
+
+    Returns:
+        A gray image, or one with three channels along its last axis.
+    """
+    pixels = np.clip(np.asarray(images, float), 0, 1)
+    if pixels.ndim == 5:
+        pixels = np.moveaxis(pixels, 2, -1)
+        pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+    rows, columns, height, width, *channels = pixels.shape
+    padded = np.zeros((rows, columns, height + 1, width + 1, *channels))
+    padded[:, :, 1:, 1:] = pixels
+    joined = np.moveaxis(padded, 2, 1).reshape(rows * (height + 1), columns * (width + 1), *channels)
+    return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))
+
+
+def plot_sheet(images: ArrayLike, name: str = ""):
+    """A figure of rows and columns of images.
+
+    Args:
+        images: as for `sheet`.
+        name: the title.
+    """
+    pixels = sheet(images)
+    height, width = pixels.shape[:2]
+    figure = new_figure(figsize=(7, min(7, 7 * height / width) + 0.4))
+    axes = figure.subplots()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+    axes.set_title(name)
+    axes.axis("off")
+    return figure
+
+
+def plot_sheets(pictures: Mapping[str, ArrayLike]):
+    """One figure of all sheets.
+
+    Args:
+        pictures: rows and columns of images by their names.
+    """
+    figure = new_figure(figsize=(10, 8))
+    for axes, (name, images) in zip(figure.subplots(2, -(-len(pictures) // 2)).flat, pictures.items(), strict=False):
+        axes.imshow(sheet(images), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(name)
+    for axes in figure.axes:
+        axes.axis("off")
+    return figure
+
+
+def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> list[Path]:
+    """Write each sheet into a PNG file of its name, with whole numbers of file pixels per image pixel.
+
+    Args:
+        pictures: rows and columns of images by their names.
+        out: the folder.
+    """
+    from matplotlib.image import imsave
+
+    paths = []
+    for name, images in pictures.items():
+        pixels = sheet(images)
+        factor = max(1, LEAST_PIXELS // max(pixels.shape[:2]))
+        pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
+        paths.append(out / f"{name}.png")
+        imsave(paths[-1], pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+    return paths
+
+
+def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
+    """Name, mean and standard error of the numbers of an evaluation."""
+    e = evaluation
+    rows = [
+        ("ELBO", f"{e.elbo:.3f}", f"{e.elbo_se:.3f}"),
+        (f"NLL, {e.num_samples} draws", f"{e.nll:.3f}", f"{e.nll_se:.3f}"),
+        ("reconstruction", f"{e.reconstruction:.3f}", ""),
+        ("KL", f"{e.kl:.3f}", ""),
+        ("active latent coordinates", f"{e.active_units}", ""),
+    ]
+    return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per pixel", f"{e.bits_per_dim:.3f}", "")]
+
+
+def evaluation_table(evaluation: Any, title: str) -> Any:
+    """The numbers of an evaluation as a Rich table for the terminal.
+
+    Args:
+        evaluation: the numbers.
+        title: of the table.
+    """
+    from rich.table import Table
+
+    table = Table(title=title)
+    for head in ("", "mean", "standard error"):
+        table.add_column(head, justify="right" if head else "left")
+    for row in evaluation_rows(evaluation):
+        table.add_row(*row)
+    return table
+
+
+def vae_page(summary: Sequence[str], evaluation: Any, pictures: Mapping[str, ArrayLike]) -> str:
+    """The page of a VAE.
+
+    Args:
+        summary: lines about the model and the images.
+        evaluation: the numbers.
+        pictures: rows and columns of images by their names.
+    """
+    parts = [*map(page.paragraph, summary), page.heading("Held-out images, in nats per image")]
+    parts.append(page.table(evaluation_rows(evaluation), ("", "mean", "standard error")))
+    parts += [page.picture(name, plot_sheet(images)) for name, images in pictures.items()]
+    return page.page("Variational autoencoder", parts)

@@ -1,0 +1,114 @@
+"""Where the batches of a training come from: nowhere, rows in memory, or rows that are read again and again."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
+
+
+class AbstractBatches(eqx.Module):
+    """A source of batches.
+
+    `begin` and `next` are part of the compiled loop. `at` runs in Python between compiled chunks of steps, so a
+    source that reads from disk overrides it to return other rows.
+    """
+
+    def at(self, step: int) -> "AbstractBatches":
+        """The batches from this step on, until `at` is called again."""
+        return self
+
+    def begin(self, key: PRNGKeyArray, step: Int[Array, ""]) -> Any:
+        """The carry of the loop that begins at this step; `key` is the same for all steps."""
+        return None
+
+    @abc.abstractmethod
+    def next(self, carry: Any, key: PRNGKeyArray, step: Int[Array, ""]) -> tuple[Any, PyTree]:
+        """The new carry and the batch of a step."""
+
+
+class NoBatches(AbstractBatches):
+    """For objectives that need no data: each batch is None."""
+
+    def next(self, carry, key, step):
+        return carry, None
+
+
+class Rows(AbstractBatches):
+    """Rows in memory, drawn with replacement. A batch is `(values, weights)`.
+
+    Args:
+        values: a pytree of arrays with one length along the first axis.
+        weights: not negative, of shape (n,). A row is drawn with a probability proportional to its weight, and the
+            weights of the batch are None: this is less noisy than to multiply log-likelihoods by weights.
+        batch_size: rows per step. None for all rows in every batch, together with their weights.
+    """
+
+    values: PyTree[Array]
+    weights: Array | None
+    batch_size: int | None = eqx.field(static=True)
+    # The cumulative weights in units of 2^-32 of their sum: single precision is not exact enough for millions of rows.
+    cumulative: UInt32[Array, " n"] | None
+
+    def __init__(self, values: PyTree[ArrayLike], weights: ArrayLike | None = None, batch_size: int | None = None):
+        self.values = jax.tree.map(jnp.asarray, values)
+        self.weights = None if weights is None else jnp.asarray(weights)
+        self.batch_size, self.cumulative = batch_size, None
+        if weights is not None:
+            sums = np.cumsum(np.asarray(weights, float))
+            self.cumulative = jnp.asarray((sums / sums[-1] * (2**32 - 1)).astype(np.uint32))
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(self.values)[0].shape[0]
+
+    def next(self, carry, key, step):
+        if self.batch_size is None:
+            return carry, (self.values, self.weights)
+        key = jr.fold_in(key, step)
+        if self.cumulative is None:
+            rows = jr.randint(key, (self.batch_size,), 0, len(self))
+        else:
+            bits = jr.bits(key, (self.batch_size,), jnp.uint32)
+            rows = jnp.minimum(jnp.searchsorted(self.cumulative, bits, side="right"), len(self) - 1)
+        return carry, (jax.tree.map(lambda a: a[rows], self.values), None)
+
+
+class Epochs(AbstractBatches):
+    """Rows in memory, each used once per epoch, in an order that is random in every epoch. A batch is a pytree of rows.
+
+    The last rows of an epoch's order are left out where the batch size does not divide the number of rows.
+
+    Args:
+        values: a pytree of arrays with one length n along the first axis.
+        batch_size: rows per step, at most n.
+    """
+
+    values: PyTree[Array]
+    batch_size: int = eqx.field(static=True)
+
+    def __init__(self, values: PyTree[ArrayLike], batch_size: int):
+        self.values = jax.tree.map(jnp.asarray, values)
+        self.batch_size = batch_size
+        if not 1 <= batch_size <= len(self):
+            raise ValueError(f"batch_size must lie between 1 and the number of rows, {len(self)}, but is {batch_size}.")
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(self.values)[0].shape[0]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self) // self.batch_size
+
+    def begin(self, key, step):
+        return jr.permutation(jr.fold_in(key, step // self.steps_per_epoch), len(self))
+
+    def next(self, carry, key, step):
+        index = step % self.steps_per_epoch
+        order = jax.lax.cond(index == 0, lambda: self.begin(key, step), lambda: carry)
+        rows = jax.lax.dynamic_slice_in_dim(order, index * self.batch_size, self.batch_size)
+        return order, jax.tree.map(lambda a: a[rows], self.values)

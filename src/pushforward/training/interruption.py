@@ -1,0 +1,43 @@
+"""Ctrl-C as a request: a fit ends at the next opportunity and keeps what it has reached."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Whoever insists gets the exception.
+MOST_REQUESTS = 4
+
+
+class Interruption:
+    """How often the user has asked the fit to end."""
+
+    def __init__(self):
+        self.count = 0
+
+    def request(self) -> None:
+        """Ask once more."""
+        self.count += 1
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Interruption]:
+    """Count SIGINT signals inside the block instead of raising KeyboardInterrupt; the fourth one is raised.
+
+    Signal handlers exist in the main thread alone: in other threads, the count stays 0 unless `request` is called.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def handle(number, frame):
+        interruption.request()
+        if interruption.count >= MOST_REQUESTS:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)

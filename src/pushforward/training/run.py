@@ -1,0 +1,299 @@
+"""A fit from beginning to end: stages of training with one history, progress, callback, checkpoint and Ctrl-C."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PRNGKeyArray
+
+from pushforward.training.checkpoint import Checkpoint, FinishedStage, Standing
+from pushforward.training.data import AbstractBatches
+from pushforward.training.history import Evaluation, History
+from pushforward.training.interruption import Interruption, deferred_interrupts
+from pushforward.training.objectives import AbstractObjective
+from pushforward.training.progress import progress_bar
+from pushforward.training.stopping import EarlyStopping
+from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
+
+M = TypeVar("M")
+
+Reason = Literal["steps", "plateau", "reached", "stopped"]
+
+
+class Progress(NamedTuple):
+    """What a callback is given after each evaluation.
+
+    Attributes:
+        stage: the name of the stage of the fit.
+        step: the steps of all stages so far.
+        loss: the newest estimate of the loss, in nats; for `fit_posterior` and `fit_vae` it is minus the ELBO.
+        best_loss: the lowest estimate of this stage.
+        seconds: the time since the fit began.
+        metrics: further numbers of the evaluation.
+        model: the best model so far, as the fit would return it.
+    """
+
+    stage: str
+    step: int
+    loss: float
+    best_loss: float
+    seconds: float
+    metrics: dict[str, float]
+    model: Any
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+class Trained(NamedTuple, Generic[M]):
+    """The result of a stage.
+
+    Attributes:
+        model: the one with the lowest loss of all evaluations.
+        loss: that loss.
+        best_step: the step of this stage that it was reached at.
+        reason: why the stage ended: its "steps" were used up, the loss reached a "plateau" at the last learning rate,
+            the goal was "reached", or the user "stopped" it.
+    """
+
+    model: M
+    loss: float
+    best_step: int
+    reason: Reason
+
+
+def _loss_text(loss: float) -> str:
+    return f"loss {loss:.4g}"
+
+
+class Run:
+    """One fit; use it as a context manager.
+
+    Args:
+        name: of the fit, for the progress bar.
+        total: the largest number of steps of all stages.
+        progress: whether to show a progress bar.
+        callback: called after each evaluation with a `Progress`; the fit stops if it returns True.
+        checkpoint: where to keep the state of the fit, and whether there is one already.
+        text: shows a loss in the progress bar.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        checkpoint: Checkpoint,
+        *,
+        progress: bool = False,
+        callback: Callback | None = None,
+        text: Callable[[float], str] = _loss_text,
+    ):
+        self.name, self.total, self.progress, self.callback, self.text = name, total, progress, callback, text
+        self.checkpoint = checkpoint
+        self.interruption = Interruption()
+        before = checkpoint.standing
+        self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
+        self._losses, self._evaluations = [before.history.losses], [*before.history.evaluations]
+        self._began = time.monotonic() - before.seconds
+        # The steps of all stages that this process has trained or found finished, and how many stages these are.
+        self.steps = self._stages = 0
+        # What becomes of the newest stage when the next one begins.
+        self._ending: FinishedStage | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Run":
+        self.show = self._stack.enter_context(progress_bar(self.name, self.total, show=self.progress))
+        self.interruption = self._stack.enter_context(deferred_interrupts())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with self._stack:
+            self._write()
+
+    @property
+    def history(self) -> History:
+        """What happened so far."""
+        return History(np.concatenate(self._losses), tuple(self._evaluations))
+
+    @property
+    def seconds(self) -> float:
+        """The time since the fit began, without the time between being killed and being resumed."""
+        return time.monotonic() - self._began
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has pressed Ctrl-C."""
+        return self.interruption.count > 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the user wants no further training, by Ctrl-C or by the callback."""
+        return self.interrupted or self.stopped
+
+    def train(
+        self,
+        stage: str,
+        model: M,
+        objective: AbstractObjective,
+        key: PRNGKeyArray,
+        *,
+        optimizer: optax.GradientTransformation,
+        steps: int,
+        evaluate_every: int,
+        batches: AbstractBatches | None = None,
+        rates: Sequence[float] = (),
+        stopping: EarlyStopping | None = None,
+        goal: Callable[[Evaluation], bool] = lambda evaluation: False,
+        finished: Callable[[M], Any] = lambda model: model,
+        whole_chunks: bool = False,
+        compile_soon: bool = False,
+    ) -> Trained[M]:
+        """Train a model until its steps are used up, its loss reaches a plateau or a goal, or the user stops it.
+
+        Args:
+            stage: its name, for history and progress.
+            model: where to start.
+            objective: what to minimize.
+            key: for all randomness of the stage.
+            optimizer: any Optax optimizer.
+            steps: the largest number of steps.
+            evaluate_every: steps between evaluations.
+            batches: the source of batches, by default the objective's own.
+            rates: learning rates to use in turn, each until its plateau and from the best parameters so far; the
+                optimizer must contain `optax.inject_hyperparams`.
+            stopping: when a plateau is reached; by default never.
+            goal: whether an evaluation after some steps is good enough.
+            finished: makes of the best model what the fit would return, for the callback.
+            whole_chunks: leave out the last steps if they are fewer than `evaluate_every`.
+            compile_soon: compile in less time, at the cost of some speed.
+        """
+        parameters, static = partition(model)
+        trainer = Trainer(objective, optimizer, static)
+        advance = Trainer.advance_soon if compile_soon else Trainer.advance
+        batches = objective.batches if batches is None else batches
+        index = self._stages
+        self._stages += 1
+        if index < len(self._finished):
+            done = self._finished[index]
+            best = self.checkpoint.restore(parameters, done.best)
+            self.steps += done.steps
+            return Trained(trainer.model(best), done.loss, done.best_step, done.reason)
+        if self.ended and (self._ending is not None or self._current is None):
+            return Trained(model, float("inf"), 0, "stopped")
+        if self._ending is not None:
+            self._finished.append(self._ending)
+            self._current = None
+        before = self.steps
+        first = self._finished[-1].evaluations if self._finished else 0
+        state = trainer.init(parameters, key)
+        if self._current is not None:
+            state = self.checkpoint.restore(state, self._current)
+        elif rates:
+            state = trainer.restart(state, 0, rates[0])
+        if len(self._evaluations) == first:
+            # No step: the given model may be the best.
+            state, chunk = advance(trainer, state, batches.at(0), jnp.array(0), buffer_size(evaluate_every))
+            self._record(stage, before, 0, state, chunk)
+        while True:
+            records = self._evaluations[first:]
+            reason = self._reason(int(state.step) + (evaluate_every if whole_chunks else 1) > steps, records, goal)
+            if reason is None and stopping is not None and stopping(_losses_at_this_rate(records, int(state.rate))):
+                if int(state.rate) + 1 == max(len(rates), 1):
+                    reason = "plateau"
+                else:
+                    state = trainer.restart(state, int(state.rate) + 1, rates[int(state.rate) + 1])
+            if reason is not None:
+                break
+            start = int(state.step)
+            stop = min(start + evaluate_every, steps)
+            state, chunk = advance(trainer, state, batches.at(start), jnp.array(stop), buffer_size(evaluate_every))
+            self._record(stage, before, stop - start, state, chunk)
+            self._current = jax.tree.leaves(state)
+            if self.callback is not None:
+                self._call_back(float(state.best_loss), finished(trainer.model(state.best)))
+            if self.checkpoint.due:
+                self._write()
+        losses = [record.loss for record in records]
+        best_step = records[int(np.nanargmin(losses))].step - before if np.isfinite(losses).any() else 0
+        self.steps += int(state.step)
+        self._ending = FinishedStage(
+            jax.tree.leaves(state.best),
+            float(state.best_loss),
+            best_step,
+            int(state.step),
+            len(self._evaluations),
+            reason,
+        )
+        return Trained(trainer.model(state.best), float(state.best_loss), best_step, reason)
+
+    def _reason(self, used_up: bool, records: list[Evaluation], goal: Callable[[Evaluation], bool]) -> Reason | None:
+        if self.ended:
+            return "stopped"
+        if len(records) > 1 and goal(records[-1]):
+            return "reached"
+        return "steps" if used_up else None
+
+    def _record(self, stage: str, before: int, taken: int, state: State, chunk: Chunk) -> None:
+        losses = np.asarray(chunk.losses)[:taken]
+        finite = losses[np.isfinite(losses)]
+        means = {name: float(value) for name, value in chunk.means.items()}
+        step, loss = before + int(state.step), float(chunk.loss)
+        self._losses.append(losses)
+        self._evaluations.append(
+            Evaluation(
+                stage=stage,
+                rate=int(state.rate),
+                step=step,
+                seconds=self.seconds,
+                loss=loss,
+                training_loss=float(finite.mean()) if finite.size else float("nan"),
+                gradient_norm=means.pop("gradient_norm"),
+                skipped=losses.size - finite.size,
+                metrics=means | {name: float(value) for name, value in chunk.metrics.items()},
+            )
+        )
+        self.show(step, f"{stage}: {self.text(loss)}, best {self.text(float(state.best_loss))}")
+
+    def _call_back(self, best_loss: float, model: Any) -> None:
+        newest = self._evaluations[-1]
+        progress = Progress(
+            newest.stage, newest.step, newest.loss, best_loss, newest.seconds, newest.metrics, model
+        )  # fmt: skip
+        try:
+            self.stopped = bool(self.callback and self.callback(progress))
+        except KeyboardInterrupt:
+            self.interruption.request()
+
+    def _write(self) -> None:
+        if self.checkpoint.path is not None:
+            standing = Standing(tuple(self._finished), self._current, self.history, self.seconds, self.stopped)
+            self.checkpoint.write(standing)
+
+    def check_finite(self, loss: float) -> None:
+        """Raise if no evaluation was finite, and warn of skipped steps.
+
+        Raises:
+            FloatingPointError: if the lowest loss is not finite.
+        """
+        losses = np.concatenate(self._losses)
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"no estimate of the loss was finite in {len(losses)} steps; check the objective at typical draws of "
+                "the model, lower the learning rate, or start nearer to the solution."
+            )
+        if skipped := int(np.isnan(losses).sum()):
+            warnings.warn(
+                f"{skipped} of {len(losses)} steps were skipped: their loss or gradient was not finite.", stacklevel=3
+            )
+
+
+def _losses_at_this_rate(records: list[Evaluation], rate: int) -> list[float]:
+    """The losses at a learning rate, after the lowest loss before it."""
+    earlier = [record.loss for record in records if record.rate < rate]
+    return ([float(np.nanmin(earlier))] if earlier else []) + [r.loss for r in records if r.rate == rate]

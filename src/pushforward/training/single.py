@@ -1,0 +1,94 @@
+"""`train`: minimize any objective."""
+
+import functools
+import math
+import os
+from typing import TypeVar
+
+import optax
+from jaxtyping import PRNGKeyArray
+
+from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.data import AbstractBatches
+from pushforward.training.history import History
+from pushforward.training.objectives import AbstractObjective
+from pushforward.training.run import Callback, Run
+from pushforward.training.stopping import EarlyStopping
+from pushforward.training.trainer import partition
+
+M = TypeVar("M")
+
+
+@functools.lru_cache
+def _default_optimizer(steps: int) -> optax.GradientTransformation:
+    """One object for equal arguments, so that equal trainings compile once."""
+    return optax.adam(optax.cosine_decay_schedule(1e-3, steps))
+
+
+def train(
+    model: M,
+    objective: AbstractObjective,
+    *,
+    key: PRNGKeyArray,
+    steps: int = 1000,
+    optimizer: optax.GradientTransformation | None = None,
+    batches: AbstractBatches | None = None,
+    num_evaluations: int = 20,
+    stopping: EarlyStopping | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    checkpoint: str | os.PathLike | None = None,
+) -> tuple[M, History]:
+    """Minimize an objective.
+
+    The steps run in one compiled program, in `num_evaluations` equal chunks. After each chunk, a fresh estimate of
+    the loss decides whether the parameters are the best so far. The best parameters are returned, also after Ctrl-C.
+
+    Args:
+        model: a flow, or any other pytree that the objective takes. Its inexact arrays are trained, except those of a
+            NumPyro distribution (use `Learnable`) and of `Frozen` bijections.
+        objective: what to minimize, such as `ReverseKL` or `ForwardKL`.
+        key: for all randomness.
+        steps: the largest number of steps.
+        optimizer: any Optax optimizer, by default Adam at 1e-3 with a cosine decay.
+        batches: the source of batches, by default the objective's own.
+        num_evaluations: how often to evaluate.
+        stopping: a rule for early stopping, by default none.
+        progress: whether to show a progress bar.
+        callback: called after each evaluation with a `Progress`; training stops if it returns True.
+        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, to the bit as
+            if it had not stopped.
+
+    Returns:
+        The best model, which may be the one given, and the history. A step whose loss or gradient is not finite is
+        skipped:
+        it changes nothing, its loss in the history is NaN, and a warning says how many there were.
+
+    Raises:
+        FloatingPointError: if no evaluation was finite.
+        ValueError: if the model has no trainable arrays, a number is too small, or the checkpoint is of another
+            training.
+        OSError: if the checkpoint cannot be written.
+    """
+    if steps < 1 or num_evaluations < 1:
+        raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
+    parameters, _ = partition(model)
+    facts = {}
+    if checkpoint is not None:
+        facts = {
+            "fit": "train",
+            "model": fingerprint(model),
+            "objective": f"{type(objective).__name__} {fingerprint(objective)}",
+            "optimizer": "default" if optimizer is None else fingerprint(optimizer.init(parameters)),
+            "steps": steps,
+            "num_evaluations": num_evaluations,
+        }
+    optimizer = _default_optimizer(steps) if optimizer is None else optimizer
+    with Run("training", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
+        best = run.train(
+            "training", model, objective, key,
+            optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / num_evaluations),
+            batches=batches, stopping=stopping,
+        )  # fmt: skip
+    run.check_finite(best.loss)
+    return best.model, run.history

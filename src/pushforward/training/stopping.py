@@ -1,0 +1,32 @@
+"""Early stopping: when has a training reached a plateau?"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class EarlyStopping(NamedTuple):
+    """Stop if the best loss of the last evaluations is hardly lower than the best loss before them.
+
+    It is a function of the losses alone, so a resumed training stops where an uninterrupted one would.
+
+    Args:
+        patience: the number of last evaluations that are compared with those before.
+        least_gain: the decrease of the loss per evaluation that counts as progress, in nats.
+        start: evaluations at the beginning that do not count, as during a warm-up.
+    """
+
+    patience: int
+    least_gain: float = 0.0
+    start: int = 0
+
+    def __call__(self, losses: Sequence[float]) -> bool:
+        """Whether to stop after these losses; a loss that is NaN counts as infinite."""
+        if len(losses) <= max(self.patience, self.start + self.patience - 1):
+            return False
+        found = np.nan_to_num(np.asarray(losses, float), nan=np.inf, posinf=np.inf, neginf=-np.inf)
+        before, last = found[: -self.patience].min(), found[-self.patience :].min()
+        if not np.isfinite(before):
+            return not last < before
+        return not before - last > self.least_gain * self.patience

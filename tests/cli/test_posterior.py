@@ -1,0 +1,145 @@
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+import pushforward as pf
+from pushforward.cli import main
+
+MODEL = """
+import numpyro, numpyro.distributions as dist
+from numpyro.infer import Predictive
+
+def normal(y, width=5.0):
+    mu = numpyro.sample("mu", dist.Normal(0, width))
+    numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+def discrete(y):
+    numpyro.sample("which", dist.Bernoulli(0.5))
+
+def broken(y):
+    raise RuntimeError("out of cheese")
+
+def unlikely(y):
+    x = numpyro.sample("x", dist.Normal(0, 1))
+    numpyro.factor("never", -float("inf"))
+
+constant = 3
+"""
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models.py").write_text(MODEL)
+    (tmp_path / "data.json").write_text(json.dumps({"y": [1.0, 2.0, 3.0]}))
+    return tmp_path
+
+
+def test_fit_writes_everything(files, capsys):
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "verdict: good" in printed
+    assert "mu" in printed
+    out = files / "out" / "deep"
+    assert sorted(p.name for p in out.iterdir()) == [
+        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "trace.png",
+    ]  # fmt: skip
+    page = (out / "report.html").read_text()
+    assert "Verdict: good" in page and "<td>mu" in page and page.count("data:image/png") == 3
+    loaded = pf.load(out / "posterior.flow")
+    # The posterior of a normal mean is known.
+    precision = 3 + 1 / 25
+    assert np.mean(loaded.target.constrain(loaded.pool[0])["mu"]) == pytest.approx(float(loaded.pool[0, 0]))
+    assert float(loaded.pool.mean()) == pytest.approx(6 / precision, abs=0.02)
+    assert float(loaded.pool.std()) == pytest.approx(precision**-0.5, rel=0.02)
+
+    import arviz
+
+    data = arviz.from_netcdf(str(out / "posterior.nc")) if hasattr(arviz, "from_netcdf") else None
+    if data is not None:
+        assert data["posterior"].attrs["verdict"] == "good"
+
+
+@pytest.mark.parametrize("failing", ["report", "plot", "to_arviz"])
+def test_a_fit_outlives_its_report(files, capsys, monkeypatch, failing):
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(pf.Posterior, failing, fail)
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert "was not written: out of ink" in captured.err and "verdict: good" in captured.out
+    assert pf.load(files / "out" / "posterior.flow").diagnostics.verdict == "good"
+    assert (files / "out" / "posterior.nc").exists() == (failing != "to_arviz")
+    assert not [path for path in (files / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_demo_help_and_version(capsys):
+    assert main([]) == 0
+    assert "demo" in capsys.readouterr().out
+    for arguments in (["--help"], ["fit", "--help"], ["demo", "--help"], ["--version"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.py:normal", "--data", "data.json"], ["no model file", "nowhere.py"]),
+        (["models.py", "--data", "data.json"], ["MODEL.py:NAME"]),
+        (["models.py:missing", "--data", "data.json"], ["no function missing", "normal"]),
+        (["models.py:constant", "--data", "data.json"], ["no function constant"]),
+        (["models.py:normal", "--data", "nowhere.json"], ["no data file", "nowhere.json"]),
+        (["models.py:normal"], ["needs the arguments y"]),
+        (["models.py:normal", "--data", "invalid.json"], ["not valid JSON", "line 1"]),
+        (["models.py:normal", "--data", "list.json"], ["JSON object", "list"]),
+        (["models.py:normal", "--data", "unknown.json"], ["entries z", "takes y, width"]),
+        (["models.py:normal", "--data", "ragged.json"], ["y", "different lengths"]),
+        (["models.py:normal", "--data", "text.json"], ["y must be an array of numbers"]),
+        (["models.py:normal", "--data", "nan.json"], ["y holds NaN"]),
+        (["models.py:normal", "--data", "nan_scalar.json"], ["width holds NaN"]),
+        (["models.py:normal", "--data", "nested.json"], ["y.inner must be an array of numbers"]),
+        (["models.py:discrete", "--data", "data.json"], ["which", "discrete"]),
+        (["models.py:broken", "--data", "data.json"], ["RuntimeError", "out of cheese"]),
+        (["models.py:unlikely", "--data", "data.json"], ["NaN or infinite"]),
+        (["broken.py:normal", "--data", "data.json"], ["broken.py cannot be imported", "SyntaxError"]),
+        (["models.py:normal", "--data", "data.json", "--budget", "0"], ["--budget"]),
+    ],
+)
+def test_errors_are_one_paragraph_and_leave_nothing(files, capsys, arguments, words):
+    (files / "invalid.json").write_text('{"y": [1.0,')
+    (files / "list.json").write_text("[1, 2]")
+    (files / "unknown.json").write_text('{"y": [1.0], "z": 2}')
+    (files / "ragged.json").write_text('{"y": [[1.0], [1.0, 2.0]]}')
+    (files / "text.json").write_text('{"y": ["a", null]}')
+    (files / "nan.json").write_text('{"y": [1.0, NaN]}')
+    (files / "nan_scalar.json").write_text('{"y": [1.0], "width": Infinity}')
+    (files / "nested.json").write_text('{"y": {"inner": [[null]]}}')
+    (files / "broken.py").write_text("def normal(:\n")
+    assert main(["fit", *arguments, "--out", "out", "--quiet"]) == 2
+    captured = capsys.readouterr()
+    message = " ".join(captured.err.split())
+    assert message.startswith("pushforward: error: ")
+    assert "Traceback" not in captured.err
+    assert "\n\n" not in captured.err.strip()
+    for word in words:
+        assert word in message
+    assert not (files / "out").exists()
+
+
+def test_unwritable_folder(files, capsys):
+    (files / "file").write_text("in the way")
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "file"]) == 2
+    assert "output folder file cannot be written" in " ".join(capsys.readouterr().err.split())
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "new/deep", "--budget", "0"]) == 2
+    assert not (files / "new").exists()
+    locked = files / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "locked/out"]) == 2

@@ -1,0 +1,63 @@
+"""`pushforward vae`."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import pushforward as pf
+from pushforward.cli import main
+from vae_cases import SHAPE, images
+
+# These programs run for moments and take long to compile.
+COMPILED_FAST = True
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_command_line(tmp_path, capsys, monkeypatch):
+    """It trains on a file, goes on from its checkpoint, and says what it found; pictures come last."""
+    file, out = tmp_path / "images.npz", tmp_path / "out"
+    np.savez(file, train=(255 * images(50)).astype(np.uint8))
+    command = ["vae", "--data", str(file), "--out", str(out), "--posterior", "planar", "--prior", "normal", "--quiet"]
+    command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
+    with jax.enable_x64(False):
+        with monkeypatch.context() as patch:
+            patch.setattr("pushforward.cli.vae._write_pictures", interrupt)
+            assert main([*command, "--epochs", "2"]) == 130
+        assert "same command continues from" in capsys.readouterr().err
+        assert {path.name for path in out.iterdir()} == {"model.vae", "checkpoint.vae", "summary.json", "report.html"}
+        assert main([*command, "--epochs", "3"]) == 0
+    assert "3 epochs" in capsys.readouterr().out
+    names = {"model.vae", "checkpoint.vae", "summary.json", "report.html", "reconstructions.png", "samples.png"}
+    assert {path.name for path in out.iterdir()} == names | {"traversals.png", "interpolations.png"}
+    assert json.loads((out / "summary.json").read_text())["test images"] == 5
+    assert pf.load(out / "model.vae").shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--latent", "0"], "--latent must be at least 1"),
+        (["--data", "nowhere.npz"], "no file nowhere.npz"),
+        (["--data", "two.npz"], 'an array "train"'),
+        (["--data", "large.npz"], "pixels must lie in [0, 1]"),
+        (["--data", "flat.npz"], '"train" must have shape (n, height, width)'),
+        (["--data", "other.npz"], 'images of "test" have shape (4, 3)'),
+        (["--data", "nan.npz"], 'the array "test": the images contain 240 pixels'),
+        (["--data", "grey.npz", "--likelihood", "categorical", "--levels", "3"], "likelihood with 3 levels"),
+    ],
+)
+def test_command_line_mistakes(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("two.npz", a=images(), b=images())
+    np.savez("large.npz", a=3 * images())
+    np.savez("flat.npz", train=images().reshape(-1, 12))
+    np.savez("other.npz", train=images(), test=images().swapaxes(1, 2))
+    np.savez("nan.npz", train=images(), test=np.nan * images())
+    np.savez("grey.npz", train=images(), test=0.3 * images())
+    assert main(["vae", "--out", "out", "--quiet", *options]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())

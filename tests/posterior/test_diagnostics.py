@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from posterior_cases import gaussian_log_weights
+from pushforward.posterior.diagnostics import decide_verdict, diagnose
+
+
+def test_numbers_of_a_known_gaussian_pair():
+    shift, scale = 0.3, 1.2
+    d = diagnose(gaussian_log_weights(shift, scale))
+    divergence = 0.5 * (scale**2 + shift**2 - 1) - math.log(scale)
+    assert abs(d.elbo + divergence) < 5 * d.elbo_se
+    assert abs(d.log_evidence) < 5 * d.log_evidence_se
+    assert d.gap == pytest.approx(divergence, abs=5 * (d.elbo_se + d.log_evidence_se))
+    # q wider than p: the weights are bounded.
+    assert d.khat < 0.2
+
+
+def test_exact_fit_is_good_whatever_the_evidence():
+    d = diagnose(np.full(10_000, -1234.5))
+    assert d.verdict == "good"
+    assert d.log_evidence == pytest.approx(-1234.5)
+    assert d.ess_fraction == pytest.approx(1.0)
+    assert d.khat == 0.0
+
+
+@pytest.mark.parametrize("amplitude", [1e-15, 1e-12, 1e-8, 1e-4])
+def test_nearly_exact_fits_are_good(amplitude):
+    d = diagnose(amplitude * np.random.default_rng(0).normal(size=10_000))
+    assert d.verdict == "good"
+    assert math.isfinite(d.khat)
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "verdict"),
+    [(0.05, 1.02, "good"), (0.5, 1.1, "reweight"), (0.0, 0.75, "reweight"), (8.0, 1.0, "unreliable")],
+)
+def test_verdict(shift, scale, verdict):
+    assert diagnose(gaussian_log_weights(shift, scale)).verdict == verdict
+
+
+def test_far_draws_that_hardly_count_are_seen_in_means():
+    log_weights = gaussian_log_weights(0.0, 1.0)
+    draws = np.random.default_rng(1).normal(size=(len(log_weights), 3))
+    assert diagnose(log_weights, draws=draws).verdict == "good"
+    draws[7, 1], log_weights[7] = 1e6, -300.0
+    assert diagnose(log_weights).verdict == "good"
+    d = diagnose(log_weights, draws=draws)
+    assert d.verdict == "reweight"
+    assert "mean is" in d.reasons[0]
+    draws[7, 1] = np.inf
+    assert diagnose(log_weights, draws=draws).verdict == "reweight"
+
+
+def test_means_of_few_good_draws_differ_by_chance():
+    judged = {"gap": 0.01, "ess": 93.0, "ess_fraction": 0.93, "khat": 0.2}
+    assert decide_verdict(**judged, shift=0.15)[0] == "good"
+    verdict, reasons = decide_verdict(**judged, shift=0.5)
+    assert verdict == "unreliable" and "mean is 0.5" in reasons[0]
+
+
+def test_heavy_weights_are_unreliable():
+    log_weights = np.log(stats.pareto.rvs(0.8, size=100_000, random_state=0))
+    d = diagnose(log_weights)
+    assert d.khat > 0.9
+    assert d.verdict == "unreliable"
+
+
+def test_large_khat_does_not_fail_a_nearly_exact_fit():
+    assert decide_verdict(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
+
+
+def test_small_khat_does_not_pass_a_bad_fit():
+    assert decide_verdict(gap=24.0, ess=300, ess_fraction=0.003, khat=0.45)[0] == "unreliable"
+
+
+def test_zero_density_is_weight_zero():
+    log_weights = gaussian_log_weights(0.0, 1.0)
+    log_weights[::2] = -np.inf
+    d = diagnose(log_weights)
+    assert d.log_evidence == pytest.approx(-math.log(2))
+    assert d.ess_fraction == pytest.approx(0.5)
+    assert d.verdict != "good"
+
+
+def test_nan_is_reported():
+    log_weights = gaussian_log_weights(0.0, 1.0)
+    log_weights[:100] = np.nan
+    d = diagnose(log_weights)
+    assert d.verdict == "unreliable"
+    assert "NaN" in d.reasons[0]
+
+
+def test_nothing_finite():
+    d = diagnose(np.full(1000, -np.inf))
+    assert d.verdict == "unreliable"
+    assert d.ess == 0
+
+
+def test_missed_mass_is_unreliable():
+    d = diagnose(gaussian_log_weights(0.0, 1.0), missed_mass=0.4)
+    assert d.verdict == "unreliable"
+    assert "40%" in d.reasons[0]

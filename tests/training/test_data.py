@@ -1,0 +1,72 @@
+"""Sources of batches."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from pushforward.training import Epochs, NoBatches, Rows
+
+
+def batches_of(source, steps, key=None, start=0):
+    key = jr.key(0) if key is None else key
+    carry, found = source.begin(key, jnp.array(start)), []
+    step_of = jax.jit(lambda carry, step: source.next(carry, key, step))
+    for step in range(start, steps):
+        carry, batch = step_of(carry, jnp.array(step))
+        found.append(batch)
+    return found
+
+
+def test_no_batches_are_none():
+    assert batches_of(NoBatches(), 2) == [None, None]
+
+
+def test_rows_are_drawn_with_their_other_arrays():
+    rows = Rows((jnp.arange(10.0), {"c": 10 * jnp.arange(10.0)}), batch_size=7)
+    for (x, others), weights in batches_of(rows, 3):
+        assert x.shape == (7,) and weights is None
+        np.testing.assert_array_equal(others["c"], 10 * x)
+
+
+def test_rows_are_drawn_in_proportion_to_their_weights():
+    weights = np.array([0.0, 1.0, 3.0, 0.0, 4.0])
+    drawn = np.concatenate([x for x, _ in batches_of(Rows(jnp.arange(5), weights, 4000), 5)])
+    counts = np.bincount(drawn, minlength=5)
+    assert counts[0] == counts[3] == 0
+    expected = len(drawn) * weights / weights.sum()
+    np.testing.assert_array_less(np.abs(counts - expected)[[1, 2, 4]], 5 * np.sqrt(expected[[1, 2, 4]]))
+
+
+def test_all_rows_come_with_their_weights():
+    ((x, weights),) = batches_of(Rows(jnp.arange(3.0), np.array([1.0, 0.0, 2.0])), 1)
+    np.testing.assert_array_equal(x, [0, 1, 2])
+    np.testing.assert_array_equal(weights, [1, 0, 2])
+
+
+def test_every_row_comes_once_an_epoch_in_a_new_order():
+    source = Epochs(jnp.arange(12), 4)
+    assert source.steps_per_epoch == 3
+    epochs = np.concatenate(batches_of(source, 9)).reshape(3, 12)
+    for epoch in epochs:
+        assert sorted(epoch.tolist()) == [*range(12)]
+    assert not (epochs[0] == epochs[1]).all() and not (epochs[1] == epochs[2]).all()
+
+
+def test_the_last_rows_of_an_order_are_left_out():
+    epochs = np.concatenate(batches_of(Epochs(jnp.arange(11), 4), 4)).reshape(2, 8)
+    assert all(len(set(epoch.tolist())) == 8 for epoch in epochs)
+
+
+@pytest.mark.parametrize("start", [1, 3, 4])
+def test_epochs_go_on_from_any_step(start):
+    source = Epochs(jnp.arange(12), 4)
+    whole, rest = batches_of(source, 9), batches_of(source, 9, start=start)
+    np.testing.assert_array_equal(np.stack(whole[start:]), np.stack(rest))
+
+
+@pytest.mark.parametrize("batch_size", [0, 13])
+def test_epochs_refuse_other_batch_sizes(batch_size):
+    with pytest.raises(ValueError, match=f"between 1 and the number of rows, 12, but is {batch_size}"):
+        Epochs(jnp.arange(12), batch_size)

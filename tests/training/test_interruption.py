@@ -1,0 +1,32 @@
+"""Ctrl-C is counted, and at last believed."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from pushforward.training.interruption import MOST_REQUESTS, deferred_interrupts
+
+
+def test_signals_are_counted_and_the_last_is_raised():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts() as interruption:
+        for count in range(1, MOST_REQUESTS + 1):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.count == count
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_other_threads_have_no_handlers():
+    counts = []
+
+    def work():
+        with deferred_interrupts() as interruption:
+            interruption.request()
+            counts.append(interruption.count)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert counts == [1]

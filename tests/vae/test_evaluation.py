@@ -1,0 +1,26 @@
+"""Evaluation of a VAE."""
+
+import pytest
+
+from pushforward import vae as pv
+from pushforward.vae import evaluation
+from vae_cases import KEY, images, small
+
+# These programs run for moments and take long to compile.
+COMPILED_FAST = True
+
+
+def test_evaluation_of_a_collapsed_model_and_of_other_images():
+    """No unit is active where the posterior is the prior; images that training refuses are refused."""
+    assert pv.evaluate(small(), images(200), key=KEY, num_samples=2, elbo_samples=2).active_units == 0
+    for judge in (pv.evaluate, pv.kl_split):
+        with pytest.raises(ValueError, match=r"Bernoulli.*between"):
+            judge(small(), 0.5 * images(), key=KEY)
+        with pytest.raises(ValueError, match="Divide"):
+            judge(small(), 255 * images(), key=KEY)
+
+
+def test_memory_is_bounded(monkeypatch):
+    assert evaluation.fitting_size(500, 4, small()) == 500
+    monkeypatch.setattr(evaluation, "MAX_OUTPUTS", 7 * 4 * 12 + 1)
+    assert [evaluation.fitting_size(500, others, small()) for others in (4, 1000)] == [7, 1]

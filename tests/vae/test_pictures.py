@@ -1,0 +1,39 @@
+"""Pictures of a VAE."""
+
+import jax
+import numpy as np
+
+from pushforward.reports.vae import sheet
+from pushforward.vae.pictures import interpolations, traversals
+from vae_cases import KEY, SHAPE, images, small
+
+# These programs run for moments and take long to compile.
+COMPILED_FAST = True
+
+
+def test_pictures():
+    vae, x = small(), images(5)
+    draws = vae.sample(KEY, (2, 3))
+    assert draws.shape == (2, 3, *SHAPE)
+    assert set(np.unique(draws)) <= {0.0, 1.0}
+
+    @jax.eval_shape
+    def shapes():
+        return {
+            "sample": vae.sample(KEY, (4,), expected=True),
+            "reconstruct": vae.reconstruct(x, KEY),
+            "infer": vae.infer(x, KEY, (3,)),
+            "traversals": traversals(vae, x[0], KEY, steps=6),
+            "interpolations": interpolations(vae, x[:2], x[2:4], KEY, steps=4),
+        }
+
+    assert {name: a.shape for name, a in shapes.items()} == {
+        "sample": (4, *SHAPE),
+        "reconstruct": x.shape,
+        "infer": (3, 5, 2),
+        "traversals": (2, 6, *SHAPE),
+        "interpolations": (2, 4, *SHAPE),
+    }
+    grid = sheet(np.ones((2, 3, *SHAPE)))
+    assert grid.shape == (2 * 4 + 1, 3 * 5 + 1)
+    assert grid.sum() == 6 * 12
