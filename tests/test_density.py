@@ -14,7 +14,7 @@ from pushforward.density.baselines import gaussian
 from pushforward.density.data import validation
 from pushforward.density.data.source import Source
 from pushforward.density.data.splitting import Split
-from pushforward.density.whitening.shrinkage import share_of_identity
+from pushforward.density.whitening.shrinkage import choose_shrinkage
 from pushforward.testing import check_bijection
 
 
@@ -107,20 +107,24 @@ def with_value(row, column, value):
         (with_value(7, 1, np.inf), {"names": ["a", "b", "c"]}, r"row 7, column 1 \(b\)"),
         (GOOD * np.array([1, 0, 1]), {}, "column 1 of x is constant, 0"),
         (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
-        (GOOD[:3], {}, r"more rows than columns, and two at least, but x has shape \(3, 3\)"),
+        (GOOD[:3], {}, r"at least two rows, and more rows than columns, but x has shape \(3, 3\)"),
         (GOOD[:, 0], {}, r"x\[:, None\] makes one column"),
-        (np.array([["1", "one"], ["2", "two"]]), {}, "column 1 of x holds 'one' in row 0, a str_ and no number"),
-        (GOOD, {"condition": np.zeros((59, 1))}, "as many rows, but have 60 and 59"),
+        (
+            np.array([["1", "one"], ["2", "two"]]),
+            {},
+            "column 1 of x holds 'one' in row 0, which is a str_, not a number",
+        ),
+        (GOOD, {"condition": np.zeros((59, 1))}, "the same number of rows, but have 60 and 59"),
         (GOOD, {"condition": np.zeros((60, 1))}, "column 0 of condition is constant"),
         (GOOD, {"weights": np.ones(59)}, r"weights must have shape \(60,\)"),
         (GOOD, {"weights": -np.ones(60)}, "not negative"),
         (GOOD, {"support": constraints.positive}, "not inside their support, the first in row 0"),
-        (GOOD, {"support": [constraints.real]}, "one for each of 3 columns, but there are 1"),
+        (GOOD, {"support": [constraints.real]}, "one for each of 3 columns, but has 1"),
         (GOOD, {"support": constraints.simplex}, "interval"),
         (GOOD, {"discrete": [1]}, "column 1 of x is not discrete"),
         (np.round(GOOD), {"discrete": {1: 0.3}}, "not a whole number of steps of 0.3"),
         (GOOD, {"discrete": ["a"]}, "no column a"),
-        (GOOD, {"discrete": [3]}, "discrete names column 3"),
+        (GOOD, {"discrete": [3]}, "discrete refers to column 3"),
         (GOOD, {"names": ["a"]}, "one entry for each of 3 columns"),
         (GOOD, {"validation": 0.0}, "0 < validation < 1"),
         (GOOD, {"flow": pf.flows.linear(2, key=jr.key(0))}, r"must have shape \(3,\)"),
@@ -156,8 +160,8 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
     x = correlated(rng, 3000)
     np.save(tmp_path / "x.npy", x)
     taken = []
-    part = Source.part
-    monkeypatch.setattr(Source, "part", lambda source, key: taken.append(part(source, key)) or taken[-1])
+    read_part = Source.read_part
+    monkeypatch.setattr(Source, "read_part", lambda source, key: taken.append(read_part(source, key)) or taken[-1])
     options = {"flow": pf.flows.linear(2, key=jr.key(0)), "max_epochs": 20, "rows_at_once": 500}
     flow = fit(tmp_path / "x.npy", **options)
     assert max(len(rows) for rows, _ in taken) == 500 and len(taken) > 10
@@ -294,7 +298,7 @@ def test_names_of_a_file(tmp_path):
     np.savetxt(tmp_path / "x.csv", np.concatenate([GOOD[:, :1], x[:60]], 1), delimiter=",", header="a,b", comments="")
     flow = fit(tmp_path / "x.csv", discrete=["b"], flow=pf.flows.linear(2, key=jr.key(0)), max_epochs=1)
     assert flow.shape == (2,)
-    with pytest.raises(ValueError, match=r"there are a, b"):
+    with pytest.raises(ValueError, match=r"the columns are a, b"):
         fit(tmp_path / "x.csv", discrete=["c"])
 
 
@@ -337,6 +341,6 @@ def test_correlations_of_few_rows(weighted):
 )
 def test_the_share_of_the_identity(size, make, expected):
     x = make(np.random.default_rng(0).normal(size=(size, 2)))
-    assert expected[0] <= share_of_identity(x, np.ones(size), size) <= expected[1]
+    assert expected[0] <= choose_shrinkage(x, np.ones(size), size) <= expected[1]
     # Copies tell nothing new, wherever they are.
-    assert share_of_identity(np.repeat(x, 4, axis=0), np.ones(4 * size), 4 * size) >= expected[0]
+    assert choose_shrinkage(np.repeat(x, 4, axis=0), np.ones(4 * size), 4 * size) >= expected[0]

@@ -30,27 +30,33 @@ def fit(x, dim=None, **options):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"key": 0}, r"key must be a random key, as jax.random.key\(0\), but is 0"),
+        ({"key": 0}, r"key must be a random key, such as jax.random.key\(0\), but is 0"),
         ({"key": jr.split(jr.key(0))}, "key must be a random key"),
         ({"max_epochs": 2.5}, "max_epochs must be a whole number of 1 or more, but is 2.5"),
         ({"batch_size": 32.0}, "batch_size must be a whole number of 1 or more, but is 32.0"),
         ({"patience": 0}, "patience must be a whole number"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number, but is -1.0"),
-        ({"validation": None}, "share of rows to hold out, 0 < validation < 1, as 0.1, but is None"),
+        ({"validation": None}, "share of rows to hold out, 0 < validation < 1, such as 0.1, but is None"),
         ({"validation": GOOD}, r"but is an array of shape \(60, 3\)"),
         ({"weights": ["heavy"] * 60}, "weights must be an array of numbers"),
-        ({"weights": np.where(np.arange(60) == 7, 1e6, 1.0)}, r"worth 1 rows .* needs 4 at least; .* row 7"),
+        (
+            {"weights": np.where(np.arange(60) == 7, 1e6, 1.0)},
+            r"effective sample size .* is 1, .* needs at least 4; .* row 7",
+        ),
         ({"support": "positive"}, "must be one constraint or one for each of 3 columns|must hold NumPyro constraints"),
-        ({"support": constraints.interval}, "must hold NumPyro constraints, as .* but for column 0 it has"),
+        ({"support": constraints.interval}, "must hold NumPyro constraints, such as .* but for column 0 it has"),
         ({"support": [None, (0, 1), None]}, r"but for column 1 it has \(0, 1\)"),
-        ({"support": {3: constraints.positive}}, "support names column 3, but there are 3 columns"),
+        (
+            {"support": {3: constraints.positive}},
+            "support refers to column 3, but a column is a name or an index from 0 to 2",
+        ),
         ({"support": {"a": constraints.positive}}, "support: there is no column a"),
         ({"support": {0: constraints.positive}, "discrete": []}, r"is not between 0 and inf\.$"),
         ({"flow": ONTO_POSITIVE}, "must have the whole space for its codomain, but has .* by support="),
-        ({"discrete": 0}, r"discrete must be a list of columns, .* but is 0; one column is \[0\]"),
-        ({"discrete": "ab"}, r"but is 'ab'; one column is \['ab'\]"),
+        ({"discrete": 0}, r"discrete must be a list of columns, .* but is 0; write \[0\] for one column"),
+        ({"discrete": "ab"}, r"but is 'ab'; write \['ab'\] for one column"),
         ({"discrete": [True, False]}, "a boolean for each of 3 columns, but has 2"),
-        ({"discrete": [1.0]}, "discrete names column 1.0"),
+        ({"discrete": [1.0]}, "discrete refers to column 1.0"),
         ({"discrete": {0: "1"}}, "the step of column 0 must be a positive number, but is '1'"),
     ],
 )
@@ -63,9 +69,9 @@ def test_frames_whose_columns_are_no_numbers():
     frame = pandas.DataFrame({"price": GOOD[:, 0], "kind": ["x", "y"] * 30})
     frame["when"] = pandas.date_range("2020-01-01", periods=60)
     for columns, match in (
-        (["price", "kind"], r"column 1 \(kind\) of x holds 'x' in row 0, a str and no number"),
-        (["price", "when"], r"column 1 \(when\) of x holds '2020-01-01 00:00:00' in row 0, a Timestamp"),
-        (["when"], r"column 0 \(when\) of x holds '2020-01-01.*' in row 0, a datetime64"),
+        (["price", "kind"], r"column 1 \(kind\) of x holds 'x' in row 0, which is a str, not a number"),
+        (["price", "when"], r"column 1 \(when\) of x holds '2020-01-01 00:00:00' in row 0, which is a Timestamp"),
+        (["when"], r"column 0 \(when\) of x holds '2020-01-01.*' in row 0, which is a datetime64"),
     ):
         with pytest.raises(ValueError, match=match):
             fit(frame[columns])
@@ -82,7 +88,9 @@ def test_what_is_no_flow_and_no_array():
             TypeError, match=rf"a Flow of 3 columns, as pushforward.flows.maf\(3, key=key\), but {match}"
         ):
             fit(GOOD, flow=flow)
-    with pytest.raises(ValueError, match=r"x must be an array of numbers, but is of type csr_.*; x.toarray\(\) makes"):
+    with pytest.raises(
+        ValueError, match=r"x must be an array of numbers, but is of type csr_.*; convert it with x.toarray\(\)"
+    ):
         fit(scipy.sparse.csr_array(GOOD), 3)
     with pytest.raises(ValueError, match="but is of type NoneType"):
         fit(None, 3)
@@ -110,7 +118,9 @@ def test_steps_that_do_not_divide_a_period():
     x = np.stack([7.0 * (np.arange(60) % 51), GOOD[:, 0]], 1)
     flow = pf.flows.circular(2, angles=[True, False], num_layers=1, hidden=(4,), bins=4, key=jr.key(0))
     options = {"support": {0: pf.Circular(360.0)}, "flow": flow}
-    with pytest.raises(ValueError, match=r"step of 7 does not divide its period of 360; tell .* discrete=\{0: 1.0\}"):
+    with pytest.raises(
+        ValueError, match=r"step of 7 does not divide its period of 360; declare another step, .* discrete=\{0: 1.0\}"
+    ):
         fit(x, discrete=[0], **options)
     assert fit(x, discrete={0: 1.0}, **options).shape == (2,)
 
@@ -118,7 +128,7 @@ def test_steps_that_do_not_divide_a_period():
 def test_names_that_several_columns_have():
     frame = pandas.DataFrame(np.abs(GOOD), columns=["a", "a", "b"])
     for options in ({"support": {"a": constraints.positive}}, {"discrete": ["a"]}):
-        with pytest.raises(ValueError, match="there are several columns a; give them names of their own, or an index"):
+        with pytest.raises(ValueError, match="there are several columns a; rename them or use an index"):
             fit(frame, **options)
 
 
@@ -169,14 +179,14 @@ def test_values_that_single_precision_puts_on_an_end():
     options = {"support": [constraints.unit_interval, constraints.positive]}
     with jax.enable_x64(False):
         match = (
-            r"column 0 of x has 2 values that float32 takes for an end of their support, the first in row 7, 0.9{9}:"
+            r"column 0 of x has 2 values that float32 rounds to an end of their support, the first in row 7, 0.9{9}:"
         )
         with pytest.warns(UserWarning, match=match):
             assert np.isfinite(fit(x, **options).log_prob(x)).all()
-        with pytest.warns(UserWarning, match="column 1 of x has 1 values that float32 takes"):
+        with pytest.warns(UserWarning, match="column 1 of x has 1 values that float32 rounds"):
             fit(x, **options)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", ".*takes for an end")
+        warnings.filterwarnings("error", ".*rounds to an end")
         fit(x, **options)
 
 
@@ -184,16 +194,16 @@ def said(x):
     x = x[:, None] if x.ndim == 1 else x
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        column_warnings.warn_of_coarse(x, np.zeros(x.shape[1]), ["column 0", "column 1"])
+        column_warnings.warn_if_coarse(x, np.zeros(x.shape[1]), ["column 0", "column 1"])
     return " ".join(str(warning.message) for warning in caught)
 
 
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
-        (lambda rng: np.round(rng.normal(size=500), 2), "500 rows, 0.01 apart"),
-        (lambda rng: np.round(rng.normal(size=100_000), 2), "100000 rows, 0.01 apart"),
-        (lambda rng: rng.integers(0, 100_000, 50_000).astype(float), "50000 rows, 1 apart"),
+        (lambda rng: np.round(rng.normal(size=500), 2), "500 rows on a grid of step 0.01"),
+        (lambda rng: np.round(rng.normal(size=100_000), 2), "100000 rows on a grid of step 0.01"),
+        (lambda rng: rng.integers(0, 100_000, 50_000).astype(float), "50000 rows on a grid of step 1"),
         (lambda rng: 2.0 ** rng.integers(0, 5, 100), "5 distinct values in 100 rows"),
         (lambda rng: np.where(rng.uniform(size=5000) < 0.01, 0.0, rng.gamma(2.0, size=5000)), "the value 0 in"),
         (lambda rng: np.minimum(rng.normal(size=200), 1.5), "the value 1.5 in"),

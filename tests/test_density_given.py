@@ -9,7 +9,7 @@ import scipy.stats
 import pushforward as pf
 from pushforward.density.baselines import gaussian
 from pushforward.density.whitening.moments import Moments
-from pushforward.density.whitening.regression import own_tails
+from pushforward.density.whitening.regression import fit_tail_transforms_given_condition
 
 RNG = np.random.default_rng(0)
 GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]
@@ -129,7 +129,7 @@ def test_moments_of_any_unit_and_offset():
     np.testing.assert_allclose(moments.scale, np.sqrt(np.diag(covariance)) * units, rtol=1e-6)
     scale = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(moments.correlation, covariance / np.outer(scale, scale), atol=1e-6)
-    assert moments.size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert moments.effective_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e30, 1e160])
@@ -166,6 +166,6 @@ def test_tails_beside_a_kind_that_some_rows_lack():
     """As in the part of a file that fits into memory."""
     rng = np.random.default_rng(0)
     rows = np.column_stack([rng.standard_cauchy(500), np.zeros(500), rng.normal(size=500)])
-    assert own_tails(rows, 1, np.ones(500)).tails[0] > 1
+    assert fit_tail_transforms_given_condition(rows, 1, np.ones(500)).tails[0] > 1
     rows[:, 2] = rows[:, 0]
-    assert own_tails(rows, 1, np.ones(500)).tails[0] == 1
+    assert fit_tail_transforms_given_condition(rows, 1, np.ones(500)).tails[0] == 1

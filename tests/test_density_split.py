@@ -25,7 +25,7 @@ NONE = np.zeros(2)
 def held_out(x, steps=NONE, condition=None, share=0.1, seed=0):
     rows = np.arange(len(x))
     lots = splitting.split_rows(rows, x, condition, steps, round(share * len(x)), jr.key(seed))
-    return lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
+    return lots.is_held_out(rows, splitting.hash_rows((x, condition)))
 
 
 def leaks(x, is_held_out):
@@ -92,10 +92,10 @@ def test_copies_in_a_file_stay_together(tmp_path):
 def test_too_few_rows_at_once(tmp_path):
     np.save(tmp_path / "x.npy", UNIQUE)
     options = {"key": jr.key(0), "flow": pf.flows.linear(2, key=jr.key(0)), "progress": False}
-    with pytest.raises(ValueError, match="of rows_at_once=1 rows too few have a positive weight"):
+    with pytest.raises(ValueError, match="rows_at_once=1 is too small: too few of these rows have a positive weight"):
         pf.fit_density(tmp_path / "x.npy", rows_at_once=1, **options)
     rare = np.where(np.arange(500) < 4, 1.0, 0.0)
-    with pytest.raises(ValueError, match="rows_at_once=5 rows too few"):
+    with pytest.raises(ValueError, match="rows_at_once=5 is too small: too few"):
         pf.fit_density(tmp_path / "x.npy", rows_at_once=5, weights=rare, **options)
 
 

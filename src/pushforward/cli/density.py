@@ -137,7 +137,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
             f"{SMALLEST_HELD_OUT} or more."
         )
     lots = splitting.split_rows(rows, x, condition if options.given else None, steps, num_held_out, split_key)
-    is_held_out = lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
+    is_held_out = lots.is_held_out(rows, splitting.hash_rows((x, condition)))
     held_out, kept = np.asarray(jr.permutation(order_key, np.flatnonzero(is_held_out))), np.flatnonzero(~is_held_out)
 
     given = (lambda rows: condition[rows]) if options.given else lambda rows: None
