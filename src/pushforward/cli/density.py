@@ -78,12 +78,12 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     from numpyro.distributions import constraints
 
     from pushforward.density import Circular
-    from pushforward.density.data.tables import indices
+    from pushforward.density.data.tables import column_indices
 
     found: dict[int, Any] = {}
 
     def declare(name: str, constraint: Any) -> None:
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         if i in found:
             raise ValueError(f"the support of the column {name} is given twice.")
         found[i] = constraint
@@ -97,7 +97,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
         if len(period) > 1:
             raise ValueError("--circular takes a column and its period; repeat it for further columns.")
         turn = _number(period[0], f"--circular {name}") if period else 2 * np.pi
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         # As the data have it: from 0, or around it.
         declare(name, Circular(turn, 0.0 if x[:, i].min() >= 0 else -turn / 2))
     return [found.get(i, constraints.real) for i in range(len(names))]
