@@ -151,7 +151,7 @@ BAD = {
     ("arguments", "words"),
     [
         (["nowhere.csv"], "no file nowhere.csv"),
-        (["text.csv"], "row 1, column 1 (b): 'four' is no number"),
+        (["text.csv"], "row 1, column 1 (b): 'four' is not a number"),
         (["missing.csv"], "row 1, column 1 (b): the value is missing"),
         (["ragged.csv"], "row 1 has 1 cells, but there are 2 columns"),
         (["nan.csv"], "the first in row 20, column 0 (a)"),

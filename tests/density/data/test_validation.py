@@ -38,7 +38,7 @@ def fit(x, dim=None, **options):
             {"weights": np.where(np.arange(60) == 7, 1e6, 1.0)},
             r"effective sample size .* is 1, .* needs at least 4; .* row 7",
         ),
-        ({"support": "positive"}, "must be one constraint or one for each of 3 columns|must hold NumPyro constraints"),
+        ({"support": "positive"}, "must be one constraint, or one for each of 3 columns|must hold NumPyro constraints"),
         ({"support": constraints.interval}, "must hold NumPyro constraints, such as .* but for column 0 it has"),
         ({"support": [None, (0, 1), None]}, r"but for column 1 it has \(0, 1\)"),
         (
@@ -48,7 +48,7 @@ def fit(x, dim=None, **options):
         ({"support": {"a": constraints.positive}}, "support: there is no column a"),
         ({"support": {0: constraints.positive}, "discrete": []}, r"is not between 0 and inf\.$"),
         ({"flow": ONTO_POSITIVE}, "must have the whole space for its codomain, but has .* by support="),
-        ({"discrete": 0}, r"discrete must be a list of columns, .* but is 0; write \[0\] for one column"),
+        ({"discrete": 0}, r"discrete must be a list of columns .* but is 0; write \[0\] for one column"),
         ({"discrete": "ab"}, r"but is 'ab'; write \['ab'\] for one column"),
         ({"discrete": [True, False]}, "a boolean for each of 3 columns, but has 2"),
         ({"discrete": [1.0]}, "discrete refers to column 1.0"),

@@ -37,7 +37,7 @@ class Circular(Constraint):
     def __init__(self, period: float = 2 * math.pi, lower: float = 0.0):
         if not (0 < period < math.inf and math.isfinite(lower)):
             raise ValueError(
-                f"Circular needs a finite, positive period and a finite lower end, but got period={period}, "
+                f"Circular needs a positive, finite period and a finite lower end, but got period={period}, "
                 f"lower={lower}."
             )
         self.lower_bound, self.upper_bound = float(lower), float(lower + period)

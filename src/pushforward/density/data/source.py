@@ -115,9 +115,9 @@ class Source(NamedTuple):
         if not self.streams:
             return self._to_device(rows, x)
         self._check_enough(rows)
-        # Repeat random rows up to a fixed number: training is compiled for one number of rows.
-        repeated = np.asarray(jr.randint(fill_key, (self.rows_at_once - len(rows),), 0, len(rows)))
-        chosen = np.sort(np.concatenate([np.arange(len(rows)), repeated]))
+        # Repeat random rows up to a fixed number: training is compiled for one number of rows, and so is this draw.
+        random = np.asarray(jr.randint(fill_key, (self.rows_at_once,), 0, len(rows)))
+        chosen = np.sort(np.concatenate([np.arange(len(rows)), random[len(rows) :]]))
         return self._to_device(rows[chosen], x[chosen])
 
     def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, max_rows: int) -> Rows:
