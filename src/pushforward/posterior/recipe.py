@@ -16,6 +16,7 @@ falls
    importance weights is no larger than the ELBO: there is nothing left to gain.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -126,7 +127,7 @@ class Recipe(NamedTuple):
         if self.run.ended:
             return whitened, gaussian
         if is_exact(look(whitened, gaussian.model, keys.look)):
-            return whitened, gaussian._replace(reason="reached")
+            return whitened, dataclasses.replace(gaussian, reason="reached")
         larger = over(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.mended(whitened, trained, keys.mending)
@@ -176,7 +177,7 @@ class Recipe(NamedTuple):
         """
         change_key, look_key = split(key)
         before = look(target, trained.model, look_key)
-        new = trained._replace(model=reweigh(target, trained.model, change_key))
+        new = dataclasses.replace(trained, model=reweigh(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
         far = before.gap >= HEAVY_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
         heavy = before.verdict != "good" and far and before.khat > HEAVY_KHAT
@@ -185,7 +186,7 @@ class Recipe(NamedTuple):
         if new.model is trained.model:
             return trained
         better = look(target, new.model, look_key).elbo > before.elbo
-        return (new if better else trained)._replace(reason=new.reason)
+        return dataclasses.replace(new if better else trained, reason=new.reason)
 
     def heavy_tailed(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""
