@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(f"--held-out must be a share between 0 and 1, but is {options.held_out:g}.")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs must be 1 or more, but is {options.epochs}.")
-    from pushforward import tables
+    from pushforward.density.data import tables
 
     try:
         wanted = None if options.columns is None else [*options.columns, *options.given]
@@ -78,7 +78,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     from numpyro.distributions import constraints
 
     from pushforward.density import Circular
-    from pushforward.tables import indices
+    from pushforward.density.data.tables import indices
 
     found: dict[int, Any] = {}
 
@@ -115,19 +115,20 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
     import jax.random as jr
 
     from pushforward import calibration, density_report, serialization
-    from pushforward.density import NamedFlow, checks, fit_density, matrices, split, supports
+    from pushforward.density import NamedFlow, fit_density
+    from pushforward.density.data import arrays, columns as supports, splitting, validation
     from pushforward.reports.files import write_all
 
     support = _supports(options, names, x)
-    columns, rows = matrices.call_columns(len(names), names), np.arange(len(x))
+    columns, rows = arrays.column_labels(len(names), names), np.arange(len(x))
     # Here, for rows of the whole table are counted from its first.
-    checks.check_samples([(rows, x)], x.shape, columns)
+    validation.check_samples([(rows, x)], x.shape, columns)
     if options.given:
-        checks.check_condition(condition, len(x), options.given)
-    box, circles = supports.split(support, names, columns)
+        validation.check_condition(condition, len(x), options.given)
+    box, circles = supports.parse_support(support, names, columns)
     x = supports.wrap(x, circles)
-    steps = supports.find_steps([(rows, x)], supports.discrete_columns(options.discrete, names, columns), columns)
-    checks.check_inside(x, box.ends, steps, columns, rows)
+    steps = supports.find_steps([(rows, x)], supports.parse_discrete(options.discrete, names, columns), columns)
+    validation.check_inside(x, box.ends, steps, columns, rows)
     split_key, order_key, fit_key, noise_key, draw_key, pit_key = jr.split(jr.key(options.seed), 6)
     num_held_out = round(options.held_out * len(x))
     if num_held_out < SMALLEST_HELD_OUT:
@@ -135,8 +136,8 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
             f"--held-out {options.held_out:g} of {len(x)} rows are {num_held_out}, but the fit is judged by "
             f"{SMALLEST_HELD_OUT} or more."
         )
-    lots = split.draw(rows, x, condition if options.given else None, steps, num_held_out, split_key)
-    is_held_out = lots.holds_out(rows, split.digests((x, condition)))
+    lots = splitting.split_rows(rows, x, condition if options.given else None, steps, num_held_out, split_key)
+    is_held_out = lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
     held_out, kept = np.asarray(jr.permutation(order_key, np.flatnonzero(is_held_out))), np.flatnonzero(~is_held_out)
 
     given = (lambda rows: condition[rows]) if options.given else lambda rows: None

@@ -41,7 +41,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.out is not None and not options.out.parent.is_dir():
         raise UserError(f"there is no folder {options.out.parent} to write {options.out.name} to.")
     set_precision(options)
-    from pushforward import serialization, tables
+    from pushforward import serialization
+    from pushforward.density.data import tables
 
     try:
         saved = serialization.load(options.saved, trusted=options.trust)

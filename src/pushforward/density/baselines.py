@@ -7,7 +7,7 @@ import scipy.linalg
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from pushforward.density.moments import Moments
+from pushforward.density.whitening.moments import Moments
 
 # Columns that are sums of others have a singular covariance; this share of its diagonal keeps it positive.
 RIDGE = 1e-9

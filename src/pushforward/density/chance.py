@@ -4,9 +4,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood, Rows
 from pushforward.density.recipe import FEWEST_HELD_OUT
+from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.flow import Flow
 
 # Of gains, in standard errors of their mean.
@@ -15,7 +15,7 @@ LEAST_GAIN = 1.0
 
 def judges_enough(held_out: Rows) -> bool:
     """Whether the rows are worth as many of equal weight as it takes."""
-    return (len(held_out) if held_out.weights is None else worth(held_out.weights)) >= FEWEST_HELD_OUT
+    return (len(held_out) if held_out.weights is None else effective_sample_size(held_out.weights)) >= FEWEST_HELD_OUT
 
 
 def is_better(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
@@ -30,7 +30,7 @@ def is_better(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKe
         # There is no mean where a row has no density.
         return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
     mean = np.average(after - before, weights=weights)
-    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (worth(weights) - 1))
+    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (effective_sample_size(weights) - 1))
     return bool(mean > LEAST_GAIN * error)
 
 

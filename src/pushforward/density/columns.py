@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import OntoCircles
-from pushforward.density.supports import wrap
+from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
 
 

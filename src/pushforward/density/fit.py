@@ -14,15 +14,31 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from pushforward import training
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
 from pushforward.bijections.base import bounds
-from pushforward.density import checks, recipe, split, supports
+from pushforward.density import recipe
 from pushforward.density.chance import is_better, judges_enough
-from pushforward.density.matrices import call_columns, names_of
-from pushforward.density.moments import worth
+from pushforward.density.data.arrays import column_labels, column_names
+from pushforward.density.data.column_warnings import warn_of_coarse, warn_of_merged
+from pushforward.density.data.columns import (
+    Discrete,
+    Support,
+    check_circular_steps,
+    find_steps,
+    parse_discrete,
+    parse_support,
+)
+from pushforward.density.data.source import Source, open_samples
+from pushforward.density.data.splitting import split_rows
+from pushforward.density.data.validation import (
+    check_condition,
+    check_inside,
+    check_options,
+    check_samples,
+    check_weights,
+)
 from pushforward.density.objective import HeldOutLikelihood
-from pushforward.density.options import check_options
-from pushforward.density.source import Source, open_samples
-from pushforward.density.standard import standardise
-from pushforward.density.tails import Units, units
+from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.density.whitening.tails import ConditionScaling, condition_scaling
+from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Callback, Progress, Run
@@ -42,8 +58,8 @@ def fit_density(
     key: PRNGKeyArray,
     condition: ArrayLike | None = None,
     flow: Flow | None = None,
-    support: supports.Support = None,
-    discrete: supports.Discrete = (),
+    support: Support = None,
+    discrete: Discrete = (),
     weights: ArrayLike | None = None,
     names: Sequence[str] | None = None,
     validation: float = 0.1,
@@ -71,7 +87,7 @@ def fit_density(
 
     Args:
         x: samples, of shape (n, dim); or the path of a file of them, .npy, CSV, TSV or Parquet, which like a
-            `numpy.memmap` may be larger than memory (`pushforward.tables.open_mapped`).
+            `numpy.memmap` may be larger than memory (`pushforward.density.data.tables.open_mapped`).
         key: for all randomness.
         condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
         flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
@@ -112,42 +128,45 @@ def fit_density(
     samples, found = open_samples(x)
     names = found if names is None else [str(name) for name in names]
     size, dim = samples.shape
-    columns = call_columns(dim, names)
-    to_support, circles = supports.split(support, names, columns)
-    weights = None if weights is None else checks.check_weights(weights, size, dim)
+    columns = column_labels(dim, names)
+    to_support, circles = parse_support(support, names, columns)
+    weights = None if weights is None else check_weights(weights, size, dim)
     if condition is not None:
-        condition = checks.check_condition(condition, size, names_of(condition), weights)
+        condition = check_condition(condition, size, column_names(condition), weights)
     angles = tuple(circle is not None for circle in circles)
     if flow is not None:
         _check_flow(flow, dim, condition, angles)
     source = Source(samples, condition, weights, circles, rows_at_once)
-    checks.check_samples(source.chunks(), samples.shape, columns)
-    steps = supports.find_steps(source.chunks(), supports.discrete_columns(discrete, names, columns), columns)
-    supports.check_turns(steps, circles, columns)
+    check_samples(source.chunks(), samples.shape, columns)
+    steps = find_steps(source.chunks(), parse_discrete(discrete, names, columns), columns)
+    check_circular_steps(steps, circles, columns)
     for rows, chunk in source.chunks():
-        checks.check_inside(chunk, to_support.ends, steps, columns, rows)
-    checks.warn_of_merged(source.chunks(), to_support.ends, steps, columns)
+        check_inside(chunk, to_support.ends, steps, columns, rows)
+    warn_of_merged(source.chunks(), to_support.ends, steps, columns)
 
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
-    rows, part = source.part(split_key)
-    checks.warn_of_coarse(part, steps, columns)
-    back = standardise(source, steps, to_support, circles, columns, noise_key)
+    rows, part = source.read_part(split_key)
+    warn_of_coarse(part, steps, columns)
+    back = whiten(source, steps, to_support, circles, columns, noise_key)
     if flow is None:
-        telling = size if weights is None else int(worth(weights))
+        telling = size if weights is None else int(effective_sample_size(weights))
         flow, reason = recipe.choose(telling, dim, None if condition is None else condition.shape[1], angles, flow_key)
         if progress:
             print(reason)
     if condition is not None:
         counting = np.arange(size) if weights is None else np.flatnonzero(weights)
-        flow = _given_units(flow, units(condition[counting], source.weights_of(counting)))
+        flow = _rescale_condition(flow, condition_scaling(condition[counting], source.weights_of(counting)))
 
-    lots = split.draw(
+    lots = split_rows(
         rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
     )
     num_held_out = recipe.num_held_out(size, validation)
     most_held_out = min(num_held_out, MOST_HELD_OUT)
     num_parts = math.ceil(most_held_out / (validation * rows_at_once))
-    held_out, training = source.held_out(split_key, lots, num_parts, most_held_out), source.kept(stream_key, lots)
+    held_out, training = (
+        source.held_out_rows(split_key, lots, num_parts, most_held_out),
+        source.training_rows(stream_key, lots),
+    )
     num_kept = size - num_held_out if source.streams else len(training)
     objective = HeldOutLikelihood(
         training,
@@ -164,7 +183,9 @@ def fit_density(
     if source.streams:
         # New rows whenever as many were drawn as there are in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
-        batches = _Streamed(lambda step: source.kept(jr.fold_in(stream_key, step), lots).batches(objective.batch_size))
+        batches = _Streamed(
+            lambda step: source.training_rows(jr.fold_in(stream_key, step), lots).batches(objective.batch_size)
+        )
 
     if judges_enough(held_out):
         start = flow
@@ -249,9 +270,9 @@ def _check_flow(flow: Any, dim: int, condition, angles: tuple[bool, ...]) -> Non
         )
 
 
-def _given_units(flow: Flow, units: Units) -> Flow:
+def _rescale_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
     """The flow, given the condition in its own units, in which its networks see none that is far away."""
     if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, *units)
+        inner = RescaledCondition(flow.bijection.bijection, *scaling)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, *units))
+    return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
