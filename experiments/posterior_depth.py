@@ -33,7 +33,7 @@ import pushforward as pf
 from pushforward import examples
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow, trainable
-from pushforward.posterior.search import candidates
+from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Whitened
 from pushforward.testing import randomize
 
@@ -143,7 +143,7 @@ def measure() -> None:
     runs, evidences, targets = results.setdefault("runs", {}), results.setdefault("log_evidence", {}), {}
     for name, model in MODELS.items():
         target = pf.Target.from_numpyro(model, **examples.EIGHT_SCHOOLS)
-        targets[name] = Whitened(target, candidates(target, target.start, jr.key(0))[0].affine)
+        targets[name] = Whitened(target, find_candidates(target, target.start, jr.key(0))[0].affine)
         if name not in evidences:
             evidences[name] = pf.fit_posterior(target, key=jr.key(0)).diagnostics.log_evidence
     for model, family, depth, arm, seed in plan():

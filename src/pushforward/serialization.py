@@ -46,6 +46,13 @@ RENAMED: dict[str, str] = {
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    # These two functions found the data in a target.
+    "pushforward.posterior.amortized:_density_data": "pushforward.posterior.spaces.base:SupportSpace",
+    "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
+    "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
+    "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
+    "pushforward.posterior.amortized:ConditionalTarget": "pushforward.posterior.conditional:ConditionalTarget",
+    "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, check_writable, mendable
+from pushforward.cli.terminal import UserError, add_command, check_writable, user_error
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     try:
         _train(options, console)
     except (ValueError, ImportError, FloatingPointError) as error:
-        raise mendable(error, str(options.data or "digits"), "training") from error
+        raise user_error(error, str(options.data or "digits"), "training") from error
     except KeyboardInterrupt:
         if not (options.out / CHECKPOINT).exists():
             raise
