@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, mendable, set_precision
+from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and judge it by rows that it has not seen.
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     try:
         summary = _fit(options, console, names, np.asarray(x, float), np.asarray(condition, float))
     except Exception as error:
-        raise mendable(error, options.file, "the fit") from error
+        raise user_error(error, options.file, "the fit") from error
     _print(summary, options, console)
     return 0
 
