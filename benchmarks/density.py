@@ -64,7 +64,7 @@ def ours(x: np.ndarray, seed: int) -> Fit:
     with warnings.catch_warnings():
         # Many columns of the tables are rounded; they are taken as they are, as in the literature.
         warnings.filterwarnings("ignore", message=".*distinct values")
-        flow = pf.fit_density(x, key=jr.key(seed), progress=False)
+        flow = pf.fit_density(x, key=jr.key(seed))
     log_prob = eqx.filter_jit(flow.log_prob)
     return Fit(lambda x: np.asarray(log_prob(x)), time.perf_counter() - start)
 

@@ -33,8 +33,7 @@ from flowjax.train.losses import ElboLoss
 
 import pushforward as pf
 from machine import load, machine
-from pushforward.flow import trainable
-from pushforward.training.trainer import Trainer
+from pushforward.training.trainer import Trainer, partition
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 HIDDEN = (50,)
@@ -178,7 +177,7 @@ def training_rows(dim: int, *, path_gradient: bool, effort: Effort) -> list[Row]
     their_flow, loss = their_realnvp(dim), ElboLoss(target, 128, stick_the_landing=path_gradient)
 
     def ours():
-        return pf.train(our_flow, objective, key, steps=steps, optimizer=optimizer, num_evaluations=10)[1]
+        return pf.train(our_flow, objective, key=key, steps=steps, optimizer=optimizer, num_evaluations=10)[1].losses
 
     def theirs():
         return flowjax.train.fit_to_key_based_loss(
@@ -209,10 +208,11 @@ def training(effort: Effort) -> list[Row]:
 
 def lower_ours(num_layers: int, dim: int, *, path_gradient: bool) -> Callable:
     """A function that traces and lowers our training program, its evaluation with it."""
-    parameters, static = eqx.partition(our := our_realnvp(dim, num_layers), trainable(our))
-    trainer = Trainer(pf.ReverseKL(Target(dim), 128, path_gradient=path_gradient), optax.adam(5e-4), static)
-    state, losses, stop = trainer.init(parameters, jr.key(1)), jnp.zeros(1000), jnp.array(100)
-    return lambda: Trainer.advance.lower(trainer, state, losses, stop)
+    parameters, static = partition(our_realnvp(dim, num_layers))
+    objective = pf.ReverseKL(Target(dim), 128, path_gradient=path_gradient)
+    trainer = Trainer(objective, optax.adam(5e-4), static)
+    state = trainer.init(parameters, jr.key(1))
+    return lambda: Trainer.advance.lower(trainer, state, objective.batches, jnp.array(100))
 
 
 def lower_theirs(num_layers: int, dim: int, *, path_gradient: bool) -> Callable:
@@ -271,7 +271,7 @@ def series(key, size: int, dim: int) -> np.ndarray:
 
 def fit_ours(flow: pf.Flow, data: np.ndarray, steps: int) -> pf.Flow:
     objective = pf.ForwardKL(data, batch_size=256)
-    return pf.train(flow, objective, jr.key(2), steps=steps, optimizer=optax.adam(3e-3))[0]
+    return pf.train(flow, objective, key=jr.key(2), steps=steps, optimizer=optax.adam(3e-3))[0]
 
 
 def fit_theirs(flow, data: np.ndarray, steps: int):

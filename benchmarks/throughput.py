@@ -114,13 +114,13 @@ def runs(kind: str, data: np.ndarray, epochs: int) -> dict[str, Callable[[], int
     objective = pf.ForwardKL(data[:kept], batch_size=BATCH)
 
     def with_train():
-        pf.train(mine, objective, jr.key(1), steps=steps, optimizer=OPTIMIZER, num_evaluations=epochs)
+        pf.train(mine, objective, key=jr.key(1), steps=steps, optimizer=OPTIMIZER, num_evaluations=epochs)
         return steps * BATCH
 
     def with_fit_density():
         pf.fit_density(
             data, key=jr.key(1), flow=mine, max_epochs=epochs, batch_size=BATCH, learning_rate=1e-3, patience=10**6,
-            validation=HELD_OUT, progress=False,
+            validation=HELD_OUT,
         )  # fmt: skip
         return steps * BATCH
 

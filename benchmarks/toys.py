@@ -129,11 +129,11 @@ def build(family: str, side: str, key: PRNGKeyArray) -> pf.Flow:
 
 
 class FreshSamples(AbstractObjective):
-    """The negative log-likelihood of samples that are drawn anew for each step."""
+    """The negative log-likelihood of samples that are drawn again for each step."""
 
     sampler: Callable = eqx.field(static=True)
 
-    def loss(self, flow, key):
+    def loss(self, flow, batch, key, step):
         return -jnp.mean(flow.log_prob(self.sampler(key, ROWS)))
 
     def evaluate(self, flow, key):
@@ -161,16 +161,16 @@ def train_on_density(flow: pf.Flow, energy: Callable, steps: int, top: float, ke
     optimizer = adam(top, top, hot)
     for power in (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES:
         objective = pf.ReverseKL(Tempered(jnp.array(power), energy), DRAWS, path_gradient=False)
-        flow, _ = pf.train(flow, objective, key, steps=hot, optimizer=optimizer, num_evaluations=2)
+        flow, _ = pf.train(flow, objective, key=key, steps=hot, optimizer=optimizer, num_evaluations=2)
     for path, first, last in ((False, top, top / 3), (True, top / 3, top / 1000)):
         objective = pf.ReverseKL(energy, DRAWS, path_gradient=path, num_evaluation_samples=4096)
-        flow, _ = pf.train(flow, objective, key, steps=rest, optimizer=adam(first, last, rest), num_evaluations=8)
+        flow, _ = pf.train(flow, objective, key=key, steps=rest, optimizer=adam(first, last, rest), num_evaluations=8)
     return flow
 
 
 def train_on_samples(flow: pf.Flow, sampler: Callable, steps: int, top: float, key: PRNGKeyArray) -> pf.Flow:
     optimizer = adam(top, top / 1000, steps)
-    return pf.train(flow, FreshSamples(sampler), key, steps=steps, optimizer=optimizer, num_evaluations=8)[0]
+    return pf.train(flow, FreshSamples(sampler), key=key, steps=steps, optimizer=optimizer, num_evaluations=8)[0]
 
 
 def reverse_divergence(flow: pf.Flow, energy: Callable) -> float:
