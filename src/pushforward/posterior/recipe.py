@@ -13,6 +13,7 @@ Each part guards against a known failure of flow variational inference:
    by importance weights is no larger than the ELBO: then no improvement is possible.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ class Recipe(NamedTuple):
         if self.run.ended:
             return whitened, gaussian
         if is_exact(quick_diagnostics(whitened, gaussian.model, keys.check)):
-            return whitened, gaussian._replace(reason="reached")
+            return whitened, dataclasses.replace(gaussian, reason="reached")
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.with_better_base(whitened, trained, keys.base)
@@ -174,7 +175,7 @@ class Recipe(NamedTuple):
         """
         change_key, check_key = split(key)
         before = quick_diagnostics(target, trained.model, check_key)
-        new = trained._replace(model=reweight_modes(target, trained.model, change_key))
+        new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
         far = before.gap >= HEAVY_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
         heavy = before.verdict != "good" and far and before.khat > HEAVY_KHAT
@@ -183,7 +184,7 @@ class Recipe(NamedTuple):
         if new.model is trained.model:
             return trained
         better = quick_diagnostics(target, new.model, check_key).elbo > before.elbo
-        return (new if better else trained)._replace(reason=new.reason)
+        return dataclasses.replace(new if better else trained, reason=new.reason)
 
     def with_heavy_tails(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""

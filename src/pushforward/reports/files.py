@@ -30,7 +30,7 @@ def write_all(out: Path, make: Callable[[Path], None]) -> list[Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write a text file, or leave the file at this path as it was.
+    """Write a text file, or keep the present one if writing fails.
 
     Args:
         path: of the file; its folder must exist.
