@@ -78,12 +78,12 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     from numpyro.distributions import constraints
 
     from pushforward.density import Circular
-    from pushforward.density.data.tables import indices
+    from pushforward.density.data.tables import column_indices
 
     found: dict[int, Any] = {}
 
     def declare(name: str, constraint: Any) -> None:
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         if i in found:
             raise ValueError(f"the support of the column {name} is given twice.")
         found[i] = constraint
@@ -97,7 +97,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
         if len(period) > 1:
             raise ValueError("--circular takes a column and its period; repeat it for further columns.")
         turn = _number(period[0], f"--circular {name}") if period else 2 * np.pi
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         # As the data have it: from 0, or around it.
         declare(name, Circular(turn, 0.0 if x[:, i].min() >= 0 else -turn / 2))
     return [found.get(i, constraints.real) for i in range(len(names))]
@@ -137,7 +137,7 @@ def _fit(options, console, names, x, condition) -> dict[str, Any]:
             f"{SMALLEST_HELD_OUT} or more."
         )
     lots = splitting.split_rows(rows, x, condition if options.given else None, steps, num_held_out, split_key)
-    is_held_out = lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
+    is_held_out = lots.is_held_out(rows, splitting.hash_rows((x, condition)))
     held_out, kept = np.asarray(jr.permutation(order_key, np.flatnonzero(is_held_out))), np.flatnonzero(~is_held_out)
 
     given = (lambda rows: condition[rows]) if options.given else lambda rows: None

@@ -13,11 +13,11 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward import training
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.density import recipe
 from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.data.arrays import column_labels, column_names
-from pushforward.density.data.column_warnings import warn_of_coarse, warn_of_merged
+from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import (
     Discrete,
     Support,
@@ -142,11 +142,11 @@ def fit_density(
     check_circular_steps(steps, circles, columns)
     for rows, chunk in source.chunks():
         check_inside(chunk, to_support.ends, steps, columns, rows)
-    warn_of_merged(source.chunks(), to_support.ends, steps, columns)
+    warn_if_rounded_to_end(source.chunks(), to_support.ends, steps, columns)
 
     flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
     rows, part = source.read_part(split_key)
-    warn_of_coarse(part, steps, columns)
+    warn_if_coarse(part, steps, columns)
     back = whiten(source, steps, to_support, circles, columns, noise_key)
     if flow is None:
         telling = size if weights is None else int(effective_sample_size(weights))
