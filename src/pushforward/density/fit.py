@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward import training
 from pushforward.bijections import Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.density import recipe
 from pushforward.density.chance import is_better, judges_enough
 from pushforward.density.data.arrays import column_labels, column_names
