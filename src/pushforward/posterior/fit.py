@@ -77,7 +77,7 @@ def fit_posterior(
     file = Checkpoint(checkpoint, {} if checkpoint is None else _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
     with Run("posterior", steps, file, progress=progress, callback=callback, text=_elbo_text) as run:
-        found = find_candidates(target, target.start, start_key)
+        found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
         if not found:
             raise _no_start(target)
         whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, splines=splines_key))
