@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Array, Float
 
 LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
@@ -130,6 +129,8 @@ def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.n
 
 def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray]:
     """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
+    import scipy.stats  # only here: it takes long to import
+
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
     halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
