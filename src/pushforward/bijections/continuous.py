@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -80,7 +79,8 @@ class Continuous(AbstractBijection):
     atol: float | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     hutchinson: bool = eqx.field(static=True)
-    solver: diffrax.AbstractSolver | None = eqx.field(static=True)
+    # A Diffrax solver. Diffrax is imported where it is used: importing it takes as long as importing NumPyro.
+    solver: eqx.Module | None = eqx.field(static=True)
     vectorized: ClassVar[bool] = True
 
     def __init__(
@@ -95,13 +95,16 @@ class Continuous(AbstractBijection):
         atol: float | None = None,
         max_steps: int = 1000,
         hutchinson: bool = False,
-        solver: diffrax.AbstractSolver | None = None,
+        solver: eqx.Module | None = None,
     ):
         check_sizes(dim=dim, cond_dim=cond_dim, max_steps=max_steps)
         if any(tolerance is not None and not 0 < tolerance < 1 for tolerance in (rtol, atol)):
             raise ValueError(f"tolerances must be between 0 and 1, but got rtol={rtol} and atol={atol}.")
-        if solver is not None and not isinstance(solver, diffrax.AbstractAdaptiveSolver):
-            raise ValueError(f"the solver must be one of Diffrax's adaptive solvers, but got {solver}.")
+        if solver is not None:
+            import diffrax
+
+            if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+                raise ValueError(f"the solver must be one of Diffrax's adaptive solvers, but got {solver}.")
         self.network = MLP(1 + dim + (cond_dim or 0), dim, hidden, key=key, activation=activation)
         self.dim = dim
         self.cond_shape = None if cond_dim is None else (cond_dim,)
@@ -189,7 +192,7 @@ class _Problem:
     rtol: float | None
     atol: float | None
     max_steps: int
-    solver: diffrax.AbstractSolver | None
+    solver: Any
 
     def rates(self, t: Array, z: Vector, leaves: Sequence[Array]) -> tuple[Array, ...]:
         return self.field(t, z, jax.tree.unflatten(self.args_structure, leaves))
@@ -207,6 +210,8 @@ class _Problem:
         Returns:
             All three at the end; NaN where that was not reached.
         """
+        import diffrax
+
         # An event that is not finite would hold up all others.
         fine = jnp.stack([jnp.isfinite(v).all(0) for v in vectors]).all(0)
         vectors = tuple(jnp.where(fine, v, 0) for v in vectors)
