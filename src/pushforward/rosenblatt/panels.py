@@ -133,7 +133,9 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
 
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
-    halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
+    from scipy.stats import qmc  # here, because importing it takes long
+
+    halton = qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
     points = lower + (upper - lower) * halton
     panels = [
         np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2) for e, p in zip(edges, points.T, strict=True)
