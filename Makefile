@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint bench throughput vae-speed toys density bsds posteriors posteriors-check calibration catalogue universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint bench throughput vae-speed toys density bsds posteriors posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -54,6 +54,9 @@ posteriors: $(VENV)/.installed  ## fit published posteriors and compare with ref
 
 posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
 	$(VENV)/bin/python -m benchmarks.posteriors.check_models $(ARGS)
+
+resumption: $(VENV)/.installed  ## kill all fits at random moments and resume them: make resumption ARGS="--only train"
+	$(VENV)/bin/python benchmarks/resumption.py $(ARGS)
 
 universality: $(VENV)/.installed  ## pictures and accuracy of exact maps: make universality ARGS="--only accuracy"
 	$(VENV)/bin/python experiments/universality.py $(ARGS)

@@ -35,7 +35,7 @@ import numpy as np
 import pushforward as pf
 from densities import DENSITIES
 from pushforward.density import baselines
-from pushforward.density.split import digests
+from pushforward.density.data.splitting import hash_rows
 
 RESULTS = Path(__file__).parent / "results" / "density.json"
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -111,7 +111,7 @@ def measure(problem: Problem, method: str, seed: int, allowance: float) -> dict[
     parts = np.array_split(problem.held_out, max(1, len(problem.held_out) // 10_000))
     losses = -np.concatenate([np.asarray(fit.log_prob(part), float) for part in parts])
     found = {"loss": float(losses.mean() - problem.entropy), "se": float(losses.std() / len(losses) ** 0.5)}
-    new = ~np.isin(digests((problem.held_out,)), digests((problem.x,)))
+    new = ~np.isin(hash_rows((problem.held_out,)), hash_rows((problem.x,)))
     if 0 < new.sum() < len(new):
         found |= {"loss of new rows": float(losses[new].mean()), "share of copies": float(1 - new.mean())}
     return found | {"seconds": fit.seconds}

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, UInt8
 import pushforward as pf
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Shift, SinhArcsinh, Triangular
 from pushforward.density.recipe import decayed
-from pushforward.density.standard import each
+from pushforward.density.whitening.whiten import each
 from pushforward.flow import trainable
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.trainer import Trainer

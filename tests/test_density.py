@@ -10,11 +10,11 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density import checks
 from pushforward.density.baselines import gaussian
-from pushforward.density.shrinkage import share_of_identity
-from pushforward.density.source import Source
-from pushforward.density.split import Split
+from pushforward.density.data import validation
+from pushforward.density.data.source import Source
+from pushforward.density.data.splitting import Split
+from pushforward.density.whitening.shrinkage import share_of_identity
 from pushforward.testing import check_bijection
 
 
@@ -219,7 +219,7 @@ def test_bad_splits_and_sums_of_columns():
     rows = np.concatenate([rows, rows.sum(1, keepdims=True)], 1)
     assert np.isfinite(gaussian(rows, rows)).all()
     with pytest.raises(ValueError, match="equals column 0"):
-        checks.check_samples([(np.arange(50), rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
+        validation.check_samples([(np.arange(50), rows[:, [0, 1, 0]])], (50, 3), [f"column {i}" for i in range(3)])
 
 
 @pytest.mark.parametrize(
@@ -251,8 +251,8 @@ def test_all_rows_of_a_file_are_as_likely(tmp_path):
     np.save(tmp_path / "x.npy", x)
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)
     lots = Split(np.uint64(1), None, np.uint64(2**64 // 10))
-    left_out = source.held_out(jr.key(1), lots, 20, 50_000).x[:, 0]
-    taken = np.concatenate([source.kept(key, lots).x[:, 0] for key in jr.split(jr.key(0), 20)])
+    left_out = source.held_out_rows(jr.key(1), lots, 20, 50_000).x[:, 0]
+    taken = np.concatenate([source.training_rows(key, lots).x[:, 0] for key in jr.split(jr.key(0), 20)])
     assert taken.shape == (20 * 20_000,) and not np.isin(taken, left_out).any()
     assert len(np.unique(left_out)) == pytest.approx(3000, rel=0.1)
     shares = np.histogram(taken, 10, (0, 30_000))[0] / len(taken)

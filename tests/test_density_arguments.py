@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections
-from pushforward.density import checks, supports
+from pushforward.density.data import column_warnings, columns as supports
 
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
@@ -123,13 +123,13 @@ def test_names_that_several_columns_have():
 
 
 def test_supports_and_discrete_columns_by_name():
-    box, circles = supports.split({"b": constraints.positive}, NAMES, COLUMNS)
+    box, circles = supports.parse_support({"b": constraints.positive}, NAMES, COLUMNS)
     assert box.ends == ((-np.inf, np.inf), (0.0, np.inf)) and circles == (None, None)
-    assert supports.split(None, NAMES, COLUMNS)[0].ends == ((-np.inf, np.inf),) * 2
-    assert supports.split([pf.Circular(), None], NAMES, COLUMNS)[1] == ((0.0, 2 * np.pi), None)
+    assert supports.parse_support(None, NAMES, COLUMNS)[0].ends == ((-np.inf, np.inf),) * 2
+    assert supports.parse_support([pf.Circular(), None], NAMES, COLUMNS)[1] == ((0.0, 2 * np.pi), None)
     for discrete in (["b"], [1], {"b"}, [False, True], np.array([False, True]), np.array([1])):
-        assert supports.discrete_columns(discrete, NAMES, COLUMNS) == {1: None}
-    assert supports.discrete_columns({"b": 2.0}, NAMES, COLUMNS) == {1: 2.0}
+        assert supports.parse_discrete(discrete, NAMES, COLUMNS) == {1: None}
+    assert supports.parse_discrete({"b": 2.0}, NAMES, COLUMNS) == {1: 2.0}
     assert fit(np.abs(GOOD), support={1: constraints.positive}).log_prob(-np.ones(3)) == -np.inf
 
 
@@ -184,7 +184,7 @@ def said(x):
     x = x[:, None] if x.ndim == 1 else x
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        checks.warn_of_coarse(x, np.zeros(x.shape[1]), ["column 0", "column 1"])
+        column_warnings.warn_of_coarse(x, np.zeros(x.shape[1]), ["column 0", "column 1"])
     return " ".join(str(warning.message) for warning in caught)
 
 

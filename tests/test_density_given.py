@@ -8,8 +8,8 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward.density.baselines import gaussian
-from pushforward.density.moments import Moments
-from pushforward.density.residual import own_tails
+from pushforward.density.whitening.moments import Moments
+from pushforward.density.whitening.regression import own_tails
 
 RNG = np.random.default_rng(0)
 GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]

@@ -12,10 +12,10 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density import split
 from pushforward.density.chance import is_better
+from pushforward.density.data import splitting
+from pushforward.density.data.source import Source
 from pushforward.density.objective import HeldOutLikelihood, Rows
-from pushforward.density.source import Source
 
 RNG = np.random.default_rng(0)
 UNIQUE = RNG.normal(size=(500, 2))
@@ -24,12 +24,12 @@ NONE = np.zeros(2)
 
 def held_out(x, steps=NONE, condition=None, share=0.1, seed=0):
     rows = np.arange(len(x))
-    lots = split.draw(rows, x, condition, steps, round(share * len(x)), jr.key(seed))
-    return lots.holds_out(rows, split.digests((x, condition)))
+    lots = splitting.split_rows(rows, x, condition, steps, round(share * len(x)), jr.key(seed))
+    return lots.is_held_out_row(rows, splitting.hash_rows((x, condition)))
 
 
 def leaks(x, is_held_out):
-    return np.isin(split.digests((x[is_held_out],)), split.digests((x[~is_held_out],))).mean()
+    return np.isin(splitting.hash_rows((x[is_held_out],)), splitting.hash_rows((x[~is_held_out],))).mean()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -80,11 +80,13 @@ def test_copies_in_a_file_stay_together(tmp_path):
     x = np.tile(RNG.normal(size=(5000, 2)), (2, 1))
     np.save(tmp_path / "x.npy", x.astype(">f8"))
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None, None), 3000)
-    rows, part = source.part(jr.key(0))
-    lots = split.draw(rows, part, None, NONE, 300, jr.key(0))
-    judged, trained = source.held_out(jr.key(1), lots, 4, 900), source.kept(jr.key(2), lots)
+    rows, part = source.read_part(jr.key(0))
+    lots = splitting.split_rows(rows, part, None, NONE, 300, jr.key(0))
+    judged, trained = source.held_out_rows(jr.key(1), lots, 4, 900), source.training_rows(jr.key(2), lots)
     assert len(trained) == 3000 and 600 < len(judged) <= 900
-    assert not np.isin(split.digests((np.asarray(judged.x),)), split.digests((np.asarray(trained.x),))).any()
+    assert not np.isin(
+        splitting.hash_rows((np.asarray(judged.x),)), splitting.hash_rows((np.asarray(trained.x),))
+    ).any()
 
 
 def test_too_few_rows_at_once(tmp_path):

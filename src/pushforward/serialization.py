@@ -42,6 +42,7 @@ SCALARS = (int, float, complex, str, np.generic)
 # Where classes and functions of earlier versions are now, so that moving one breaks no file.
 RENAMED: dict[str, str] = {
     "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
+    "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",

@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(f"--held-out must be a share between 0 and 1, but is {options.held_out:g}.")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs must be 1 or more, but is {options.epochs}.")
-    from pushforward import tables
+    from pushforward.density.data import tables
 
     try:
         wanted = None if options.columns is None else [*options.columns, *options.given]
@@ -85,7 +85,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     from numpyro.distributions import constraints
 
     from pushforward.density import Circular
-    from pushforward.tables import indices
+    from pushforward.density.data.tables import indices
 
     found: dict[int, Any] = {}
 

@@ -26,7 +26,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add("--num", type=int, default=1000, metavar="N", help="how many draws (default 1000)")
     add("--out", type=Path, metavar="FILE", help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal")
-    add("--given", nargs="+", default=[], metavar="NAME=VALUE", help="values of the columns that a density is conditional on")
+    add(
+        "--given",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="values of the columns that a density is conditional on",
+    )
     add("--resample", action="store_true", help="a posterior's draws corrected by importance weights")
     add("--seed", type=int, default=0, help="for all randomness (default 0)")
     add("--float32", action="store_true", help="single precision; the default is double")
@@ -41,7 +47,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.out is not None and not options.out.parent.is_dir():
         raise UserError(f"there is no folder {options.out.parent} to write {options.out.name} to.")
     set_precision(options)
-    from pushforward import serialization, tables
+    from pushforward import serialization
+    from pushforward.density.data import tables
 
     try:
         saved = serialization.load(options.saved, trusted=options.trust)

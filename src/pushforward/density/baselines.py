@@ -7,7 +7,7 @@ import scipy.linalg
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from pushforward.density.moments import Moments
+from pushforward.density.whitening.moments import Moments
 
 # The covariance of columns that are sums of others is singular; this share of its diagonal is added.
 RIDGE = 1e-9

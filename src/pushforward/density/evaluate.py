@@ -11,7 +11,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from pushforward.bijections import OntoCircles
 from pushforward.density import baselines
-from pushforward.density.supports import wrap
+from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
 from pushforward.reports import page
 from pushforward.reports.calibration import LEVEL, within_band

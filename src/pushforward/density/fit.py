@@ -14,16 +14,19 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from pushforward import training
 from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
 from pushforward.bijections.base import bounds
-from pushforward.density import checks, recipe, split, supports
+from pushforward.density import recipe
+from pushforward.density.data.column_warnings import warn_of_coarse, warn_of_merged
+from pushforward.density.data.columns import Circle, Discrete, Support
+from pushforward.density.data.splitting import split_rows
+from pushforward.density.data.validation import check_options
 from pushforward.density.evaluate import Samples
-from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood
-from pushforward.density.options import check_options
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
 from pushforward.density.significance import are_enough, improves
-from pushforward.density.standard import standardise
-from pushforward.density.tails import Units, units
+from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.density.whitening.tails import ConditionScaling, condition_scaling
+from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.history import Evaluation, History
@@ -44,8 +47,8 @@ def fit_density(
     key: PRNGKeyArray,
     condition: ArrayLike | None = None,
     flow: Flow | None = None,
-    support: supports.Support = None,
-    discrete: supports.Discrete = (),
+    support: Support = None,
+    discrete: Discrete = (),
     weights: ArrayLike | None = None,
     names: Sequence[str] | None = None,
     condition_names: Sequence[str] | None = None,
@@ -138,26 +141,26 @@ def fit_density(
         "patience": patience, "rows_at_once": rows_at_once if source.streams else None,
     }  # fmt: skip
     flow_key, split_key, train_key, noise_key, stream_key, kept_key, decay_key = jr.split(key, 7)
-    checks.warn_of_merged(source.chunks(), samples.to_support.ends, steps, samples.columns)
-    rows, part = source.part(split_key)
-    checks.warn_of_coarse(part, steps, samples.columns)
-    back = standardise(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
+    warn_of_merged(source.chunks(), samples.to_support.ends, steps, samples.columns)
+    rows, part = source.read_part(split_key)
+    warn_of_coarse(part, steps, samples.columns)
+    back = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
     notes = []
     if flow is None:
-        effective_size = size if source.weights is None else int(worth(source.weights))
+        effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
         flow, reason = recipe.choose(effective_size, samples.dim, samples.cond_dim, samples.angles, flow_key)
         notes.append(reason)
     if source.condition is not None:
         counting = np.arange(size) if source.weights is None else np.flatnonzero(source.weights)
-        flow = _given_units(flow, units(source.condition[counting], source.weights_of(counting)))
+        flow = _rescale_condition(flow, condition_scaling(source.condition[counting], source.weights_of(counting)))
 
-    lots = split.draw(
+    lots = split_rows(
         rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
     )
     num_held_out = recipe.num_held_out(size, validation)
     most = min(num_held_out, MOST_VALIDATION_ROWS)
-    held_out = source.held_out(split_key, lots, math.ceil(most / (validation * rows_at_once)), most)
-    kept = source.kept(stream_key, lots)
+    held_out = source.held_out_rows(split_key, lots, math.ceil(most / (validation * rows_at_once)), most)
+    kept = source.training_rows(stream_key, lots)
     num_kept = size - num_held_out if source.streams else len(kept)
     objective = HeldOutLikelihood(
         kept, held_out, back, jnp.asarray(steps, float) if steps.any() else None, samples.angles,
@@ -170,7 +173,9 @@ def fit_density(
     if source.streams:
         # New rows whenever the number of rows that were drawn reaches the number in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
-        batches = _Streamed(lambda step: source.kept(jr.fold_in(stream_key, step), lots).batches(objective.batch_size))
+        batches = _Streamed(
+            lambda step: source.training_rows(jr.fold_in(stream_key, step), lots).batches(objective.batch_size)
+        )
 
     notes.insert(0, f"{size:,} rows, {len(held_out):,} of them for validation")
     finished = lambda flow: _in_units(flow, back, samples.circles)  # noqa: E731
@@ -306,15 +311,15 @@ def _check_flow(flow: Any, samples: Prepared) -> None:
         )
 
 
-def _given_units(flow: Flow, units: Units) -> Flow:
+def _rescale_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
     """The flow, with a condition that is rescaled before its networks see it, so that no value is far away."""
     if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, *units)
+        inner = RescaledCondition(flow.bijection.bijection, *scaling)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, *units))
+    return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
 
 
-def _in_units(flow: Flow, back: AbstractBijection, circles: Sequence[supports.Circle | None]) -> Flow:
+def _in_units(flow: Flow, back: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
     """The flow of whitened samples as one of samples."""
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))

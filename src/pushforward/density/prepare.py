@@ -9,9 +9,19 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import OntoBox
-from pushforward.density import checks, split, supports
-from pushforward.density.matrices import call_columns, names_of
-from pushforward.density.source import Source, open_samples
+from pushforward.density.data.arrays import column_labels, column_names
+from pushforward.density.data.columns import (
+    Circle,
+    Discrete,
+    Support,
+    check_circular_steps,
+    find_steps,
+    parse_discrete,
+    parse_support,
+)
+from pushforward.density.data.source import Source, open_samples
+from pushforward.density.data.splitting import hash_rows, split_rows
+from pushforward.density.data.validation import check_condition, check_inside, check_samples, check_weights
 
 # Test rows that scores can be based on.
 FEWEST_TEST_ROWS = 10
@@ -35,7 +45,7 @@ class Prepared(NamedTuple):
     given: list[str] | None
     columns: list[str]
     to_support: OntoBox
-    circles: tuple[supports.Circle | None, ...]
+    circles: tuple[Circle | None, ...]
     steps: Float[np.ndarray, " dim"]
 
     @property
@@ -63,8 +73,8 @@ def prepare(
     x: ArrayLike | str | os.PathLike,
     condition: ArrayLike | None,
     *,
-    support: supports.Support,
-    discrete: supports.Discrete,
+    support: Support,
+    discrete: Discrete,
     weights: ArrayLike | None,
     names: Sequence[str] | None,
     condition_names: Sequence[str] | None,
@@ -87,19 +97,19 @@ def prepare(
     """
     samples, found = open_samples(x)
     names = found if names is None else [str(name) for name in names]
-    given = names_of(condition) if condition_names is None else [str(name) for name in condition_names]
+    given = column_names(condition) if condition_names is None else [str(name) for name in condition_names]
     size, dim = samples.shape
-    columns = call_columns(dim, names)
-    to_support, circles = supports.split(support, names, columns)
-    weights = None if weights is None else checks.check_weights(weights, size, dim)
+    columns = column_labels(dim, names)
+    to_support, circles = parse_support(support, names, columns)
+    weights = None if weights is None else check_weights(weights, size, dim)
     if condition is not None:
-        condition = checks.check_condition(condition, size, given, weights)
+        condition = check_condition(condition, size, given, weights)
     source = Source(samples, condition, weights, circles, rows_at_once)
-    checks.check_samples(source.chunks(), samples.shape, columns)
-    steps = supports.find_steps(source.chunks(), supports.discrete_columns(discrete, names, columns), columns)
-    supports.check_turns(steps, circles, columns)
+    check_samples(source.chunks(), samples.shape, columns)
+    steps = find_steps(source.chunks(), parse_discrete(discrete, names, columns), columns)
+    check_circular_steps(steps, circles, columns)
     for rows, chunk in source.chunks():
-        checks.check_inside(chunk, to_support.ends, steps, columns, rows)
+        check_inside(chunk, to_support.ends, steps, columns, rows)
     return Prepared(source, names, given, columns, to_support, circles, steps)
 
 
@@ -123,8 +133,8 @@ def hold_out(
     *,
     key: PRNGKeyArray,
     condition: ArrayLike | None = None,
-    support: supports.Support = None,
-    discrete: supports.Discrete = (),
+    support: Support = None,
+    discrete: Discrete = (),
     names: Sequence[str] | None = None,
     condition_names: Sequence[str] | None = None,
 ) -> Holdout:
@@ -164,8 +174,8 @@ def hold_out(
     split_key, order_key = jr.split(key)
     rows, chunk = next(prepared.source.chunks())
     given = prepared.source.condition
-    lots = split.draw(rows, chunk, given, prepared.steps, num_test, split_key)
-    is_test = lots.holds_out(rows, split.digests((chunk, given)))
+    lots = split_rows(rows, chunk, given, prepared.steps, num_test, split_key)
+    is_test = lots.is_held_out_row(rows, hash_rows((chunk, given)))
     test = np.asarray(jr.permutation(order_key, np.flatnonzero(is_test)))
     steps = {i: float(step) for i, step in enumerate(prepared.steps) if step}
     return Holdout(np.flatnonzero(~is_test), test, steps)

@@ -14,9 +14,9 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from pushforward import serialization
 from pushforward.bijections import OntoCircles
 from pushforward.bijections.circular import to_circle
-from pushforward.density.checks import check_finite
+from pushforward.density.data.arrays import as_matrix, column_labels, column_names
+from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, evaluate, spread
-from pushforward.density.matrices import call_columns, matrix, names_of
 from pushforward.flow import Flow
 from pushforward.reports import page
 from pushforward.reports.density import density_page, plot_pairs
@@ -274,12 +274,12 @@ def default_names(letter: str, number: int) -> tuple[str, ...]:
 
 def _values(values: ArrayLike, names: tuple[str, ...]) -> ArrayLike:
     """An array; of a data frame that has columns of these names, those columns in this order."""
-    return jnp.asarray(values) if names_of(values) is None else _matrix("x", values, names)
+    return jnp.asarray(values) if column_names(values) is None else _matrix("x", values, names)
 
 
 def _matrix(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:
-    own = names_of(values)
-    rows = matrix(name, values, own)
+    own = column_names(values)
+    rows = as_matrix(name, values, own)
     return rows[:, [own.index(column) for column in names]] if own and set(names) <= set(own) else rows
 
 
@@ -288,5 +288,5 @@ def _checked(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.n
     rows = _matrix(name, values, names)
     if rows.shape[1] != len(names):
         raise ValueError(f"{name} must have {len(names)} columns, {', '.join(names)}, but has shape {rows.shape}.")
-    check_finite(name, rows, call_columns(len(names), names), np.arange(len(rows)))
+    check_finite(name, rows, column_labels(len(names), names), np.arange(len(rows)))
     return rows

@@ -4,9 +4,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.density.moments import worth
 from pushforward.density.objective import HeldOutLikelihood, Rows
 from pushforward.density.recipe import FEWEST_HELD_OUT
+from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.flow import Flow
 
 # The mean gain must be more than this number of its standard errors.
@@ -19,7 +19,9 @@ def are_enough(validation: Rows) -> bool:
     Args:
         validation: the rows, with or without weights.
     """
-    return (len(validation) if validation.weights is None else worth(validation.weights)) >= FEWEST_HELD_OUT
+    return (
+        len(validation) if validation.weights is None else effective_sample_size(validation.weights)
+    ) >= FEWEST_HELD_OUT
 
 
 def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
@@ -40,7 +42,7 @@ def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKey
         # Where a row has no density, the gain has no mean.
         return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
     mean = np.average(after - before, weights=weights)
-    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (worth(weights) - 1))
+    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (effective_sample_size(weights) - 1))
     return bool(mean > LEAST_GAIN * error)
 
 

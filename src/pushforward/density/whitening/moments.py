@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 
-def worth(weights: ArrayLike) -> float:
+def effective_sample_size(weights: ArrayLike) -> float:
     """How many rows of equal weight tell as much as rows of these: the effective number of Kish."""
     weights = np.asarray(weights, float)
     return float(weights.sum() ** 2 / np.sum(weights**2))

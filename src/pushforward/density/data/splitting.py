@@ -16,7 +16,7 @@ FEW_KINDS = 0.1
 Digests = UInt64[np.ndarray, " n"]
 
 
-def digests(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Digests:
+def hash_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Digests:
     """A number for each row of arrays side by side: equal rows have the same, others almost surely not."""
     columns = [column for part in parts if part is not None for column in part.T]
     found = np.zeros(len(columns[0]), np.uint64)
@@ -26,9 +26,9 @@ def digests(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Digests:
     return found
 
 
-def without_copies(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Int[np.ndarray, " rows"]:
+def distinct_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Int[np.ndarray, " rows"]:
     """The numbers of rows that equal none before them; all where rows are of few kinds."""
-    first = np.unique(digests(parts), return_index=True)[1]
+    first = np.unique(hash_rows(parts), return_index=True)[1]
     size = next(len(part) for part in parts if part is not None)
     return np.sort(first) if len(first) > FEW_KINDS * size else np.arange(size)
 
@@ -63,12 +63,12 @@ class Split(NamedTuple):
         alone = True if self.alone is None else np.isin(digests, self.alone)
         return _mixed(np.where(alone, _mixed(rows.astype(np.uint64)), digests) ^ self.salt)
 
-    def holds_out(self, rows: Int[np.ndarray, " n"], digests: Digests) -> Bool[np.ndarray, " n"]:
+    def is_held_out_row(self, rows: Int[np.ndarray, " n"], digests: Digests) -> Bool[np.ndarray, " n"]:
         """Which of these rows are held out."""
         return self.lots(rows, digests) < self.cut
 
 
-def draw(
+def split_rows(
     rows: Int[np.ndarray, " n"],
     x: Float[np.ndarray, "n dim"],
     condition: Float[np.ndarray, "n cond_dim"] | None,
@@ -90,13 +90,13 @@ def draw(
         key: for the lots.
     """
     salt = np.asarray(jr.bits(key, (2,), "uint32")).view(np.uint64)[0]
-    whole = digests((x, condition))
+    whole = hash_rows((x, condition))
     distinct, counts = np.unique(whole, return_counts=True)
     alone: Digests | None = distinct[counts > num_held_out]
     if steps.any():
         fixed = x[:, steps == 0], condition
         width = sum(part.shape[1] for part in fixed if part is not None)
-        if not width or len(np.unique(digests(fixed))) < FIXED_SHARE * len(distinct):
+        if not width or len(np.unique(hash_rows(fixed))) < FIXED_SHARE * len(distinct):
             alone = None
     lots = np.sort(Split(salt, alone, np.uint64(0)).lots(rows, whole))
     # Rows that draw the lot at the cut go together to where the number is nearer to what it should be.

@@ -9,11 +9,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
-from pushforward.density.matrices import as_floats, matrix, names_of
+from pushforward.density.data.arrays import as_floats, as_matrix, column_names
+from pushforward.density.data.columns import Circle, wrap
+from pushforward.density.data.splitting import Split, hash_rows
+from pushforward.density.data.tables import open_mapped
 from pushforward.density.objective import Rows
-from pushforward.density.split import Split, digests
-from pushforward.density.supports import Circle, wrap
-from pushforward.tables import open_mapped
 
 # Rows that are read together; files are read in blocks, but what is trained on together should be from many places.
 BLOCK = 256
@@ -25,9 +25,9 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
     if isinstance(x, str | os.PathLike):
         names, samples = open_mapped(os.fspath(x))
     else:
-        names = names_of(samples)
+        names = column_names(samples)
     if not isinstance(samples, np.memmap):
-        return matrix("x", samples, names), names
+        return as_matrix("x", samples, names), names
     if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":
         raise ValueError(
             f"x must hold rows and columns of numbers, but has shape {samples.shape} and dtype {samples.dtype}."
@@ -67,7 +67,7 @@ class Source(NamedTuple):
         """What rows of these numbers are given."""
         return None if self.condition is None else self.condition[rows]
 
-    def part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
+    def read_part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
         """As many samples as may be in memory, with the numbers of their rows: in blocks from anywhere, or all."""
         if not self.streams:
             return next(self.chunks())
@@ -75,7 +75,7 @@ class Source(NamedTuple):
         self._check_any(rows, 2)
         return rows, self._wrapped(self.x[rows])
 
-    def kept(self, key: PRNGKeyArray, split: Split) -> Rows:
+    def training_rows(self, key: PRNGKeyArray, split: Split) -> Rows:
         """Rows to train on: as many as may be in memory, or all."""
         part_key, fill_key = jr.split(key)
         rows, x = self._drawn(part_key, split, held_out=False)
@@ -87,7 +87,7 @@ class Source(NamedTuple):
         chosen = np.sort(np.concatenate([np.arange(len(rows)), again]))
         return self._together(rows[chosen], x[chosen])
 
-    def held_out(self, key: PRNGKeyArray, split: Split, num_parts: int, most: int) -> Rows:
+    def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, most: int) -> Rows:
         """Rows to judge by: all of those in memory, or at most so many from so many parts of a file."""
         parts = [self._drawn(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
         rows, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -96,8 +96,8 @@ class Source(NamedTuple):
         return self._together(rows[chosen], x[chosen])
 
     def _drawn(self, key: PRNGKeyArray, split: Split, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
-        rows, x = self.part(key)
-        wanted = split.holds_out(rows, digests((x, self.condition_of(rows)))) == held_out
+        rows, x = self.read_part(key)
+        wanted = split.is_held_out_row(rows, hash_rows((x, self.condition_of(rows)))) == held_out
         return rows[wanted], x[wanted]
 
     def _check_any(self, rows: np.ndarray, fewest: int = 1) -> None:

@@ -1,26 +1,39 @@
 """What data must be for a density to be fitted to them; messages name rows and columns."""
 
-import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from pushforward.density.matrices import call_columns, matrix
-from pushforward.density.moments import worth
-from pushforward.density.split import without_copies
-from pushforward.density.supports import OFF_GRID, likely_step, off_grid
+from pushforward.bijections.base import is_size
+from pushforward.density.data.arrays import as_matrix, column_labels
+from pushforward.density.data.columns import OFF_GRID
+from pushforward.density.whitening.moments import effective_sample_size
 
-# A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
-# apart if this share of the rows, when they are enough, have values that other rows have.
-COARSE_SHARE, REPEATED_SHARE = 0.5, 0.1
-FEWEST_FOR_COARSE = 50
-# And a value that so many rows have is an atom, not a coincidence of rounding.
-SPIKE_SHARE, FEWEST_IN_SPIKE = 0.002, 4
 # Values of a column that lie within so many numbers of the precision in use are hardly told apart.
 FEWEST_NUMBERS = 1000
 WIDER = 'call jax.config.update("jax_enable_x64", True) at first, or'
+
+
+def check_options(key: Any, validation: Any, learning_rate: Any, **counts: Any) -> None:
+    """Raise unless there is a key, a share of the rows, a positive rate, and all others are whole and positive."""
+    if not _is_key(key):
+        raise ValueError(f"key must be a random key, as jax.random.key(0), but is {key!r}.")
+    if not _is_number(validation) or not 0 < validation < 1:
+        given = f"is an array of shape {np.shape(validation)}" if np.ndim(validation) else f"is {validation!r}"
+        raise ValueError(
+            f"validation must be the share of rows to hold out, 0 < validation < 1, as 0.1, but {given}. Rows of one's "
+            "own choice cannot be given; judge the flow by them afterwards, with its log_prob."
+        )
+    if not _is_number(learning_rate) or not 0 < learning_rate < np.inf:
+        raise ValueError(f"learning_rate must be a positive number, but is {learning_rate!r}.")
+    for name, value in counts.items():
+        if not is_size(value):
+            raise ValueError(f"{name} must be a whole number of 1 or more, but is {value!r}.")
 
 
 def check_samples(
@@ -48,58 +61,6 @@ def check_samples(
     for i, twin in enumerate(twins):
         if twin < i:
             raise ValueError(f"{columns[i]} of x equals {columns[twin]}: together they have no density; leave one out.")
-
-
-def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
-    """Warn of columns that have few values and are not said to be discrete."""
-    size, enough = len(x), len(x) >= FEWEST_FOR_COARSE
-    # Copies of rows repeat the values of all columns, and say nothing of one.
-    distinct = x[without_copies((x,))] if x.shape[1] > 1 else x
-    for i in np.flatnonzero(steps == 0).tolist():
-        values, counts = np.unique(distinct[:, i], return_counts=True)
-        step, most = likely_step(values), values[counts.argmax()]
-        on_grid = np.isfinite(step) and not off_grid(values, step).any()
-        repeated = enough and on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(distinct)
-        if len(values) < COARSE_SHARE * len(distinct) or repeated:
-            apart = f", {step:g} apart or multiples of it" if on_grid else ""
-            warnings.warn(
-                f"{columns[i]} of x has {len(values)} distinct values in {size} rows{apart}: the likelihood of a "
-                f"density is unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they "
-                "are spread over the steps; else leave it out.",
-                stacklevel=3,
-            )
-        elif enough and counts.max() > max(SPIKE_SHARE * len(distinct), FEWEST_IN_SPIKE):
-            warnings.warn(
-                f"{columns[i]} of x has the value {most:g} in {np.sum(x[:, i] == most)} of {size} rows: the "
-                "likelihood of a density is unbounded there; fit those rows apart.",
-                stacklevel=3,
-            )
-
-
-def warn_of_merged(
-    chunks: Iterable[tuple[Int[np.ndarray, " rows"], np.ndarray]],
-    ends: Sequence[tuple[float, float]],
-    steps: Float[np.ndarray, " dim"],
-    columns: Sequence[str],
-) -> None:
-    """Warn of values inside their support that JAX's precision takes for one of its ends."""
-    if _dtype() == np.float64:
-        return
-    found = np.zeros(len(columns), int)
-    first: dict[int, str] = {}
-    for rows, x in chunks:
-        seen = _cast(x)
-        merged = (steps == 0) & np.any([seen == _cast(end) for end in np.array(ends).T], axis=0)
-        found += merged.sum(0)
-        for i in set(np.flatnonzero(merged.any(0)).tolist()) - set(first):
-            row = merged[:, i].argmax()
-            first[i] = f"the first in row {rows[row]}, {np.format_float_positional(x[row, i])}"
-    for i, where in first.items():
-        warnings.warn(
-            f"{columns[i]} of x has {found[i]} values that {_dtype()} takes for an end of their support, {where}: they "
-            f"are fitted as the nearest number inside; {WIDER} count from that end.",
-            stacklevel=3,
-        )
 
 
 def check_inside(
@@ -134,10 +95,10 @@ def check_condition(
     weights: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "n cond_dim"]:
     """The condition as a matrix; raise unless it goes with so many rows."""
-    condition = matrix("condition", condition, names)
+    condition = as_matrix("condition", condition, names)
     if len(condition) != size:
         raise ValueError(f"x and condition must have as many rows, but have {size} and {len(condition)}.")
-    named = call_columns(condition.shape[1], names)
+    named = column_labels(condition.shape[1], names)
     rows = np.arange(size) if weights is None else np.flatnonzero(weights)
     counting = condition[rows]
     check_finite("condition", counting, named, rows)
@@ -160,14 +121,14 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         raise ValueError("weights must be finite and not negative, and not all zero.")
     # Only their ratios matter; what is nothing beside the largest, in JAX's precision, is nothing.
     found = found / found.max()
-    found[found < np.finfo(_dtype()).tiny] = 0
+    found[found < np.finfo(dtype_of_jax()).tiny] = 0
     if np.sum(found > 0) <= dim:
         raise ValueError(
             f"too few weights are positive: {np.sum(found > 0)}, but a density needs more rows than columns, and two "
             f"at least; there are {dim} columns."
         )
     # As many rows of equal weight would do, up to rounding.
-    if (telling := worth(found)) < (dim + 1) * (1 - 1e-6):
+    if (telling := effective_sample_size(found)) < (dim + 1) * (1 - 1e-6):
         raise ValueError(
             f"weights are too unequal: they are worth {telling:.3g} rows of equal weight, (sum w)^2 / sum w^2, but a "
             f"density of {dim} columns needs {dim + 1} at least; the largest is that of row {found.argmax()}."
@@ -180,8 +141,8 @@ def check_finite(
 ) -> None:
     """Raise where values, in rows of these numbers, are not finite, or would not be in JAX's precision."""
     kinds = ((values, "are NaN or infinite", "remove or impute those rows"),)
-    if values.dtype != _dtype():
-        kinds += ((_cast(values), f"{_dtype()} cannot hold", f"{WIDER} choose another unit"),)
+    if values.dtype != dtype_of_jax():
+        kinds += ((to_dtype_of_jax(values), f"{dtype_of_jax()} cannot hold", f"{WIDER} choose another unit"),)
     for found, what, advice in kinds:
         bad = np.argwhere(~np.isfinite(found))
         if len(bad):
@@ -193,19 +154,32 @@ def check_finite(
             )
 
 
-def _dtype() -> np.dtype:
+def _is_key(key: Any) -> bool:
+    if not isinstance(key, jax.Array | np.ndarray):
+        return False
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key.shape == ()
+    return key.dtype == np.uint32 and key.ndim == 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def dtype_of_jax() -> np.dtype:
     """Of floating-point numbers, as JAX is set."""
     return np.dtype(jnp.result_type(float))
 
 
-def _cast(values: np.ndarray) -> np.ndarray:
+def to_dtype_of_jax(values: np.ndarray) -> np.ndarray:
+    """The values in JAX's precision; those that it cannot hold become infinite."""
     with np.errstate(over="ignore"):
-        return values.astype(_dtype())
+        return values.astype(dtype_of_jax())
 
 
 def _is_rounded(values: Float[np.ndarray, "n dim"]) -> Bool[np.ndarray, " dim"]:
     """Which columns JAX's precision rounds."""
-    return np.any(_cast(values) != values, axis=0)
+    return np.any(to_dtype_of_jax(values) != values, axis=0)
 
 
 def _check_spread(
@@ -217,9 +191,9 @@ def _check_spread(
 ) -> None:
     """Raise where columns, which lie between these numbers, are too narrow for the precision that rounds them."""
     largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
-    near = rounded & (span < FEWEST_NUMBERS * np.spacing(largest.astype(_dtype())))
+    near = rounded & (span < FEWEST_NUMBERS * np.spacing(largest.astype(dtype_of_jax())))
     for i in np.flatnonzero(near).tolist():
         raise ValueError(
             f"{columns[i]} of {name} has values as large as {largest[i]:g} that differ by {span[i]:.2g} at most, which "
-            f"{_dtype()} hardly tells apart; {WIDER} subtract an offset or choose another unit."
+            f"{dtype_of_jax()} hardly tells apart; {WIDER} subtract an offset or choose another unit."
         )

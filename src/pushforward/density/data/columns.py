@@ -10,7 +10,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import OntoBox
-from pushforward.density.matrices import position
+from pushforward.density.data.arrays import column_index
 
 # Values this share of a step from the grid are on it: decimal numbers are rounded, and single precision rounds more.
 OFF_GRID = 0.01
@@ -49,7 +49,7 @@ Circle = tuple[float, float]
 Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
 
 
-def split(
+def parse_support(
     support: Support, names: Sequence[str] | None, columns: Sequence[str]
 ) -> tuple[OntoBox, tuple[Circle | None, ...]]:
     """The map onto the box of the intervals, and the ends of the circles, which are lines for the box.
@@ -65,7 +65,7 @@ def split(
     each: list[Any] = [None] * len(columns)
     if isinstance(support, Mapping):
         for column, constraint in support.items():
-            each[position(column, names, columns, "support")] = constraint
+            each[column_index(column, names, columns, "support")] = constraint
     elif isinstance(support, Sequence):
         each = list(support)
         if len(each) != len(columns):
@@ -102,16 +102,14 @@ def wrap(x: Float[np.ndarray, "n dim"], circles: Sequence[Circle | None]) -> Flo
 Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int | str, float]
 
 
-def discrete_columns(
-    discrete: Discrete, names: Sequence[str] | None, columns: Sequence[str]
-) -> dict[int, float | None]:
+def parse_discrete(discrete: Discrete, names: Sequence[str] | None, columns: Sequence[str]) -> dict[int, float | None]:
     """The indices of discrete columns and their steps, None where these are to be found.
 
     Raises:
         ValueError: for columns that there are not, and for what is no list of columns.
     """
     if isinstance(discrete, Mapping):
-        return {position(column, names, columns, "discrete"): step for column, step in discrete.items()}
+        return {column_index(column, names, columns, "discrete"): step for column, step in discrete.items()}
     if isinstance(discrete, str) or not isinstance(discrete, Sequence | np.ndarray | set | frozenset):
         raise ValueError(
             f"discrete must be a list of columns, by index or name, a mapping of columns to steps, or a boolean for "
@@ -122,7 +120,7 @@ def discrete_columns(
         if len(each) != len(columns):
             raise ValueError(f"discrete must have a boolean for each of {len(columns)} columns, but has {len(each)}.")
         each = np.flatnonzero(each).tolist()
-    return {position(column, names, columns, "discrete"): None for column in each}
+    return {column_index(column, names, columns, "discrete"): None for column in each}
 
 
 def find_steps(
@@ -134,7 +132,7 @@ def find_steps(
 
     Args:
         chunks: samples, part by part.
-        discrete: as `discrete_columns` gives them.
+        discrete: as `parse_discrete` gives them.
         columns: what messages call them.
 
     Raises:
@@ -161,7 +159,9 @@ def find_steps(
     return steps
 
 
-def check_turns(steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], columns: Sequence[str]) -> None:
+def check_circular_steps(
+    steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], columns: Sequence[str]
+) -> None:
     """Raise unless the steps of discrete angles divide their periods: else the last one would lead over the seam."""
     for i, (step, circle) in enumerate(zip(steps.tolist(), circles, strict=True)):
         if not step or not circle:

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 
-def call_columns(dim: int, names: Sequence[str] | None) -> list[str]:
+def column_labels(dim: int, names: Sequence[str] | None) -> list[str]:
     """What messages call the columns."""
     if names is not None and len(names) != dim:
         raise ValueError(f"names must have one entry for each of {dim} columns, but has {len(names)}.")
     return [f"column {i}" if names is None else f"column {i} ({names[i]})" for i in range(dim)]
 
 
-def position(column: int | str, names: Sequence[str] | None, columns: Sequence[str], what: str) -> int:
+def column_index(column: int | str, names: Sequence[str] | None, columns: Sequence[str], what: str) -> int:
     """Which column an index or a name stands for; raise unless there is one. `what` is what names it."""
     if isinstance(column, str):
         if column not in (names or ()):
@@ -29,7 +29,7 @@ def position(column: int | str, names: Sequence[str] | None, columns: Sequence[s
     return int(column)
 
 
-def names_of(values: Any) -> list[str] | None:
+def column_names(values: Any) -> list[str] | None:
     """The names of the columns of a data frame."""
     return [str(name) for name in values.columns] if hasattr(values, "columns") else None
 
@@ -39,7 +39,7 @@ def as_floats(values: np.ndarray) -> Float[np.ndarray, "..."]:
     return values if values.dtype in (np.float32, np.float64) else values.astype(float)
 
 
-def matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> Float[np.ndarray, "n dim"]:
+def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> Float[np.ndarray, "n dim"]:
     """The values as an array of rows and columns, as precise as they are.
 
     Args:
@@ -65,7 +65,7 @@ def matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> 
         raise ValueError(f"{name} must have shape (rows, columns), neither of them 0, but has {found.shape}{hint}.")
     if found.dtype.kind in "biuf":
         return as_floats(found)
-    columns = call_columns(found.shape[1], names)
+    columns = column_labels(found.shape[1], names)
     return np.stack([_column(column, f"{columns[i]} of {name}") for i, column in enumerate(found.T)], axis=1)
 
 

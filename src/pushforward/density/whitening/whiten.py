@@ -25,17 +25,16 @@ from pushforward.bijections import (
     SinhArcsinh,
     Triangular,
 )
-from pushforward.density.determined import warn_of_determined
-from pushforward.density.linear import Linear, Square, Weights
-from pushforward.density.moments import Moments
-from pushforward.density.residual import Residual, own_tails
-from pushforward.density.shrinkage import share_of_identity
-from pushforward.density.source import Source
-from pushforward.density.supports import Circle
-from pushforward.density.tails import Bends, find_tails
+from pushforward.density.data.column_warnings import warn_of_determined
+from pushforward.density.data.columns import Circle
+from pushforward.density.data.source import Source
+from pushforward.density.whitening.moments import Moments
+from pushforward.density.whitening.regression import Linear, Residual, Square, Weights, own_tails
+from pushforward.density.whitening.shrinkage import share_of_identity
+from pushforward.density.whitening.tails import Bends, find_tails
 
 
-def standardise(
+def whiten(
     source: Source,
     steps: Float[np.ndarray, " dim"],
     to_support: OntoBox,
@@ -76,7 +75,7 @@ def standardise(
         """The columns bent back, beside c as it is."""
         return np.concatenate([outer.inverse(z[:, :dim]), z[:, dim:]], axis=1)
 
-    rows, x = source.part(part_key)
+    rows, x = source.read_part(part_key)
     counts, plain = source.weights_of(rows), carried(rows, x)
     outer = own_tails(plain, dim, counts).where(~turning)
     part = lighter(plain)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pushforward.density.moments import worth
+from pushforward.density.whitening.moments import effective_sample_size
 
 # Tail parameters of `SinhArcsinh` that are compared; 1 is the identity. The last makes a Cauchy variable's tails those
 # of Student's t with 6 degrees of freedom.
@@ -62,7 +62,7 @@ def find_tails(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]) 
     References:
         Box and Cox, An Analysis of Transformations (1964), section 3. https://doi.org/10.1111/j.2517-6161.1964.tb00553.x
     """
-    dim, shares, least = z.shape[1], weights / weights.sum(), CHANCE / worth(weights)
+    dim, shares, least = z.shape[1], weights / weights.sum(), CHANCE / effective_sample_size(weights)
     with np.errstate(divide="ignore"):
         likelihoods = -np.log(deviations(z, shares))
     bends = Bends(np.zeros(dim), np.ones(dim), np.ones(dim), likelihoods)
@@ -101,7 +101,7 @@ def _quantiles(column: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
     return column[order][np.minimum(at, len(column) - 1)]
 
 
-class Units(NamedTuple):
+class ConditionScaling(NamedTuple):
     """The location and scale of each number of a condition, and of which networks see the arsinh; None if of none."""
 
     loc: Float[np.ndarray, " cond_dim"]
@@ -109,14 +109,14 @@ class Units(NamedTuple):
     arsinh: Bool[np.ndarray, " cond_dim"] | None
 
 
-def units(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> Units:
+def condition_scaling(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> ConditionScaling:
     """Means and standard deviations; for heavy tails those of the bulk, and for values that are mostly one, both."""
     shares = weights / weights.sum()
     bends = find_tails(c, weights)
     heavy, single = bends.tails != 1, bulk(c, weights)[1] == 0
     scale = np.where(heavy, bends.scales, deviations(c, shares))
     arsinh = heavy | single
-    return Units(np.where(heavy, bends.locs, shares @ c), scale, arsinh if arsinh.any() else None)
+    return ConditionScaling(np.where(heavy, bends.locs, shares @ c), scale, arsinh if arsinh.any() else None)
 
 
 def deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.density.split import digests
+from pushforward.density.data.splitting import hash_rows
 
 # With so many rows to a column correlations are known well enough.
 ENOUGH = 50
@@ -29,7 +29,7 @@ def share_of_identity(rows: Float[np.ndarray, "n dim"], counts: Float[np.ndarray
     if dim < 2:
         return 0.0
     # By their digests copies stay together: what is left out must not be among what is kept.
-    distinct, kinds = np.unique(digests((rows,)), return_inverse=True)
+    distinct, kinds = np.unique(hash_rows((rows,)), return_inverse=True)
     if size * len(distinct) / len(rows) >= ENOUGH * dim:
         return 0.0
     mean = counts @ rows / counts.sum()

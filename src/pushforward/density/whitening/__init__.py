@@ -1,0 +1,1 @@
+"""Which affine maps and tail transforms bring the columns near to a standard Gaussian?"""
