@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 import pushforward as pf
-from pushforward import calibration, density_report, tables
 from pushforward.cli import main
+from pushforward.density.data import tables
+from pushforward.reports import calibration, density as density_report
+from pushforward.training.history import Evaluation, History
 
 RNG = np.random.default_rng(0)
 SIZE = RNG.gamma(3.0, 2.0, 300)
@@ -67,19 +69,24 @@ def test_bounds_that_are_negative_in_any_notation(folder, capsys):
         assert "is not between" in message and f"{float(lower):g} and -0.001" in message
 
 
+def history(curve):
+    records = (Evaluation("training", 0, step, 0.0, loss, np.nan, np.nan, 0, {}) for step, loss in curve)
+    return History(np.zeros(0), tuple(records))
+
+
 def test_learning_curves_with_gaps():
     for curve in ([(1, np.nan), (2, 3.0), (3, np.inf), (4, 2.0)], [(1, np.nan)], []):
-        figure = density_report.plot_learning(curve)
+        figure = density_report.plot_learning(history(curve))
         figure.savefig(io.BytesIO(), format="png")
-    kept = density_report.plot_learning([(1, np.nan), (2, 3.0), (4, 2.0)]).axes[0].lines[1]
-    assert kept.get_xdata()[0] == 4
+    best = density_report.plot_learning(history([(1, np.nan), (2, 3.0), (4, 2.0)])).axes[0].lines[1]
+    assert best.get_xdata()[0] == 4
 
 
 def test_names_with_brackets_and_dollars():
     """Rich's markup and Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
     columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$", "_hidden")}
     output = io.StringIO()
-    Console(file=output, width=100).print(density_report.summary_table(columns, columns, "data [/a].csv"))
+    Console(file=output, width=100).print(density_report.columns_table(columns, columns, "data [/a].csv"))
     assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
     pits = {name: RNG.uniform(size=100) for name in columns}
     calibrated = calibration.plot_calibration(pits)
@@ -97,7 +104,7 @@ def test_conditional_density_and_sample(folder, capsys):
     assert main(["sample", "out/density.flow"]) == 2
     assert "needs values of size" in said(capsys)
     assert main(["sample", "out/density.flow", "--given", "size=2", "noise=1"]) == 2
-    assert "is not given noise; it is given size" in said(capsys)
+    assert "is not conditional on noise; it is conditional on size" in said(capsys)
 
 
 def test_sample_from_flows_and_posteriors(folder, capsys):
@@ -118,7 +125,7 @@ def test_sample_from_flows_and_posteriors(folder, capsys):
         assert lines[0] == "a[0],a[1]" and len(lines) == 6
     pf.save("other", {"a": 1})
     for arguments, words in (
-        (["posterior.flow", "--given", "a=1"], "given nothing"),
+        (["posterior.flow", "--given", "a=1"], "takes no condition"),
         (["plain.flow", "--resample"], "only draws of a posterior"),
         (["plain.flow", "--given", "c0"], "names and numbers"),
         (["plain.flow", "--num", "0"], "--num"),

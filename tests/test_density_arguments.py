@@ -112,7 +112,7 @@ def test_steps_that_do_not_divide_a_period():
     options = {"support": {0: pf.Circular(360.0)}, "flow": flow}
     with pytest.raises(ValueError, match=r"step of 7 does not divide its period of 360; tell .* discrete=\{0: 1.0\}"):
         fit(x, discrete=[0], **options)
-    assert fit(x, discrete={0: 1.0}, **options).shape == (2,)
+    assert fit(x, discrete={0: 1.0}, **options).flow.shape == (2,)
 
 
 def test_names_that_several_columns_have():

@@ -12,10 +12,10 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density.chance import is_better
 from pushforward.density.data import splitting
 from pushforward.density.data.source import Source
 from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.significance import improves
 
 RNG = np.random.default_rng(0)
 UNIQUE = RNG.normal(size=(500, 2))
@@ -182,9 +182,9 @@ def test_gains_are_weighed_against_their_error():
     for weights in (None, jnp.linspace(0.1, 1, 100)):
         rows = Rows(x, None, weights)
         judged = HeldOutLikelihood(rows, rows, bj.Identity((2,)), None, (False, False), 10)
-        assert not is_better(judged, start, start, jr.key(0)) and not is_better(judged, moved, start, jr.key(0))
+        assert not improves(judged, start, start, jr.key(0)) and not improves(judged, moved, start, jr.key(0))
         narrow = dataclasses.replace(judged, held_out=Rows(0.8 * x, None, weights))
-        assert is_better(narrow, moved, start, jr.key(0))
+        assert improves(narrow, moved, start, jr.key(0))
         # A flow that has no density at some rows is not better than one that has.
         onto = pf.Flow(start.base, bj.Elementwise(bj.Exp(), 2))
-        assert not is_better(judged, onto, start, jr.key(0)) and is_better(judged, start, onto, jr.key(0))
+        assert not improves(judged, onto, start, jr.key(0)) and improves(judged, start, onto, jr.key(0))

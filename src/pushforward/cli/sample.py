@@ -31,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="values of the columns that a density is conditional on",
+        help="values of the columns of the condition",
     )
     add("--resample", action="store_true", help="a posterior's draws corrected by importance weights")
     add("--seed", type=int, default=0, help="for all randomness (default 0)")

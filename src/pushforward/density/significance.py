@@ -19,9 +19,8 @@ def are_enough(validation: Rows) -> bool:
     Args:
         validation: the rows, with or without weights.
     """
-    return (
-        len(validation) if validation.weights is None else effective_sample_size(validation.weights)
-    ) >= FEWEST_HELD_OUT
+    weights = validation.weights
+    return (len(validation) if weights is None else effective_sample_size(weights)) >= FEWEST_HELD_OUT
 
 
 def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
