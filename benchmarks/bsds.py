@@ -1,21 +1,21 @@
-"""Natural image patches, 63 numbers each: what so many minutes of training give, beside FlowJAX.
+"""Natural image patches of 63 numbers each: the likelihood after some minutes of training, compared with FlowJAX.
 
     make bsds                                     # both, 30 minutes each; writes benchmarks/results/bsds.json
     make bsds ARGS="--methods fit_density --minutes 5"
     make bsds ARGS="--methods large --minutes 8"  # for a GPU
 
-The protocol of Papamakarios et al. (2017) on 8 x 8 grey patches of BSDS300, read from a folder that is no part of the
-project (`--data`): uniform noise is added to the grey levels, which are divided by 256; a patch's mean is subtracted
-and its last pixel dropped. The figure is the mean log-likelihood of 100,000 test patches in nats, beside a full
-Gaussian's.
+The protocol of Papamakarios et al. (2017) on 8 x 8 gray patches of BSDS300, read from a folder that is not part of the
+project (`--data`): uniform noise is added to the gray levels, which are divided by 256; a patch's mean is subtracted
+and its last pixel dropped. The result is the mean log-likelihood of 100,000 test patches in nats, with that of a full
+Gaussian for comparison.
 
-`fit_density` is called as it is, but for the number of epochs, which is what fits into the minutes (a short fit tells
-how long a step takes). FlowJAX is given the same flow (autoregressive rational-quadratic splines), the same batches and
-minutes and, as it does not whiten, whitened patches; its learning rate is 1e-3.
+`fit_density` has its defaults, except for the number of epochs, which is chosen to fit into the minutes (a short fit
+measures the time of a step). FlowJAX has the same flow (autoregressive rational-quadratic splines), the same batches
+and minutes and, because it does not whiten, whitened patches; its learning rate is 1e-3.
 
-"large" is a flow of the size that the published figures are of, put together from the library's parts (patches.py) and
-trained on patches that are turned and mirrored; beside it "large, turned", the mixture of the eight densities that it
-gives a patch that is turned and mirrored: a density as well, for turning keeps volumes.
+"large" is a flow of the size of published ones. It is built from the library's parts (patches.py) and trained on
+rotated and reflected patches. "large, turned" is the mixture of its eight densities of the rotated and reflected patch,
+which is a density too because these transformations preserve volume.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
 import jax.random as jr
 import numpy as np
 
@@ -37,9 +36,9 @@ from pushforward.density import baselines
 RESULTS = Path(__file__).parent / "results" / "bsds.json"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BATCH, HELD_OUT = 512, 0.05
-# What `fit_density` chooses for so many rows and columns, for FlowJAX to have the same.
+# The choices of `fit_density` for this number of rows and columns; FlowJAX uses the same.
 LAYERS, HIDDEN, BINS, RATE = 5, (128, 128), 8, 1e-3
-# Of the flow for a GPU.
+# The flow for a GPU.
 LARGE = {
     "num_layers": 10,
     "hidden": (512, 512),
@@ -54,7 +53,7 @@ LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 class Data(NamedTuple):
-    """Grey levels to train on and to hold out, and those to train on prepared."""
+    """Gray levels of training and held-out patches, and the prepared training patches."""
 
     pixels: np.ndarray
     held_out: np.ndarray
@@ -62,7 +61,7 @@ class Data(NamedTuple):
 
 
 def prepared(pixels: np.ndarray, seed: int) -> np.ndarray:
-    return np.asarray(patches.centred((pixels + np.random.default_rng(seed).random(pixels.shape)) / 256))
+    return np.asarray(patches.centered((pixels + np.random.default_rng(seed).random(pixels.shape)) / 256))
 
 
 def ours(data: Data, seconds: float) -> dict[str, LogProb]:
@@ -73,13 +72,13 @@ def ours(data: Data, seconds: float) -> dict[str, LogProb]:
             x, key=jr.key(0), max_epochs=epochs, batch_size=BATCH, validation=held_out, callback=callback
         )
 
-    # With next to no evaluation.
-    fit(x[: 100 * BATCH], 1, 1e-3, lambda step, loss: times.append((step, time.perf_counter())))
+    # Almost without evaluation.
+    fit(x[: 100 * BATCH], 1, 1e-3, lambda progress: times.append((progress.step, time.perf_counter())))
     (first, start), (last, end) = times[0], times[-1]
     steps = seconds / ((end - start) / (last - first))
     epochs = max(1, round(steps * BATCH / (len(x) * (1 - HELD_OUT))))
-    flow = fit(x, epochs, HELD_OUT, lambda *found: print(*found, flush=True))
-    return {"fit_density": eqx.filter_jit(flow.log_prob)}
+    density = fit(x, epochs, HELD_OUT, lambda progress: print(progress.step, progress.loss, flush=True))
+    return {"fit_density": density.log_prob}
 
 
 def flowjax(data: Data, seconds: float) -> dict[str, LogProb]:
@@ -99,7 +98,7 @@ def large(data: Data, seconds: float) -> dict[str, LogProb]:
     orders = patches.symmetries()
 
     def turned(x):
-        return np.logaddexp.reduce([log_prob(patches.turn(x, order)) for order in orders]) - np.log(len(orders))
+        return np.logaddexp.reduce([log_prob(patches.transform(x, order)) for order in orders]) - np.log(len(orders))
 
     return {"large": log_prob, "large, turned": turned}
 
@@ -112,7 +111,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["fit_density", "FlowJAX"], metavar="NAME")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the patches")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that the figures go to")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the results")
     options = parser.parse_args()
     with np.load(options.data / "tabular" / "bsds300_patches8.npz") as archive:
         data = Data(archive["train"], archive["valid"], prepared(archive["train"], 0))

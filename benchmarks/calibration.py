@@ -33,8 +33,9 @@ from benchmarks.posteriors.registry import CASES, load
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import NUM_DRAWS, Whitened, judge, weigh
-from pushforward.posterior.search import candidates
+from pushforward.posterior.assessment import NUM_DRAWS, Whitened, assess_draws, weighted_draws
+from pushforward.posterior.recipe import NUM_SAMPLES
+from pushforward.posterior.search import find_candidates
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 MOST_LOOKS = 12
@@ -127,21 +128,22 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
     known = truth(name, data)
     looks = []
 
-    def look(point, flow):
+    def look(progress):
         # The best flow so far stays the same while nothing gains.
-        if not looks or not eqx.tree_equal(looks[-1][1], flow):
-            looks.append((point.evaluations, flow))
+        if not looks or not eqx.tree_equal(looks[-1][1], progress.model):
+            looks.append((NUM_SAMPLES * progress.step, progress.model))
 
     posterior = pf.fit_posterior(known.target, key=jr.key(seed), callback=look)
     keys = jr.split(jr.key(1000 + seed), 3)
-    found = candidates(known.target, known.target.start, keys[0])
+    found = find_candidates(known.target, known.target.start, keys[0])
     looks.insert(0, (0, Flow(standard_normal(known.target.dim), found[0].affine)))
     kept = np.unique(np.linspace(0, len(looks) - 1, MOST_LOOKS).astype(int))
     whole = Whitened(known.target, Triangular(known.target.dim))
     rows = []
-    for evaluations, flow in [*(looks[i] for i in kept), (posterior.trace[-1].evaluations, posterior.flow)]:
-        weighed, log_weights = weigh(whole, flow, keys[1], NUM_DRAWS)
-        d = judge(known.target, flow, found, weighed, log_weights, keys[2])
+    total = NUM_SAMPLES * len(posterior.history.losses)
+    for evaluations, flow in [*(looks[i] for i in kept), (total, posterior.flow)]:
+        weighed, log_weights = weighted_draws(whole, flow, keys[1], NUM_DRAWS)
+        d = assess_draws(known.target, flow, found, weighed, log_weights, keys[2])
         draws = jax.vmap(known.target.constrain)(flow.sample(keys[2], (NUM_COMPARED,)))
         errors = compare(known.view(jax.tree.map(np.asarray, draws)), known.reference)
         facts = {n: getattr(d, n) for n in ("elbo", "log_evidence", "khat", "ess_fraction", "verdict")}

@@ -1,4 +1,4 @@
-"""The command line that experiments share: measure what is missing, or show what is there."""
+"""The command line of the experiments: measure what is missing, or show what has been measured."""
 
 import argparse
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from collections.abc import Callable
 def command(
     doc: str | None, measure: Callable[[], None], table: Callable[[], None], figure: Callable[[], None]
 ) -> None:
-    """Call what the flags ask for, and `measure` without any."""
+    """Call the functions that the flags name; without flags, `measure`."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--figure", action="store_true", help="draw what is there")
+    parser.add_argument("--table", action="store_true", help="print the tables of what has been measured")
+    parser.add_argument("--figure", action="store_true", help="draw the figures of what has been measured")
     options = parser.parse_args()
     if options.table:
         table()

@@ -1,22 +1,21 @@
 """Does depth make flows harder to train, on posteriors of models? For docs/posteriors.md.
 
-    make posterior-depth                              # an hour on one core; goes on where it was stopped
-    make posterior-depth ARGS="--table"               # the tables of what is there
+    make posterior-depth                              # an hour on one core; continues where it was stopped
+    make posterior-depth ARGS="--table"               # the tables of what has been measured
     make posterior-depth ARGS="--figure"              # draws docs/images/posterior-depth.png
 
-The eight schools in both parametrisations: 10 dimensions, nearly Gaussian (non-centred) and a funnel (centred). Flows
+The eight schools in both parametrizations: 10 dimensions, nearly Gaussian (non-centered) and a funnel (centered). Flows
 of K layers of each family with a triangular affine map at the end, in the coordinates of the best Gaussian along Newton
-paths, all trained by reverse KL for as many steps. Measured: KL(q || p) = log evidence - ELBO after all steps, and
-after as much time as one layer of the family takes for all its steps, by the least seconds that a tenth of the training
-took; steps that were skipped; and the noise of the gradient at the start and at the end, the standard deviation over
-batches over the size of the mean. The log evidence is `fit_posterior`'s.
+paths, all trained by reverse KL with the same number of steps. Measured: KL(q || p) = log evidence - ELBO after all
+steps, and after the time in which one layer of the family takes all its steps (computed from the fastest tenth of the
+training); the skipped steps; and the relative noise of the gradient at the start and at the end, its standard deviation
+over batches divided by the norm of its mean. The log evidence is that of `fit_posterior`.
 
-Arms: "plain" (path gradient, layers that begin as the identity); "total", the total gradient; "warmup", the density to
-a power that grows from 0.1 to 1 over the first third of the steps; "random", layers that do not begin as the identity.
+Arms: "plain" (path gradient, layers that start as the identity); "total", the total gradient; "warmup", the density to
+a power that grows from 0.1 to 1 over the first third of the steps; "random", layers that do not start as the identity.
 """
 
 import json
-import time
 from pathlib import Path
 
 import equinox as eqx
@@ -27,13 +26,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from command import command
-from gradients import spread_and_size
+from gradients import noise_and_signal
 
 import pushforward as pf
 from pushforward import examples
 from pushforward.bijections import Chain, Triangular
 from pushforward.flow import Flow, trainable
-from pushforward.posterior.search import candidates
+from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Whitened
 from pushforward.testing import randomize
 
@@ -58,11 +57,13 @@ class Tempered(eqx.Module):
         return self.power * self.target(u)
 
 
-class Judged(pf.ReverseKL):
-    """Trains to the density to a power, and is judged by the density: else the best would be of a small power."""
+class WarmedUp(pf.ReverseKL):
+    """Reverse KL to the density to a power that grows to 1; evaluations use the density itself."""
 
-    def evaluate(self, flow, key):
-        return super(Judged, eqx.tree_at(lambda o: o.target.power, self, jnp.array(1.0))).evaluate(flow, key)
+    def loss(self, flow, batch, key, step):
+        power = jnp.minimum(1.0, WARM["from"] + (1 - WARM["from"]) * step / (WARM["share"] * STEPS))
+        tempered = eqx.tree_at(lambda o: o.target, self, Tempered(self.target, power))
+        return super(WarmedUp, tempered).loss(flow, batch, key, step)
 
 
 def plan() -> list[tuple[str, str, int, str, int]]:
@@ -82,7 +83,7 @@ def build(family: str, depth: int, arm: str, seed: int, dim: int) -> Flow:
 
 
 def noise(flow: Flow, objective: pf.ReverseKL) -> float | None:
-    """Standard deviation of the gradient of a batch, over the size of its mean; None if that cannot be told from 0."""
+    """Standard deviation of the gradient of a batch, divided by the norm of its mean; None if that norm is near 0."""
     spread, size = map(float, _noise(flow, objective))
     return spread / size if size > 0 else None
 
@@ -92,46 +93,34 @@ def _noise(flow: Flow, objective: pf.ReverseKL) -> tuple[jax.Array, jax.Array]:
     arrays, static = eqx.partition(flow, trainable(flow))
 
     def gradient(key):
-        return jax.grad(lambda arrays: objective.loss(eqx.combine(arrays, static), key))(arrays)
+        return jax.grad(lambda arrays: objective.loss(eqx.combine(arrays, static), None, key, 0))(arrays)
 
-    return spread_and_size(gradient, NOISE_BATCHES)
+    return noise_and_signal(gradient, NOISE_BATCHES)
 
 
 def run(target: Whitened, family: str, depth: int, arm: str, seed: int) -> dict:
     flow = build(family, depth, arm, seed, target.affine.dim)
 
-    def objective(power: float) -> Judged:
-        tempered = Tempered(target, jnp.array(power))
-        return Judged(tempered, SAMPLES, path_gradient=arm != "total", num_evaluation_samples=20_000)
-
-    def warmer(objective, steps):
-        power = min(1.0, WARM["from"] + (1 - WARM["from"]) * steps / (WARM["share"] * STEPS))
-        return eqx.tree_at(lambda o: o.target.power, objective, jnp.array(power))
-
-    plain, kls, ends = objective(1.0), [], [time.perf_counter()]
+    kind = WarmedUp if arm == "warmup" else pf.ReverseKL
+    objective = kind(target, SAMPLES, path_gradient=arm != "total", num_evaluation_samples=20_000)
+    plain = pf.ReverseKL(target, SAMPLES, path_gradient=arm != "total", num_evaluation_samples=20_000)
     before = noise(flow, plain)
-
-    def look(steps, loss):
-        kls.append(loss)
-        ends.append(time.perf_counter())
 
     try:
         optimizer = optax.chain(
             optax.clip_by_global_norm(100.0), optax.adam(optax.cosine_decay_schedule(RATE, STEPS), b2=0.99)
         )
-        warm = {"refresh": warmer} if arm == "warmup" else {}
-        first = objective(WARM["from"]) if arm == "warmup" else plain
-        flow, losses = pf.train(
-            flow, first, jr.key(seed), steps=STEPS, optimizer=optimizer, num_evaluations=CHUNKS, callback=look, **warm
+        flow, history = pf.train(
+            flow, objective, key=jr.key(seed), steps=STEPS, optimizer=optimizer, num_evaluations=CHUNKS
         )
     except FloatingPointError as error:
         return {"failed": str(error)}
     return {
-        "minus_elbo": kls,
+        "minus_elbo": history.series("loss")[1:].tolist(),
         "best": float(plain.evaluate(flow, jr.key(1))),
-        "skipped": int(np.isnan(losses).sum()),
-        # The least: what else runs on the machine slows some of them down.
-        "seconds": CHUNKS * min(np.diff(ends)[1:]),
+        "skipped": history.skipped,
+        # The fastest chunk, because other programs may slow down some of them; the first one is compiled.
+        "seconds": CHUNKS * min(np.diff(history.series("seconds"))[1:]),
         "noise": [before, noise(flow, plain)],
     }
 
@@ -143,7 +132,7 @@ def measure() -> None:
     runs, evidences, targets = results.setdefault("runs", {}), results.setdefault("log_evidence", {}), {}
     for name, model in MODELS.items():
         target = pf.Target.from_numpyro(model, **examples.EIGHT_SCHOOLS)
-        targets[name] = Whitened(target, candidates(target, target.start, jr.key(0))[0].affine)
+        targets[name] = Whitened(target, find_candidates(target, target.start, jr.key(0))[0].affine)
         if name not in evidences:
             evidences[name] = pf.fit_posterior(target, key=jr.key(0)).diagnostics.log_evidence
     for model, family, depth, arm, seed in plan():
@@ -152,12 +141,12 @@ def measure() -> None:
             runs[name] = run(targets[model], family, depth, arm, seed)
             print(name, summary(name, results), flush=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-            # Compiled programs that are kept exhaust the memory maps that a process may have.
+            # A process may have a limited number of memory maps, and every compiled program uses some.
             jax.clear_caches()
 
 
 def summary(name: str, results: dict) -> dict[str, float]:
-    """What the tables show of a run."""
+    """The numbers of a run that the tables show."""
     found, (model, family, *_, seed) = results["runs"][name], name.split("/")
     if "failed" in found:
         return {"failed": 1}

@@ -1,14 +1,14 @@
-"""The universality theorem in pictures and figures, for docs/universality.md.
+"""The universality theorem in pictures and numbers, for docs/universality.md.
 
     make universality                                  # a quarter of an hour; draws docs/images/universality-*.png
     make universality ARGS="--only accuracy"           # some parts
 
-straighten: a banana, a mixture and the energy U4, with the lines that F carries to a square grid; and draws, carried to
-    the square.
-accuracy: how exact the maps are: normalising constants, KL(q || p) of pushforwards by quadrature with automatic
+straighten: a banana, a mixture and the energy U4, with the lines that F maps to a square grid; and draws, mapped to the
+    square.
+accuracy: the accuracy of the maps: normalizing constants, KL(q || p) of pushforwards by quadrature with automatic
     Jacobians, two-sample tests in 2, 10 and 50 dimensions.
-depth: triangular flows of 1 to 8 layers trained by reverse KL, and how far they are from the exact map: there is one
-    increasing triangular map only, so what they learn must be it.
+depth: triangular flows of 1 to 8 layers trained by reverse KL, and their distance to the exact map. There is only one
+    increasing triangular map, so they can learn no other.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def u4(x):
 
 SQUARE = (np.array([-4.0, -4.0]), np.array([4.0, 4.0]))
 WIDE = (np.array([-8.0, -8.0]), np.array([8.0, 12.0]))
-# A log-density, the box on which it is taken, and what of it is drawn.
+# A log-density, the box on which it is defined, and the limits of its plot.
 TARGETS: dict[str, tuple[Callable, tuple, tuple]] = {
     "banana": (banana, (np.array([-8.0, -6.0]), np.array([8.0, 45.0])), (-4, 4, -4, 7)),
     "mixture": (mixture().log_prob, WIDE, (-5, 5, -5, 5)),
@@ -80,11 +80,11 @@ normal = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
 
 @eqx.filter_jit
 def forward(bijection: bj.AbstractBijection, x: Array) -> Array:
-    return bijection.batched("forward_and_log_det", (x.T,))[0].T
+    return jax.vmap(bijection.forward)(x)
 
 
 def straighten() -> None:
-    """Pictures of F."""
+    """Draw the map F."""
     names = ("banana", "mixture", "U4")
     _, axes = plt.subplots(2, len(names), figsize=(10, 6.6), constrained_layout=True)
     for column, name in enumerate(names):
@@ -101,7 +101,7 @@ def straighten() -> None:
                 curve = np.asarray(forward(back, jnp.asarray(line)))
                 above.plot(*curve.T, color="C1", lw=0.6)
         above.set(title=name, xlim=(x0, x1), ylim=(y0, y1), xlabel="$x_1$", ylabel="$x_2$")
-        # Draws of the density itself, not by F: from its values on a grid, spread over the cells.
+        # Draws of the density itself, without F: from its values on a grid, spread over the cells.
         rng = np.random.default_rng(0)
         cells = rng.choice(density.size, 1500, p=density.ravel() / density.sum())
         step = np.array([(x1 - x0) / 199, (y1 - y0) / 199])
@@ -115,16 +115,16 @@ def straighten() -> None:
     plt.close()
 
 
-def divergence(carry: bj.AbstractBijection, log_density: Callable, log_normalizer: float, size: int = 120) -> float:
+def divergence(transport: bj.AbstractBijection, log_density: Callable, log_normalizer: float, size: int = 120) -> float:
     """KL(q || p) of the pushforward of N(0, I) by the trapezoid rule in its coordinates, with automatic Jacobians."""
     line = jnp.linspace(-6.5, 6.5, size)
     z = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
 
     def one(z):
-        jacobian = jax.jacfwd(carry.forward)(z)
+        jacobian = jax.jacfwd(transport.forward)(z)
         log_base = normal.log_prob(z)
         log_q = log_base - jnp.linalg.slogdet(jacobian)[1]
-        return jnp.exp(log_base) * (log_q - log_density(carry.forward(z)) + log_normalizer)
+        return jnp.exp(log_base) * (log_q - log_density(transport.forward(z)) + log_normalizer)
 
     return float(eqx.filter_jit(lambda: jax.lax.map(one, z, batch_size=500).sum())() * (line[1] - line[0]) ** 2)
 
@@ -140,7 +140,7 @@ def accuracy(num_draws: int = 100_000) -> dict:
         start = time.perf_counter()
         line = pf.rosenblatt(log_density, box=box).to_line
         seconds = time.perf_counter() - start
-        # Of the mixture there is a closed form, which is what is to be measured.
+        # The mixture has a closed form, whose accuracy is measured here.
         source = mixture() if name == "mixture" else Rosenblatt(line)
         kl = divergence(pf.transport(normal, source), log_density, 0.0 if name == "mixture" else line.log_normalizer)
         found[name] = {"log_z": line.log_normalizer, "error": line.error, "kl": kl, "seconds": seconds}
@@ -153,7 +153,7 @@ def accuracy(num_draws: int = 100_000) -> dict:
         seconds = time.perf_counter() - start
         exact = np.asarray(model.sample(jr.key(1), (num_draws,)))
         p_values = [scipy.stats.ks_2samp(a, b).pvalue for a, b in zip(x.T, exact.T, strict=True)]
-        # The energy statistic of 2,000 draws among those of pairs of exact samples.
+        # The energy statistic of 2,000 draws, compared with that of pairs of exact samples.
         parts = np.asarray(model.sample(jr.key(2), (40, 2000)))
         null = [energy_statistic(parts[2 * i], parts[2 * i + 1]) for i in range(20)]
         value = energy_statistic(x[:2000], exact[:2000])
@@ -168,7 +168,7 @@ def accuracy(num_draws: int = 100_000) -> dict:
 
 
 def learn(log_density: Callable, depth: int, key: Array) -> bj.AbstractBijection:
-    """A triangular flow of `depth` layers, each with few units, for depth to have something to do."""
+    """A triangular flow of `depth` layers, each with few units, so that depth matters."""
     keys = jr.split(key, depth)
     layers = [bj.MaskedAutoregressive(bj.DeepSigmoidal(3), 2, hidden=(32, 32), key=k) for k in keys]
     flow = pf.Flow(normal, bj.Chain([bj.Scan(layers), bj.Triangular(2)]))
@@ -176,7 +176,7 @@ def learn(log_density: Callable, depth: int, key: Array) -> bj.AbstractBijection
         rate = optax.cosine_decay_schedule(first, STEPS // 2, alpha=last / first)
         optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate, b2=0.99))
         objective = pf.ReverseKL(log_density, BATCH, path_gradient=path)
-        flow, _ = pf.train(flow, objective, key, steps=STEPS // 2, optimizer=optimizer, num_evaluations=4)
+        flow, _ = pf.train(flow, objective, key=key, steps=STEPS // 2, optimizer=optimizer, num_evaluations=4)
     return flow.bijection
 
 
@@ -191,7 +191,7 @@ def depth() -> dict:
         for layers in DEPTHS:
             learned = learn(log_density, layers, jr.key(layers))
             error = jnp.sqrt(jnp.mean((forward(learned, z) - expected) ** 2) / jnp.var(expected))
-            # A learned map may be steep.
+            # A learned map may be steep, so the grid is finer.
             kl = divergence(learned, log_density, log_z, size=400)
             found[f"{name}, {layers} layers"] = {"relative error": float(error), "kl": kl}
             print(name, layers, found[f"{name}, {layers} layers"], flush=True)

@@ -1,20 +1,21 @@
 """Does depth make flows harder to train? For docs/vae.md.
 
-    make vae-depth                                    # an hour on one core; goes on where it was stopped
-    make vae-depth ARGS="--table"                     # the tables of what is there
+    make vae-depth                                    # an hour on one core; continues where it was stopped
+    make vae-depth ARGS="--table"                     # the tables of what has been measured
     make vae-depth ARGS="--figure"                    # draws docs/images/vae-depth.png
 
-VAEs on scikit-learn's digits, black where the grey is below one half, with posteriors of K layers of each family and a
-standard normal prior. All take as many steps, without early stopping. Measured: the ELBO of the validation images after
-all steps, and after as much time as the plain VAE (K = 0) takes for all its steps, by the least seconds that an epoch
-took; steps that were skipped, and falls of the ELBO by more than 1 nat below its best; and the noise of
-the gradient: of one batch of 100 images, the standard deviation over draws of the posterior over the size of the
-mean, for the total gradient and the path gradient.
+VAEs on scikit-learn's digits, black where the gray level is below one half, with posteriors of K layers of each family
+and a standard normal prior. All have the same number of steps, without early stopping. Measured: the ELBO of the
+validation images after all steps, and after the time in which the plain VAE (K = 0) takes all its steps (computed from
+the fastest epoch); the skipped steps, and the falls of the ELBO to more than 1 nat below its best; and the relative
+noise of the gradient of one batch of 100 images, its standard deviation over draws of the posterior divided by the norm
+of its mean, for the total gradient and the path gradient.
 
 Arms: "plain"; "warmup", 30 epochs of growing weight of the KL term; "path", the path gradient; "random", layers that do
-not begin as the identity.
+not start as the identity.
 """
 
+import functools
 import json
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 from command import command
-from gradients import spread_and_size
+from gradients import noise_and_signal
 
 import pushforward as pf
 from pushforward import vae as pv
@@ -47,7 +48,7 @@ ARMS = ("plain", "warmup", "path", "random")
 
 
 def plan() -> list[tuple[str, int, str, int]]:
-    """Family, layers, arm and seed of each run, the more telling first."""
+    """Family, layers, arm and seed of each run, the more informative runs first."""
     first = [("gaussian", 0, arm, 0) for arm in ARMS[:3]]
     first += [(family, depth, "plain", 0) for depth in (1, 4, 16) for family in FAMILIES[:4]]
     arms = [(family, depth, arm, 0) for depth in (16, 4) for arm in ARMS[1:] for family in FAMILIES[:4]]
@@ -59,7 +60,7 @@ def plan() -> list[tuple[str, int, str, int]]:
 
 
 def off_identity(model: pv.VAE, seed: int) -> pv.VAE:
-    """The last layers of all networks in the posterior drawn as their other layers are, but the Gaussian's."""
+    """The model with random last layers in all networks of the posterior, except that of the Gaussian."""
     rng = np.random.default_rng(seed)
 
     def redraw(node):
@@ -74,19 +75,20 @@ def off_identity(model: pv.VAE, seed: int) -> pv.VAE:
     return eqx.tree_at(lambda m: m.posterior.bijection.bijections, model, (gaussian, *layers))
 
 
-@eqx.filter_jit
-def noise(model: pv.VAE, x: jax.Array) -> dict[str, jax.Array]:
-    """Standard deviation of the gradient by the posterior's and the encoder's arrays, over the size of its mean."""
+def noise(model: pv.VAE, x: np.ndarray) -> dict[str, jax.Array]:
+    """Standard deviation and norm of the mean of the gradient with respect to the posterior and the encoder."""
     part = (model.encoder, model.posterior)
     arrays, rest = eqx.partition(part, trainable(part))
 
     def relative(path_gradient):
+        objective = pv.NegativeBound(x, path_gradient=path_gradient)
+
         def loss(arrays, key):
             parts = eqx.combine(arrays, rest)
             whole = eqx.tree_at(lambda m: (m.encoder, m.posterior), model, parts)
-            return pv.NegativeBound(path_gradient=path_gradient)(whole, x, key).loss
+            return objective.loss(whole, x, key, 0)[0]
 
-        return spread_and_size(lambda key: jax.grad(loss)(arrays, key), NOISE_DRAWS)
+        return jax.jit(lambda: noise_and_signal(lambda key: jax.grad(loss)(arrays, key), NOISE_DRAWS))()
 
     return {"total": jnp.stack(relative(False)), "path": jnp.stack(relative(True))}
 
@@ -103,23 +105,22 @@ def run(family: str, depth: int, arm: str, seed: int, images: dict) -> dict:
             key=jr.key(seed),
             vae=model,
             validation=images["valid"],
-            objective=pv.NegativeBound(path_gradient=arm == "path"),
+            objective=functools.partial(pv.NegativeBound, path_gradient=arm == "path"),
             warmup=WARMUP if arm == "warmup" else 0,
-            progress=False,
             **options,
         )
     except FloatingPointError as error:
         return {"failed": str(error)}
     found = {
-        "elbo": np.round(history.validation_elbo, 4).tolist(),
-        "train_loss": np.round(history.loss, 4).tolist(),
-        "skipped": sum(history.skipped),
-        # The least: what else runs on the machine slows some epochs down.
-        "epoch_seconds": min(history.seconds),
+        "elbo": np.round(-history.series("loss")[1:], 4).tolist(),
+        "train_loss": np.round(history.series("training_loss")[1:], 4).tolist(),
+        "skipped": history.skipped,
+        # The fastest epoch, because other programs may slow down some of them.
+        "epoch_seconds": min(np.diff(history.series("seconds"))),
         "seconds": time.perf_counter() - start,
     }
     if arm == "plain":
-        measured = noise(model, jnp.asarray(images["train"][:100]))
+        measured = noise(model, images["train"][:100])
         found["gradient"] = {name: np.asarray(value).tolist() for name, value in measured.items()}
     return found
 
@@ -135,12 +136,12 @@ def measure() -> None:
             runs[name] = run(family, depth, arm, seed, images)
             print(name, summary(runs[name], runs["gaussian/0/plain/0"]), flush=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-            # Compiled programs that are kept exhaust the memory maps that a process may have.
+            # A process may have a limited number of memory maps, and every compiled program uses some.
             jax.clear_caches()
 
 
 def summary(found: dict, plain: dict) -> dict[str, float]:
-    """What the tables show of a run. ELBOs are means of the last five epochs, or of the five before time is up."""
+    """The numbers of a run that the tables show. ELBOs are means of the last five epochs, or of five at equal time."""
     if "failed" in found:
         return {"failed": 1}
     elbo = np.array(found["elbo"])

@@ -1,15 +1,15 @@
 """Do more expressive posteriors and priors make better VAEs, and better pictures? For docs/vae.md.
 
-    make vae-expressiveness                           # an hour on one core; goes on where it was stopped
-    make vae-expressiveness ARGS="--table"            # the table of what is there
-    make vae-expressiveness ARGS="--figure"           # docs/images/vae-samples.png, of the saved models
+    make vae-expressiveness                           # an hour on one core; continues where it was stopped
+    make vae-expressiveness ARGS="--table"            # the table of what has been measured
+    make vae-expressiveness ARGS="--figure"           # docs/images/vae-samples.png, from the saved models
 
-VAEs on scikit-learn's digits, black where the grey is below one half: 1297 images to train, 200 to choose among epochs,
-300 to test. All have the same encoder and decoder and differ in posterior and prior. Measured on the test images: ELBO,
-and negative log-likelihood by importance sampling; and on samples of each model: the Frechet distance (of 2,000),
-precision and recall (of 500), in the 32 features of a classifier of digits that is trained here, against the 500 images
-that are not trained on. What those measures give for the training images is what a perfect model would get; the
-classifier's error on black and white test images is printed beside.
+VAEs on scikit-learn's digits, black where the gray level is below one half: 1297 training images, 200 validation images
+to choose the epoch, 300 test images. All have the same encoder and decoder and differ in posterior and prior. Measured
+on the test images: the ELBO, and the negative log-likelihood by importance sampling. Measured on samples of each model,
+against the 500 images that are not trained on, in the 32 features of a digit classifier that is trained here: the
+Frechet distance (2,000 samples), precision and recall (500 samples). A perfect model would get the values that the
+training images get; they are printed with the classifier's error on black and white test images.
 """
 
 import json
@@ -41,11 +41,11 @@ MODELS = Path(__file__).parent / "results" / "models"
 
 CONFIG = {"dim": 4, "widths": [128], "features": 64, "num_layers": 4, "prior_layers": 4}
 TRAINING = {"max_epochs": 300, "patience": 10_000, "batch_size": 100, "warmup": 20}
-# A cosine from the first to a hundredth of it: seeds differ less than with a constant rate.
+# Decays by a cosine to a hundredth; seeds differ less than with a constant rate.
 RATE = 3e-3
-NUM_IMPORTANCE, NUM_SAMPLES, NEIGHBOURS, FEATURES = 500, 2_000, 3, 32
+NUM_IMPORTANCE, NUM_SAMPLES, NEIGHBORS, FEATURES = 500, 2_000, 3, 32
 SEEDS = range(5)
-# Those that the question turns on come first.
+# The pairs that answer the question come first.
 MAIN = [("gaussian", "normal"), ("nsf", "normal"), ("gaussian", "nsf"), ("nsf", "nsf")]
 OTHERS = [
     ("planar", "normal"), ("sylvester-orthogonal", "normal"), ("iaf", "normal"), ("gaussian", "mixture"),
@@ -60,7 +60,7 @@ def binary() -> tuple[dict, dict]:
 
 
 def classifier(images: dict, labels: dict) -> Dense:
-    """A network of 64, 32 and 10 units; its 32 are the features."""
+    """A network with layers of 64, 32 and 10 units; the 32 are the features."""
     network = Dense((8, 8), (10,), (64, FEATURES), key=jr.key(0))
     optimizer = optax.adamw(2e-3, weight_decay=1e-2)
     x, y = jnp.asarray(images["train"]), jnp.asarray(labels["train"])
@@ -102,14 +102,14 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def coverage(of: np.ndarray, by: np.ndarray) -> float:
-    """The share of `of` that lies in a ball around a point of `by` that reaches its third neighbour."""
+    """The fraction of `of` that lies within the distance of a point of `by` to its third nearest neighbor."""
     distance = scipy.spatial.distance.cdist
-    radius = np.sort(distance(by, by), axis=1)[:, NEIGHBOURS]
+    radius = np.sort(distance(by, by), axis=1)[:, NEIGHBORS]
     return float(np.mean((distance(of, by) <= radius).any(1)))
 
 
 def quality(network: Dense, samples: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Precision and recall as Kynkaanniemi et al. (2019) define them, of as many samples as there are images."""
+    """Frechet distance, and precision and recall (Kynkaanniemi et al., 2019) of as many samples as there are images."""
     a, b = features(network, samples), features(network, real)
     few = a[: len(b)]
     return {"frechet": frechet(a, b), "precision": coverage(few, b), "recall": coverage(b, few)}
@@ -129,7 +129,6 @@ def run(posterior: str, prior: str, seed: int, images: dict, network: Dense, rea
         vae=model,
         validation=images["valid"],
         learning_rate=cosine(RATE, TRAINING["max_epochs"], len(images["train"]), TRAINING["batch_size"]),
-        progress=False,
         **TRAINING,
     )
     seconds = time.perf_counter() - start
@@ -141,10 +140,10 @@ def run(posterior: str, prior: str, seed: int, images: dict, network: Dense, rea
         **found._asdict(),
         "gap": found.gap,
         **quality(network, samples, real),
-        "epochs": len(history.loss),
-        "skipped": sum(history.skipped),
+        "epochs": len(history.evaluations) - 1,
+        "skipped": history.skipped,
         "seconds": seconds,
-        "epoch_seconds": float(np.median(history.seconds)),
+        "epoch_seconds": float(np.median(np.diff(history.series("seconds")))),
     }
 
 
@@ -194,7 +193,7 @@ def table() -> None:
 
 
 def figure() -> None:
-    """Samples as pixels, and as their probabilities, beside digits."""
+    """Test images, and samples of the main models."""
     images, _ = binary()
     _, axes = plt.subplots(1, len(MAIN) + 1, figsize=(12, 2.8), constrained_layout=True)
     axes[0].imshow(sheet(images["test"][:64].reshape(8, 8, 8, 8)), cmap="gray")

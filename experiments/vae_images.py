@@ -1,22 +1,24 @@
 """The rows of the Sylvester paper's table, at a fraction of its budget. For docs/vae.md.
 
-    make vae-images ARGS="--data FOLDER"              # hours on one core; goes on where it was stopped
+    make vae-images ARGS="--data FOLDER"              # hours on one core; continues where it was stopped
     make vae-images ARGS="--data FOLDER --protocol convolutions"     # for a GPU
-    make vae-images ARGS="--table"                    # what is there
+    make vae-images ARGS="--table"                    # the table of what has been measured
 
-FOLDER holds, as they are published, what is not ours to pass on: caltech101silhouettes28.npz and mnist_static.npz
-(bit-packed rows "train", "valid", "test" of 784 pixels), omniglot28.npz (grey), and freyfaces.npz ("data", 1965 rows of
-560 pixels of 8 bits). Caltech: pixels inverted as in the paper. Omniglot: training images are drawn black and white
-afresh for each batch, the others once. Frey faces: 256 levels, 1565/200/200 after the shuffle of seed 123.
+FOLDER contains data sets that the project does not distribute, as they are published: caltech101silhouettes28.npz and
+mnist_static.npz (bit-packed rows "train", "valid", "test" of 784 pixels), omniglot28.npz (gray), and freyfaces.npz
+("data", 1965 rows of 560 8-bit pixels). Caltech: pixels inverted as in the paper. Omniglot: training images are drawn
+black and white again for each batch, the others once. Frey faces: 256 levels, 1565/200/200 images after the shuffle
+with seed 123.
 
-Two protocols, each the same for all rows, of one seed, with the best epoch kept. "dense", for a processor: dense
-networks of 256 units, 32 latent dimensions, 4 layers, the likelihood from 200 draws for each of the first 500 test
+There are two protocols, each the same for all rows, with one seed; the best epoch counts. "dense", for a CPU: dense
+networks of 256 units, 32 latent dimensions, 4 layers, and the likelihood from 200 draws for each of the first 500 test
 images. "convolutions", for a GPU: the paper's gated convolutions of 32 to 64 channels and 64 latent dimensions, path
-gradients and a learning rate that decays by a cosine, over epochs that are fewer than the paper's; all test images. The
-order of the rows is the result, not their values.
+gradients, a cosine decay of the learning rate over fewer epochs than in the paper, and all test images. The order of
+the rows is the result, not their values.
 """
 
 import argparse
+import functools
 import json
 import time
 from pathlib import Path
@@ -39,7 +41,7 @@ ROWS = [
 
 
 class Protocol(NamedTuple):
-    """How all rows are made, trained and judged. The learning rate decays by a cosine if it is `cosine`."""
+    """How all rows are built, trained and evaluated; `cosine` says whether the learning rate decays."""
 
     model: dict[str, Any]
     training: dict[str, Any]
@@ -74,7 +76,7 @@ PROTOCOLS = {
 
 
 class Images(NamedTuple):
-    """Three sets of images, what makes them, and whether those for training are drawn black and white."""
+    """Three sets of images, their likelihood, and whether training images are drawn black and white."""
 
     train: np.ndarray
     valid: np.ndarray
@@ -115,7 +117,7 @@ SETS = {"caltech": caltech, "frey": frey, "mnist": mnist, "omniglot": omniglot}
 
 
 def measure(images: Images, posterior: str, prior: str, protocol: Protocol, epochs: int) -> dict[str, Any]:
-    """One row: train, and judge by test images."""
+    """One row: train, and evaluate on test images."""
     start = time.perf_counter()
     model = pv.build(
         images.train.shape[1:],
@@ -132,10 +134,9 @@ def measure(images: Images, posterior: str, prior: str, protocol: Protocol, epoc
         vae=model,
         validation=images.valid[: protocol.num_test],
         binarize=images.binarize,
-        objective=pv.NegativeBound(path_gradient=protocol.path_gradient),
+        objective=functools.partial(pv.NegativeBound, path_gradient=protocol.path_gradient),
         learning_rate=decaying if protocol.cosine else protocol.rate,
         max_epochs=epochs,
-        progress=False,
         **protocol.training,
     )
     trained = time.perf_counter() - start
@@ -150,7 +151,10 @@ def measure(images: Images, posterior: str, prior: str, protocol: Protocol, epoc
     seconds = {"seconds": time.perf_counter() - start, "seconds of training": trained}
     return (
         found._asdict()
-        | {"epochs": len(history.loss), "seconds of an epoch": float(np.median(history.seconds))}
+        | {
+            "epochs": len(history.evaluations) - 1,
+            "seconds of an epoch": float(np.median(np.diff(history.series("seconds")))),
+        }
         | seconds
     )
 
@@ -159,33 +163,33 @@ def table(results: dict[str, Any]) -> None:
     print("| protocol | images | posterior | prior | -ELBO | NLL | -ELBO, bits | NLL, bits | epochs |")
     print("|---" * 9 + "|")
     for name, run in results["runs"].items():
-        # Of a discrete likelihood bits per dimension are those of the NLL.
+        # `bits_per_dim` is the NLL; the same factor converts the ELBO.
         bits = run["bits_per_dim"] / run["nll"]
         numbers = [f"{-run['elbo']:.2f}", f"{run['nll']:.2f}", f"{-run['elbo'] * bits:.3f}", f"{run['nll'] * bits:.3f}"]
         print("|", " | ".join([*name.split("/"), *numbers, str(run["epochs"])]), "|")
 
 
 def share(text: str) -> tuple[int, int]:
-    """Which rows are ours: every n-th from the k-th."""
+    """The rows that this process measures: every n-th from the k-th."""
     first, every = map(int, text.split("/"))
     return first, every
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the images are")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="the folder of the images")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="dense")
-    parser.add_argument("--only", nargs="+", choices=SETS, help="some of the sets of images")
-    parser.add_argument("--epochs", type=int, help="for all, in place of the protocol's")
+    parser.add_argument("--only", nargs="+", choices=SETS, help="some of the data sets")
+    parser.add_argument("--epochs", type=int, help="of all data sets, instead of the protocol's")
     parser.add_argument("--share", type=share, default=(0, 1), metavar="K/N", help="every N-th row, from the K-th")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="of processes side by side, a file for each")
-    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the results (one for each process)")
+    parser.add_argument("--table", action="store_true", help="print the table of what has been measured")
     options = parser.parse_args()
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
     if options.table:
         table(results)
     elif options.data is None or not options.data.is_dir():
-        print("vae_images.py measures on images that are not part of the project: give their folder by --data.")
+        print("vae_images.py needs images that are not part of the project: give their folder with --data.")
     else:
         protocol = PROTOCOLS[options.protocol]
         runs, (first, every) = results.setdefault("runs", {}), options.share

@@ -7,7 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Still to be reread.
-UNREAD = ("src/pushforward/bijections", "src/pushforward", "docs", "README.md")
+UNREAD = (
+    *(f"src/pushforward/{name}" for name in ("bijections", "cli", "density", "flows", "testing", "vae")),
+    *(f"src/pushforward/{name}.py" for name in ("calibration", "flow", "sklearn", "universality")),
+    "src/pushforward/training/trainer.py",
+    "src/pushforward/posterior/amortized.py",
+    "src/pushforward/posterior/result.py",
+    "docs",
+)
 
 
 def phrases():

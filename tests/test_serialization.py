@@ -81,7 +81,7 @@ def shift_bijection(flow):
 
 
 def check_flow(flow, loaded):
-    """Equal to the bit, and so alike that nothing is compiled anew."""
+    """Equal to the bit, and nothing is compiled again."""
     traces = []
 
     @eqx.filter_jit
@@ -345,7 +345,7 @@ def read(path):
 
 
 def write(path, tree, **changes):
-    """A file with a description of one's own, as an attacker or another version might write it."""
+    """A file whose description is given, as an attacker or another version might write it."""
     document = {"format": 1, "versions": {"pushforward": "0.0.1"}, "tree": tree} | changes
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document))
@@ -437,14 +437,14 @@ def test_names_out_of_bounds(name, path):
 @pytest.mark.parametrize("name", ["pushforward:Flow.sample", "jax.nn:silu", "numpy:float64", "builtins:int"])
 def test_only_classes_of_data_are_filled(name, path):
     write(path, {"kind": "object", "class": name, "fields": {}})
-    with pytest.raises(ValueError, match="not a class of data|is not there"):
+    with pytest.raises(ValueError, match="not a data class|does not exist"):
         load(path)
 
 
 @pytest.mark.parametrize("name", ["pushforward.gone:Flow", "pushforward:Gone", "jax.nn:gone"])
-def test_what_is_gone(name, path):
+def test_names_that_no_longer_exist(name, path):
     write(path, {"kind": "name", "name": name})
-    with pytest.raises(ValueError, match=f"needs {name}, which is not there"):
+    with pytest.raises(ValueError, match=f"needs {name}, which does not exist"):
         load(path)
 
 
@@ -470,7 +470,7 @@ def test_changed_fields(x, field, path):
     change_fields(path, f'"{field}"', '"former"')
     with pytest.raises(ValueError, match=rf"{type(x).__name__}, whose .* missing .*\['{field}'\]") as error:
         load(path, trusted=HERE)
-    # Constraints and transforms tell their fields only if all are there.
+    # Constraints and transforms know their fields only with all values set.
     assert "unknown to the class are ['former']" in str(error.value) or isinstance(
         x, constraints.Constraint | transforms.Transform
     )

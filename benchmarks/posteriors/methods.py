@@ -12,6 +12,7 @@ import numpy as np
 
 import pushforward as pf
 from benchmarks.posteriors.registry import Problem
+from pushforward.posterior.recipe import NUM_SAMPLES
 
 NUM_DRAWS = 10_000
 
@@ -40,8 +41,12 @@ def pushforward(problem: Problem, seed: int, allowance: float) -> Outcome:
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
     found = posterior.diagnostics
     facts = {name: getattr(found, name) for name in ("elbo_se", "log_evidence", "khat", "ess_fraction", "verdict")}
-    facts |= {"own_gap": found.gap, "reasons": found.reasons, "evaluations": posterior.trace[-1].evaluations}
-    facts |= {"stages": last_of_stages(posterior.trace), "processor_seconds": processor_seconds}
+    facts |= {
+        "own_gap": found.gap,
+        "reasons": found.reasons,
+        "evaluations": NUM_SAMPLES * len(posterior.history.losses),
+    }
+    facts |= {"stages": last_of_stages(posterior.history), "processor_seconds": processor_seconds}
     draws = {
         "sample": posterior.sample(sample_key, NUM_DRAWS),
         "resample": posterior.resample(resample_key, NUM_DRAWS),
@@ -49,6 +54,6 @@ def pushforward(problem: Problem, seed: int, allowance: float) -> Outcome:
     return Outcome(jax.tree.map(np.asarray, draws), found.elbo, seconds, facts)
 
 
-def last_of_stages(trace) -> dict[str, list[float]]:
-    """Evaluations, seconds and ELBO at the end of each stage."""
-    return {point.stage: [point.evaluations, point.seconds, point.elbo] for point in trace}
+def last_of_stages(history) -> dict[str, list[float]]:
+    """Gradients, seconds and ELBO at the end of each stage."""
+    return {record.stage: [NUM_SAMPLES * record.step, record.seconds, -record.loss] for record in history.evaluations}

@@ -1,4 +1,4 @@
-"""The models of `pushforward demo`, with real data."""
+"""The models and the data of `pushforward demo`."""
 
 import jax.numpy as jnp
 import numpyro
@@ -13,7 +13,12 @@ EIGHT_SCHOOLS = {
 
 
 def eight_schools_noncentered(y, sigma):
-    """School effects theta = mu + tau t with standard normal t: a posterior of mild curvature."""
+    """School effects theta = mu + tau t with standard normal t, whose posterior is close to a Gaussian.
+
+    Args:
+        y: the measured effects.
+        sigma: their standard errors.
+    """
     y, sigma = jnp.asarray(y), jnp.asarray(sigma)
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))
@@ -24,7 +29,12 @@ def eight_schools_noncentered(y, sigma):
 
 
 def eight_schools_centered(y, sigma):
-    """The same posterior in terms of theta itself: a funnel, which is hard for every method."""
+    """The same posterior in terms of theta itself: a funnel, which is hard for all methods.
+
+    Args:
+        y: the measured effects.
+        sigma: their standard errors.
+    """
     y, sigma = jnp.asarray(y), jnp.asarray(sigma)
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))

@@ -1,7 +1,7 @@
 """Flows, results and any pytree of theirs in one file, without pickle.
 
-A file is an .npz archive: the arrays, and a JSON document that tells how they are put together. Classes and functions
-stand in it by name, so that reading it runs none of its content.
+A file is an .npz archive. It holds the arrays, and a JSON document that says how they belong together. Classes and
+functions are in it by name, so loading a file runs no code from the file.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ from numpyro.distributions.transforms import Transform
 FORMAT = 1
 DOCUMENT = "pushforward.json"
 
-# What a file may name unasked. Some classes call a function with arguments of their own, so a file can choose both:
-# functions must be compiled ones, which do nothing but compute, or from where all do; `pushforward.save` writes files.
-# Equinox's function wrappers, which are just such classes, are left out.
+# What a file may name without being trusted. Instances of some classes call a function with arguments, and a file can
+# choose both. Functions must therefore be compiled ones, which only compute, or come from a module whose functions only
+# compute (`pushforward.save`, for example, writes a file). Equinox's wrappers of functions are such classes: left out.
 PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "numpy", "builtins")
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
 FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)
-# Where classes and functions of earlier versions are now, so that moving one breaks no file.
+# The present names of classes and functions that files of earlier versions name.
 RENAMED: dict[str, str] = {
     "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
     "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
@@ -47,6 +47,13 @@ RENAMED: dict[str, str] = {
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    # These two functions found the data in a target.
+    "pushforward.posterior.amortized:_density_data": "pushforward.posterior.spaces.base:SupportSpace",
+    "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
+    "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
+    "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
+    "pushforward.posterior.amortized:ConditionalTarget": "pushforward.posterior.conditional:ConditionalTarget",
+    "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
@@ -54,7 +61,7 @@ RENAMED: dict[str, str] = {
     "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
     "pushforward.posterior.target:SupportSpace": "pushforward.posterior.spaces.base:SupportSpace",
 }
-# JAX's functions say that they live in private modules; these names last longer.
+# The `__module__` of JAX's functions is private; these public names are more stable.
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
 
 
@@ -66,11 +73,11 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
     the top level of a module, which are saved by name. The file is an .npz archive that `numpy.load` reads too.
 
     Args:
-        path: taken as it is, no suffix is added. A file that is there is replaced, or on an error left as it was.
+        path: where to save; no suffix is added. An existing file is replaced, and kept if saving fails.
         tree: what to save.
 
     Raises:
-        ValueError: if the tree holds something else, a lambda for instance; the message says where.
+        ValueError: if the tree holds anything else, for instance a lambda; the message says where.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -82,14 +89,14 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
 
 
 def to_bytes(tree: PyTree) -> bytes:
-    """What `save` would write."""
+    """The content of the file that `save` would write."""
     file = io.BytesIO()
     _write(file, tree)
     return file.getvalue()
 
 
 def from_bytes(data: bytes) -> PyTree:
-    """What `to_bytes` was given. Unlike `load` it trusts the bytes: they may refer to all that is imported."""
+    """Load the tree that `to_bytes` encoded. Unlike `load`, it trusts all modules that are imported."""
     return load(io.BytesIO(data), trusted=[*sys.modules])
 
 
@@ -105,21 +112,22 @@ def _write(file: Path | io.BytesIO, tree: PyTree) -> None:
 
 
 def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -> PyTree:
-    """Load what `save` wrote.
+    """Load a file that `save` wrote.
 
-    A file chooses no code to run. It can name the data classes of this library, NumPyro, JAX, Optax and `equinox.nn`,
-    whose fields are filled in without a call, and functions of theirs that only compute. Arrays keep their dtypes, but
-    64-bit arrays of JAX become 32-bit ones, with a warning, where JAX is not in 64-bit mode.
+    Loading runs no code that the file chooses. The file can name the data classes of this library, NumPyro, JAX, Optax
+    and `equinox.nn`, whose fields are set without calling a constructor, and functions of these packages that only
+    compute. Arrays keep their dtypes; but if JAX is not in 64-bit mode, its 64-bit arrays become 32-bit ones, with a
+    warning.
 
     Args:
-        path: the file, by its path or opened for reading bytes.
-        trusted: further modules, or packages with all of their modules, that the file may refer to: those of your own
-            classes and functions. Loading imports them.
+        path: the path of the file, or a file object that reads bytes.
+        trusted: further modules that the file may name, or packages with all their modules: those that define your
+            own classes and functions. Loading imports them.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not one of ours, damaged, or newer than this library, or if it names something that
-            is not trusted or no longer there, or a class whose fields have changed.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if `save` did not write the file, if it is damaged or newer than this library, if it names anything
+            that is not trusted or does not exist, or if the fields of a class have changed.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -128,8 +136,8 @@ def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -
             source = f"{path} (saved with {versions})"
             if document["format"] > FORMAT:
                 raise ValueError(
-                    f"{source} has format {document['format']}, but this pushforward reads formats up to {FORMAT}: "
-                    "upgrade it."
+                    f"{source} has format {document['format']}, but this version of pushforward reads formats up to "
+                    f"{FORMAT}: upgrade it."
                 )
             decoder = _Decoder(archive, (trusted,) if isinstance(trusted, str) else tuple(trusted), source)
             tree = decoder.decode(document["tree"])
@@ -145,11 +153,11 @@ def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -
 
 
 def _encode(x: Any, where: str, arrays: list[np.ndarray]) -> Any:
-    """Describe x by what JSON can hold, and append its arrays to a list; `where` is its path in the tree."""
+    """Describe x by JSON values and append its arrays to `arrays`; `where` is its path in the tree."""
 
     def described(kind: str, x: Any, **more: str) -> dict[str, str]:
         x = np.asarray(x)
-        if x.dtype.isbuiltin == 2:  # bfloat16 and its like, which .npy files do not know
+        if x.dtype.isbuiltin == 2:  # bfloat16 and similar dtypes, which .npy files do not support
             more["dtype"], x = x.dtype.name, x.view(f"u{x.dtype.itemsize}")
         arrays.append(x)
         return {"kind": kind, "array": str(len(arrays) - 1), **more}
@@ -175,7 +183,7 @@ def _encode(x: Any, where: str, arrays: list[np.ndarray]) -> Any:
         return described("weak" if x.aval.weak_type else "jax", x)
     if (cls is np.ndarray or issubclass(cls, np.generic)) and not x.dtype.hasobject:
         return described("numpy" if cls is np.ndarray else "scalar", x)
-    # Constraints too: of `real` and its like there is but one instance, and NumPyro compares them by identity.
+    # Constraints such as `real` too: each has one instance, and NumPyro compares them by identity.
     by_name = hasattr(x, "__qualname__") or isinstance(x, (Constraint, *COMPILED))
     if by_name and (name := _import_name(x)):
         return {"kind": "name", "name": name}
@@ -183,11 +191,11 @@ def _encode(x: Any, where: str, arrays: list[np.ndarray]) -> Any:
         fields = {n: _encode(getattr(x, n, None), f"{where}.{n}", arrays) for n in _field_names(x)}
         return {"kind": "object", "class": name, "fields": fields}
     named: Any = x if hasattr(x, "__qualname__") else cls
-    advice = "is of no type that can be saved; put its content into arrays, numbers, strings, tuples, lists or dicts"
+    advice = "is of a type that cannot be saved; put its content into arrays, numbers, strings, tuples, lists or dicts"
     if named is x or _is_data_class(cls):
         advice = (
             "cannot be imported by its name; define it at the top level of a module, not as a lambda, closure, method "
-            "or local class (a function with data of its own can be an equinox.Module)"
+            "or local class (a function that holds data can be an equinox.Module)"
         )
     raise ValueError(f"cannot save {where or 'the tree'}: {named.__module__}.{named.__qualname__} {advice}.")
 
@@ -222,10 +230,10 @@ class _Decoder:
                 return self.resolve(name)
             case {"kind": "object", "class": name, "fields": fields}:
                 return self.build(self.resolve(name), {n: self.decode(value) for n, value in fields.items()})
-        raise ValueError(f"{self.source} holds something that this pushforward cannot read: {str(node)[:80]}")
+        raise ValueError(f"{self.source} holds a value that this version cannot read: {str(node)[:80]}")
 
     def array(self, kind: str, index: str, node: dict[str, str]) -> Any:
-        # Read as a whole, for that is when the checksum is compared.
+        # Only reading the whole entry compares its checksum.
         array = np.load(io.BytesIO(self.archive.read(f"{index}.npy")), allow_pickle=False)
         array = array.view(np.dtype(node["dtype"])) if "dtype" in node else array
         if kind == "key":
@@ -234,7 +242,7 @@ class _Decoder:
             return array if kind == "numpy" else array[()]
         strong = jnp.asarray(array)
         self.narrowed |= strong.dtype != array.dtype
-        # What Python numbers became gives way to the dtypes of other arrays, as they do.
+        # Weakly typed arrays, made from Python numbers, take the dtypes of other arrays.
         return jnp.full(array.shape, array.dtype.type(0).item()).at[...].set(strong) if kind == "weak" else strong
 
     def resolve(self, name: str) -> Any:
@@ -245,18 +253,18 @@ class _Decoder:
             try:
                 found = getattr(importlib.import_module(module), attribute)
             except (ImportError, AttributeError) as error:
-                raise ValueError(f"{self.source} needs {name}, which is not there: {error}.") from error
+                raise ValueError(f"{self.source} needs {name}, which does not exist: {error}.") from error
             if trusted or _is_harmless(found, module):
                 return found
         raise ValueError(
-            f"{self.source} refers to {name}, which a file may not use unasked. If you trust this file and that code, "
+            f"{self.source} names {name}, which files may not use by default. If you trust this file and that code, "
             f"load it with trusted=({module!r},)."
         )
 
     def build(self, cls: Any, fields: dict[str, Any]) -> Any:
-        """An instance with these fields, made without its constructor; absent ones take the defaults of dataclasses."""
+        """An instance with these fields, without calling its constructor; absent fields take their defaults."""
         if not _is_data_class(cls):
-            raise ValueError(f"{self.source} holds an instance of {cls}, which is not a class of data.")
+            raise ValueError(f"{self.source} holds an instance of {cls}, which is not a data class.")
         # Classes whose fields have changed say how those of earlier versions become theirs.
         fields = getattr(cls, "upgraded_fields", dict)(fields)
         declared: Any = dataclasses.fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
@@ -268,7 +276,7 @@ class _Decoder:
             vars(x).update(fields)  # no setters, and no attributes of the class
         try:
             names = _field_names(x)
-        except AttributeError as error:  # constraints and transforms tell their fields from their values
+        except AttributeError as error:  # constraints and transforms know their fields only with all values set
             names = [*fields, str(error.name)]
         absent, unknown = [n for n in names if n not in fields], [n for n in fields if n not in names]
         if absent or unknown:
@@ -280,7 +288,7 @@ class _Decoder:
 
 
 def _is_data_class(cls: Any) -> bool:
-    """Whether fields tell all about the instances of a class."""
+    """Whether the fields of an instance determine it."""
     return isinstance(cls, type) and (
         (dataclasses.is_dataclass(cls) and cls.__dictoffset__ != 0)  # not those with slots
         or _is_named_tuple(cls)
@@ -297,8 +305,14 @@ def _field_names(x: Any) -> list[str]:
     if _is_named_tuple(type(x)):
         return list(x._fields)
     if isinstance(x, Distribution):
-        names = {*x.gather_pytree_data_fields(), *x.gather_pytree_aux_fields(), "_support"}  # Levy does not declare it
-        return sorted(n for n in names if n in vars(x) or not hasattr(type(x), n))  # the class has the others
+        names = {
+            *x.gather_pytree_data_fields(),
+            *x.gather_pytree_aux_fields(),
+            "_support",
+        }  # Levy does not declare _support
+        return sorted(
+            n for n in names if n in vars(x) or not hasattr(type(x), n)
+        )  # the other fields are attributes of the class
     if isinstance(x, Constraint | Transform):
         _, (names, others) = x.tree_flatten()
         return [*names, *others]
@@ -306,23 +320,23 @@ def _field_names(x: Any) -> list[str]:
 
 
 def _import_name(x: Any) -> str | None:
-    """The name, as "module:name", by which x itself can be imported; the most public one."""
+    """The most public name, as "module:name", by which x can be imported."""
     parts = (getattr(x, "__module__", None) or "").split(".")
     for module in (*PUBLIC, *(".".join(parts[: n + 1]) for n in range(len(parts)))):
         members = vars(sys.modules[module]) if module in sys.modules else {}
-        for name in (getattr(x, "__name__", ""), *members):  # constraints do not know their names
+        for name in (getattr(x, "__name__", ""), *members):  # constraints have no __name__
             if members.get(name) is x:
                 return f"{module}:{name}"
     return None
 
 
 def _is_harmless(found: Any, module: str) -> bool:
-    """Whether a file may use what it found in a module of PACKAGES, into which much is imported from elsewhere."""
+    """Whether a file may use an attribute of a module of PACKAGES: the module may have imported it from elsewhere."""
     return _within(getattr(found, "__module__", None) or module, PACKAGES) and (
         isinstance(found, (Constraint, *COMPILED))
         or _is_data_class(found)
         or (isinstance(found, type) and issubclass(found, SCALARS))
-        or isinstance(getattr(found, "dtype", None), np.dtype)  # jnp.float32 and its like
+        or isinstance(getattr(found, "dtype", None), np.dtype)  # such as jnp.float32
         or (isinstance(found, types.FunctionType) and _within(module, FUNCTIONS))
     )
 

@@ -1,4 +1,4 @@
-"""A flow as a scikit-learn estimator. It needs scikit-learn: `pip install pushforward[sklearn]`."""
+"""A density as a scikit-learn estimator; it needs scikit-learn (`pip install pushforward[sklearn]`)."""
 
 import inspect
 from typing import Any
@@ -19,22 +19,22 @@ from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
 
 class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
-    """The density of samples, by a normalizing flow; works in `Pipeline` and `GridSearchCV`.
+    """The density of samples by a normalizing flow, for `Pipeline` and `GridSearchCV`.
 
-    Everything is computed in double precision, whatever JAX is set to.
+    All computations are in double precision, whatever the setting of JAX.
 
     Args:
-        flow: the name of a recipe in `pushforward.flows`, trained on standardised samples; by default one that
-            depends on how many samples there are.
-        flow_options: arguments for the recipe, as `{"num_layers": 4}`; only with `flow`.
-        support: where the columns lie, as NumPyro constraints: one for all, a list, or a mapping of some columns by
-            index or name; by default the real line.
-        discrete: columns of values a step apart, as for `fit_density`.
-        validation: the share of samples that is held out to stop on.
-        batch_size: samples a step.
-        learning_rate: of Adam, at first.
-        max_epochs: passes through the samples at most.
-        patience: how long to wait for a better held-out likelihood.
+        flow: the name of a recipe in `pushforward.flows`, trained on whitened samples; by default one that depends on
+            the number of samples and columns.
+        flow_options: arguments of the recipe, such as `{"num_layers": 4}`; only with `flow`.
+        support: the supports of the columns, as NumPyro constraints: one for all columns, a list, or a mapping from
+            some columns (by index or name) to constraints; by default the real line.
+        discrete: the discrete columns, as for `fit_density`.
+        validation: the share of the samples that is held out for early stopping.
+        batch_size: the number of samples per step.
+        learning_rate: the initial learning rate of Adam.
+        max_epochs: the largest number of passes through the samples.
+        patience: training stops after this number of evaluations without a higher validation likelihood.
         random_state: an integer, a `RandomState` or None.
 
     Attributes:
@@ -68,15 +68,16 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.random_state = random_state
 
     def fit(self, X, y=None, sample_weight=None):
-        """Fit to samples of shape (n, dim); `y` plays no part.
+        """Fit the density to samples.
 
         Args:
-            X: the samples.
-            y: nothing.
-            sample_weight: how often each counts, of shape (n,).
+            X: the samples, of shape (n, dim).
+            y: ignored.
+            sample_weight: the weight of each sample, of shape (n,).
 
         Raises:
-            ValueError: as `fit_density` does, and for a `flow` that is no recipe, or options without one.
+            ValueError: if `flow` is not the name of a recipe, if there are `flow_options` without `flow`, and for the
+                errors of `fit_density`.
         """
         samples: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         if sample_weight is not None:
@@ -97,7 +98,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 max_epochs=self.max_epochs,
                 patience=self.patience,
             ).flow
-        # As NumPy's, for JAX would round arrays to single precision when they are unpickled.
+        # NumPy arrays, because JAX might round its arrays to single precision when they are unpickled.
         self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
         return self
 
@@ -105,19 +106,20 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         if self.flow is None:
             if self.flow_options:
                 raise ValueError(
-                    f"flow_options are arguments of a recipe, so flow must name one, as flow='arnsf', but flow is None "
-                    f"and flow_options={self.flow_options!r}."
+                    "flow_options are arguments of a recipe, so flow must name one, such as flow='arnsf', but flow is "
+                    f"None and flow_options={self.flow_options!r}."
                 )
             return None
         recipes = {name: recipe for name, recipe in vars(flows).items() if inspect.isfunction(recipe)}
         if not isinstance(self.flow, str) or self.flow not in recipes:
             raise ValueError(
-                f"flow must name a recipe in pushforward.flows, but is {self.flow!r}; there are {', '.join(recipes)}."
+                f"flow must name a recipe in pushforward.flows, but is {self.flow!r}; the recipes are "
+                f"{', '.join(recipes)}."
             )
         return recipes[self.flow](dim, key=key, **(self.flow_options or {}))
 
     def __getstate__(self):
-        # Functions that flows hold, as activations, cannot be pickled; in our files they stand by name.
+        # Flows hold functions, such as activations, that cannot be pickled; our files store them by name.
         state: Any = super().__getstate__()
         return state | {"flow_": serialization.to_bytes(self.flow_)} if "flow_" in state else state
 
@@ -138,17 +140,33 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         return validate_data(self, X, dtype=np.float64, reset=False)
 
     def score_samples(self, X):
-        """The log-density of each sample, in nats."""
+        """The log-density of each sample, in nats.
+
+        Args:
+            X: samples, of shape (n, dim).
+        """
         X = self._samples(X)
         with jax.enable_x64(True):
             return np.asarray(self.flow_.log_prob(X))
 
     def score(self, X, y=None):
-        """The mean log-density of samples, in nats; `y` plays no part."""
+        """The mean log-density of samples, in nats.
+
+        Args:
+            X: samples, of shape (n, dim).
+            y: ignored.
+        """
         return float(np.mean(self.score_samples(X)))
 
     def sample(self, n_samples=1):
-        """New samples, of shape (n_samples, dim)."""
+        """Draws from the density, of shape (n_samples, dim).
+
+        Args:
+            n_samples: the number of draws.
+
+        Raises:
+            ValueError: if it is not a positive integer.
+        """
         check_is_fitted(self)
         if not is_size(n_samples):
             raise ValueError(f"n_samples must be a whole number of 1 or more, but is {n_samples!r}.")
@@ -157,29 +175,36 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))
 
     def transform(self, X):
-        """Carry samples to the base, where they are standard normal if the fit is good.
+        """Map samples to the space of the base distribution, where they are standard normal if the fit is good.
+
+        Args:
+            X: samples, of shape (n, dim).
 
         Raises:
-            ValueError: for samples outside of the support, which no point of the base leads to.
+            ValueError: for samples outside the support, which have no preimage.
         """
         X = self._samples(X)
         bijection = self.flow_.bijection
-        # An angle may be told by any number of turns more.
-        turning = bijection.angles if isinstance(bijection, OntoCircles) else False
+        # Angles of more than a full turn have a preimage.
+        is_angle = bijection.angles if isinstance(bijection, OntoCircles) else False
         lower, upper = bounds(bijection.codomain)
         with jax.enable_x64(True):
             u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))
-        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.asarray(turning) | ~np.isfinite(u))
+        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.asarray(is_angle) | ~np.isfinite(u))
         if len(outside):
             row, column = outside[0]
             raise ValueError(
-                f"X has {len(outside)} values outside of the support, which cannot be carried to the base, the first "
-                f"in row {row}, column {column}: {X[row, column]:g}."
+                f"X has {len(outside)} values outside the support, which have no preimage, the first in row {row}, "
+                f"column {column}: {X[row, column]:g}."
             )
         return u
 
     def inverse_transform(self, X):
-        """Carry points of the base to samples."""
+        """Map points in the space of the base distribution to samples.
+
+        Args:
+            X: the points, of shape (n, dim).
+        """
         check_is_fitted(self)
         with jax.enable_x64(True):
             return np.asarray(jax.vmap(self.flow_.bijection.forward)(jnp.asarray(X, dtype=float)))

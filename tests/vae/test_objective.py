@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 import scipy.stats
 
@@ -37,9 +38,11 @@ def test_without_a_flow_it_is_the_plain_vae():
         log_q = jnp.sum(-0.5 * noise**2 - 0.5 * jnp.log(2 * jnp.pi) - jnp.log(scale), axis=1)
         return -jnp.mean(log_likelihood + log_prior - log_q)
 
+    bound = pv.NegativeBound(x)
+
     def ours(encoder, decoder, x, key):
         model = eqx.tree_at(lambda m: (m.encoder, m.decoder), vae, (encoder, decoder))
-        return pv.NegativeBound()(model, x, key).loss
+        return bound.loss(model, x, key, 0)[0]
 
     def both(fn):
         return eqx.filter_jit(eqx.filter_value_and_grad(lambda parts: fn(*parts, x, KEY)))((vae.encoder, vae.decoder))
@@ -57,13 +60,13 @@ FAMILIES = [(name, "normal") for name in pv.POSTERIORS] + [("gaussian", name) fo
 def test_every_family(posterior, prior):
     """A finite bound, and a gradient for every array of every part; the flow begins as the identity."""
     vae, x = small(posterior, prior), jnp.asarray(images(4))
-    moved = far(vae)
+    moved, bound = far(vae), pv.NegativeBound(x)
 
     @eqx.filter_jit
     @functools.partial(eqx.filter_value_and_grad, has_aux=True)
     def loss(vae):
-        value = pv.NegativeBound()(vae, x, KEY)
-        return value.loss, value.kl
+        value, parts = bound.loss(vae, x, KEY, 0)
+        return value, parts["kl"]
 
     (value, _), gradient = loss(moved)
     assert jnp.isfinite(value)
@@ -84,6 +87,8 @@ def test_path_gradient_has_the_same_mean():
     vae, x = far(small("planar"), 0.2), jnp.asarray(images(4))
 
     def gradient(path_gradient):
+        bound = pv.NegativeBound(x, path_gradient=path_gradient)
+
         @jax.jit
         @jax.vmap
         def of(key):
@@ -91,7 +96,7 @@ def test_path_gradient_has_the_same_mean():
 
             def loss(arrays):
                 model = eqx.tree_at(lambda m: m.posterior, vae, eqx.combine(arrays, rest))
-                return pv.NegativeBound(path_gradient=path_gradient)(model, x, key).loss
+                return bound.loss(model, x, key, 0)[0]
 
             return jnp.concatenate([g.ravel() for g in jax.tree.leaves(jax.grad(loss)(arrays))])
 
@@ -108,17 +113,48 @@ def test_bounds():
     vae, x = far(small()), jnp.asarray(images())
 
     @eqx.filter_jit
-    def bound(beta=1.0, **options):
-        return pv.NegativeBound(**options)(vae, x, KEY, beta)
+    def bound(step=0, **options):
+        return pv.NegativeBound(x, batch_size=5, **options).loss(vae, x, KEY, step)
 
-    value = bound()
-    np.testing.assert_allclose(value.loss, value.reconstruction + value.kl)
-    half = bound(0.5)
-    np.testing.assert_allclose(half.loss, value.reconstruction + 0.5 * value.kl)
-    many = float(value.kl) + 3
-    np.testing.assert_allclose(bound(free_bits=many).loss, value.reconstruction + many)
-    weighted = bound(num_samples=7).loss
+    loss, parts = bound()
+    np.testing.assert_allclose(loss, parts["reconstruction"] + parts["kl"])
+    # An epoch has four steps.
+    for step, beta in ((0, 0.5), (3, 0.5), (4, 1.0), (9, 1.0)):
+        weaker, weaker_parts = bound(step, warmup=2)
+        assert weaker_parts["beta"] == beta
+        np.testing.assert_allclose(weaker, parts["reconstruction"] + beta * parts["kl"])
+    many = float(parts["kl"]) + 3
+    np.testing.assert_allclose(bound(free_bits=many)[0], parts["reconstruction"] + many)
+    weighted, _ = bound(num_samples=7)
     terms = eqx.filter_jit(vae.terms)(x, KEY, 7)
     np.testing.assert_allclose(weighted, -np.mean(scipy.special.logsumexp(terms.log_weight, 0) - np.log(7)))
     with pytest.raises(ValueError, match="num_samples=7"):
-        pv.NegativeBound(num_samples=7, path_gradient=True)
+        pv.NegativeBound(x, num_samples=7, path_gradient=True)
+    with pytest.raises(ValueError, match=r"batch_size.*0, 1, 4"):
+        pv.NegativeBound(x, batch_size=0)
+
+
+def test_the_evaluation_is_minus_the_elbo_of_held_out_images():
+    """At full weight of the KL term, with the same draws each time; gray images are drawn black and white once."""
+    vae, x = far(small()), images(60)
+    bound = pv.NegativeBound(x[:50], x[50:], warmup=5, num_evaluation_samples=300)
+    value = eqx.filter_jit(bound.evaluate)(vae, KEY)
+    exact = pv.evaluate(vae, x[50:], key=KEY, num_samples=2, elbo_samples=300)
+    assert value == eqx.filter_jit(bound.evaluate)(vae, KEY)
+    np.testing.assert_allclose(value, -exact.elbo, rtol=0.01)
+    gray = pv.NegativeBound(x, 0.5 * x, binarize=True)
+    black = gray._binarized(gray.held_out, KEY)
+    assert set(np.unique(black)) == {0.0, 1.0}
+    assert black.sum() < gray.images.sum()
+
+
+def test_train_trains_a_vae():
+    """The ordinary trainer takes the objective, and its history has the parts of the loss."""
+    x = images(200)
+    bound = pv.NegativeBound(x[:150], x[150:], batch_size=50, warmup=2)
+    start = eqx.filter_jit(bound.evaluate)(small(), KEY)
+    vae, history = pf.train(small(), bound, key=KEY, steps=60, num_evaluations=20, optimizer=optax.adam(1e-2))
+    assert eqx.filter_jit(bound.evaluate)(vae, KEY) < start - 0.5
+    np.testing.assert_array_equal(history.series("beta")[1:], [0.5] + [1.0] * 19)
+    found = history.series("reconstruction") + history.series("beta") * history.series("kl")
+    np.testing.assert_allclose(found[1:], history.series("training_loss")[1:])

@@ -1,4 +1,4 @@
-"""The command line: `pushforward demo`, `fit`, `density`, `sample` and `vae`."""
+"""How does the command line parse arguments, call the library and print? `demo`, `fit`, `density`, `sample`, `vae`."""
 
 import argparse
 import os
@@ -16,13 +16,20 @@ DESCRIPTION = "Variational inference with normalizing flows, with an honest stat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, 2 for what the user can mend."""
+    """Run the command line.
+
+    Args:
+        arguments: by default those of the process.
+
+    Returns:
+        The exit code: 0, 1 if some files could not be written, 2 for an error of the user, 130 after Ctrl-C.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
-    # Names of columns and sites may have brackets, which are no markup.
+    # Names of columns and sites may have brackets, which are not Rich's markup.
     console = Console(markup=False)
     try:
         return options.run(options, console)
@@ -31,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pushforward: error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("pushforward: interrupted before there was anything to keep", file=sys.stderr)
+        print("pushforward: interrupted before there was a result", file=sys.stderr)
         if arguments is None:
-            # At once, for threads that compile do not survive the end of Python.
+            # Without Python's own exit, which crashes while other threads compile.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(130)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, mendable, set_precision
+from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     except UserError:
         raise
     except Exception as error:
-        raise mendable(error, options.file, "the fit") from error
+        raise user_error(error, options.file, "the fit") from error
 
 
 def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> list[Any]:
@@ -85,12 +85,12 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     from numpyro.distributions import constraints
 
     from pushforward.density import Circular
-    from pushforward.density.data.tables import indices
+    from pushforward.density.data.tables import column_indices
 
     found: dict[int, Any] = {}
 
     def declare(name: str, constraint: Any) -> None:
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         if i in found:
             raise ValueError(f"the support of the column {name} is given twice.")
         found[i] = constraint
@@ -104,7 +104,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
         if len(period) > 1:
             raise ValueError("--circular takes a column and its period; repeat it for further columns.")
         turn = _number(period[0], f"--circular {name}") if period else 2 * np.pi
-        (i,) = indices([name], names, "the table to fit")
+        (i,) = column_indices([name], names, "the table to fit")
         # Like the data: from 0 on, or symmetric about 0.
         declare(name, Circular(turn, 0.0 if x[:, i].min() >= 0 else -turn / 2))
     return [found.get(i, constraints.real) for i in range(len(names))]
@@ -167,7 +167,7 @@ def _fit_and_evaluate(
         console.print(evaluation, soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
     except Exception as error:
-        failed = mendable(error, str(options.file), "the evaluation")
+        failed = user_error(error, str(options.file), "the evaluation")
         raise UserError(f"{options.out / DENSITY} is complete, but the report failed: {failed}") from error
     console.print(density.summary(), soft_wrap=True)
     console.print(f"wrote {DENSITY}, report.html, summary.json to {options.out}", soft_wrap=True)

@@ -12,20 +12,23 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, mendable, set_precision
+from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+
+COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
 FIT = """\
 Fit the posterior of a NumPyro model.
 
 MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE.json holds one object; each of its entries
-is passed to the model as the argument of that name, lists of numbers as arrays.
+is passed to the model as the argument of that name, and lists of numbers are passed as arrays.
 
-DIR will hold posterior.nc (the draws, for ArviZ), posterior.flow (the fitted flow, for pushforward.load), trace.png,
-marginals.png and pairs.png.
+DIR will hold posterior.flow (the fitted flow, for pushforward.load), posterior.nc (draws, for ArviZ), report.html,
+trace.png, marginals.png and pairs.png.
 
-The verdict is "good" (use the draws), "reweight" (the draws in posterior.nc are corrected by importance weights; use
-those) or "unreliable" (do not use them).
+The verdict is "good" (use the draws), "reweight" (use the draws in posterior.nc, which are corrected by importance
+weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; what is reached is judged and written.
 """
 
 
@@ -35,8 +38,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_common(demo, _demo)
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
     fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
-    fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; none if left out")
-    fit.add_argument("--budget", type=int, metavar="N", help="at most so many gradients of the density for training")
+    fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; by default none")
+    fit.add_argument("--budget", type=int, metavar="N", help="the largest number of gradients for training")
+    fit.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="keep the state of the fit here, and resume from it"
+    )
     add_common(fit, _fit, out_needed=True)
 
 
@@ -46,10 +52,12 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     if options.out is not None:
         check_writable(options.out)
     set_precision(options)
-    for model in (examples.eight_schools_noncentered, examples.eight_schools_centered):
+    models = (examples.eight_schools_noncentered, examples.eight_schools_centered)
+    codes = []
+    for model in models:
         out = options.out and options.out / model.__name__
-        _run(model, examples.EIGHT_SCHOOLS, model.__name__, out, None, options, console)
-    return 0
+        codes.append(_run(model, examples.EIGHT_SCHOOLS, model.__name__, out, options, console))
+    return max(codes)
 
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
@@ -60,8 +68,7 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
     set_precision(options)
     model = _load_model(options.model)
     _check_arguments(model, data, options)
-    _run(model, data, options.model, options.out, options.budget, options, console)
-    return 0
+    return _run(model, data, options.model, options.out, options, console, options.budget, options.checkpoint)
 
 
 def _run(
@@ -69,31 +76,72 @@ def _run(
     data: dict[str, Any],
     name: str,
     out: Path | None,
-    budget: int | None,
     options: argparse.Namespace,
     console: Console,
-) -> None:
-    # JAX is slow to import: errors in the arguments come before it.
+    budget: int | None = None,
+    checkpoint: Path | None = None,
+) -> int:
+    """Fit, write and print; returns the exit code."""
+    # JAX is slow to import, so errors in the arguments are found before.
     import jax
 
     from pushforward.posterior import Target, fit_posterior
-    from pushforward.reports import posterior as report
+    from pushforward.reports.posterior import diagnostics_rows
 
     began = time.perf_counter()
+    key = jax.random.key(options.seed)
     try:
         target = Target.from_numpyro(model, **data)
-        posterior = fit_posterior(target, key=jax.random.key(options.seed), budget=budget, progress=not options.quiet)
-        columns = report.scalars(posterior, jax.random.key(options.seed))
-        files = None if out is None else report.write(posterior, out, jax.random.key(options.seed))
+        posterior = fit_posterior(target, key=key, budget=budget, checkpoint=checkpoint, progress=not options.quiet)
     except Exception as error:
-        raise mendable(error, name, "the model") from error
+        raise user_error(error, name, "the model") from error
     seconds = time.perf_counter() - began
-    console.print(report.summary_table(columns, name))
-    console.print(report.verdict_text(posterior.diagnostics))
+    written, failed = ([], False) if out is None else _write(posterior, key, name, out)
+    diagnostics = posterior.diagnostics
+    console.print(name)
+    if diagnostics.num_draws:
+        console.print(str(posterior.summary()), soft_wrap=True)
+    for label, value in diagnostics_rows(diagnostics):
+        console.print(f"{label:22} {value}")
+    console.print(Text("verdict: ", style="bold").append(diagnostics.verdict, style=COLORS[diagnostics.verdict]))
+    for reason in diagnostics.reasons:
+        console.print(f"  {reason}")
     console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
-    if files is not None:
-        console.print(f"wrote {', '.join(file.name for file in files)} to {out}", soft_wrap=True)
+    if written:
+        console.print(f"wrote {', '.join(written)} to {out}", soft_wrap=True)
     console.print()
+    return 1 if failed else 0
+
+
+def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], bool]:
+    """Write the fit, then the rest; returns the files written, and whether others failed."""
+    from pushforward.reports.files import write_all
+
+    def plot(kind: str, file: str) -> Callable[[Path], None]:
+        return lambda folder: posterior.plot(kind).savefig(folder / file, dpi=120)
+
+    files = {
+        "posterior.flow": lambda folder: posterior.save(folder / "posterior.flow"),
+        "posterior.nc": lambda folder: posterior.to_arviz(key).to_netcdf(str(folder / "posterior.nc")),
+        "report.html": lambda folder: posterior.report(folder / "report.html", title=name),
+        "trace.png": plot("training", "trace.png"),
+        "marginals.png": plot("marginals", "marginals.png"),
+        "pairs.png": plot("pairs", "pairs.png"),
+    }
+    written, failed = [], False
+    try:
+        posterior.target.detached()
+    except ValueError as error:
+        print(f"pushforward: posterior.flow is left out: {error}", file=sys.stderr)
+        del files["posterior.flow"]
+    for file, make in files.items():
+        try:
+            write_all(out, make)
+            written.append(file)
+        except (Exception, KeyboardInterrupt) as error:
+            print(f"pushforward: {file} was not written: {str(error) or type(error).__name__}", file=sys.stderr)
+            failed = True
+    return written, failed
 
 
 def _load_data(path: str | None) -> dict[str, Any]:
@@ -118,17 +166,17 @@ def _load_data(path: str | None) -> dict[str, Any]:
 
 
 def _as_arrays(path: str, name: str, value: Any) -> Any:
-    """Lists become arrays, inside objects too; what is no number, or not finite, is refused by its name."""
+    """Turn lists into arrays, also inside objects; refuse values that are not finite numbers, by name."""
     if isinstance(value, dict):
         return {key: _as_arrays(path, f"{name}.{key}", part) for key, part in value.items()}
     if isinstance(value, str):
-        return value  # perhaps an option of the model
+        return value  # an option of the model
     try:
         array = np.asarray(value)
     except ValueError:
         raise UserError(f"{path}: the rows of {name} have different lengths; give a rectangular array.") from None
     if array.dtype.kind not in "bif":
-        raise UserError(f"{path}: {name} must be an array of numbers, but holds other things (null, text, objects?).")
+        raise UserError(f"{path}: {name} must be an array of numbers, but holds other values (null, text, objects?).")
     if not np.isfinite(array.astype(float)).all():
         raise UserError(f"{path}: {name} holds NaN or infinite values; leave those observations out.")
     return array if isinstance(value, list) else value
@@ -145,7 +193,7 @@ def _load_model(spec: str) -> Callable:
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"{file} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(module_spec)
-    # As for a script: its folder stays importable, and dataclasses find their module.
+    # As for a script, its folder can be imported from, and dataclasses find their module.
     sys.path.insert(0, str(path.parent.resolve()))
     sys.modules.setdefault(module_spec.name, module)
     try:

@@ -1,4 +1,4 @@
-"""What all commands share: options, errors that a person can mend, and folders that can be written."""
+"""The parts that all commands share: options, errors of the user, and checks of folders."""
 
 import argparse
 import os
@@ -12,21 +12,34 @@ NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
 
 
 class UserError(Exception):
-    """Something that the person at the terminal can mend; its text says how."""
+    """An error that the user can correct; its text says how."""
 
 
 def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, text: str) -> argparse.ArgumentParser:
-    """A command whose help shows a text with the line breaks that it has."""
+    """A command whose help keeps the line breaks of its text.
+
+    Args:
+        commands: to add it to.
+        name: of the command.
+        purpose: one line for the list of commands.
+        text: its help.
+    """
     command = commands.add_parser(
         name, help=purpose, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    # By itself argparse takes -1e3 for an option.
+    # Without it, argparse reads -1e3 as an option.
     command._negative_number_matcher = NEGATIVE
     return command
 
 
 def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: bool = False) -> None:
-    """The options of commands that fit something."""
+    """Add the options of commands that fit something.
+
+    Args:
+        command: to add them to.
+        run: the function of the command.
+        out_needed: whether --out is required.
+    """
     command.add_argument("--out", required=out_needed, type=Path, metavar="DIR", help="the folder for the results")
     command.add_argument("--seed", type=int, default=0, help="for all randomness (default 0)")
     command.add_argument("--float32", action="store_true", help="single precision; the default is double")
@@ -35,14 +48,24 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
 
 
 def set_precision(options: argparse.Namespace) -> None:
-    """Before the model is imported: its arrays have this precision too."""
+    """Set JAX's precision, before the model is imported, because its arrays have this precision too.
+
+    Args:
+        options: the parsed arguments.
+    """
     import jax
 
     jax.config.update("jax_enable_x64", not options.float32)
 
 
-def mendable(error: Exception, name: str, raised_by: str) -> UserError:
-    """What went wrong with something, in a paragraph."""
+def user_error(error: Exception, name: str, raised_by: str) -> UserError:
+    """Any error as an error of the user, in one paragraph; raises the error itself if PUSHFORWARD_TRACEBACK is set.
+
+    Args:
+        error: the error.
+        name: of the input that caused it.
+        raised_by: the part that raised it, for errors other than ValueError.
+    """
     if os.environ.get("PUSHFORWARD_TRACEBACK"):
         raise error
     text = str(error).strip().split("\n\n")[0].replace("\n", " ")
@@ -52,7 +75,11 @@ def mendable(error: Exception, name: str, raised_by: str) -> UserError:
 
 
 def check_writable(out: Path) -> None:
-    """Find out before an hour of work, and leave no trace if the folder cannot be used."""
+    """Raise unless files can be written into a folder, before any work is done; leaves the disk as it was.
+
+    Args:
+        out: the folder, which need not exist.
+    """
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)

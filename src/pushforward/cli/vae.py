@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, check_writable, mendable
+from pushforward.cli.terminal import UserError, add_command, check_writable, user_error
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     try:
         _train(options, console)
     except (ValueError, ImportError, FloatingPointError) as error:
-        raise mendable(error, str(options.data or "digits"), "training") from error
+        raise user_error(error, str(options.data or "digits"), "training") from error
     except KeyboardInterrupt:
         if not (options.out / CHECKPOINT).exists():
             raise
@@ -99,6 +99,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     # The result of the long training is written before anything else can fail.
     model.save(options.out / MODEL)
+    # The first evaluation is before training.
+    epochs = len(history.evaluations) - 1
     test = np.asarray(images["test"], np.float32)
     if binarize:
         test = (np.random.default_rng(options.seed).random(test.shape) < test).astype(np.float32)
@@ -108,13 +110,13 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     chosen = {name: value for name, value in vars(options).items() if isinstance(value, (str, int))}
     chosen.pop("command", None)
     summary = {
-        **evaluation._asdict(), "test images": len(test), "epochs": len(history.loss), "binarized": binarize,
-        "options": chosen, "validation_elbo": history.validation_elbo,
+        **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
+        "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
     }  # fmt: skip
     (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     _write_pictures(model, test, options.out, jr.key(options.seed + 2))
     console.print(evaluation_table(evaluation, f"{len(test)} test images, in nats"))
-    console.print(f"{len(history.loss)} epochs; wrote the model and its pictures to {options.out}", soft_wrap=True)
+    console.print(f"{epochs} epochs; wrote the model and its pictures to {options.out}", soft_wrap=True)
 
 
 def _write_pictures(model, test, out: Path, key) -> None:

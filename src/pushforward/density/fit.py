@@ -15,7 +15,7 @@ from pushforward import training
 from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
 from pushforward.bijections.base import bounds
 from pushforward.density import recipe
-from pushforward.density.data.column_warnings import warn_of_coarse, warn_of_merged
+from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import Circle, Discrete, Support
 from pushforward.density.data.splitting import split_rows
 from pushforward.density.data.validation import check_options
@@ -141,9 +141,9 @@ def fit_density(
         "patience": patience, "rows_at_once": rows_at_once if source.streams else None,
     }  # fmt: skip
     flow_key, split_key, train_key, noise_key, stream_key, kept_key, decay_key = jr.split(key, 7)
-    warn_of_merged(source.chunks(), samples.to_support.ends, steps, samples.columns)
+    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
     rows, part = source.read_part(split_key)
-    warn_of_coarse(part, steps, samples.columns)
+    warn_if_coarse(part, steps, samples.columns)
     back = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
     notes = []
     if flow is None:
@@ -199,8 +199,8 @@ def fit_density(
             notes.append("the fit was interrupted; this is the best density so far")
     else:
         warnings.warn(
-            f"nothing is trained, and the initial density is returned: the {len(held_out)} validation rows of {size} "
-            "(their effective sample size, if they have weights) are too few to judge by. Use more rows, or a larger "
+            f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
+            f"effective sample size, with weights) of {size} are too few to judge by. Use more rows, or a larger "
             "validation=.",
             stacklevel=2,
         )

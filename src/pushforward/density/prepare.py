@@ -175,7 +175,7 @@ def hold_out(
     rows, chunk = next(prepared.source.chunks())
     given = prepared.source.condition
     lots = split_rows(rows, chunk, given, prepared.steps, num_test, split_key)
-    is_test = lots.is_held_out_row(rows, hash_rows((chunk, given)))
+    is_test = lots.is_held_out(rows, hash_rows((chunk, given)))
     test = np.asarray(jr.permutation(order_key, np.flatnonzero(is_test)))
     steps = {i: float(step) for i, step in enumerate(prepared.steps) if step}
     return Holdout(np.flatnonzero(~is_test), test, steps)

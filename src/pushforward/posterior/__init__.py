@@ -1,11 +1,9 @@
-"""Posteriors of models: targets, the fit, its diagnostics and its result."""
+"""How is a model turned into draws of its posterior and a verdict on them?"""
 
-from pushforward.posterior.amortized import (
-    AmortizedPosterior as AmortizedPosterior,
-    ConditionalTarget as ConditionalTarget,
-    fit_amortized as fit_amortized,
-)
+from pushforward.posterior.amortized import AmortizedPosterior as AmortizedPosterior
+from pushforward.posterior.amortized_fit import fit_amortized as fit_amortized
 from pushforward.posterior.assessment import assess as assess
+from pushforward.posterior.conditional import ConditionalTarget as ConditionalTarget
 from pushforward.posterior.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose
 from pushforward.posterior.fit import fit_posterior as fit_posterior
 from pushforward.posterior.result import Posterior as Posterior

@@ -107,11 +107,22 @@ def diagnose(
         doubts.append(f"About {missed_mass:.0%} of the evidence lies in another region, where the fit has few draws.")
     shift = 0.0 if draws is None else largest_shift(draws, weights)
     gap = numbers["log_evidence"] - elbo
-    verdict, reasons = judge(gap, ess, ess / num_draws, numbers["khat"], tuple(doubts), shift=shift)
+    verdict, reasons = decide_verdict(gap, ess, ess / num_draws, numbers["khat"], tuple(doubts), shift=shift)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
 
 
-def judge(
+def not_judged(notes: tuple[str, ...] = ()) -> Diagnostics:
+    """The diagnostics of a fit that was interrupted before it was judged: nothing is known, so it is unreliable.
+
+    Args:
+        notes: further sentences for the reasons.
+    """
+    reasons = ("The fit was interrupted before it was judged.", *notes)
+    nan = math.nan
+    return Diagnostics(nan, nan, nan, nan, nan, 0.0, 0.0, 0, "unreliable", reasons)
+
+
+def decide_verdict(
     gap: float, ess: float, ess_fraction: float, khat: float, doubts: tuple[str, ...] = (), *, shift: float = 0.0
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons.

@@ -5,20 +5,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
-from pushforward.posterior.assessment import NUM_DRAWS, check_flow, judge, weigh
-from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, onto
+from pushforward.posterior.assessment import NUM_DRAWS, assess_draws, check_flow, weighted_draws
+from pushforward.posterior.diagnostics import not_judged
+from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
-from pushforward.posterior.search import candidates
+from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Target
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split
 from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
-# Skipped steps are reported from this share on.
+# Skipped steps are reported if their fraction is larger.
 SKIPPED_SHARE = 0.01
 
 
@@ -37,7 +39,8 @@ def fit_posterior(
     All computation is in unconstrained coordinates and in JAX's default precision. Posteriors with much data need
     float64: `jax.config.update("jax_enable_x64", True)`.
 
-    Ctrl-C ends the training, and the best flow so far is judged and returned. A second Ctrl-C shortens the judging.
+    Ctrl-C ends the training, and the best flow so far is judged and returned. Another Ctrl-C shortens the judging, and
+    the fourth one ends it: then the verdict is "unreliable".
 
     Args:
         target: what to fit, `Target(...)`, `Target.from_numpyro(...)` or `Target.from_pymc(...)`.
@@ -74,17 +77,27 @@ def fit_posterior(
     file = Checkpoint(checkpoint, {} if checkpoint is None else _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
     with Run("posterior", steps, file, progress=progress, callback=callback, text=_elbo_text) as run:
-        found = candidates(target, target.start, start_key)
+        found = find_candidates(target, target.start, start_key)
         if not found:
             raise _no_start(target)
         whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, more_key))
-        before = run.interruption.count
-        again = lambda: run.interruption.count > before  # noqa: E731
-        draws, log_weights = weigh(whitened, trained.model, final_key, NUM_DRAWS, stop=again)
-        fitted = onto(whitened.affine, trained.model)
-        diagnostics = judge(target, fitted, found, draws, log_weights, missed_key, _notes(run, trained, budget))
+        notes = _notes(run, trained, budget)
+        requests = run.interruption.count
+
+        def stop() -> bool:
+            return run.interruption.count > requests
+
+        fitted = unwhitened(whitened.affine, trained.model)
+        try:
+            draws, log_weights = weighted_draws(whitened, trained.model, final_key, NUM_DRAWS, stop=stop)
+            if len(draws) < NUM_DRAWS:
+                notes = (*notes, f"The fit was interrupted while it was judged: {len(draws):,} draws were used.")
+            diagnostics = assess_draws(target, fitted, found, draws, log_weights, missed_key, notes, stop=stop)
+        except KeyboardInterrupt:
+            draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
+            diagnostics = not_judged(notes)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
-    return Posterior.of(target, fitted, diagnostics, run.history, draws, log_weights)
+    return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights)
 
 
 def _elbo_text(loss: float) -> str:
@@ -113,9 +126,9 @@ def _no_start(target: Target) -> ValueError:
 def _notes(run: Run, trained: Trained, budget: int) -> tuple[str, ...]:
     notes = []
     if run.ended:
-        notes.append("The fit was interrupted before the ELBO had settled.")
+        notes.append("Training was interrupted before the ELBO reached a plateau.")
     elif trained.reason == "steps":
-        notes.append(f"The budget of {budget} gradients was spent before the ELBO had settled; a larger may help.")
+        notes.append(f"The budget of {budget} gradients was spent before the ELBO reached a plateau; increase it.")
     history = run.history
     if history.skipped > SKIPPED_SHARE * len(history.losses):
         notes.append(

@@ -22,7 +22,7 @@ from pushforward.posterior.target import Whitened
 NUM_DRAWS = 20_000
 
 
-def with_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:
+def match_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -> Triangular:
     """The affine map of N(0, I) that has the mean and covariance of a mixture of Gaussians.
 
     Args:
@@ -36,7 +36,7 @@ def with_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) ->
     return Triangular(len(mean), jnp.asarray(mean), jnp.asarray(np.linalg.cholesky(covariance)))
 
 
-def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple[Triangular, dist.Distribution]:
+def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple[Triangular, dist.Distribution]:
     """An affine map with the mean and covariance of a mixture of Gaussians, and the mixture in its coordinates.
 
     Args:
@@ -48,7 +48,7 @@ def pool(affines: Sequence[Triangular], log_evidences: Sequence[float]) -> tuple
     kept = weights > SMALLEST_SHARE
     weights = weights[kept] / weights[kept].sum()
     locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines])[kept] for n in ("loc", "matrix"))
-    affine = with_moments(weights, locs, matrices)
+    affine = match_moments(weights, locs, matrices)
     mean, factor = np.asarray(affine.loc), np.asarray(affine.matrix)
     inner_locs = np.linalg.solve(factor, (locs - mean).T).T
     inner = np.tril(np.linalg.solve(factor, matrices))
@@ -69,7 +69,7 @@ def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " m
     return jax.nn.softmax(log_weights) @ jax.nn.softmax(parts + jnp.log(mixing), axis=-1)
 
 
-def reweigh(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
+def reweight_modes(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
     """The flow with new weights of the components of its base, estimated from importance weights of its draws.
 
     Training hardly moves mass from one mode to another, but importance weights show how much each mode has.

@@ -2,20 +2,18 @@
 
 Each part guards against a known failure of flow variational inference:
 
-1. Newton paths offer Gaussians, N(0, I) among them, and the best ELBO wins (`search`).
-2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. Where the paths found
-separate
-   modes, one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result.
+1. Newton paths give Gaussians, and the one with the highest ELBO, or N(0, I), is kept (`search`).
+2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
+   one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result.
 3. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
-posterior,
-   and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best flow is
-   still far off, couplings of splines follow it.
+   posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
+   flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
 4. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam at a learning rate that
-falls
-   when the ELBO reaches a plateau. A stage ends at the plateau of the last rate, or when the evidence estimated by
-   importance weights is no larger than the ELBO: there is nothing left to gain.
+   falls when the ELBO reaches a plateau. A stage ends at the plateau of the last rate, or when the evidence estimated
+   by importance weights is no larger than the ELBO: then no improvement is possible.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -31,10 +29,10 @@ from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import CALL, weigh, weighted_draws
+from pushforward.posterior.assessment import CALL, weighted_batch, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
-from pushforward.posterior.modes import pool, reweigh
-from pushforward.posterior.search import Candidate, separate
+from pushforward.posterior.modes import mixture_base, reweight_modes
+from pushforward.posterior.search import Candidate, separate_modes
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
 from pushforward.training.compilation import compiled_fast, split
@@ -45,7 +43,7 @@ NUM_SAMPLES = 256
 CHUNK = 250  # steps between evaluations of the ELBO
 # A smaller gain of the ELBO per evaluation is a plateau (nats).
 SMALLEST_GAIN = 0.002
-# A fit this near to the posterior is not improved.
+# A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
@@ -91,7 +89,7 @@ class PosteriorKL(AbstractObjective):
         return ReverseKL(self.target, NUM_SAMPLES).loss(flow, batch, key, step)
 
     def evaluate(self, flow, key):
-        log_weights = weighted_draws(self.target, flow, key)[1]
+        log_weights = weighted_batch(self.target, flow, key)[1]
         log_weights = jnp.where(jnp.isnan(log_weights) | (log_weights == jnp.inf), -jnp.inf, log_weights)
         size, elbo = log_weights.size, jnp.mean(log_weights)
         log_sum, log_sum_of_squares = logsumexp(log_weights), logsumexp(2 * log_weights)
@@ -103,10 +101,10 @@ class StageKeys(NamedTuple):
     """A key for each random part of a fit."""
 
     gaussians: PRNGKeyArray
-    look: PRNGKeyArray
+    check: PRNGKeyArray
     flow: PRNGKeyArray
     training: PRNGKeyArray
-    mending: PRNGKeyArray
+    base: PRNGKeyArray
     splines: PRNGKeyArray
 
 
@@ -122,15 +120,15 @@ class Recipe(NamedTuple):
         if flow is not None:
             whitened = Whitened(self.target, found[0].affine)
             return whitened, self.stage(flow, whitened, FLOW, keys.training)
-        whitened, gaussian = self.gaussians(separate(found), keys.gaussians)
+        whitened, gaussian = self.gaussians(separate_modes(found), keys.gaussians)
         if self.run.ended:
             return whitened, gaussian
-        if is_exact(look(whitened, gaussian.model, keys.look)):
-            return whitened, gaussian._replace(reason="reached")
-        larger = over(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
+        if is_exact(quick_diagnostics(whitened, gaussian.model, keys.check)):
+            return whitened, dataclasses.replace(gaussian, reason="reached")
+        larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
-        trained = self.mended(whitened, trained, keys.mending)
-        return whitened, self.sharpened(whitened, trained, keys.splines)
+        trained = self.with_better_base(whitened, trained, keys.base)
+        return whitened, self.with_splines(whitened, trained, keys.splines)
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until the ELBO does not rise at the last rate, or the budget is spent."""
@@ -142,7 +140,7 @@ class Recipe(NamedTuple):
             rates=stage.rates,
             stopping=EarlyStopping(stage.patience, SMALLEST_GAIN),
             goal=lambda evaluation: _near_enough(evaluation.metrics["gap"], evaluation.metrics["ess_fraction"]),
-            finished=lambda flow: onto(target.affine, flow),
+            finished=lambda flow: unwhitened(target.affine, flow),
             whole_chunks=True,
             compile_soon=True,
         )  # fmt: skip
@@ -151,22 +149,23 @@ class Recipe(NamedTuple):
         """Whitened coordinates, and in them the trained Gaussian or the mixture of the Gaussians of several modes."""
         target, affines, log_evidences, reason = self.target, [], [], "reached"
         for mode, k in zip(modes, split(key, len(modes)), strict=True):
-            train_key, look_key = split(k)
+            train_key, check_key = split(k)
             whitened = Whitened(target, mode.affine)
             start = Flow(standard_normal(target.dim), Triangular(target.dim))
             trained = self.stage(start, whitened, GAUSSIAN, train_key)
             affines.append(_compose(whitened.affine, trained.model.bijection))
             ended = len(modes) == 1 or self.run.ended
-            log_evidences.append(mode.elbo if ended else look(whitened, trained.model, look_key).log_evidence)
+            found = None if ended else quick_diagnostics(whitened, trained.model, check_key)
+            log_evidences.append(mode.elbo if found is None else found.log_evidence)
             reason = trained.reason
         identity = Triangular(target.dim)
         if len(modes) == 1:
             affine, base = affines[0], standard_normal(target.dim)
         else:
-            affine, base = pool(affines, log_evidences)
+            affine, base = mixture_base(affines, log_evidences)
         return Whitened(target, affine), Trained(Flow(base, identity), math.nan, 0, reason)
 
-    def mended(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
+    def with_better_base(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow over a base that is closer to the posterior's shape, if that is better.
 
         The modes of a base get new weights. Otherwise, if the flow is not good and far from the posterior, and the
@@ -174,43 +173,45 @@ class Recipe(NamedTuple):
         turn Gaussian tails into polynomial ones. A few large weights of a flow near the posterior do not matter:
         resampling corrects them.
         """
-        change_key, look_key = split(key)
-        before = look(target, trained.model, look_key)
-        new = trained._replace(model=reweigh(target, trained.model, change_key))
+        change_key, check_key = split(key)
+        before = quick_diagnostics(target, trained.model, check_key)
+        new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
         far = before.gap >= HEAVY_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
         heavy = before.verdict != "good" and far and before.khat > HEAVY_KHAT
         if one_mode and heavy and trained.reason != "steps" and not self.run.ended:
-            new = self.heavy_tailed(target, change_key)
+            new = self.with_heavy_tails(target, change_key)
         if new.model is trained.model:
             return trained
-        better = look(target, new.model, look_key).elbo > before.elbo
-        return (new if better else trained)._replace(reason=new.reason)
+        better = quick_diagnostics(target, new.model, check_key).elbo > before.elbo
+        return dataclasses.replace(new if better else trained, reason=new.reason)
 
-    def heavy_tailed(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
+    def with_heavy_tails(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""
-        base_key, look_key, flow_key, train_key = split(key, 4)
+        base_key, check_key, flow_key, train_key = split(key, 4)
         dim = target.affine.dim
         part = self.stage(Flow(student_t(dim), Triangular(dim)), target, TAILS, base_key)
-        if self.run.ended or part.reason == "steps" or is_exact(look(target, part.model, look_key)):
+        if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
             return part
-        return self.stage(_then(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
+        return self.stage(_followed_by(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 
-    def sharpened(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
+    def with_splines(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow, followed by couplings of splines if its divergence is too large.
 
         A few large weights are no reason to add splines: they come from the tails, which splines leave unchanged.
         """
-        look_key, flow_key, train_key = split(key, 3)
-        if self.run.ended or trained.reason == "steps" or look(target, trained.model, look_key).gap < GOOD_GAP:
+        check_key, flow_key, train_key = split(key, 3)
+        if self.run.ended or trained.reason == "steps":
+            return trained
+        if quick_diagnostics(target, trained.model, check_key).gap < GOOD_GAP:
             return trained
         more = spline_flow(target.affine.dim, key=flow_key)
-        return self.stage(_then(trained.model, more), target, SPLINES, train_key)
+        return self.stage(_followed_by(trained.model, more), target, SPLINES, train_key)
 
 
-def _then(flow: Flow, more: Flow) -> Flow:
+def _followed_by(flow: Flow, more: Flow) -> Flow:
     """A flow followed by another one, which begins as a permutation of coordinates: it begins as the first."""
-    return Flow(flow.base, Chain([flow.bijection, over(flow.base, more).bijection]))
+    return Flow(flow.base, Chain([flow.bijection, with_base(flow.base, more).bijection]))
 
 
 def student_t(dim: int) -> Learnable:
@@ -219,9 +220,15 @@ def student_t(dim: int) -> Learnable:
     return Learnable(dist.StudentT(FIRST_DF * ones, 0 * ones, ones).to_event(1))
 
 
-def look(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
-    """The diagnostics of a few draws."""
-    return diagnose(weigh(target, flow, key, CALL)[1])
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
+    """The diagnostics of one call's draws.
+
+    Args:
+        target: in whitened coordinates.
+        flow: in the same coordinates.
+        key: for the draws.
+    """
+    return diagnose(weighted_draws(target, flow, key, CALL)[1])
 
 
 @compiled_fast
@@ -230,22 +237,32 @@ def _compose(outer: Triangular, inner: Any) -> Triangular:
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
 
 
-def onto(affine: Triangular, part: Flow) -> Flow:
-    """The flow in unconstrained coordinates, from its part in whitened ones."""
+def unwhitened(affine: Triangular, part: Flow) -> Flow:
+    """The flow in unconstrained coordinates.
+
+    Args:
+        affine: maps whitened to unconstrained coordinates.
+        part: the flow in whitened coordinates.
+    """
     if isinstance(part.bijection, Triangular):
         return Flow(part.base, _compose(affine, part.bijection))
     return Flow(part.base, Chain([part.bijection, affine]))
 
 
-def over(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
-    """A flow that begins as a reordering of coordinates, over another base, so that it begins as that base."""
+def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
+    """The flow over another base, after a permutation of coordinates, so that it begins as that base.
+
+    Args:
+        base: the other base.
+        flow: one that begins as a permutation of coordinates.
+    """
     order = np.argsort(np.asarray(flow.bijection.forward(jnp.arange(float(flow.shape[0])))))
     return Flow(base, Chain([Permutation(order), flow.bijection]))
 
 
-def is_exact(seen: Diagnostics) -> bool:
-    """Whether there is nothing left to gain."""
-    return _near_enough(seen.gap, seen.ess_fraction)
+def is_exact(diagnostics: Diagnostics) -> bool:
+    """Whether the fit counts as exact."""
+    return _near_enough(diagnostics.gap, diagnostics.ess_fraction)
 
 
 def _near_enough(gap: float, ess_fraction: float) -> bool:

@@ -11,6 +11,7 @@ References:
     Tierney, Markov Chains for Exploring Posterior Distributions (1994), section 2.3.3, on independence chains.
 """
 
+import os
 from functools import partial
 from typing import Any, Literal
 
@@ -22,10 +23,15 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
+from pushforward import serialization
 from pushforward.flow import Flow
-from pushforward.posterior.arviz import to_arviz
+from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.assessment import check_flow
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.reports.columns import by_scalar
+from pushforward.reports.files import write_text
+from pushforward.reports.posterior import plot_marginals, plot_pairs, posterior_page, verdict_html
+from pushforward.reports.summary import Summary, summarize
 
 Method = Literal["nuts", "independence"]
 
@@ -65,13 +71,75 @@ class Chains(eqx.Module):
         """The draws: a pytree like the target's example, or a dict of sites, with leading axes (chains, draws)."""
         return constrain(self.target, self.unconstrained)
 
-    def to_arviz(self, key: PRNGKeyArray | None = None, **names: Any) -> Any:
-        """The draws for ArviZ, as `Posterior.to_arviz` gives them."""
-        facts = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
-        return to_arviz(self.target, self.draws, facts, jr.key(0) if key is None else key, **names)
+    def _columns(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """The draws of all chains for each scalar."""
+        return by_scalar(constrain(self.target, self.unconstrained.reshape(-1, self.target.dim)))
+
+    def summary(self) -> Summary:
+        """The mean, standard deviation and quantiles of each scalar, from all chains."""
+        return summarize(self._columns(), f"verdict: {self.verdict}; {self.unconstrained.shape[0]} chains")
+
+    def plot(self, kind: Literal["pairs", "marginals"] = "pairs") -> Any:
+        """A Matplotlib figure of the draws of the first scalars.
+
+        Args:
+            kind: "pairs" or "marginals".
+
+        Raises:
+            ValueError: if the kind is unknown.
+        """
+        if kind not in ("pairs", "marginals"):
+            raise ValueError(f'kind must be "pairs" or "marginals", got {kind!r}.')
+        return plot_pairs(self._columns()) if kind == "pairs" else plot_marginals(self._columns())
+
+    def report(self, path: str | os.PathLike, *, title: str = "chains") -> None:
+        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+
+        Args:
+            path: of the page; its folder must exist.
+            title: of the page.
+        """
+        pictures = {kind: self.plot(kind) for kind in ("pairs", "marginals")}
+        write_text(path, posterior_page(title, self._html(), pictures))
+
+    def _html(self) -> list[str]:
+        rows = [
+            ("R-hat", f"{self.rhat:.3f}"),
+            ("effective sample size", f"{self.ess:,.0f}"),
+            ("acceptance", f"{self.acceptance:.1%}"),
+            ("divergences", f"{self.divergences}"),
+        ]
+        return verdict_html(self.verdict, self.reasons, rows, self.summary())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(self._html())
+
+    def to_arviz(
+        self, key: PRNGKeyArray | None = None, *, coords: Coords | None = None, dims: Dims | None = None
+    ) -> Any:
+        """The draws for ArviZ, in the form of `Posterior.to_arviz`.
+
+        Args:
+            key: for the posterior predictive draws; None leaves that group out.
+            coords: values along named dimensions, in addition to the model's or instead of them.
+            dims: names of the axes of variables, in addition to the model's or instead of them.
+        """
+        attributes = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
+        return to_arviz(self.target, self.draws, attributes, key, coords, dims)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file, without the model's density and code; `pushforward.load` reads it.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if the support of a site depends on another site, because draws then need the model's code.
+        """
+        serialization.save(path, eqx.tree_at(lambda c: c.target, self, self.target.detached()))
 
 
-def refine(
+def run_chains(
     target: Target,
     flow: Flow,
     key: PRNGKeyArray,

@@ -1,8 +1,7 @@
-"""The result of a fit: draws, densities, diagnostics, files."""
+"""The result of a fit: draws, densities, diagnostics, and files."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import os
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -13,16 +12,29 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
 from pushforward.flow import Flow
-from pushforward.posterior.arviz import to_arviz
+from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.pareto import pareto_smooth
-from pushforward.posterior.refine import Chains, Method, refine
+from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
-from pushforward.training import History
+from pushforward.reports.columns import by_scalar
+from pushforward.reports.files import write_text
+from pushforward.reports.posterior import (
+    diagnostics_rows,
+    plot_marginals,
+    plot_pairs,
+    plot_training,
+    posterior_page,
+    verdict_html,
+)
+from pushforward.reports.summary import Summary, summarize
+from pushforward.training.history import History
 
-# As many of the weighted draws are kept as hold this many numbers, so that files stay small.
+# The weighted draws that are kept hold at most this many numbers, so that files stay small.
 POOL_SIZE = 2_000_000
 SMALLEST_POOL = 10_000
+NUM_SUMMARIZED = 20_000
+NUM_PLOTTED = 4_000
 
 
 class Posterior(eqx.Module):
@@ -31,8 +43,11 @@ class Posterior(eqx.Module):
     Attributes:
         target: what was fitted.
         flow: the fit, in the target's unconstrained coordinates.
-        diagnostics: how good it is, with a verdict.
+        diagnostics: how good the fit is, with a verdict.
         history: of the training; its losses are minus the ELBO.
+        pool: draws of the flow that the fit was judged by, in unconstrained coordinates; none if the fit was
+            interrupted before it was judged.
+        pool_weights: their Pareto-smoothed importance weights, which sum to one.
     """
 
     target: Target
@@ -51,7 +66,7 @@ class Posterior(eqx.Module):
         return kept | {"history": History(np.zeros(0), fields["trace"])}
 
     @classmethod
-    def of(
+    def from_draws(
         cls,
         target: Target,
         flow: Flow,
@@ -60,44 +75,95 @@ class Posterior(eqx.Module):
         draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
     ) -> "Posterior":
-        """A posterior that keeps some of the draws that it was judged by, with their smoothed weights."""
-        log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
-        if not np.isfinite(log_weights).any():
-            log_weights = np.zeros_like(log_weights)
+        """A posterior that keeps some of the draws that it was judged by, with their smoothed weights.
+
+        Args:
+            target: what was fitted.
+            flow: the fit.
+            diagnostics: of the draws.
+            history: of the training.
+            draws: of the flow, in unconstrained coordinates; perhaps none.
+            log_weights: log p - log q of the draws.
+        """
         num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
-        smoothed = pareto_smooth(log_weights)[0][:num]
-        top = smoothed.max()
-        weights = np.exp(smoothed - top) if np.isfinite(top) else np.ones(num)
-        weights = jnp.asarray(weights / weights.sum(), draws.dtype)
+        weights = np.ones(num)
+        if np.isfinite(log_weights).any():
+            smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
+            weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else weights
+        weights = jnp.asarray(weights / max(weights.sum(), 1.0), draws.dtype)
         return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), weights)
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
-        """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis."""
+        """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
+
+        Args:
+            key: for the draws.
+            num_samples: the number of draws.
+        """
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
 
     def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws corrected by Pareto-smoothed importance weights.
 
-        They are taken by systematic resampling from the fresh draws that the fit was judged by; a draw of large
-        weight can come more than once.
+        They are drawn by systematic resampling from the fresh draws that the fit was judged by, so a draw with a large
+        weight can occur more than once.
+
+        Args:
+            key: for the draws.
+            num_samples: the number of draws.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
         """
         offset_key, order_key = jr.split(key)
-        points = (jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples
-        cumulative = jnp.cumsum(self.pool_weights)
-        rows = jnp.searchsorted(cumulative / cumulative[-1], points)
+        rows = self._rows_at((jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
         return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
 
-    def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
-        """Exact draws by Markov chains that the flow preconditions, with R-hat and effective sample size.
+    def stored_draws(self, num_samples: int = 4000) -> Draw:
+        """Draws without a key: the same ones at each call, from the draws that the fit was judged by.
 
-        For where the verdict is "reweight" or "unreliable" and the flow is near the posterior yet; other modes than
-        the flow's are as invisible to chains. Options are those of `pushforward.posterior.refine.refine`: num_warmup,
-        num_samples, num_chains and progress.
+        If the verdict is "good", they are the first of these draws, as many as there are. Otherwise they are corrected
+        by the weights, by systematic resampling at fixed points; equal draws follow each other.
+
+        Args:
+            num_samples: the number of draws.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
         """
-        return refine(self.target, self.flow, key, method=method, **options)
+        if self.diagnostics.verdict == "good":
+            return constrain(self.target, self.pool[:num_samples])
+        return constrain(self.target, self.pool[self._rows_at((jnp.arange(num_samples) + 0.5) / num_samples)])
+
+    def _rows_at(self, levels: Float[Array, " n"]) -> Array:
+        """The rows of the pool at levels of the cumulative weights."""
+        if not len(self.pool):
+            raise ValueError(
+                "the fit was interrupted before it was judged, so it has no weighted draws; use sample(key), without "
+                "knowing how good these draws are, or fit again."
+            )
+        cumulative = jnp.cumsum(self.pool_weights)
+        return jnp.searchsorted(cumulative / cumulative[-1], levels)
+
+    def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
+        """Exact draws by Markov chains preconditioned by the flow, with R-hat and effective sample size.
+
+        It helps if the verdict is "reweight" or "unreliable" but the flow is still near the posterior. Chains do not
+        find modes that the flow does not have.
+
+        Args:
+            key: for all randomness.
+            method: "nuts" or "independence", as in `pushforward.posterior.refine.run_chains`.
+            **options: of the same function: num_warmup, num_samples, num_chains and progress.
+        """
+        return run_chains(self.target, self.flow, key, method=method, **options)
 
     def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
-        """The fitted log-density of draws, with one leading axis, in the space of the draws (in nats)."""
+        """The fitted log-density of draws in their own space, in nats.
+
+        Args:
+            draws: with one leading axis, as `sample` returns them.
+        """
 
         def one(draw):
             u = self.target.unconstrain(draw)
@@ -106,38 +172,93 @@ class Posterior(eqx.Module):
         u, log_volume = jax.vmap(one)(draws)
         return self.flow.log_prob(u) - log_volume
 
+    def summary(self) -> Summary:
+        """The mean, standard deviation and quantiles of each scalar, from `stored_draws`.
+
+        Raises:
+            ValueError: if the fit was interrupted before it was judged.
+        """
+        caption = f"verdict: {self.diagnostics.verdict}"
+        if self.diagnostics.verdict != "good":
+            caption += "; draws corrected by importance weights"
+        return summarize(by_scalar(self.stored_draws(NUM_SUMMARIZED)), caption)
+
+    def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:
+        """A Matplotlib figure.
+
+        Args:
+            kind: "pairs" and "marginals" show the stored draws of the first scalars, "training" the ELBO.
+
+        Raises:
+            ValueError: if the kind is unknown, or if the fit was interrupted before it was judged.
+        """
+        if kind == "training":
+            return plot_training(self.history, self.diagnostics.log_evidence)
+        if kind not in ("pairs", "marginals"):
+            raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
+        columns = by_scalar(self.stored_draws(NUM_PLOTTED))
+        return plot_pairs(columns) if kind == "pairs" else plot_marginals(columns)
+
+    def report(self, path: str | os.PathLike, *, title: str = "posterior") -> None:
+        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+
+        Args:
+            path: of the page; its folder must exist.
+            title: of the page.
+        """
+        drawn = ("pairs", "marginals") if len(self.pool) else ()
+        pictures = {kind: self.plot(kind) for kind in (*drawn, "training")}
+        write_text(path, posterior_page(title, self._html(), pictures))
+
+    def _html(self) -> list[str]:
+        d = self.diagnostics
+        return verdict_html(d.verdict, d.reasons, diagnostics_rows(d), self.summary() if len(self.pool) else None)
+
+    def _repr_html_(self) -> str:
+        return "\n".join(self._html())
+
     def to_arviz(
         self,
         key: PRNGKeyArray | None = None,
         num_samples: int = 4000,
         *,
-        coords: dict[str, Sequence] | None = None,
-        dims: dict[str, Sequence[str]] | None = None,
+        coords: Coords | None = None,
+        dims: Dims | None = None,
     ) -> Any:
         """The posterior for ArviZ: `InferenceData`, or `DataTree` from ArviZ 1.0 on.
 
-        The draws are the flow's if the verdict is "good", else weighted ones. The diagnostics are the attributes of
-        the group. NumPyro's plates and PyMC's coordinates name the axes, and a NumPyro model also gives the groups
-        log_likelihood, posterior_predictive and observed_data.
+        The diagnostics are the attributes of the group "posterior". NumPyro's plates and PyMC's coordinates name the
+        axes, and a NumPyro model also gives the groups log_likelihood and observed_data and, with a key,
+        posterior_predictive.
 
         Args:
-            key: for the draws.
-            num_samples: how many.
-            coords: values along named dimensions, beside or instead of the model's.
-            dims: names of the axes of variables, beside or instead of the model's.
+            key: for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
+                draws are those of `stored_draws`, and the group posterior_predictive is left out.
+            num_samples: the number of draws.
+            coords: values along named dimensions, in addition to the model's or instead of them.
+            dims: names of the axes of variables, in addition to the model's or instead of them.
         """
-        draw_key, predict_key = jr.split(jr.key(0) if key is None else key)
-        draws = (self.sample if self.diagnostics.verdict == "good" else self.resample)(draw_key, num_samples)
-        facts = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
-        facts["reasons"] = " ".join(self.diagnostics.reasons)
-        return to_arviz(self.target, jax.tree.map(lambda a: a[None], draws), facts, predict_key, coords, dims)
+        draws, predict_key = None, None
+        if key is None:
+            draws, predict_key = self.stored_draws(num_samples), None
+        else:
+            draw_key, predict_key = jr.split(key)
+            direct = self.diagnostics.verdict == "good" or not len(self.pool)
+            draws = (self.sample if direct else self.resample)(draw_key, num_samples)
+        attributes = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
+        attributes["reasons"] = " ".join(self.diagnostics.reasons)
+        draws = jax.tree.map(lambda a: a[None], draws)
+        return to_arviz(self.target, draws, attributes, predict_key, coords, dims)
 
-    def save(self, path: str | Path) -> None:
-        """Save to one file, without the model's density or code; `pushforward.load` reads it.
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file, without the model's density and code; `pushforward.load` reads it.
 
-        What the model computes from its sites, its deterministic sites, is left behind with the code.
+        The deterministic sites of a model are left out, because they are computed by its code.
+
+        Args:
+            path: of the file.
 
         Raises:
-            ValueError: if the support of a site depends on another site, for then draws need the model's code.
+            ValueError: if the support of a site depends on another site, because draws then need the model's code.
         """
         serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))

@@ -65,7 +65,7 @@ class Candidate(NamedTuple):
     decrement: float
 
 
-def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray) -> list[Candidate]:
+def find_candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray) -> list[Candidate]:
     """Gaussians that may fit the target, in decreasing order of their ELBO.
 
     Args:
@@ -81,7 +81,7 @@ def candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArra
     explored: list[Candidate] = []
     for k in split(far_key, MOST_ROUNDS):
         found.sort(key=lambda c: -c.elbo)
-        new = [c for c in separate(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
+        new = [c for c in separate_modes(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
         # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
         new = [c for c in new if not explored or c.decrement <= LARGEST_DECREMENT]
         if not new:
@@ -110,7 +110,7 @@ def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "pat
 _affine = compiled_fast(Triangular)
 
 
-def separate(found: Sequence[Candidate]) -> list[Candidate]:
+def separate_modes(found: Sequence[Candidate]) -> list[Candidate]:
     """The best candidate and, if it is near a mode, the best candidates of other modes that are not negligible.
 
     Args:
@@ -158,13 +158,13 @@ def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyA
     """Means, factors, ELBOs, standard errors and Newton decrements of each path's best Gaussian and of N(0, I)."""
     path_key, score_key = jr.split(key)
     dim = starts.shape[1]
-    locs, factors = walk(target, starts, path_key)
+    locs, factors = newton_paths(target, starts, path_key)
     locs = jnp.concatenate([locs, jnp.zeros((1, dim), starts.dtype)])
     factors = jnp.concatenate([factors, jnp.eye(dim, dtype=starts.dtype)[None]])
-    return locs, factors, *score(target, locs, factors, score_key)
+    return locs, factors, *score_gaussians(target, locs, factors, score_key)
 
 
-def score(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+def score_gaussians(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
     """ELBOs of Gaussians N(loc, factor factor^T), their standard errors, and Newton decrements.
 
     Args:
@@ -205,7 +205,7 @@ def _spread(log_weights: Array) -> Array:
     return jnp.std(jnp.where(finite, log_weights, 0), where=finite)
 
 
-def walk(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
+def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
     """The best Gaussian on the Newton path from each start, as means and triangular factors of the covariances.
 
     Args:

@@ -1,4 +1,4 @@
-"""Folders of files that appear only when all of them are complete."""
+"""Files and folders of files that appear only when they are complete."""
 
 import os
 import tempfile
@@ -27,3 +27,18 @@ def write_all(out: Path, make: Callable[[Path], None]) -> list[Path]:
             os.replace(file, out / file.name)
             written.append(out / file.name)
     return written
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Write a text file, or keep the present one if writing fails.
+
+    Args:
+        path: of the file; its folder must exist.
+        text: written in UTF-8.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        made = Path(folder) / path.name
+        made.write_text(text, encoding="utf-8")
+        os.replace(made, path)
+    return path

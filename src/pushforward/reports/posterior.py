@@ -1,123 +1,113 @@
-"""The report of a posterior: tables and plots of its draws, of its diagnostics and of the training.
+"""The report of a posterior: its verdict, tables and figures of its draws, and a figure of the training."""
 
-`diagnostics` is any object with the attributes of `pushforward.Diagnostics`, and `posterior` one with its methods.
-"""
-
-import contextlib
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
+from jaxtyping import Float
 
-from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
-from pushforward.reports.files import write_all
-from pushforward.training.history import History
+from pushforward.reports.page import page, paragraph, picture, table
+from pushforward.reports.summary import Summary
 
-COLORS = {"good": "green", "reweight": "yellow", "unreliable": "red"}
-NUM_PLOTTED = 4000
-MOST_ROWS = 40
-
-
-def scalars(posterior: Any, key: PRNGKeyArray, num_samples: int = 20_000) -> dict[str, Float[np.ndarray, " n"]]:
-    """Draws of every scalar of the posterior by its name, as `theta[2]`; weighted ones unless the verdict is good."""
-    draws = (posterior.sample if posterior.diagnostics.verdict == "good" else posterior.resample)(key, num_samples)
-    return by_scalar(draws)
+Columns = Mapping[str, Float[np.ndarray, " n"]]
+MOST_MARGINALS = 40
 
 
-def verdict_text(diagnostics: Any) -> Group:
-    """The diagnostics in words and numbers."""
-    d = diagnostics
-    numbers = Table.grid(padding=(0, 2))
-    numbers.add_row("ELBO", f"{d.elbo:.4f} ± {d.elbo_se:.4f} nats")
-    numbers.add_row("log evidence", f"{d.log_evidence:.4f} ± {d.log_evidence_se:.4f} nats")
-    numbers.add_row("k-hat", f"{d.khat:.2f}")
-    numbers.add_row("effective draws", f"{d.ess:,.0f} of {d.num_draws:,} ({d.ess_fraction:.1%})")
-    verdict = Text("verdict: ", style="bold").append(d.verdict, style=f"bold {COLORS[d.verdict]}")
-    return Group(numbers, verdict, *(Text(f"  {reason}") for reason in d.reasons))
+def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
+    """Names and values of the diagnostics, for a table.
 
-
-def summary_table(columns: dict[str, Float[np.ndarray, " n"]], title: str) -> Table:
-    """Mean, standard deviation and quantiles of each scalar."""
-    table = Table(title=title, caption=_rest(len(columns)))
-    for head in ("", "mean", "sd", "5%", "median", "95%"):
-        table.add_column(head, justify="right" if head else "left")
-    for name, values in list(columns.items())[:MOST_ROWS]:
-        numbers = (values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95)))
-        table.add_row(name, *(f"{number:.4g}" for number in numbers))
-    return table
-
-
-def _rest(num: int) -> str | None:
-    return f"and {num - MOST_ROWS} more, in posterior.nc" if num > MOST_ROWS else None
-
-
-def write(posterior: Any, out: Path, key: PRNGKeyArray | None = None) -> list[Path]:
-    """Write posterior.nc (for ArviZ), posterior.flow (for `pushforward.load`) and the plots into a folder.
-
-    The files are made elsewhere and moved when all are done, so that a failure leaves nothing half-written.
+    Args:
+        diagnostics: an object with the attributes of `pushforward.Diagnostics`.
     """
-    key = jr.key(0) if key is None else key
-
-    def make(folder: Path) -> None:
-        columns = scalars(posterior, key, NUM_PLOTTED)
-        posterior.to_arviz(key).to_netcdf(str(folder / "posterior.nc"))
-        # Without the model's code, draws of supports that depend on each other cannot be made again.
-        with contextlib.suppress(ValueError):
-            posterior.save(folder / "posterior.flow")
-        for name, figure in (
-            ("trace.png", plot_trace(posterior.history, posterior.diagnostics)),
-            ("marginals.png", plot_marginals(columns)),
-            ("pairs.png", plot_pairs(columns)),
-        ):
-            figure.savefig(folder / name, dpi=120)
-
-    return write_all(out, make)
+    d = diagnostics
+    return [
+        ("ELBO", f"{d.elbo:.4f} ± {d.elbo_se:.4f} nats"),
+        ("log evidence", f"{d.log_evidence:.4f} ± {d.log_evidence_se:.4f} nats"),
+        ("k-hat", f"{d.khat:.2f}"),
+        ("effective sample size", f"{d.ess:,.0f} of {d.num_draws:,} ({d.ess_fraction:.1%})"),
+    ]
 
 
-def plot_trace(history: History, diagnostics: Any):
-    """The ELBO against training steps, with the final log evidence."""
+def verdict_html(
+    verdict: str, reasons: Sequence[str], rows: Sequence[tuple[str, str]], summary: Summary | None
+) -> list[str]:
+    """The parts of a page, or of a notebook's cell, that say whether to trust draws, and what they are.
+
+    Args:
+        verdict: one word.
+        reasons: of the verdict, one sentence each.
+        rows: names and values of diagnostics.
+        summary: of the draws; None if there are no draws.
+    """
+    parts = [paragraph(f"Verdict: {verdict}", warning=verdict != "good"), *map(paragraph, reasons), table(rows)]
+    return parts if summary is None else [*parts, summary._repr_html_()]
+
+
+def posterior_page(title: str, parts: Sequence[str], pictures: Mapping[str, Any]) -> str:
+    """The report as one self-contained HTML page.
+
+    Args:
+        title: plain text.
+        parts: as `verdict_html` returns them.
+        pictures: figures by name.
+    """
+    return page(title, [*parts, *(picture(name, figure) for name, figure in pictures.items())])
+
+
+def plot_training(history: Any, log_evidence: float) -> Any:
+    """The ELBO at each evaluation against training steps, and the final log evidence.
+
+    Args:
+        history: an object with the attributes of `pushforward.training.History`, of a loss that is minus the ELBO.
+        log_evidence: in nats.
+    """
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
     records = [record for record in history.evaluations if np.isfinite(record.loss)]
     for stage in dict.fromkeys(record.stage for record in records):
-        points = [(r.step, -r.loss) for r in records if r.stage == stage]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=stage)
-    axes.axhline(diagnostics.log_evidence, color="black", linewidth=0.8, linestyle="--", label="log evidence")
+        points = [(record.step, -record.loss) for record in records if record.stage == stage]
+        axes.plot(*zip(*points, strict=True), marker=".", label=stage)
     elbos = [-record.loss for record in records]
-    if elbos and np.isfinite(diagnostics.log_evidence):
-        # The first points may be far below: the interesting part is the end.
-        low = np.quantile(elbos, 0.1)
-        margin = max(0.1 * (diagnostics.log_evidence - low), 0.01)
-        axes.set_ylim(low - margin, diagnostics.log_evidence + margin)
-    axes.set(xlabel="steps", ylabel="ELBO (nats)", title=f"verdict: {diagnostics.verdict}")
-    axes.legend()
+    if np.isfinite(log_evidence):
+        axes.axhline(log_evidence, color="black", linewidth=0.8, linestyle="--", label="log evidence")
+        if elbos:
+            # The first values may be far below, but the end of the curve matters.
+            low = np.quantile(elbos, 0.1)
+            margin = max(0.1 * (log_evidence - low), 0.01)
+            axes.set_ylim(low - margin, log_evidence + margin)
+    axes.set(xlabel="steps", ylabel="ELBO (nats)")
+    if axes.lines:
+        axes.legend()
     return figure
 
 
-def plot_marginals(columns: dict[str, Float[np.ndarray, " n"]]):
-    """A histogram of each scalar."""
-    shown = dict(list(columns.items())[:MOST_ROWS])
+def plot_marginals(columns: Columns) -> Any:
+    """A histogram of each of the first scalars.
+
+    Args:
+        columns: the draws of each scalar.
+    """
+    shown = dict(list(columns.items())[:MOST_MARGINALS])
     across = min(4, len(shown))
     down = -(-len(shown) // across)
     figure = new_figure(figsize=(3 * across, 2.2 * down))
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (name, values) in zip(grid, shown.items(), strict=False):
         axes.hist(values, bins=60, density=True, color="steelblue", range=typical_range(values))
-        axes.set(title=name, yticks=[])
+        axes.set_title(name, parse_math=False)
+        axes.set_yticks([])
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
     return figure
 
 
-def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
-    """Scatter plots of the first scalars against each other."""
+def plot_pairs(columns: Columns) -> Any:
+    """Scatter plots of pairs of the first scalars, with their histograms on the diagonal.
+
+    Args:
+        columns: the draws of each scalar.
+    """
     shown = dict(list(columns.items())[:MOST_PAIRS])
     names, size = list(shown), len(shown)
     figure = new_figure(figsize=(2 * size + 1, 2 * size + 1))
@@ -134,7 +124,7 @@ def plot_pairs(columns: dict[str, Float[np.ndarray, " n"]]):
                 axes.plot(shown[left], shown[below], ",", alpha=0.5)
                 axes.set(xlim=typical_range(shown[left]), ylim=typical_range(shown[below]))
             if row == size - 1:
-                axes.set_xlabel(left)
+                axes.set_xlabel(left, parse_math=False)
             if column == 0:
-                axes.set_ylabel(below)
+                axes.set_ylabel(below, parse_math=False)
     return figure

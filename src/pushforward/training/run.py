@@ -1,5 +1,6 @@
 """A fit from beginning to end: stages of training with one history, progress, callback, checkpoint and Ctrl-C."""
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ class Progress(NamedTuple):
 Callback = Callable[[Progress], bool | None]
 
 
-class Trained(NamedTuple, Generic[M]):
+@dataclasses.dataclass(frozen=True)
+class Trained(Generic[M]):
     """The result of a stage.
 
     Attributes:

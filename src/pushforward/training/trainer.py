@@ -180,5 +180,5 @@ def partition(model: Any) -> tuple[PyTree, PyTree]:
 
 
 def buffer_size(steps: int) -> int:
-    """The size of an array that holds the losses of so many steps: one for most, a power of two for others."""
+    """The size of an array for the losses of a chunk: the same for most chunks, a power of two for longer ones."""
     return max(SHORTEST_BUFFER, 1 << (steps - 1).bit_length())

@@ -1,7 +1,6 @@
 """How is a variational autoencoder with flows for posterior and prior built, trained and evaluated?"""
 
 from pushforward.vae import pictures as pictures
-from pushforward.vae.checkpoint import History as History
 from pushforward.vae.evaluation import (
     Evaluation as Evaluation,
     KLSplit as KLSplit,

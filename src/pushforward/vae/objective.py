@@ -1,35 +1,45 @@
-r"""What training a VAE minimises: the negative ELBO, weakened at first, or an importance-weighted bound."""
+r"""The objective of a VAE: the negative ELBO, with warm-up and free bits, or the importance-weighted bound."""
 
-from typing import NamedTuple
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float
 
-from pushforward.vae.model import VAE
+from pushforward.training.data import Epochs
+from pushforward.training.objectives import AbstractObjective
+from pushforward.vae.data import check_images
+from pushforward.vae.evaluation import fitting_size, map_in_chunks
+
+# Held-out images that are in memory at the same time.
+EVALUATION_CHUNK = 500
 
 
-class Value(NamedTuple):
-    """The loss of a batch, and the parts that it is made of, in nats for an image."""
-
-    loss: Float[Array, ""]
-    reconstruction: Float[Array, ""]
-    kl: Float[Array, ""]
-
-
-class NegativeBound(eqx.Module):
+class NegativeBound(AbstractObjective):
     r"""$-\frac1n \sum_x \log \frac1S \sum_s p(x \mid u_s) p(u_s)^\beta / q(u_s \mid x)^\beta$, $u_s \sim q(u \mid x)$.
 
-    For $S = 1$ it is $-E[\log p(x \mid u)] + \beta\,\mathrm{KL}$, the negative ELBO where $\beta = 1$; warm-up begins
-    with a small $\beta$, so that the decoder learns to use the latent vectors before the prior bites. Free bits put
-    $\max(\lambda, \mathrm{KL})$ in the place of a batch's mean KL: nothing is gained by fewer than $\lambda$ nats. (A
-    flow's KL is not a sum over coordinates, so there is one $\lambda$ for all.)
+    For $S = 1$ it is $-E[\log p(x \mid u)] + \beta\,\mathrm{KL}$, the negative ELBO if $\beta = 1$. During the warm-up
+    $\beta$ is smaller, so that the decoder learns to use the latent vectors before the prior regularizes them. Free
+    bits replace the mean KL of a batch by $\max(\lambda, \mathrm{KL})$, so that a KL below $\lambda$ nats brings
+    no gain. The KL of a flow is not a sum over coordinates, so there is one $\lambda$ for all of them.
 
     Args:
-        num_samples: $S$; more than 1 makes it the importance-weighted bound.
-        free_bits: $\lambda$ in nats, with $S = 1$ only.
-        path_gradient: leave out the score of $q$, which has mean zero; with $S = 1$ only.
+        images: training images, of shape (n, *shape). Every epoch uses each of them at most once, in a random order.
+        held_out: images that `evaluate` estimates the negative ELBO of; by default the training images.
+        batch_size: the number of images in a step; all images if there are fewer.
+        binarize: whether to draw black and white pixels with the gray levels as probabilities: again in every step for
+            training images, once for held-out images.
+        warmup: the number of epochs in which $\beta$ grows linearly to 1. `evaluate` always uses $\beta = 1$.
+        num_samples: $S$; more than 1 for the importance-weighted bound.
+        free_bits: $\lambda$ in nats, for $S = 1$ only.
+        path_gradient: whether to omit the score of $q$, which has mean zero, from the gradient; for $S = 1$ only.
+        num_evaluation_samples: the number of draws for each held-out image.
+
+    Raises:
+        ValueError: for images that are not finite or not in [0, 1], numbers that are too small, or options that
+            exclude each other.
 
     References:
         Sønderby et al., Ladder Variational Autoencoders (2016), section 2.3 (warm-up). https://arxiv.org/abs/1602.02282
@@ -38,28 +48,74 @@ class NegativeBound(eqx.Module):
         Roeder et al., Sticking the Landing (2017). https://arxiv.org/abs/1703.09194
     """
 
-    num_samples: int = eqx.field(static=True, default=1)
-    free_bits: float = eqx.field(static=True, default=0.0)
-    path_gradient: bool = eqx.field(static=True, default=False)
+    images: Float[Array, "n *shape"]
+    held_out: Float[Array, "m *shape"]
+    batch_size: int = eqx.field(static=True)
+    binarize: bool = eqx.field(static=True)
+    warmup: int = eqx.field(static=True)
+    num_samples: int = eqx.field(static=True)
+    free_bits: float = eqx.field(static=True)
+    path_gradient: bool = eqx.field(static=True)
+    num_evaluation_samples: int = eqx.field(static=True)
+    metrics: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "beta")
 
-    def __check_init__(self):
-        if self.num_samples < 1 or self.free_bits < 0:
+    def __init__(
+        self,
+        images: ArrayLike,
+        held_out: ArrayLike | None = None,
+        *,
+        batch_size: int = 100,
+        binarize: bool = False,
+        warmup: int = 0,
+        num_samples: int = 1,
+        free_bits: float = 0.0,
+        path_gradient: bool = False,
+        num_evaluation_samples: int = 4,
+    ):
+        if min(batch_size, num_samples, num_evaluation_samples) < 1 or warmup < 0 or free_bits < 0:
             raise ValueError(
-                f"a bound needs num_samples >= 1 and free_bits >= 0, got {self.num_samples} and {self.free_bits}."
+                "a bound needs batch_size, num_samples and num_evaluation_samples of at least 1, and warmup and "
+                f"free_bits of at least 0, but got {batch_size}, {num_samples}, {num_evaluation_samples}, {warmup} and "
+                f"{free_bits}."
             )
-        if self.num_samples > 1 and (self.free_bits or self.path_gradient):
-            raise ValueError(
-                f"free bits and path gradients are for the ELBO of one sample, but num_samples={self.num_samples}."
-            )
+        if num_samples > 1 and (free_bits or path_gradient):
+            raise ValueError(f"free bits and path gradients need num_samples=1, but got num_samples={num_samples}.")
+        self.images = jnp.asarray(check_images(images))
+        self.held_out = self.images if held_out is None else jnp.asarray(check_images(held_out))
+        self.batch_size, self.binarize, self.warmup = min(batch_size, len(self.images)), binarize, warmup
+        self.num_samples, self.free_bits, self.path_gradient = num_samples, free_bits, path_gradient
+        self.num_evaluation_samples = num_evaluation_samples
 
-    def __call__(self, vae: VAE, x: Array, key: PRNGKeyArray, beta: Float[Array, ""] | float = 1.0) -> Value:
-        """The loss of a batch of images."""
+    @property
+    def batches(self) -> Epochs:
+        """The training images, batch by batch."""
+        return Epochs(self.images, self.batch_size)
+
+    def loss(self, vae, batch, key, step):
+        x, beta = self._binarized(batch, key), self._beta(step)
         terms = vae.terms(x, key, self.num_samples, path_gradient=self.path_gradient)
         divergence = terms.log_posterior - terms.log_prior
         reconstruction, kl = -terms.log_likelihood.mean(), divergence.mean()
         if self.num_samples > 1:
             log_weight = terms.log_likelihood - beta * divergence
-            bound = jax.nn.logsumexp(log_weight, axis=0) - jnp.log(self.num_samples)
-            return Value(-bound.mean(), reconstruction, kl)
-        loss = reconstruction + beta * (jnp.maximum(kl, self.free_bits) if self.free_bits else kl)
-        return Value(loss, reconstruction, kl)
+            loss = -(jax.nn.logsumexp(log_weight, axis=0) - jnp.log(self.num_samples)).mean()
+        else:
+            loss = reconstruction + beta * (jnp.maximum(kl, self.free_bits) if self.free_bits else kl)
+        return loss, {"reconstruction": reconstruction, "kl": kl, "beta": beta}
+
+    def evaluate(self, vae, key):
+        chunk = fitting_size(EVALUATION_CHUNK, self.num_evaluation_samples, vae)
+
+        def elbo(x, key):
+            return vae.elbo(x, key, self.num_evaluation_samples)
+
+        return -map_in_chunks(elbo, self._binarized(self.held_out, key), key, chunk).mean()
+
+    def _beta(self, step):
+        if not self.warmup:
+            return jnp.ones((), self.images.dtype)
+        epochs = step // self.batches.steps_per_epoch + 1
+        return jnp.minimum(1.0, epochs / self.warmup).astype(self.images.dtype)
+
+    def _binarized(self, x, key):
+        return jr.bernoulli(jr.fold_in(key, 1), x).astype(x.dtype) if self.binarize else x

@@ -1,4 +1,4 @@
-"""Arrays of numbers, from whatever holds some; what is none is named by its column."""
+"""Convert arrays and data frames to matrices of floating-point numbers; errors name the column and row at fault."""
 
 import math
 from collections.abc import Sequence
@@ -10,88 +10,117 @@ from jaxtyping import ArrayLike, Float
 
 
 def column_labels(dim: int, names: Sequence[str] | None) -> list[str]:
-    """What messages call the columns."""
+    """The labels of the columns in messages: "column 0 (name)", or "column 0" without names.
+
+    Args:
+        dim: the number of columns.
+        names: the names of the columns, or None.
+
+    Raises:
+        ValueError: if the number of names is not the number of columns.
+    """
     if names is not None and len(names) != dim:
         raise ValueError(f"names must have one entry for each of {dim} columns, but has {len(names)}.")
     return [f"column {i}" if names is None else f"column {i} ({names[i]})" for i in range(dim)]
 
 
-def column_index(column: int | str, names: Sequence[str] | None, columns: Sequence[str], what: str) -> int:
-    """Which column an index or a name stands for; raise unless there is one. `what` is what names it."""
+def column_index(column: int | str, names: Sequence[str] | None, labels: Sequence[str], argument: str) -> int:
+    """The index of a column that an argument refers to by index or name.
+
+    Args:
+        column: the index or the name.
+        names: the names of the columns, or None.
+        labels: the labels of the columns in messages.
+        argument: the name of the argument, for messages.
+
+    Raises:
+        ValueError: if there is no such column, or several have this name.
+    """
     if isinstance(column, str):
         if column not in (names or ()):
-            raise ValueError(f"{what}: there is no column {column}; there are {', '.join(names or columns)}.")
+            raise ValueError(f"{argument}: there is no column {column}; the columns are {', '.join(names or labels)}.")
         if list(names or ()).count(column) > 1:
-            raise ValueError(f"{what}: there are several columns {column}; give them names of their own, or an index.")
+            raise ValueError(f"{argument}: there are several columns {column}; rename them or use an index.")
         return list(names or ()).index(column)
-    if isinstance(column, bool | np.bool_) or not isinstance(column, Integral) or not 0 <= column < len(columns):
-        raise ValueError(f"{what} names column {column!r}, but there are {len(columns)} columns, the first of them 0.")
+    if isinstance(column, bool | np.bool_) or not isinstance(column, Integral) or not 0 <= column < len(labels):
+        raise ValueError(
+            f"{argument} refers to column {column!r}, but a column is a name or an index from 0 to {len(labels) - 1}."
+        )
     return int(column)
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of the columns of a data frame."""
+    """The names of the columns of a data frame; None for other values.
+
+    Args:
+        values: a data frame, or any other object.
+    """
     return [str(name) for name in values.columns] if hasattr(values, "columns") else None
 
 
 def as_floats(values: np.ndarray) -> Float[np.ndarray, "..."]:
-    """As precise as they are, in this machine's order of bytes."""
+    """Convert numbers to floating point: single precision is kept, and all other types become double precision.
+
+    Args:
+        values: an array of numbers, of either byte order.
+    """
     return values if values.dtype in (np.float32, np.float64) else values.astype(float)
 
 
 def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) -> Float[np.ndarray, "n dim"]:
-    """The values as an array of rows and columns, as precise as they are.
+    """Convert values to a matrix of floating-point numbers; missing values become NaN.
 
     Args:
-        name: what messages call them.
-        values: an array, or what NumPy makes one of, as a data frame.
-        names: of the columns, if they have some.
+        name: the name of the argument, for messages.
+        values: an array, or anything that NumPy converts to one, such as a data frame.
+        names: the names of the columns, or None.
 
     Raises:
-        ValueError: for other shapes and for what is no number, by its row and column where these are known.
+        ValueError: if the shape is not (rows, columns), or a value is not a number; the message names its row and
+            column.
     """
     if np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values; remove or impute those rows.")
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
-    if found.ndim == 0:
-        hint = f"; {name}.toarray() makes an array of it" if hasattr(values, "toarray") else ""
+    if array.ndim == 0:
+        hint = f"; convert it with {name}.toarray()" if hasattr(values, "toarray") else ""
         raise ValueError(f"{name} must be an array of numbers, but is of type {type(values).__name__}{hint}.")
-    if found.ndim != 2 or 0 in found.shape:
-        one = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
-        hint = f"; {one} makes one column of it" if found.ndim == 1 else ""
-        raise ValueError(f"{name} must have shape (rows, columns), neither of them 0, but has {found.shape}{hint}.")
-    if found.dtype.kind in "biuf":
-        return as_floats(found)
-    columns = column_labels(found.shape[1], names)
-    return np.stack([_column(column, f"{columns[i]} of {name}") for i, column in enumerate(found.T)], axis=1)
+    if array.ndim != 2 or 0 in array.shape:
+        conversion = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
+        hint = f"; {conversion} makes one column of it" if array.ndim == 1 else ""
+        raise ValueError(f"{name} must have shape (rows, columns), both positive, but has shape {array.shape}{hint}.")
+    if array.dtype.kind in "biuf":
+        return as_floats(array)
+    labels = column_labels(array.shape[1], names)
+    return np.stack([_parse_column(column, f"{labels[i]} of {name}") for i, column in enumerate(array.T)], axis=1)
 
 
-def _column(values: np.ndarray, called: str) -> Float[np.ndarray, " n"]:
-    """Numbers that came as objects, or as text."""
+def _parse_column(values: np.ndarray, label: str) -> Float[np.ndarray, " n"]:
+    """Convert a column of Python objects or of text to numbers."""
     try:
-        # Dates would become the nanoseconds since 1970, and of complex numbers the imaginary part would be lost.
+        # Only these types: NumPy would turn dates into nanoseconds, and drop the imaginary part of complex numbers.
         if values.dtype.kind in "OSU":
-            missing = [_is_missing(value) for value in values]
+            missing = [_is_pandas_na(value) for value in values]
             return np.where(missing, np.array(math.nan, values.dtype), values).astype(float)
     except (TypeError, ValueError):
         pass
     row, value = next((row, value) for row, value in enumerate(values) if not _is_number(value))
     raise ValueError(
-        f"{called} holds {str(value)!r} in row {row}, a {type(value).__name__} and no number; make numbers of it, as "
-        "days since a date or one column of 0 and 1 for each category, or leave it out."
+        f"{label} holds {str(value)!r} in row {row}, which is a {type(value).__name__}, not a number; convert the "
+        "column, for example to days since a date or to one column of 0 and 1 per category, or leave it out."
     )
 
 
-def _is_missing(value: Any) -> bool:
-    """Whether it is pandas' NA, which is no number, as None becomes one."""
+def _is_pandas_na(value: Any) -> bool:
+    """Whether the value is pandas' NA, which NumPy does not convert to NaN (as it converts None)."""
     return type(value).__name__ == "NAType"
 
 
 def _is_number(value: Any) -> bool:
-    if value is None or _is_missing(value):
+    if value is None or _is_pandas_na(value):
         return True
     try:
         return not isinstance(value, np.datetime64 | np.timedelta64 | np.complexfloating) and float(value) is not None

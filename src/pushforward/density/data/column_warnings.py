@@ -1,4 +1,4 @@
-"""Columns that follow from the condition: no density has them, and the likelihood is unbounded."""
+"""Warn of columns that suggest a mistake: few distinct values, values at an end, functions of the condition."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -7,107 +7,124 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
-from pushforward.density.data.columns import likely_step, off_grid
+from pushforward.density.data.columns import estimate_step, is_off_grid
 from pushforward.density.data.splitting import distinct_rows
-from pushforward.density.data.validation import WIDER, dtype_of_jax, to_dtype_of_jax
+from pushforward.density.data.validation import USE_FLOAT64, jax_float, to_jax_float
 
-# A column with fewer distinct values than this share of its rows is suspiciously coarse; and one whose values are steps
-# apart if this share of the rows, when they are enough, have values that other rows have.
-COARSE_SHARE, REPEATED_SHARE = 0.5, 0.1
-FEWEST_FOR_COARSE = 50
-# And a value that so many rows have is an atom, not a coincidence of rounding.
-SPIKE_SHARE, FEWEST_IN_SPIKE = 0.002, 4
-# A local fit must leave so little of a column's spread for it to be named, at half of so many rows.
-LITTLE_LEFT, NUM_ROWS = 1e-3, 200
-# Neighbours are looked for among so many rows; with more numbers to a condition they are far.
-MOST_ROWS, MOST_GIVEN = 20_000, 8
+# A column seems discrete if the share of its distinct values is below the first of these, or if its values lie on a
+# grid and the share of the rows whose value occurs twice or more is above the second. The second needs enough rows.
+MIN_DISTINCT, MAX_REPEATED = 0.5, 0.1
+MIN_ROWS = 50
+# A single value is suspicious if more rows than both of these have it: this share of them, this number.
+MAX_SHARE_OF_VALUE, MAX_ROWS_OF_VALUE = 0.002, 4
+# A column seems to be a function of the condition if local regression predicts it with a median error below this
+# share of its standard deviation, in this number of rows.
+MAX_LOCAL_ERROR, NUM_LOCAL_FITS = 1e-3, 200
+# Neighbors are searched among this number of rows. In more dimensions than this, nearest neighbors are far away.
+MAX_NEIGHBOR_ROWS, MAX_COND_DIM = 20_000, 8
 
 
-def warn_of_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], columns: Sequence[str]) -> None:
-    """Warn of columns that have few values and are not said to be discrete."""
-    size, enough = len(x), len(x) >= FEWEST_FOR_COARSE
-    # Copies of rows repeat the values of all columns, and say nothing of one.
+def warn_if_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], labels: Sequence[str]) -> None:
+    """Warn of columns that have few distinct values, or one frequent value, but are not declared discrete.
+
+    Args:
+        x: samples.
+        steps: the step of each discrete column, 0 for others.
+        labels: the labels of the columns in messages.
+    """
+    size, enough = len(x), len(x) >= MIN_ROWS
+    # Copies of rows repeat the values of every column, so they are no evidence that a single column is discrete.
     distinct = x[distinct_rows((x,))] if x.shape[1] > 1 else x
     for i in np.flatnonzero(steps == 0).tolist():
         values, counts = np.unique(distinct[:, i], return_counts=True)
-        step, most = likely_step(values), values[counts.argmax()]
-        on_grid = np.isfinite(step) and not off_grid(values, step).any()
-        repeated = enough and on_grid and counts[counts > 1].sum() > REPEATED_SHARE * len(distinct)
-        if len(values) < COARSE_SHARE * len(distinct) or repeated:
-            apart = f", {step:g} apart or multiples of it" if on_grid else ""
+        step, mode = estimate_step(values), values[counts.argmax()]
+        on_grid = np.isfinite(step) and not is_off_grid(values, step).any()
+        repeated = enough and on_grid and counts[counts > 1].sum() > MAX_REPEATED * len(distinct)
+        if len(values) < MIN_DISTINCT * len(distinct) or repeated:
+            grid = f" on a grid of step {step:g}" if on_grid else ""
             warnings.warn(
-                f"{columns[i]} of x has {len(values)} distinct values in {size} rows{apart}: the likelihood of a "
-                f"density is unbounded on such data. If its values are steps apart, say so, discrete=[{i}]: then they "
-                "are spread over the steps; else leave it out.",
+                f"{labels[i]} of x has {len(values)} distinct values in {size} rows{grid}: the likelihood of a "
+                f"density is unbounded on such data. If the column is discrete, declare it with discrete=[{i}]: its "
+                "values are then spread over their steps. Otherwise leave it out.",
                 stacklevel=3,
             )
-        elif enough and counts.max() > max(SPIKE_SHARE * len(distinct), FEWEST_IN_SPIKE):
+        elif enough and counts.max() > max(MAX_SHARE_OF_VALUE * len(distinct), MAX_ROWS_OF_VALUE):
             warnings.warn(
-                f"{columns[i]} of x has the value {most:g} in {np.sum(x[:, i] == most)} of {size} rows: the "
-                "likelihood of a density is unbounded there; fit those rows apart.",
+                f"{labels[i]} of x has the value {mode:g} in {np.sum(x[:, i] == mode)} of {size} rows: the "
+                "likelihood of a density is unbounded at this value; fit those rows separately.",
                 stacklevel=3,
             )
 
 
-def warn_of_merged(
+def warn_if_rounded_to_end(
     chunks: Iterable[tuple[Int[np.ndarray, " rows"], np.ndarray]],
     ends: Sequence[tuple[float, float]],
     steps: Float[np.ndarray, " dim"],
-    columns: Sequence[str],
+    labels: Sequence[str],
 ) -> None:
-    """Warn of values inside their support that JAX's precision takes for one of its ends."""
-    if dtype_of_jax() == np.float64:
+    """Warn of values inside their support that JAX's precision rounds to one of its ends.
+
+    Args:
+        chunks: all samples, part by part, each with the numbers of its rows.
+        ends: the lower and upper end of the support of each column.
+        steps: the step of each discrete column, 0 for others.
+        labels: the labels of the columns in messages.
+    """
+    if jax_float() == np.float64:
         return
-    found = np.zeros(len(columns), int)
+    counts = np.zeros(len(labels), int)
     first: dict[int, str] = {}
     for rows, x in chunks:
-        seen = to_dtype_of_jax(x)
-        merged = (steps == 0) & np.any([seen == to_dtype_of_jax(end) for end in np.array(ends).T], axis=0)
-        found += merged.sum(0)
-        for i in set(np.flatnonzero(merged.any(0)).tolist()) - set(first):
-            row = merged[:, i].argmax()
+        rounded = to_jax_float(x)
+        at_end = (steps == 0) & np.any([rounded == to_jax_float(end) for end in np.array(ends).T], axis=0)
+        counts += at_end.sum(0)
+        for i in set(np.flatnonzero(at_end.any(0)).tolist()) - set(first):
+            row = at_end[:, i].argmax()
             first[i] = f"the first in row {rows[row]}, {np.format_float_positional(x[row, i])}"
     for i, where in first.items():
         warnings.warn(
-            f"{columns[i]} of x has {found[i]} values that {dtype_of_jax()} takes for an end of their "
-            f"support, {where}: they are fitted as the nearest number inside; {WIDER} count from that end.",
+            f"{labels[i]} of x has {counts[i]} values that {jax_float()} rounds to an end of their support, {where}: "
+            f"they are replaced by the nearest number inside; {USE_FLOAT64} measure from that end.",
             stacklevel=3,
         )
 
 
-def warn_of_determined(
-    left: Float[np.ndarray, "n dim"], condition: Float[np.ndarray, "n cond_dim"], columns: Sequence[str]
+def warn_if_function_of_condition(
+    residuals: Float[np.ndarray, "n dim"], condition: Float[np.ndarray, "n cond_dim"], labels: Sequence[str]
 ) -> None:
-    """Warn of columns that affine functions of the condition, fitted to the nearest rows, predict.
+    """Warn of columns that local linear regression on the condition predicts almost exactly.
+
+    Such a column has no conditional density, and the likelihood is unbounded.
 
     Args:
-        left: what a linear function of the condition leaves of each column, in standard deviations.
-        condition: standardised.
-        columns: what messages call the columns.
+        residuals: the residuals of the columns after linear regression on the condition, in standard deviations.
+        condition: the standardized condition.
+        labels: the labels of the columns in messages.
     """
-    left, condition = left[:MOST_ROWS], condition[:MOST_ROWS]
-    # Copies are near to each other and tell nothing.
-    distinct = distinct_rows((left, condition))
-    left, condition = left[distinct], condition[distinct]
-    cond_dim, neighbours = condition.shape[1], 2 * (condition.shape[1] + 1)
-    if cond_dim > MOST_GIVEN or len(left) < 4 * neighbours:
+    residuals, condition = residuals[:MAX_NEIGHBOR_ROWS], condition[:MAX_NEIGHBOR_ROWS]
+    # A copy of a row predicts it exactly, which is no evidence.
+    distinct = distinct_rows((residuals, condition))
+    residuals, condition = residuals[distinct], condition[distinct]
+    cond_dim, num_neighbors = condition.shape[1], 2 * (condition.shape[1] + 1)
+    if cond_dim > MAX_COND_DIM or len(residuals) < 4 * num_neighbors:
         return
-    rows = np.linspace(0, len(left) - 1, min(NUM_ROWS, len(left))).astype(int)
-    # Unbalanced, for equal conditions cannot be parted.
-    near = np.asarray(KDTree(condition, balanced_tree=False).query(condition[rows], neighbours + 1)[1])
-    # All but the row itself, which among equal conditions may be anywhere.
-    itself = near == rows[:, None]
-    itself[~itself.any(1), -1] = True
-    near = near[~itself].reshape(len(rows), neighbours)
-    offsets = condition[near] - condition[rows][:, None]
+    rows = np.linspace(0, len(residuals) - 1, min(NUM_LOCAL_FITS, len(residuals))).astype(int)
+    # A balanced tree would split equal conditions again and again.
+    tree = KDTree(condition, balanced_tree=False)
+    neighbors = np.asarray(tree.query(condition[rows], num_neighbors + 1)[1])
+    # Remove the row itself, which is not always the first of several equal conditions, or else the last neighbor.
+    is_itself = neighbors == rows[:, None]
+    is_itself[~is_itself.any(1), -1] = True
+    neighbors = neighbors[~is_itself].reshape(len(rows), num_neighbors)
+    offsets = condition[neighbors] - condition[rows][:, None]
     offsets /= np.maximum(np.abs(offsets).max((1, 2), keepdims=True), 1e-300)
-    design = np.concatenate([np.ones((*near.shape, 1)), offsets], axis=2)
-    predicted = np.einsum("rk,rkd->rd", np.linalg.pinv(design, rcond=1e-6)[:, 0], left[near])
-    errors = np.median(np.abs(predicted - left[rows]), axis=0)
-    for i in np.flatnonzero(errors < LITTLE_LEFT).tolist():
+    design = np.concatenate([np.ones((*neighbors.shape, 1)), offsets], axis=2)
+    predicted = np.einsum("rk,rkd->rd", np.linalg.pinv(design, rcond=1e-6)[:, 0], residuals[neighbors])
+    errors = np.median(np.abs(predicted - residuals[rows]), axis=0)
+    for i in np.flatnonzero(errors < MAX_LOCAL_ERROR).tolist():
         warnings.warn(
-            f"{columns[i]} of x seems to be a function of the condition: rows with nearly the same condition tell it "
-            f"to {errors[i]:.1g} of its spread. If it is one there is no density, and the likelihood is unbounded; "
-            "leave it out, of x or of the condition.",
+            f"{labels[i]} of x seems to be a function of the condition: rows with similar conditions predict it with "
+            f"an error of {errors[i]:.1g} standard deviations. A function of the condition has no density, and the "
+            "likelihood is unbounded; leave the column out of x, or out of the condition.",
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""Where columns lie: intervals, circles, and steps."""
+"""The declared properties of columns: supports (intervals and circles), and the steps of discrete columns."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,25 +12,34 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import OntoBox
 from pushforward.density.data.arrays import column_index
 
-# Values this share of a step from the grid are on it: decimal numbers are rounded, and single precision rounds more.
-OFF_GRID = 0.01
-# And values that differ by this share of all that there are are one.
-SAME = 1e-9
+# A value lies on the grid of a discrete column if it is within this share of a step: decimal numbers are rounded,
+# and in single precision more so.
+GRID_TOLERANCE = 0.01
+# Two values of a column are equal if they differ by less than this share of the column's range.
+EQUAL_TOLERANCE = 1e-9
+
+# The lower and upper end of the interval that represents a circle; both are the same point.
+Circle = tuple[float, float]
+Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
+Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int | str, float]
 
 
 class Circular(Constraint):
-    """Angles: numbers in [lower, lower + period), the ends of which are one point. Data are taken modulo the period.
+    """The support of an angle: numbers in [lower, lower + period), whose two ends are the same point.
 
-    `numpyro.distributions.constraints.circular` is the one for [-pi, pi).
+    Data are taken modulo the period. `numpyro.distributions.constraints.circular` is the support [-pi, pi).
 
     Args:
         period: a full turn, in the units of the data.
-        lower: where the interval begins that draws lie in.
+        lower: the lower end of the interval in which draws lie.
     """
 
     def __init__(self, period: float = 2 * math.pi, lower: float = 0.0):
         if not (0 < period < math.inf and math.isfinite(lower)):
-            raise ValueError(f"a circle needs a positive, finite period, but got period={period}, lower={lower}.")
+            raise ValueError(
+                f"Circular needs a positive, finite period and a finite lower end, but got period={period}, "
+                f"lower={lower}."
+            )
         self.lower_bound, self.upper_bound = float(lower), float(lower + period)
 
     def __call__(self, x):
@@ -43,53 +52,59 @@ class Circular(Constraint):
         return (self.lower_bound, self.upper_bound), (("lower_bound", "upper_bound"), {})
 
 
-Circle = tuple[float, float]
-
-
-Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
-
-
 def parse_support(
-    support: Support, names: Sequence[str] | None, columns: Sequence[str]
+    support: Support, names: Sequence[str] | None, labels: Sequence[str]
 ) -> tuple[OntoBox, tuple[Circle | None, ...]]:
-    """The map onto the box of the intervals, and the ends of the circles, which are lines for the box.
+    """Convert the argument `support` to a bijection onto the box of the intervals, and the circle of each angle.
+
+    In the box an angle has the whole real line.
 
     Args:
-        support: one constraint for all columns, one for each, or some by index or name; None is the real line.
-        names: of the columns, if they have names.
-        columns: what messages call them.
+        support: one constraint for all columns, one for each, or a mapping from some columns (by index or name) to
+            constraints; None is the real line.
+        names: the names of the columns, or None.
+        labels: the labels of the columns in messages.
+
+    Returns:
+        The bijection, and for each column the ends of its circle, or None if it is not an angle.
 
     Raises:
-        ValueError: unless it is so, and all are intervals.
+        ValueError: for other arguments, and for constraints that are not intervals.
     """
-    each: list[Any] = [None] * len(columns)
+    per_column: list[Any] = [None] * len(labels)
     if isinstance(support, Mapping):
         for column, constraint in support.items():
-            each[column_index(column, names, columns, "support")] = constraint
+            per_column[column_index(column, names, labels, "support")] = constraint
     elif isinstance(support, Sequence):
-        each = list(support)
-        if len(each) != len(columns):
+        per_column = list(support)
+        if len(per_column) != len(labels):
             raise ValueError(
-                f"support must be one constraint or one for each of {len(columns)} columns, but there are {len(each)}."
+                f"support must be one constraint, or one for each of {len(labels)} columns, but has {len(per_column)}."
             )
     else:
-        each = [support] * len(columns)
-    each = [constraints.real if constraint is None else constraint for constraint in each]
-    for constraint, called in zip(each, columns, strict=True):
+        per_column = [support] * len(labels)
+    per_column = [constraints.real if constraint is None else constraint for constraint in per_column]
+    for constraint, label in zip(per_column, labels, strict=True):
         if not isinstance(constraint, Constraint):
             raise ValueError(
-                f"support must hold NumPyro constraints, as constraints.positive or constraints.interval(0, 1), but "
-                f"for {called} it has {constraint!r}."
+                "support must hold NumPyro constraints, such as constraints.positive or constraints.interval(0, 1), "
+                f"but for {label} it has {constraint!r}."
             )
-    turning = [isinstance(c, Circular) or c is constraints.circular for c in each]
     circles = tuple(
-        (float(c.lower_bound), float(c.upper_bound)) if turns else None for c, turns in zip(each, turning, strict=True)
+        (float(c.lower_bound), float(c.upper_bound)) if isinstance(c, Circular) or c is constraints.circular else None
+        for c in per_column
     )
-    return OntoBox([constraints.real if turns else c for c, turns in zip(each, turning, strict=True)]), circles
+    intervals = [constraints.real if circle else c for c, circle in zip(per_column, circles, strict=True)]
+    return OntoBox(intervals), circles
 
 
 def wrap(x: Float[np.ndarray, "n dim"], circles: Sequence[Circle | None]) -> Float[np.ndarray, "n dim"]:
-    """Angles as they lie on their circles."""
+    """Move angles into the intervals of their circles by whole turns.
+
+    Args:
+        x: rows of samples.
+        circles: the ends of the interval of each angle; None for other columns.
+    """
     if not any(circles):
         return x
     x = x.copy()
@@ -99,92 +114,113 @@ def wrap(x: Float[np.ndarray, "n dim"], circles: Sequence[Circle | None]) -> Flo
     return x
 
 
-Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int | str, float]
+def parse_discrete(discrete: Discrete, names: Sequence[str] | None, labels: Sequence[str]) -> dict[int, float | None]:
+    """Convert the argument `discrete` to the step of each discrete column.
 
+    Args:
+        discrete: columns by index or name, a boolean for each column, or a mapping from columns to steps.
+        names: the names of the columns, or None.
+        labels: the labels of the columns in messages.
 
-def parse_discrete(discrete: Discrete, names: Sequence[str] | None, columns: Sequence[str]) -> dict[int, float | None]:
-    """The indices of discrete columns and their steps, None where these are to be found.
+    Returns:
+        The step of each discrete column by its index; None if the step must be found from the values.
 
     Raises:
-        ValueError: for columns that there are not, and for what is no list of columns.
+        ValueError: for columns that do not exist, and for other types.
     """
     if isinstance(discrete, Mapping):
-        return {column_index(column, names, columns, "discrete"): step for column, step in discrete.items()}
+        return {column_index(column, names, labels, "discrete"): step for column, step in discrete.items()}
     if isinstance(discrete, str) or not isinstance(discrete, Sequence | np.ndarray | set | frozenset):
         raise ValueError(
-            f"discrete must be a list of columns, by index or name, a mapping of columns to steps, or a boolean for "
-            f"each column, but is {discrete!r}; one column is [{discrete!r}]."
+            "discrete must be a list of columns (by index or name), a mapping from columns to steps, or a boolean for "
+            f"each column, but is {discrete!r}; write [{discrete!r}] for one column."
         )
-    each = list(discrete)
-    if each and all(isinstance(is_discrete, bool | np.bool_) for is_discrete in each):
-        if len(each) != len(columns):
-            raise ValueError(f"discrete must have a boolean for each of {len(columns)} columns, but has {len(each)}.")
-        each = np.flatnonzero(each).tolist()
-    return {column_index(column, names, columns, "discrete"): None for column in each}
+    columns = list(discrete)
+    if columns and all(isinstance(is_discrete, bool | np.bool_) for is_discrete in columns):
+        if len(columns) != len(labels):
+            raise ValueError(f"discrete must have a boolean for each of {len(labels)} columns, but has {len(columns)}.")
+        columns = np.flatnonzero(columns).tolist()
+    return {column_index(column, names, labels, "discrete"): None for column in columns}
 
 
 def find_steps(
     chunks: Iterable[tuple[Any, Float[np.ndarray, "n dim"]]],
     discrete: Mapping[int, float | None],
-    columns: Sequence[str],
+    labels: Sequence[str],
 ) -> Float[np.ndarray, " dim"]:
-    """The distance of neighbouring values of the discrete columns, and 0 for the others.
+    """The step of each discrete column, which is the distance of neighboring values; 0 for other columns.
 
     Args:
-        chunks: samples, part by part.
-        discrete: as `parse_discrete` gives them.
-        columns: what messages call them.
+        chunks: all samples, part by part, each with the numbers of its rows.
+        discrete: the result of `parse_discrete`.
+        labels: the labels of the columns in messages.
 
     Raises:
-        ValueError: for values that are not on a grid.
+        ValueError: if a step is not positive, or a value does not lie on the grid of its column.
     """
-    steps = np.zeros(len(columns))
+    steps = np.zeros(len(labels))
     if not discrete:
         return steps
-    found: dict[int, np.ndarray] = {i: np.array([]) for i in discrete}
+    distinct: dict[int, np.ndarray] = {i: np.array([]) for i in discrete}
     for _, x in chunks:
-        found = {i: np.union1d(values, x[:, i]) for i, values in found.items()}
-    for i, told in discrete.items():
-        values = found[i]
-        step = likely_step(values) if told is None else told
+        distinct = {i: np.union1d(values, x[:, i]) for i, values in distinct.items()}
+    for i, declared in discrete.items():
+        values = distinct[i]
+        step = estimate_step(values) if declared is None else declared
         if not isinstance(step, float | int | np.number) or not 0 < step < np.inf:
-            raise ValueError(f"the step of {columns[i]} must be a positive number, but is {step!r}.")
-        off = off_grid(values, step)
-        if off.any():
+            raise ValueError(f"the step of {labels[i]} must be a positive number, but is {step!r}.")
+        outside = is_off_grid(values, step)
+        if outside.any():
             raise ValueError(
-                f"{columns[i]} of x is not discrete: {values[off][0]:g} is not a whole number of steps of {step:g} "
-                f"from {values[0]:g}; tell the step, as in discrete={{{i}: 1.0}}."
+                f"{labels[i]} of x is not discrete: {values[outside][0]:g} is not a whole number of steps of {step:g} "
+                f"from {values[0]:g}; if it is discrete, declare its step, for example discrete={{{i}: 1.0}}."
             )
         steps[i] = step
     return steps
 
 
 def check_circular_steps(
-    steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], columns: Sequence[str]
+    steps: Float[np.ndarray, " dim"], circles: Sequence[Circle | None], labels: Sequence[str]
 ) -> None:
-    """Raise unless the steps of discrete angles divide their periods: else the last one would lead over the seam."""
+    """Raise unless the steps of discrete angles divide their periods; otherwise the last step would pass the end.
+
+    Args:
+        steps: the step of each discrete column, 0 for others.
+        circles: the ends of the interval of each angle; None for other columns.
+        labels: the labels of the columns in messages.
+    """
     for i, (step, circle) in enumerate(zip(steps.tolist(), circles, strict=True)):
         if not step or not circle:
             continue
-        turn = (circle[1] - circle[0]) / step
-        if round(turn) < 1 or abs(turn - round(turn)) > OFF_GRID:
+        steps_per_turn = (circle[1] - circle[0]) / step
+        if round(steps_per_turn) < 1 or abs(steps_per_turn - round(steps_per_turn)) > GRID_TOLERANCE:
             raise ValueError(
-                f"{columns[i]} is circular and discrete, but its step of {step:g} does not divide its period of "
-                f"{turn * step:g}; tell the step, as in discrete={{{i}: 1.0}}, or do not call it discrete."
+                f"{labels[i]} is circular and discrete, but its step of {step:g} does not divide its period of "
+                f"{steps_per_turn * step:g}; declare another step, for example discrete={{{i}: 1.0}}, or do not "
+                "declare it discrete."
             )
 
 
-def likely_step(values: Float[np.ndarray, " n"]) -> float:
-    """The step of sorted values, if they have one."""
+def estimate_step(values: Float[np.ndarray, " n"]) -> float:
+    """The step of the grid on which sorted values lie, if there is one; infinite for a single value.
+
+    Args:
+        values: distinct values in ascending order.
+    """
     span = values[-1] - values[0]
     gaps = np.diff(values)
-    # Sums of decimal numbers differ in their last digits.
-    least = gaps[gaps > SAME * span].min(initial=span)
-    # One gap is known to a rounding of the values: all of them together are known better.
-    return float(span / round(span / least)) if span else math.inf
+    # Computed decimal numbers, such as 0.1 + 0.2 and 0.3, differ in their last digits.
+    smallest = gaps[gaps > EQUAL_TOLERANCE * span].min(initial=span)
+    # A single gap has the rounding errors of two values; the whole span divided by its number of steps is more exact.
+    return float(span / round(span / smallest)) if span else math.inf
 
 
-def off_grid(values: Float[np.ndarray, " n"], step: float) -> Bool[np.ndarray, " n"]:
-    """Which of sorted values are not so many steps from the first."""
-    apart = (values - values[0]) / step
-    return np.abs(apart - np.round(apart)) > OFF_GRID
+def is_off_grid(values: Float[np.ndarray, " n"], step: float) -> Bool[np.ndarray, " n"]:
+    """Which values are not a whole number of steps from the first.
+
+    Args:
+        values: distinct values in ascending order.
+        step: the step of the grid.
+    """
+    num_steps = (values - values[0]) / step
+    return np.abs(num_steps - np.round(num_steps)) > GRID_TOLERANCE

@@ -15,12 +15,20 @@ from pushforward.density.data.splitting import Split, hash_rows
 from pushforward.density.data.tables import open_mapped
 from pushforward.density.objective import Rows
 
-# Rows that are read together; files are read in blocks, but what is trained on together should be from many places.
+# Rows of a file are read in blocks of this many: reading single rows is slow, and larger blocks mix rows from fewer
+# places of the file.
 BLOCK = 256
 
 
 def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str] | None]:
-    """The samples as a matrix in memory; or, from a file or memory-mapped already, as they are. And their names."""
+    """The samples as a matrix, memory-mapped if they are a file or a `numpy.memmap`, and the names of its columns.
+
+    Args:
+        x: an array, a data frame, or the path of a file.
+
+    Raises:
+        ValueError: if they are not a matrix of numbers.
+    """
     samples: Any = x
     if isinstance(x, str | os.PathLike):
         names, samples = open_mapped(os.fspath(x))
@@ -36,7 +44,15 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
 
 
 class Source(NamedTuple):
-    """Rows, of which no more than so many are in memory if `x` is memory-mapped; those of weight 0 are none."""
+    """The samples that a density is fitted to. Rows of weight 0 are skipped everywhere.
+
+    Args:
+        x: the samples, in memory or memory-mapped.
+        condition: the condition of each row, or None.
+        weights: the weight of each row, or None if all are equal.
+        circles: the ends of the interval of each angle; None for other columns.
+        rows_at_once: how many rows of a memory-mapped `x` may be in memory.
+    """
 
     x: np.ndarray
     condition: Float[np.ndarray, "n cond_dim"] | None
@@ -46,80 +62,104 @@ class Source(NamedTuple):
 
     @property
     def streams(self) -> bool:
-        """Whether there are more rows than may be in memory."""
+        """Whether the samples do not fit into memory at once."""
         return isinstance(self.x, np.memmap) and len(self.x) > self.rows_at_once
 
     def chunks(self) -> Iterator[tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]]:
-        """All samples, part by part, with the numbers of their rows."""
+        """All samples, part by part, each part with the numbers of its rows."""
         size = self.rows_at_once if self.streams else len(self.x)
         for start in range(0, len(self.x), size):
-            rows = self._counting(np.arange(start, min(start + size, len(self.x))))
+            rows = self._with_weight(np.arange(start, min(start + size, len(self.x))))
             if len(rows):
-                # A slice of a file is read at once, where an index of its rows is not.
+                # Reading a slice of a file is faster than reading the same rows by an index.
                 chunk = self.x[start : start + size]
-                yield rows, self._wrapped(chunk if len(rows) == len(chunk) else chunk[rows - start])
+                yield rows, self._clean(chunk if len(rows) == len(chunk) else chunk[rows - start])
 
     def weights_of(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-        """The weights of rows of these numbers."""
+        """The weights of rows.
+
+        Args:
+            rows: their numbers.
+        """
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
     def condition_of(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows cond_dim"] | None:
-        """What rows of these numbers are given."""
+        """The conditions of rows, or None.
+
+        Args:
+            rows: their numbers.
+        """
         return None if self.condition is None else self.condition[rows]
 
     def read_part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
-        """As many samples as may be in memory, with the numbers of their rows: in blocks from anywhere, or all."""
+        """All samples if they fit into memory, otherwise random blocks of them; with the numbers of their rows.
+
+        Args:
+            key: for the blocks.
+        """
         if not self.streams:
             return next(self.chunks())
-        rows = self._anywhere(key)
-        self._check_any(rows, 2)
-        return rows, self._wrapped(self.x[rows])
+        rows = self._random_rows(key)
+        self._check_enough(rows, 2)
+        return rows, self._clean(self.x[rows])
 
     def training_rows(self, key: PRNGKeyArray, split: Split) -> Rows:
-        """Rows to train on: as many as may be in memory, or all."""
+        """The training rows: all if they fit into memory, otherwise those of random blocks.
+
+        Args:
+            key: for the blocks.
+            split: which rows are held out.
+        """
         part_key, fill_key = jr.split(key)
-        rows, x = self._drawn(part_key, split, held_out=False)
+        rows, x = self._read_assigned(part_key, split, held_out=False)
         if not self.streams:
-            return self._together(rows, x)
-        self._check_any(rows)
-        # Always the same number of rows, for programs are compiled for it.
-        again = np.asarray(jr.randint(fill_key, (self.rows_at_once - len(rows),), 0, len(rows)))
-        chosen = np.sort(np.concatenate([np.arange(len(rows)), again]))
-        return self._together(rows[chosen], x[chosen])
+            return self._to_device(rows, x)
+        self._check_enough(rows)
+        # Repeat random rows up to a fixed number: training is compiled for one number of rows, and so is this draw.
+        random = np.asarray(jr.randint(fill_key, (self.rows_at_once,), 0, len(rows)))
+        chosen = np.sort(np.concatenate([np.arange(len(rows)), random[len(rows) :]]))
+        return self._to_device(rows[chosen], x[chosen])
 
-    def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, most: int) -> Rows:
-        """Rows to judge by: all of those in memory, or at most so many from so many parts of a file."""
-        parts = [self._drawn(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
+    def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, max_rows: int) -> Rows:
+        """The validation rows: all if they fit into memory, otherwise some from several parts of the file.
+
+        Args:
+            key: for the blocks.
+            split: which rows are held out.
+            num_parts: how many parts of a file to read.
+            max_rows: the largest number of validation rows of a file.
+        """
+        parts = [self._read_assigned(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
         rows, x = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        self._check_any(rows)
-        chosen = np.asarray(jr.permutation(key, len(rows)))[: most if self.streams else len(rows)]
-        return self._together(rows[chosen], x[chosen])
+        self._check_enough(rows)
+        chosen = np.asarray(jr.permutation(key, len(rows)))[: max_rows if self.streams else len(rows)]
+        return self._to_device(rows[chosen], x[chosen])
 
-    def _drawn(self, key: PRNGKeyArray, split: Split, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _read_assigned(self, key: PRNGKeyArray, split: Split, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
         rows, x = self.read_part(key)
-        wanted = split.is_held_out_row(rows, hash_rows((x, self.condition_of(rows)))) == held_out
+        wanted = split.is_held_out(rows, hash_rows((x, self.condition_of(rows)))) == held_out
         return rows[wanted], x[wanted]
 
-    def _check_any(self, rows: np.ndarray, fewest: int = 1) -> None:
-        if len(rows) < fewest:
+    def _check_enough(self, rows: np.ndarray, min_rows: int = 1) -> None:
+        if len(rows) < min_rows:
             raise ValueError(
-                f"of rows_at_once={self.rows_at_once:,} rows too few have a positive weight and are to train on, or to "
-                "judge by; give more."
+                f"rows_at_once={self.rows_at_once:,} is too small: too few of these rows have a positive weight and "
+                "can be used for training or for validation; use a larger rows_at_once."
             )
 
-    def _together(self, rows: np.ndarray, x: np.ndarray) -> Rows:
+    def _to_device(self, rows: np.ndarray, x: np.ndarray) -> Rows:
         weights = None if self.weights is None else self.weights[rows]
         others: Any = (None if a is None else jnp.asarray(a, float) for a in (self.condition_of(rows), weights))
         return Rows(jnp.asarray(x, float), *others)
 
-    def _anywhere(self, key: PRNGKeyArray) -> Int[np.ndarray, " rows"]:
-        # Blocks that begin near the end go on at the beginning, so that all rows are as likely.
+    def _random_rows(self, key: PRNGKeyArray) -> Int[np.ndarray, " rows"]:
+        # Blocks that start near the end continue at the beginning, so that all rows are equally likely.
         starts = np.asarray(jr.randint(key, (-(-self.rows_at_once // BLOCK),), 0, len(self.x)))
         rows = (starts[:, None] + np.arange(BLOCK)) % len(self.x)
-        return self._counting(np.sort(rows.ravel()[: self.rows_at_once]))
+        return self._with_weight(np.sort(rows.ravel()[: self.rows_at_once]))
 
-    def _counting(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    def _with_weight(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
         return rows if self.weights is None else rows[self.weights[rows] > 0]
 
-    def _wrapped(self, x: np.ndarray) -> Float[np.ndarray, "rows dim"]:
+    def _clean(self, x: np.ndarray) -> Float[np.ndarray, "rows dim"]:
         return wrap(as_floats(x), self.circles)

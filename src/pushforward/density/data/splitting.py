@@ -1,4 +1,9 @@
-"""Which rows a fit is judged by. Equal rows stay together: one that training has seen a copy of tells nothing new."""
+"""Which rows are held out for validation.
+
+Equal rows are held out together, because a validation row with a copy among the training rows measures nothing. Rows
+are therefore assigned by a hash of their values, so that rows of a file are also assigned without a pass over all of
+it; splitters such as those of scikit-learn need all groups in memory.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,34 +12,42 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt64
 
-# Where what cannot be equal by chance has fewer distinct rows than this share of all that are distinct, equal rows are
-# no copies.
-FIXED_SHARE = 0.5
-# For warnings, equal rows are no copies where this share of the rows, or less, is distinct: rows are of few kinds.
-FEW_KINDS = 0.1
+# Equal rows are coincidences, not copies, if the continuous columns and the condition have fewer distinct rows than
+# this share of all distinct rows: then the discrete columns alone make most of the difference between rows.
+MIN_DISTINCT_CONTINUOUS = 0.5
+# For warnings, equal rows are coincidences if at most this share of the rows is distinct.
+FEW_DISTINCT = 0.1
 
-Digests = UInt64[np.ndarray, " n"]
+Hashes = UInt64[np.ndarray, " n"]
 
 
-def hash_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Digests:
-    """A number for each row of arrays side by side: equal rows have the same, others almost surely not."""
+def hash_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Hashes:
+    """A 64-bit hash of each row of arrays side by side: equal for equal rows, almost surely different for others.
+
+    Args:
+        parts: arrays with the same number of rows; None is skipped.
+    """
     columns = [column for part in parts if part is not None for column in part.T]
-    found = np.zeros(len(columns[0]), np.uint64)
+    hashes = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        # Zero is added, for -0 equals 0.
-        found = _mixed(found ^ (column.astype(np.float64) + 0.0).view(np.uint64))
-    return found
+        # Adding 0 turns -0 into 0, which it equals.
+        hashes = _mix(hashes ^ (column.astype(np.float64) + 0.0).view(np.uint64))
+    return hashes
 
 
 def distinct_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Int[np.ndarray, " rows"]:
-    """The numbers of rows that equal none before them; all where rows are of few kinds."""
+    """The indices of the first of each set of equal rows; all rows if only few are distinct.
+
+    Args:
+        parts: arrays with the same number of rows, side by side; None is skipped.
+    """
     first = np.unique(hash_rows(parts), return_index=True)[1]
     size = next(len(part) for part in parts if part is not None)
-    return np.sort(first) if len(first) > FEW_KINDS * size else np.arange(size)
+    return np.sort(first) if len(first) > FEW_DISTINCT * size else np.arange(size)
 
 
-def _mixed(bits: np.ndarray) -> np.ndarray:
-    """A bijection of 64 bits that looks random.
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64: a bijection of 64-bit numbers whose outputs look random.
 
     References:
         Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators (2014).
@@ -46,26 +59,37 @@ def _mixed(bits: np.ndarray) -> np.ndarray:
 
 
 class Split(NamedTuple):
-    """Rows draw lots, equal rows the same one; those below the cut are held out.
+    """A rule that assigns rows to training or validation: a row is held out if its random hash is below a threshold.
 
     Args:
-        salt: makes lots random.
-        alone: digests of rows that are equal by chance, and draw each for itself; None if all are.
-        cut: the first lot that is kept.
+        salt: a random number that makes the hashes random.
+        independent: the hashes of rows whose equality is a coincidence: each is assigned by its row number. None means
+            all rows.
+        threshold: the smallest random hash of a training row.
     """
 
     salt: np.uint64
-    alone: Digests | None
-    cut: np.uint64
+    independent: Hashes | None
+    threshold: np.uint64
 
-    def lots(self, rows: Int[np.ndarray, " n"], digests: Digests) -> Digests:
-        """The lots of rows of these numbers."""
-        alone = True if self.alone is None else np.isin(digests, self.alone)
-        return _mixed(np.where(alone, _mixed(rows.astype(np.uint64)), digests) ^ self.salt)
+    def random_hashes(self, rows: Int[np.ndarray, " n"], hashes: Hashes) -> Hashes:
+        """A uniformly distributed hash for each row, the same for copies.
 
-    def is_held_out_row(self, rows: Int[np.ndarray, " n"], digests: Digests) -> Bool[np.ndarray, " n"]:
-        """Which of these rows are held out."""
-        return self.lots(rows, digests) < self.cut
+        Args:
+            rows: the numbers of the rows.
+            hashes: their hashes by `hash_rows`.
+        """
+        independent = True if self.independent is None else np.isin(hashes, self.independent)
+        return _mix(np.where(independent, _mix(rows.astype(np.uint64)), hashes) ^ self.salt)
+
+    def is_held_out(self, rows: Int[np.ndarray, " n"], hashes: Hashes) -> Bool[np.ndarray, " n"]:
+        """Which rows are held out for validation.
+
+        Args:
+            rows: the numbers of the rows.
+            hashes: their hashes by `hash_rows`.
+        """
+        return self.random_hashes(rows, hashes) < self.threshold
 
 
 def split_rows(
@@ -76,30 +100,30 @@ def split_rows(
     num_held_out: int,
     key: PRNGKeyArray,
 ) -> Split:
-    """Hold out about so many of these rows.
+    """Choose the rule that holds out about `num_held_out` of these rows.
 
-    Equal rows are copies, unless they are equal by chance: all of them where the columns that are not discrete, and
-    the condition, say little of which row it is; and those that more rows equal than are held out.
+    Equal rows are copies and stay together, with two exceptions in which their equality is a coincidence: all rows, if
+    the continuous columns and the condition hardly distinguish rows; and rows with more than `num_held_out` equals.
 
     Args:
-        rows: their numbers.
+        rows: the numbers of the rows.
         x: the samples.
-        condition: what each is given.
-        steps: of discrete columns, 0 for others.
-        num_held_out: how many; less than all.
-        key: for the lots.
+        condition: the condition of each, or None.
+        steps: the step of each discrete column, 0 for others.
+        num_held_out: how many rows to hold out, less than all.
+        key: for the random hashes.
     """
     salt = np.asarray(jr.bits(key, (2,), "uint32")).view(np.uint64)[0]
-    whole = hash_rows((x, condition))
-    distinct, counts = np.unique(whole, return_counts=True)
-    alone: Digests | None = distinct[counts > num_held_out]
+    hashes = hash_rows((x, condition))
+    distinct, counts = np.unique(hashes, return_counts=True)
+    independent: Hashes | None = distinct[counts > num_held_out]
     if steps.any():
-        fixed = x[:, steps == 0], condition
-        width = sum(part.shape[1] for part in fixed if part is not None)
-        if not width or len(np.unique(hash_rows(fixed))) < FIXED_SHARE * len(distinct):
-            alone = None
-    lots = np.sort(Split(salt, alone, np.uint64(0)).lots(rows, whole))
-    # Rows that draw the lot at the cut go together to where the number is nearer to what it should be.
-    ends = (np.searchsorted(lots, lots[num_held_out], side) for side in ("left", "right"))
-    cut = min((int(end) for end in ends if end < len(lots)), key=lambda end: abs(end - num_held_out))
-    return Split(salt, alone, lots[cut])
+        continuous = x[:, steps == 0], condition
+        width = sum(part.shape[1] for part in continuous if part is not None)
+        if not width or len(np.unique(hash_rows(continuous))) < MIN_DISTINCT_CONTINUOUS * len(distinct):
+            independent = None
+    random_hashes = np.sort(Split(salt, independent, np.uint64(0)).random_hashes(rows, hashes))
+    # Copies share the random hash at the threshold: hold all or none of them out, whichever number is closer.
+    ends = (np.searchsorted(random_hashes, random_hashes[num_held_out], side) for side in ("left", "right"))
+    end = min((int(end) for end in ends if end < len(random_hashes)), key=lambda end: abs(end - num_held_out))
+    return Split(salt, independent, random_hashes[end])

@@ -1,4 +1,8 @@
-"""Tables of numbers in files: CSV, TSV, .npy, .npz and Parquet; what is no number is refused by its row and column."""
+"""Read and write tables of numbers: CSV, TSV, .npy, .npz and Parquet files.
+
+CSV is parsed here, with NumPy's `loadtxt` where the text is regular, because errors should name the row and column of
+each cell that is not a number, and files larger than memory are read in blocks.
+"""
 
 import csv
 import itertools
@@ -12,63 +16,88 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-ROWS_A_BLOCK = 100_000
-# What is written for values that are missing, in small letters.
+ROWS_PER_BLOCK = 100_000
+# Common marks of missing values, in lower case.
 MISSING = ("na", "n/a", "null", "none", "?", "-")
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 
+Blocks = Iterator[Float[np.ndarray, "rows dim"]]
+
 
 class Table(NamedTuple):
-    """Names of columns, and the numbers in them."""
+    """A table of numbers.
+
+    Args:
+        names: the names of the columns.
+        values: the rows.
+    """
 
     names: list[str]
     values: Float[np.ndarray, "n dim"]
 
     def pick(self, names: Sequence[str], path: str | Path) -> Float[np.ndarray, "n picked"]:
-        """The columns of these names."""
-        return self.values[:, indices(names, self.names, path)]
+        """Some of the columns.
+
+        Args:
+            names: their names.
+            path: the file of the table, for messages.
+        """
+        return self.values[:, column_indices(names, self.names, path)]
 
 
-def indices(names: Sequence[str], among: Sequence[str], path: str | Path) -> list[int]:
-    """Where the columns of these names are; raise a ValueError if a name is not there or there twice."""
+def column_indices(names: Sequence[str], all_names: Sequence[str], path: str | Path) -> list[int]:
+    """The indices of columns by their names.
+
+    Args:
+        names: the names of some columns.
+        all_names: the names of all columns of the table.
+        path: the file of the table, for messages.
+
+    Raises:
+        ValueError: if there is no column of a name, or several; or if a name is repeated.
+    """
     for i, name in enumerate(names):
-        if name not in among:
-            raise ValueError(f"{path} has no column {name}; it has {', '.join(among)}.")
-        if list(among).count(name) > 1:
-            raise ValueError(f"{path} has several columns {name}; give them names of their own.")
+        if name not in all_names:
+            raise ValueError(f"{path} has no column {name}; it has {', '.join(all_names)}.")
+        if list(all_names).count(name) > 1:
+            raise ValueError(f"{path} has several columns {name}; rename them.")
         if name in names[:i]:
-            raise ValueError(f"the column {name} of {path} is named twice.")
-    return [list(among).index(name) for name in names]
+            raise ValueError(f"the column {name} of {path} is listed twice.")
+    return [list(all_names).index(name) for name in names]
 
 
 def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     """Read a table into memory.
 
-    Text files may begin with a line of names; it is one if it holds something that is no number. Columns that have none
-    in it are left out, with a warning. Their separator is a tab in .tsv, and else the comma, semicolon or tab that the
-    first line has. An .npy file holds an array of rows and columns, an .npz file such an array or one array for each
-    column. Where no column has a name, they are called x0, x1, ...
+    The first line of a text file holds the names of the columns if it has a cell that is not a number. Columns with an
+    empty name are left out, with a warning. The separator is a tab in .tsv files; in others it is the most frequent
+    of comma, semicolon and tab in the first line. An .npy file holds an array of rows and columns; an .npz file holds
+    such an array, or one array for each column. Columns without names are named x0, x1, ...
 
     Args:
-        path: the file, its kind told by its ending.
-        columns: the names of the columns that are wanted, in order; all by default.
+        path: the file; its suffix determines the format.
+        columns: the names of the columns to read, in this order; all by default.
 
     Raises:
-        ValueError: if there is no such file or column, or something is no number; the message says where.
+        ValueError: if the file or a column does not exist, or a value is not a number; the message names its place.
     """
     return _read(Path(path), columns, _gather)
 
 
 def open_mapped(path: str | Path, columns: Sequence[str] | None = None) -> Table:
-    """`read`, but for files that are larger than memory: their values are a `numpy.memmap`.
+    """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
-    An .npy file is mapped as it is. CSV, TSV and Parquet are copied, part by part, to a temporary file without a name,
-    of 8 bytes a number, which is gone when the array is. What an .npz file holds is in memory in any case.
+    An .npy file is mapped as it is. CSV, TSV and Parquet files are copied, block by block, to an unnamed temporary file
+    with 8 bytes per number, which is deleted with the array. An .npz file is always read into memory.
+
+    Args:
+        path: the file; its suffix determines the format.
+        columns: the names of the columns to read, in this order; all by default.
+
+    Raises:
+        ValueError: if the file or a column does not exist, or a value is not a number; the message names its place.
     """
     return _read(Path(path), columns, _map)
-
-
-Blocks = Iterator[Float[np.ndarray, "rows dim"]]
 
 
 def _gather(blocks: Blocks, num_columns: int) -> np.ndarray:
@@ -90,19 +119,19 @@ def _map(blocks: Blocks, num_columns: int) -> np.ndarray:
 def _read(path: Path, columns: Sequence[str] | None, collect: Callable[[Blocks, int], np.ndarray]) -> Table:
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
-    kind = path.suffix.lower()
+    suffix = path.suffix.lower()
     try:
-        if kind == ".npy":
+        if suffix == ".npy":
             table = _read_npy(path, columns)
-        elif kind == ".npz":
+        elif suffix == ".npz":
             table = _read_npz(path, columns)
         else:
-            names, blocks = (_parquet_blocks if kind == ".parquet" else _text_blocks)(path, columns)
+            names, blocks = (_parquet_blocks if suffix == ".parquet" else _text_blocks)(path, columns)
             table = Table(names, collect(blocks, len(names)))
     except (OSError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, csv.Error, AttributeError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
     if not table.values.size:
-        raise ValueError(f"{path} holds no rows of numbers.")
+        raise ValueError(f"{path} has no rows of numbers.")
     return table
 
 
@@ -112,16 +141,18 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
     separator = SEPARATORS.get(path.suffix.lower()) or max(",;\t", key=line.count)
     first = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
     has_names = any(cell and _number(cell) is None for cell in first)
-    # Names may be numbers, years for instance; but beside numbers, what is no number must be a name.
-    odd = [cell for cell in first if cell.lower() in MISSING or (_number(cell) is None and cell[:1].isdigit())]
-    if odd and any(_number(cell) is not None for cell in first):
-        raise ValueError(f"{path}: the first row holds numbers and {odd[0]!r}, so neither names nor numbers alone.")
+    # Names may be numbers, such as years. But beside numbers, a missing value or a malformed number is not a name.
+    malformed = [cell for cell in first if cell.lower() in MISSING or (_number(cell) is None and cell[:1].isdigit())]
+    if malformed and any(_number(cell) is not None for cell in first):
+        raise ValueError(
+            f"{path}: the first row has numbers and {malformed[0]!r}, so it is neither names nor only numbers."
+        )
     names = first if has_names else [f"x{i}" for i in range(len(first))]
-    wanted = [i for i, name in enumerate(names) if name] if columns is None else indices(columns, names, path)
+    wanted = [i for i, name in enumerate(names) if name] if columns is None else column_indices(columns, names, path)
     if columns is None and len(wanted) < len(names):
         warnings.warn(
-            f"{path}: column {names.index('')} has no name and is left out, as the numbers of rows should be that "
-            "pandas writes first (to_csv(index=False) does not).",
+            f"{path}: column {names.index('')} has no name and is left out; it is probably the index that pandas "
+            "writes as the first column (to_csv(index=False) does not write it).",
             stacklevel=4,
         )
 
@@ -131,32 +162,36 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
             lines = (line for line in file if line.strip())
             for _ in range(has_names):
                 next(lines)
-            while block := list(itertools.islice(lines, ROWS_A_BLOCK)):
-                # A cell in quotes may go on over lines.
+            while block := list(itertools.islice(lines, ROWS_PER_BLOCK)):
+                # A cell in quotes may extend over several lines.
                 while sum(line.count('"') for line in block) % 2 and (more := next(lines, None)):
                     block.append(more)
-                try:
-                    usecols = None if wanted == list(range(len(names))) else wanted
-                    # With columns chosen, NumPy does not mind how many there are.
-                    if usecols and any(len(cells) != len(names) for cells in csv.reader(block, delimiter=separator)):
-                        raise ValueError
-                    values = np.loadtxt(
-                        block, delimiter=separator, ndmin=2, comments=None, usecols=usecols, quotechar='"'
-                    )
-                    if values.shape[1] != len(wanted):
-                        raise ValueError
-                except ValueError:
-                    # Slower, and knows where.
-                    values = _read_carefully(block, path, separator, names, wanted, row)
+                values = _parse_fast(block, separator, names, wanted)
+                if values is None:
+                    values = _parse_cells(block, path, separator, names, wanted, row)
                 row += len(values)
                 yield values
 
     return [names[i] for i in wanted], blocks()
 
 
-def _read_carefully(
+def _parse_fast(lines: list[str], separator: str, names: list[str], wanted: list[int]) -> np.ndarray | None:
+    """Parse lines with NumPy; None if a cell is not a number or the number of cells is wrong."""
+    usecols = None if wanted == list(range(len(names))) else wanted
+    # With `usecols`, NumPy does not check the number of cells.
+    if usecols and any(len(cells) != len(names) for cells in csv.reader(lines, delimiter=separator)):
+        return None
+    try:
+        values = np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None, usecols=usecols, quotechar='"')
+    except ValueError:
+        return None
+    return values if values.shape[1] == len(wanted) else None
+
+
+def _parse_cells(
     lines: list[str], path: Path, separator: str, names: list[str], wanted: list[int], start: int
 ) -> np.ndarray:
+    """Parse lines cell by cell, which is slower; errors name the row and the column."""
     rows = []
     for row, cells in enumerate(csv.reader(lines, delimiter=separator), start):
         if len(cells) != len(names):
@@ -164,10 +199,12 @@ def _read_carefully(
         numbers = [_number(cells[i].strip()) for i in wanted]
         if None in numbers:
             i = wanted[numbers.index(None)]
-            what = f"{cells[i]!r} is no number" if cells[i].strip() else "the value is missing"
+            problem = f"{cells[i]!r} is not a number" if cells[i].strip() else "the value is missing"
             if _number(cells[i].replace(",", ".")) is not None:
-                what += ", for decimals are written with a point here"
-            raise ValueError(f"{path}: row {row}, column {i} ({names[i]}): {what}; mend it, or choose other columns.")
+                problem += " (the decimal separator must be a point)"
+            raise ValueError(
+                f"{path}: row {row}, column {i} ({names[i]}): {problem}; correct it, or choose other columns."
+            )
         rows.append(numbers)
     return np.array(rows, float)
 
@@ -197,10 +234,10 @@ def _read_npz(path: Path, columns: Sequence[str] | None) -> Table:
 
 
 def _as_table(path: Path, arrays: dict[str, np.ndarray]) -> Table:
-    """One array of rows and columns, or as many arrays as there are columns."""
+    """A table from one array of rows and columns, or from one array for each column."""
     for name, array in arrays.items():
         if array.dtype.kind not in "bif":
-            raise ValueError(f"{path}: {name} holds no numbers, but {array.dtype}.")
+            raise ValueError(f"{path}: {name} has values of type {array.dtype}, which are not numbers.")
     if len(arrays) == 1:
         (values,) = arrays.values()
         values = values[:, None] if values.ndim == 1 else values
@@ -210,35 +247,35 @@ def _as_table(path: Path, arrays: dict[str, np.ndarray]) -> Table:
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise ValueError(
-            f"{path} must hold one array of rows and columns, or arrays of one length, a column each, but their shapes "
-            f"are {', '.join(f'{name}: {array.shape}' for name, array in arrays.items())}."
+            f"{path} must hold one array of rows and columns, or one array of the same length for each column, but the "
+            f"shapes are {', '.join(f'{name}: {array.shape}' for name, array in arrays.items())}."
         )
     return Table([*arrays], np.stack([*arrays.values()], axis=1).astype(float))
 
 
 def _parquet_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], Blocks]:
-    pyarrow, parquet = _arrow(path)
+    pyarrow, parquet = _import_pyarrow(path)
     try:
         file = parquet.ParquetFile(path)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is not a Parquet file: {error}.") from None
     schema, types = file.schema_arrow, pyarrow.types
-    wanted = range(len(schema.names)) if columns is None else indices(columns, schema.names, path)
+    wanted = range(len(schema.names)) if columns is None else column_indices(columns, schema.names, path)
     names = [schema.names[i] for i in wanted]
     for i, name in zip(wanted, names, strict=True):
         kind = schema.types[i]
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-            raise ValueError(f"{path}: column {i} ({name}) holds no numbers, but {kind}.")
+            raise ValueError(f"{path}: column {i} ({name}) has values of type {kind}, which are not numbers.")
 
     def blocks() -> Blocks:
-        for batch in file.iter_batches(ROWS_A_BLOCK, columns=names):
+        for batch in file.iter_batches(ROWS_PER_BLOCK, columns=names):
             # Missing values become NaN.
             yield np.stack([batch[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)
 
     return names, blocks()
 
 
-def _arrow(path: Path) -> tuple[Any, Any]:
+def _import_pyarrow(path: Path) -> tuple[Any, Any]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -252,24 +289,34 @@ def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
 
 
 def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
-    """Write columns to a file, of the kind that its ending tells: .npy, .npz, .tsv, Parquet, or else CSV."""
-    values = np.stack([*columns.values()], axis=1)
-    kind = path.suffix.lower()
-    if kind == ".npy":
-        np.save(path, values)
-    elif kind == ".npz":
+    """Write columns to a file.
+
+    Args:
+        path: the file; its suffix determines the format: .npy, .npz, .tsv, .parquet, or CSV for all others.
+        columns: the values of each column, by its name.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        np.save(path, np.stack([*columns.values()], axis=1))
+    elif suffix == ".npz":
         arrays: dict[str, Any] = dict(columns)
         np.savez(path, **arrays)
-    elif kind == ".parquet":
-        pyarrow, parquet = _arrow(path)
+    elif suffix == ".parquet":
+        pyarrow, parquet = _import_pyarrow(path)
         parquet.write_table(pyarrow.Table.from_pydict(dict(columns)), path)
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
-            write_text(file, columns, SEPARATORS.get(kind, ","))
+            write_text(file, columns, SEPARATORS.get(suffix, ","))
 
 
 def write_text(file: Any, columns: dict[str, Float[np.ndarray, " n"]], separator: str = ",") -> None:
-    """Write columns as text, with a line of names, all digits that tell numbers apart."""
+    """Write columns as text: a line of names, then the rows, with as many digits as the numbers have.
+
+    Args:
+        file: an open text file.
+        columns: the values of each column, by its name.
+        separator: between the cells.
+    """
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

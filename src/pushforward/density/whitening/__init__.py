@@ -1,1 +1,1 @@
-"""Which affine maps and tail transforms bring the columns near to a standard Gaussian?"""
+"""Which linear maps and tail transforms bring the columns close to a standard Gaussian?"""

@@ -1,51 +1,63 @@
-"""Means and covariances of columns that come part by part."""
+"""Means and covariances of rows that come part by part, and the effective sample size of weights."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 
 def effective_sample_size(weights: ArrayLike) -> float:
-    """How many rows of equal weight tell as much as rows of these: the effective number of Kish."""
+    r"""Kish's effective sample size, $(\sum w)^2 / \sum w^2$: the number of equally weighted rows of equal information.
+
+    Args:
+        weights: the weights of rows, not negative.
+
+    References:
+        Kish, Survey Sampling (1965), section 11.7.
+    """
     weights = np.asarray(weights, float)
     return float(weights.sum() ** 2 / np.sum(weights**2))
 
 
 class Moments:
-    """Weighted moments of rows, in double precision, of columns of any offset and unit.
+    """Weighted means and covariances, accumulated in double precision, for columns of any offset and unit.
 
-    They are taken about a point nearby, for those about 0 lose digits, and in a unit near to a column's own, for
-    squares of the largest and the least of numbers cannot be held.
+    Sums of powers are taken about a point near the data, because cancellation about 0 loses digits; and in a unit of
+    the size of the data, because squares of very large or very small numbers overflow or underflow.
 
     Args:
-        some: rows that tell the point and the unit.
+        sample: some of the rows, which determine the point and the units.
     """
 
-    def __init__(self, some: Float[np.ndarray, "n dim"]):
-        self.shift = some.mean(0)
-        self.unit = np.abs(some - self.shift).max(0)
+    def __init__(self, sample: Float[np.ndarray, "n dim"]):
+        self.shift = sample.mean(0)
+        self.unit = np.abs(sample - self.shift).max(0)
         self.unit[self.unit == 0] = 1
-        self.largest = np.zeros(some.shape[1])
-        self.total = self.squares = 0.0
-        self.sums, self.products = np.zeros(some.shape[1]), np.zeros((some.shape[1], some.shape[1]))
+        self.largest = np.zeros(sample.shape[1])
+        self.sum_weights = self.sum_squared_weights = 0.0
+        self.sums, self.products = np.zeros(sample.shape[1]), np.zeros((sample.shape[1], sample.shape[1]))
 
     def add(self, rows: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]) -> None:
-        """Count further rows."""
+        """Add rows.
+
+        Args:
+            rows: the rows.
+            weights: the weight of each.
+        """
         self.largest = np.maximum(self.largest, np.abs(rows).max(0))
         z = (rows - self.shift) / self.unit
-        self.total += weights.sum()
-        self.squares += (weights**2).sum()
+        self.sum_weights += weights.sum()
+        self.sum_squared_weights += (weights**2).sum()
         self.sums += weights @ z
         self.products += (weights[:, None] * z).T @ z
 
     @property
-    def size(self) -> float:
-        """How many rows of equal weight tell as much."""
-        return self.total**2 / self.squares
+    def effective_size(self) -> float:
+        """The effective sample size of the weights."""
+        return self.sum_weights**2 / self.sum_squared_weights
 
     @property
     def loc(self) -> Float[np.ndarray, " dim"]:
-        """The mean."""
-        return self.shift + self.unit * self.sums / self.total
+        """The means."""
+        return self.shift + self.unit * self.sums / self.sum_weights
 
     @property
     def scale(self) -> Float[np.ndarray, " dim"]:
@@ -54,10 +66,10 @@ class Moments:
 
     @property
     def correlation(self) -> Float[np.ndarray, "dim dim"]:
-        """The correlations."""
+        """The correlation matrix."""
         scale = np.sqrt(np.diag(self._covariance))
         return self._covariance / np.outer(scale, scale)
 
     @property
     def _covariance(self) -> Float[np.ndarray, "dim dim"]:
-        return self.products / self.total - np.outer(self.sums, self.sums) / self.total**2
+        return self.products / self.sum_weights - np.outer(self.sums, self.sums) / self.sum_weights**2

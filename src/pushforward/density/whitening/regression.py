@@ -1,4 +1,8 @@
-"""What a condition tells of columns linearly, as far as it is no chance."""
+"""Ridge regression of the columns on the condition, and the residuals that it leaves.
+
+It works on correlations, which are accumulated over all rows of a file, chooses a ridge for each column and uses row
+weights; the `RidgeCV` of scikit-learn needs all rows in memory.
+"""
 
 import math
 from typing import NamedTuple
@@ -7,132 +11,161 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.density.whitening.moments import Moments
-from pushforward.density.whitening.tails import Bends, deviations, find_tails
+from pushforward.density.whitening.tails import TailTransforms, fit_tail_transforms, standard_deviations
 
-# Directions in which conditions have less than this share of a standardised column's variance tell nothing.
-LEAST_SHARE = 1e-10
-# Of a standardised condition's variance, what is added to each direction; the last leaves nothing of the regression.
+# Principal directions of the condition with less than this variance are dropped: they are rounding errors.
+MIN_VARIANCE = 1e-10
+# The ridges that are compared, for a standardized condition. With the last, all coefficients are 0.
 RIDGES = (0.0, *10.0 ** np.arange(-6, 3.5, 0.5), math.inf)
-# Fits that use up more of the rows than this share are not compared: their errors are hardly known.
-MOST_USED = 0.5
+# Fits with more effective parameters than this share of the rows are not compared: their error estimates are noise.
+MAX_PARAMETERS_PER_ROW = 0.5
 
 Square = Float[np.ndarray, "dim dim"]
-Weights = Float[np.ndarray, "dim cond_dim"]
+Coefficients = Float[np.ndarray, "dim cond_dim"]
+# Columns of samples beside columns of the condition.
+Joint = Float[np.ndarray, "n dim_and_cond_dim"]
 
 
-class Linear:
-    """The regression of standardised columns on a standardised condition, in its principal directions.
+class LinearRegression:
+    """The regression of standardized columns on a standardized condition, in principal directions of the condition.
 
     Args:
-        own: the correlations of the columns.
-        across: of the columns with the condition.
-        given: of the condition.
-        size: how many rows they are from.
+        correlation: the correlation matrix of the columns and the condition together.
+        dim: the number of columns; the others are the condition.
+        effective_size: the effective sample size.
     """
 
-    def __init__(self, own: Square, across: Weights, given: Square, size: float):
-        self.own, self.across, self.given, self.size = own, across, given, size
-        shares, directions = np.linalg.eigh(given)
-        self.shares, self.directions = shares[shares > LEAST_SHARE], directions[:, shares > LEAST_SHARE]
-        # The correlations with each direction.
-        self.told = across @ self.directions / np.sqrt(self.shares)
+    def __init__(self, correlation: Square, dim: int, effective_size: float):
+        self.effective_size = effective_size
+        self.of_columns, self.with_condition = correlation[:dim, :dim], correlation[:dim, dim:]
+        self.of_condition = correlation[dim:, dim:]
+        variances, directions = np.linalg.eigh(self.of_condition)
+        self.variances, self.directions = variances[variances > MIN_VARIANCE], directions[:, variances > MIN_VARIANCE]
+        # The correlation of each column with each principal component of the condition.
+        self.with_components = self.with_condition @ self.directions / np.sqrt(self.variances)
 
-    @property
-    def least(self) -> tuple[Weights, Square] | None:
-        """The weights by least squares and the covariance that they leave; None with too few rows to know it."""
-        if len(self.shares) > MOST_USED * self.size:
+    def least_squares(self) -> tuple[Coefficients, Square] | None:
+        """The least-squares coefficients and the covariance of the residuals; None with too few rows."""
+        if len(self.variances) > MAX_PARAMETERS_PER_ROW * self.effective_size:
             return None
-        weights = self._weights(np.zeros(len(self.own)))
-        return weights, self._left(weights)
+        coefficients = self._coefficients(np.zeros(len(self.of_columns)))
+        return coefficients, self._residual_covariance(coefficients)
 
-    def ridge(self) -> tuple[Weights, Square]:
-        """The weights by ridge regression, and the covariance of what they leave of rows that they have not seen.
+    def ridge(self) -> tuple[Coefficients, Square]:
+        """The ridge-regression coefficients, and an estimate of the covariance of the residuals of new rows.
 
-        Each column has the ridge of least error by generalised cross-validation.
+        Each column has the ridge with the smallest error in generalized cross-validation.
 
         References:
             Golub, Heath and Wahba, Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter (1979).
         """
-        errors, ridges = np.full(len(self.own), np.inf), np.zeros(len(self.own))
+        errors, ridges = np.full(len(self.of_columns), np.inf), np.zeros(len(self.of_columns))
         for ridge in RIDGES:
-            kept = self.shares / (self.shares + ridge)
-            if kept.sum() > MOST_USED * self.size:
+            shrinkage = self.variances / (self.variances + ridge)
+            num_parameters = shrinkage.sum()
+            if num_parameters > MAX_PARAMETERS_PER_ROW * self.effective_size:
                 continue
-            error = (1 - self.told**2 @ (kept * (2 - kept))) / (1 - kept.sum() / self.size) ** 2
+            residual_variances = 1 - self.with_components**2 @ (shrinkage * (2 - shrinkage))
+            error = residual_variances / (1 - num_parameters / self.effective_size) ** 2
             ridges, errors = np.where(error < errors, ridge, ridges), np.minimum(error, errors)
-        weights = self._weights(ridges)
-        left = self._left(weights)
-        # What is left of the rows that they were fitted to is less.
-        more = np.sqrt(errors / np.diag(left))
-        return weights, left * np.outer(more, more)
+        coefficients = self._coefficients(ridges)
+        covariance = self._residual_covariance(coefficients)
+        # Residuals of the rows that the coefficients were fitted to are smaller than those of new rows.
+        inflation = np.sqrt(errors / np.diag(covariance))
+        return coefficients, covariance * np.outer(inflation, inflation)
 
-    def _weights(self, ridges: Float[np.ndarray, " dim"]) -> Weights:
-        kept = self.shares / (self.shares + ridges[:, None])
-        return self.told * kept / np.sqrt(self.shares) @ self.directions.T
+    def _coefficients(self, ridges: Float[np.ndarray, " dim"]) -> Coefficients:
+        shrinkage = self.variances / (self.variances + ridges[:, None])
+        return self.with_components * shrinkage / np.sqrt(self.variances) @ self.directions.T
 
-    def _left(self, weights: Weights) -> Square:
-        explained = weights @ self.across.T
-        return self.own - explained - explained.T + weights @ self.given @ weights.T
-
-
-Rows = Float[np.ndarray, "n dim_and_cond_dim"]
+    def _residual_covariance(self, coefficients: Coefficients) -> Square:
+        explained = coefficients @ self.with_condition.T
+        return self.of_columns - explained - explained.T + coefficients @ self.of_condition @ coefficients.T
 
 
-class Residual(NamedTuple):
-    """Standardised columns less what is linear in the standardised condition, as wide as it is in rows not seen.
+class Residuals(NamedTuple):
+    """The function from rows to their residuals in a regression of standardized columns on a standardized condition.
 
     Args:
-        loc: of the columns and of the condition beside them.
-        scale: the same.
-        weights: of the condition.
-        widening: residuals of the rows that weights were fitted to are narrower, by so much.
+        loc: the means of the columns and of the condition.
+        scale: their standard deviations.
+        coefficients: the coefficients of the condition.
+        inflation: a factor for each column that gives the residuals the variance of those of new rows.
     """
 
     loc: Float[np.ndarray, " dim_and_cond_dim"]
     scale: Float[np.ndarray, " dim_and_cond_dim"]
-    weights: Weights
-    widening: Float[np.ndarray, " dim"]
+    coefficients: Coefficients
+    inflation: Float[np.ndarray, " dim"]
 
     @classmethod
-    def of(cls, loc, scale, weights: Weights, left: Square, rows: Rows, counts: Float[np.ndarray, " n"]) -> "Residual":
-        """The one that has the variances of `left` in these rows, which count so much."""
-        narrow = cls(loc, scale, weights, np.ones(len(weights)))
-        spread = np.sqrt(counts @ narrow(rows) ** 2 / counts.sum())
-        return narrow._replace(widening=np.sqrt(np.diag(left)) / np.where(spread > 0, spread, 1))
+    def fit(
+        cls,
+        loc: Float[np.ndarray, " dim_and_cond_dim"],
+        scale: Float[np.ndarray, " dim_and_cond_dim"],
+        coefficients: Coefficients,
+        covariance: Square,
+        rows: Joint,
+        weights: Float[np.ndarray, " n"],
+    ) -> "Residuals":
+        """Choose the inflation with which the residuals of these rows have the variances in `covariance`.
 
-    def __call__(self, rows: Rows) -> Float[np.ndarray, "n dim"]:
+        Args:
+            loc: the means of the columns and of the condition.
+            scale: their standard deviations.
+            coefficients: the coefficients of the condition.
+            covariance: the covariance of the residuals of new rows.
+            rows: the columns beside the condition.
+            weights: the weight of each row.
+        """
+        plain = cls(loc, scale, coefficients, np.ones(len(coefficients)))
+        spread = np.sqrt(weights @ plain(rows) ** 2 / weights.sum())
+        return plain._replace(inflation=np.sqrt(np.diag(covariance)) / np.where(spread > 0, spread, 1))
+
+    def __call__(self, rows: Joint) -> Float[np.ndarray, "n dim"]:
+        """The residuals.
+
+        Args:
+            rows: the columns beside the condition.
+        """
         z = (rows - self.loc) / self.scale
-        dim = len(self.weights)
-        return (z[:, :dim] - z[:, dim:] @ self.weights.T) * self.widening
+        dim = len(self.coefficients)
+        return (z[:, :dim] - z[:, dim:] @ self.coefficients.T) * self.inflation
 
 
-def own_tails(rows: Rows, dim: int, counts: Float[np.ndarray, " n"]) -> Bends:
-    """The bends of the first columns that are not the condition's doing.
+def fit_tail_transforms_given_condition(rows: Joint, dim: int, weights: Float[np.ndarray, " n"]) -> TailTransforms:
+    """The tail transforms of columns whose heavy tails do not come from the condition.
 
-    A column may have its tails from a heavy-tailed condition that it is linear in, which it no longer is when bent.
-    A bend is kept if, given the condition, a Gaussian describes the column better than without it, what is left of
-    either being bent too where that is better.
+    A column that is linear in a heavy-tailed condition has heavy tails too, but transforming it would destroy the
+    linear relation. A transform is kept if it increases the conditional likelihood of the column. In the comparison,
+    the residuals may have tail transforms as well.
+
+    Args:
+        rows: the columns beside the condition.
+        dim: the number of columns; the others are the condition.
+        weights: the weight of each row.
     """
     z, condition = rows[:, :dim], rows[:, dim:]
-    # What is the same in all these rows, as a rare kind may be, tells nothing of them.
+    # These rows may be a part of a file in which a column of the condition is constant; drop such columns.
     condition = condition[:, np.ptp(condition, axis=0) > 0]
-    found = find_tails(z, counts)
-    if not condition.size or not found.any:
-        return found
-    y = found.inverse(z)
-    log_slopes = found.likelihoods + np.log(deviations(y, counts / counts.sum()))
-    # A column that follows from the condition has no likelihood, and is not bent.
+    transforms = fit_tail_transforms(z, weights)
+    if not condition.size or not transforms.any:
+        return transforms
+    y = transforms.inverse(z)
+    log_slopes = transforms.log_likelihoods + np.log(standard_deviations(y, weights / weights.sum()))
+    # A column that is a function of the condition has an infinite likelihood or NaN, and is not transformed.
     with np.errstate(all="ignore"):
-        bent = _likelihoods(y, condition, counts) + log_slopes
-        return found.where(bent > _likelihoods(z, condition, counts))
+        transformed = _conditional_log_likelihoods(y, condition, weights) + log_slopes
+        return transforms.where(transformed > _conditional_log_likelihoods(z, condition, weights))
 
 
-def _likelihoods(z: Float[np.ndarray, "n dim"], condition: Float[np.ndarray, "n cond_dim"], counts: np.ndarray):
-    """Of columns given a condition, with Gaussians of what a linear function of it leaves of them."""
+def _conditional_log_likelihoods(
+    z: Float[np.ndarray, "n dim"], condition: Float[np.ndarray, "n cond_dim"], weights: np.ndarray
+) -> Float[np.ndarray, " dim"]:
+    """The log-likelihood of each column if its residuals, after a tail transform, are Gaussian; up to a constant."""
     rows, dim = np.concatenate([z, condition], axis=1), z.shape[1]
     moments = Moments(rows)
-    moments.add(rows, counts)
-    correlation = moments.correlation
-    linear = Linear(correlation[:dim, :dim], correlation[:dim, dim:], correlation[dim:, dim:], moments.size)
-    residual = Residual.of(moments.loc, moments.scale, *linear.ridge(), rows, counts)
-    return find_tails(residual(rows), counts).likelihoods - np.log(moments.scale[:dim])
+    moments.add(rows, weights)
+    regression = LinearRegression(moments.correlation, dim, moments.effective_size)
+    residuals = Residuals.fit(moments.loc, moments.scale, *regression.ridge(), rows, weights)
+    return fit_tail_transforms(residuals(rows), weights).log_likelihoods - np.log(moments.scale[:dim])

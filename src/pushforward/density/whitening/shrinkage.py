@@ -1,26 +1,32 @@
-"""Correlations of few rows, whose least eigenvalues are too small."""
+"""Shrinkage of the correlations of few rows, whose smallest eigenvalues are too small.
+
+The amount of shrinkage is chosen by cross-validation. The estimators of scikit-learn (`LedoitWolf`, `OAS`) minimize the
+squared error of the covariance, not the likelihood of new rows, and handle neither weights nor copies of rows.
+"""
 
 import numpy as np
 from jaxtyping import Float
 
 from pushforward.density.data.splitting import hash_rows
 
-# With so many rows to a column correlations are known well enough.
-ENOUGH = 50
-# Shares of the identity that are compared; with the last there are no correlations.
-SHARES = np.array([0.0, *10.0 ** np.arange(-6, 0, 0.5), 1.0])
+# With this many rows per column, correlations are estimated well enough without shrinkage.
+ENOUGH_ROWS_PER_COLUMN = 50
+# The amounts of shrinkage that are compared. With the last, all correlations are 0.
+AMOUNTS = np.array([0.0, *10.0 ** np.arange(-6, 0, 0.5), 1.0])
 NUM_FOLDS = 10
-# Of a correlation matrix, what is rounding.
-LEAST_EIGENVALUE = 1e-14
+# Eigenvalues of a correlation matrix below this are rounding errors.
+MIN_EIGENVALUE = 1e-14
 
 
-def share_of_identity(rows: Float[np.ndarray, "n dim"], counts: Float[np.ndarray, " n"], size: float) -> float:
-    r"""The share $r$ such that Gaussians with correlations $(1 - r) R + r I$ do best on rows that $R$ is not from.
+def choose_shrinkage(
+    rows: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"], effective_size: float
+) -> float:
+    r"""The amount $r$ for which Gaussians with correlations $(1 - r) R + r I$ have the highest held-out likelihood.
 
     Args:
-        rows: in units not far from their own.
-        counts: how much each counts.
-        size: how many rows of equal weight they are worth.
+        rows: the rows, approximately standardized.
+        weights: the weight of each row.
+        effective_size: the effective sample size of all rows, of which these may be a part.
 
     References:
         Friedman, Regularized Discriminant Analysis (1989), section 5. https://doi.org/10.1080/01621459.1989.10478752
@@ -28,28 +34,28 @@ def share_of_identity(rows: Float[np.ndarray, "n dim"], counts: Float[np.ndarray
     dim = rows.shape[1]
     if dim < 2:
         return 0.0
-    # By their digests copies stay together: what is left out must not be among what is kept.
-    distinct, kinds = np.unique(hash_rows((rows,)), return_inverse=True)
-    if size * len(distinct) / len(rows) >= ENOUGH * dim:
+    # Folds are assigned by hash, so that copies of a row are in the same fold.
+    distinct, group = np.unique(hash_rows((rows,)), return_inverse=True)
+    if effective_size * len(distinct) / len(rows) >= ENOUGH_ROWS_PER_COLUMN * dim:
         return 0.0
-    mean = counts @ rows / counts.sum()
-    z = (rows - mean) / np.sqrt(counts @ (rows - mean) ** 2 / counts.sum())
-    folds = kinds % NUM_FOLDS
-    losses = np.zeros(len(SHARES))
+    mean = weights @ rows / weights.sum()
+    z = (rows - mean) / np.sqrt(weights @ (rows - mean) ** 2 / weights.sum())
+    folds = group % NUM_FOLDS
+    losses = np.zeros(len(AMOUNTS))
     for fold in range(min(NUM_FOLDS, len(distinct))):
-        losses += _losses(z, np.where(folds == fold, 0, counts), np.where(folds == fold, counts, 0))
-    return float(SHARES[losses.argmin()])
+        losses += _held_out_losses(z, np.where(folds == fold, 0, weights), np.where(folds == fold, weights, 0))
+    return float(AMOUNTS[losses.argmin()])
 
 
-def _losses(z: np.ndarray, kept: np.ndarray, left_out: np.ndarray) -> Float[np.ndarray, " shares"]:
-    """Of each share, the negative log-likelihood of rows by the correlations of others, but for a constant."""
-    off = z - kept @ z / kept.sum()
-    covariance = (kept[:, None] * off).T @ off / kept.sum()
-    # A column may be constant in the rows that are kept.
-    spread = np.sqrt(np.maximum(np.diag(covariance), LEAST_EIGENVALUE))
-    correlation = covariance / np.outer(spread, spread)
+def _held_out_losses(z: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Float[np.ndarray, " amounts"]:
+    """For each amount the negative log-likelihood of held-out rows, up to a constant; the two arrays are weights."""
+    deviations = z - training @ z / training.sum()
+    covariance = (training[:, None] * deviations).T @ deviations / training.sum()
+    # A column may be constant in the training rows.
+    scale = np.sqrt(np.maximum(np.diag(covariance), MIN_EIGENVALUE))
+    correlation = covariance / np.outer(scale, scale)
     np.fill_diagonal(correlation, 1)
-    values, vectors = np.linalg.eigh(correlation)
-    variances = (1 - SHARES[:, None]) * np.maximum(values, LEAST_EIGENVALUE) + SHARES[:, None]
-    squares = left_out @ (z @ vectors) ** 2
-    return left_out.sum() * np.log(variances).sum(1) + (squares / variances).sum(1)
+    eigenvalues, eigenvectors = np.linalg.eigh(correlation)
+    variances = (1 - AMOUNTS[:, None]) * np.maximum(eigenvalues, MIN_EIGENVALUE) + AMOUNTS[:, None]
+    squares = held_out @ (z @ eigenvectors) ** 2
+    return held_out.sum() * np.log(variances).sum(1) + (squares / variances).sum(1)

@@ -1,4 +1,8 @@
-"""Columns with heavy tails, which no standard deviation describes."""
+"""Transforms of columns with heavy tails, which a mean and a standard deviation do not describe.
+
+The transforms of scipy.stats (`boxcox`, `yeojohnson`) are not used: they correct skewness, not two heavy tails, and for
+some parameters their range is not the whole real line.
+"""
 
 from typing import NamedTuple
 
@@ -7,131 +11,175 @@ from jaxtyping import Bool, Float
 
 from pushforward.density.whitening.moments import effective_sample_size
 
-# Tail parameters of `SinhArcsinh` that are compared; 1 is the identity. The last makes a Cauchy variable's tails those
-# of Student's t with 6 degrees of freedom.
+# The tail parameters of `SinhArcsinh` that are compared; 1 is the identity. With the last one, a Cauchy variable gets
+# the tails of Student's t with 6 degrees of freedom.
 TAILS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# A Gaussian must gain so many nats a row, on either side of the median. Without a bend, tails of Student's t are left
-# to the affine map beyond the knots of splines, which costs most in the rarest rows.
-LEAST_GAIN = 0.1
-# It must gain so many if only one tail is heavy: with less, splines do better without, for that is skewness as well,
-# and what bends columns one by one bends what is between them.
-ONE_SIDED_GAIN = 1.0
-# The gains of so many nats in all are chance.
-CHANCE = 4.0
-# The quantiles between which two thirds of a Gaussian lie, two standard deviations apart.
+# A transform must increase the Gaussian log-likelihood on each side of the median by this, in nats a row. Without a
+# transform, the linear tails of splines have to fit heavy tails, and do it badly in the rarest rows.
+MIN_GAIN = 0.1
+# The same if only one tail is heavy. Then the column is skewed, which splines fit better, and transforming single
+# columns makes the dependence between columns nonlinear.
+MIN_ONE_SIDED_GAIN = 1.0
+# Gains below this, in nats in total, are not significant.
+MIN_TOTAL_GAIN = 4.0
+# The quantiles of a Gaussian at minus one, zero and one standard deviation.
 QUANTILES = (0.1587, 0.5, 0.8413)
 
 
-class Bends(NamedTuple):
-    r"""For each column $z = \mathrm{loc} + \mathrm{scale} \sinh(t\, \operatorname{arsinh} y)$, or the identity.
+class TailTransforms(NamedTuple):
+    r"""For each column $z = \mathrm{loc} + \mathrm{scale} \sinh(t \operatorname{arsinh} y)$, or the identity.
+
+    $z$ has heavier tails than $y$ if $t > 1$.
 
     Args:
         locs: the locations; 0 for the identity.
-        scales: 1 for the identity.
-        tails: $t$; 1 for the identity.
-        likelihoods: of z, with the best Gaussian of y, in nats a row, but for a constant.
+        scales: the scales; 1 for the identity.
+        tails: the tail parameters $t$; 1 for the identity.
+        log_likelihoods: the log-likelihood of each column $z$ if $y$ is Gaussian with the best mean and variance, in
+            nats a row, up to a constant.
     """
 
     locs: Float[np.ndarray, " dim"]
     scales: Float[np.ndarray, " dim"]
     tails: Float[np.ndarray, " dim"]
-    likelihoods: Float[np.ndarray, " dim"]
+    log_likelihoods: Float[np.ndarray, " dim"]
 
     @property
     def any(self) -> bool:
-        """Whether there is one that is not the identity."""
+        """Whether one of them is not the identity."""
         return bool(np.any(self.tails != 1))
 
-    def where(self, kept: Bool[np.ndarray, " dim"]) -> "Bends":
-        """These, and the identity elsewhere."""
-        locs, scales, tails = np.where(kept, self[:3], np.array([[0.0], [1.0], [1.0]]))
-        return Bends(locs, scales, tails, self.likelihoods)
+    def where(self, keep: Bool[np.ndarray, " dim"]) -> "TailTransforms":
+        """The same transforms, with the identity for some columns.
+
+        Args:
+            keep: which columns keep their transform.
+        """
+        locs, scales, tails = np.where(keep, self[:3], np.array([[0.0], [1.0], [1.0]]))
+        return TailTransforms(locs, scales, tails, self.log_likelihoods)
 
     def inverse(self, z: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
-        """The columns y."""
+        """The columns $y$, with lighter tails.
+
+        Args:
+            z: the columns with heavy tails.
+        """
         y = np.sinh(np.arcsinh((z - self.locs) / self.scales) / self.tails)
         return np.where(self.tails == 1, z, y)
 
 
-def find_tails(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]) -> Bends:
-    r"""For each column the bend such that a Gaussian describes $y$ best; the identity if one describes $z$ as well.
+def fit_tail_transforms(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]) -> TailTransforms:
+    r"""For each column the transform with which a Gaussian describes $y$ best; the identity without a clear gain.
 
-    Location and scale are the median and half the distance of the quantiles that are two standard deviations apart
-    in a Gaussian. Gaussians are compared by their likelihood of the column, as for the transformations of Box and Cox.
+    The location is the median, and the scale half the distance of the quantiles which, in a Gaussian, lie two standard
+    deviations apart. Transforms are compared by the likelihood of $z$, as in the method of Box and Cox.
+
+    Args:
+        z: the columns.
+        weights: the weight of each row.
 
     References:
         Box and Cox, An Analysis of Transformations (1964), section 3. https://doi.org/10.1111/j.2517-6161.1964.tb00553.x
     """
-    dim, shares, least = z.shape[1], weights / weights.sum(), CHANCE / effective_sample_size(weights)
+    dim, shares = z.shape[1], weights / weights.sum()
+    min_gain = MIN_TOTAL_GAIN / effective_sample_size(weights)
     with np.errstate(divide="ignore"):
-        likelihoods = -np.log(deviations(z, shares))
-    bends = Bends(np.zeros(dim), np.ones(dim), np.ones(dim), likelihoods)
-    for i, (loc, scale) in enumerate(zip(*bulk(z, weights), strict=True)):
+        log_likelihoods = -np.log(standard_deviations(z, shares))
+    transforms = TailTransforms(np.zeros(dim), np.ones(dim), np.ones(dim), log_likelihoods)
+    for i, (loc, scale) in enumerate(zip(*robust_location_and_scale(z, weights), strict=True)):
         if not scale > 0:
             continue
-        stretched = np.arcsinh((z[:, i] - loc) / scale)
-        found = _log_likelihoods(stretched, shares)
-        sides = [_log_likelihoods(*_mirrored(stretched, shares, side)) for side in (stretched <= 0, stretched >= 0)]
-        # A side without any width has no tail.
-        both = np.min([np.isfinite(side[0]) and side.max() - side[0] for side in sides]) > LEAST_GAIN
-        if found.max() - found[0] > max(least, LEAST_GAIN if both else ONE_SIDED_GAIN):
-            best = found.argmax()
-            for array, value in zip(bends, (loc, scale, TAILS[best], found[best] - np.log(scale)), strict=True):
+        arsinh = np.arcsinh((z[:, i] - loc) / scale)
+        by_tail = _log_likelihoods(arsinh, shares)
+        sides = [_log_likelihoods(*_mirror(arsinh, shares, side)) for side in (arsinh <= 0, arsinh >= 0)]
+        # The likelihood is infinite on a side on which all values equal the median: such a side has no tail.
+        gains = [side.max() - side[0] if np.isfinite(side[0]) else -np.inf for side in sides]
+        min_column_gain = MIN_GAIN if min(gains) > MIN_GAIN else MIN_ONE_SIDED_GAIN
+        if by_tail.max() - by_tail[0] > max(min_gain, min_column_gain):
+            best = by_tail.argmax()
+            for array, value in zip(transforms, (loc, scale, TAILS[best], by_tail[best] - np.log(scale)), strict=True):
                 array[i] = value
-    return bends
+    return transforms
 
 
-def _mirrored(stretched: np.ndarray, shares: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One side of the median, and its mirror image on the other."""
-    some, parts = stretched[side], shares[side]
-    return np.concatenate([some, -some]), np.tile(parts / parts.sum(), 2) / 2
+def _mirror(arsinh: np.ndarray, shares: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values on one side of the median with their mirror images, and the share of each."""
+    values, parts = arsinh[side], shares[side]
+    return np.concatenate([values, -values]), np.tile(parts / parts.sum(), 2) / 2
 
 
-def bulk(
+def _log_likelihoods(arsinh: np.ndarray, shares: np.ndarray) -> Float[np.ndarray, " tails"]:
+    """The log-likelihood of a column for each tail parameter if $y$ is Gaussian, in nats a row, up to a constant."""
+
+    def log_likelihood(tail: float) -> float:
+        log_slope = np.log(np.cosh(arsinh / tail)) - np.log(tail) - np.log(np.cosh(arsinh))
+        with np.errstate(divide="ignore"):
+            return float(shares @ log_slope - np.log(standard_deviations(np.sinh(arsinh / tail), shares)))
+
+    return np.array([log_likelihood(tail) for tail in TAILS])
+
+
+def robust_location_and_scale(
     z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
-    """The medians, and half the distances of the quantiles that are two standard deviations apart in a Gaussian."""
-    low, middle, high = np.array([_quantiles(column, weights) for column in z.T]).T
-    return middle, (high - low) / 2
+    """The medians, and half the distances of the quantiles which, in a Gaussian, lie two standard deviations apart.
+
+    Args:
+        z: the columns.
+        weights: the weight of each row.
+    """
+    low, median, high = np.array([_quantiles(column, weights) for column in z.T]).T
+    return median, (high - low) / 2
 
 
 def _quantiles(column: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> Float[np.ndarray, " 3"]:
+    """Weighted quantiles by the inverse distribution function; `numpy.quantile` has weights only from version 2."""
     order = np.argsort(column)
     at = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), QUANTILES)
     return column[order][np.minimum(at, len(column) - 1)]
 
 
 class ConditionScaling(NamedTuple):
-    """The location and scale of each number of a condition, and of which networks see the arsinh; None if of none."""
+    """How networks see a condition $c$: as $(c - m) / s$, or as the arsinh of it. These are of `RescaledCondition`.
+
+    Args:
+        loc: the location $m$ of each column of the condition.
+        scale: the scale $s$ of each.
+        arsinh: for which columns the arsinh is taken; None if for none.
+    """
 
     loc: Float[np.ndarray, " cond_dim"]
     scale: Float[np.ndarray, " cond_dim"]
     arsinh: Bool[np.ndarray, " cond_dim"] | None
 
 
-def condition_scaling(c: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> ConditionScaling:
-    """Means and standard deviations; for heavy tails those of the bulk, and for values that are mostly one, both."""
+def condition_scaling(condition: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> ConditionScaling:
+    """Choose the scaling of a condition with which networks see no value that is far from 0.
+
+    A column has its mean and standard deviation; with heavy tails, their robust counterparts and the arsinh. A column
+    in which most values are equal has its mean, its standard deviation and the arsinh.
+
+    Args:
+        condition: the condition of each row.
+        weights: the weight of each row.
+    """
     shares = weights / weights.sum()
-    bends = find_tails(c, weights)
-    heavy, single = bends.tails != 1, bulk(c, weights)[1] == 0
-    scale = np.where(heavy, bends.scales, deviations(c, shares))
-    arsinh = heavy | single
-    return ConditionScaling(np.where(heavy, bends.locs, shares @ c), scale, arsinh if arsinh.any() else None)
+    transforms = fit_tail_transforms(condition, weights)
+    heavy_tailed = transforms.tails != 1
+    mostly_equal = robust_location_and_scale(condition, weights)[1] == 0
+    loc = np.where(heavy_tailed, transforms.locs, shares @ condition)
+    scale = np.where(heavy_tailed, transforms.scales, standard_deviations(condition, shares))
+    arsinh = heavy_tailed | mostly_equal
+    return ConditionScaling(loc, scale, arsinh if arsinh.any() else None)
 
 
-def deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:
-    """The standard deviations, in any unit: of the largest and the least of numbers squares cannot be held."""
-    off = z - shares @ z
-    unit = np.maximum(np.abs(off).max(0), np.finfo(float).tiny)
-    return unit * np.sqrt(shares @ (off / unit) ** 2)
+def standard_deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:
+    """The standard deviations of columns in any unit, without overflow or underflow of squares.
 
-
-def _log_likelihoods(stretched: np.ndarray, shares: np.ndarray) -> Float[np.ndarray, " tails"]:
-    """Of the best Gaussian of y by each tail parameter, nats a row, but for a constant."""
-
-    def one(tail: float) -> float:
-        log_slope = np.log(np.cosh(stretched / tail)) - np.log(tail) - np.log(np.cosh(stretched))
-        with np.errstate(divide="ignore"):
-            return float(shares @ log_slope - np.log(deviations(np.sinh(stretched / tail), shares)))
-
-    return np.array([one(tail) for tail in TAILS])
+    Args:
+        z: the columns.
+        shares: the weight of each row, of sum 1.
+    """
+    deviations = z - shares @ z
+    unit = np.maximum(np.abs(deviations).max(0), np.finfo(float).tiny)
+    return unit * np.sqrt(shares @ (deviations / unit) ** 2)

@@ -1,4 +1,4 @@
-"""From whitened coordinates to samples: what is learned is only what is left."""
+"""The whitening transform: the map from whitened coordinates to samples, of which the flow learns the rest."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,13 +25,20 @@ from pushforward.bijections import (
     SinhArcsinh,
     Triangular,
 )
-from pushforward.density.data.column_warnings import warn_of_determined
+from pushforward.density.data.column_warnings import warn_if_function_of_condition
 from pushforward.density.data.columns import Circle
 from pushforward.density.data.source import Source
 from pushforward.density.whitening.moments import Moments
-from pushforward.density.whitening.regression import Linear, Residual, Square, Weights, own_tails
-from pushforward.density.whitening.shrinkage import share_of_identity
-from pushforward.density.whitening.tails import Bends, find_tails
+from pushforward.density.whitening.regression import (
+    Coefficients,
+    Joint,
+    LinearRegression,
+    Residuals,
+    Square,
+    fit_tail_transforms_given_condition,
+)
+from pushforward.density.whitening.shrinkage import choose_shrinkage
+from pushforward.density.whitening.tails import TailTransforms, fit_tail_transforms
 
 
 def whiten(
@@ -39,90 +46,100 @@ def whiten(
     steps: Float[np.ndarray, " dim"],
     to_support: OntoBox,
     circles: Sequence[Circle | None],
-    columns: Sequence[str],
+    labels: Sequence[str],
     key: PRNGKeyArray,
 ) -> Chain:
-    r"""From coordinates of mean 0 and covariance 1, which for angles are those of [-pi, pi), to the samples.
+    r"""The bijection from whitened coordinates $u$ to samples; $u$ has mean 0 and covariance 1.
 
-    What is given has its linear part in each column taken away, and heavy tails are made lighter:
-    $x = B(m + s\,(b(n + t\, L u) + W c))$ for a standardised condition $c$, with $W$ by ridge regression, bends $B$ of
-    columns and $b$ of what is left of them, and $L L^T$ the correlations of that.
+    $x = B(T(m + s\,(W c + R(n + t\, L u))))$, where $B$ maps onto the support, $T$ and $R$ are the tail transforms of
+    the columns and of the residuals, $W$ are the ridge-regression coefficients of the standardized condition $c$, and
+    $L L^T$ are the shrunk correlations of the residuals. Angles are only shifted and scaled to [-pi, pi).
 
     Args:
-        source: the samples, what they are given, and their weights.
-        steps: of discrete columns, 0 for others.
-        to_support: from the whole space onto the box that the samples lie in.
-        circles: the ends of the intervals of angles, None for others.
-        columns: what messages call the columns.
-        key: for values that are spread over their steps.
+        source: the samples, their conditions and their weights.
+        steps: the step of each discrete column, 0 for others.
+        to_support: the map from the whole space onto the support.
+        circles: the ends of the interval of each angle; None for other columns.
+        labels: the labels of the columns in messages.
+        key: for the dequantization of discrete columns.
 
     Raises:
-        ValueError: if columns are linearly dependent, or follow from the condition.
+        ValueError: if columns are linearly dependent, or are linear functions of the condition.
     """
     dim = len(circles)
-    turning = np.array([circle is not None for circle in circles])
+    is_angle = np.array([circle is not None for circle in circles])
     noise_key, part_key = jr.split(key)
 
-    def carried(rows, x):
-        """Carried to the whole space, values of discrete columns spread over their steps, beside c."""
-        # In double precision, whatever the flow's: variances of columns far from 0 are differences of large numbers.
+    def unconstrained(rows: np.ndarray, x: np.ndarray) -> Joint:
+        """Dequantized samples, mapped from their support to the whole space, beside their condition."""
+        # Always in double precision: variances of columns far from 0 are differences of large numbers.
         with jax.enable_x64(True):
-            spread = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, rows[0]), x.shape)) if steps.any() else x
-            z, condition = np.asarray(_inverse(to_support, spread)), source.condition_of(rows)
+            if steps.any():
+                x = x + steps * np.asarray(jr.uniform(jr.fold_in(noise_key, rows[0]), x.shape))
+            z, condition = np.asarray(_inverse(to_support, x)), source.condition_of(rows)
         return z if condition is None else np.concatenate([z, condition], axis=1)
 
-    def lighter(z):
-        """The columns bent back, beside c as it is."""
-        return np.concatenate([outer.inverse(z[:, :dim]), z[:, dim:]], axis=1)
+    def light_tailed(joint: Joint) -> Joint:
+        """The inverse of the tail transforms of the columns; the condition is unchanged."""
+        return np.concatenate([column_tails.inverse(joint[:, :dim]), joint[:, dim:]], axis=1)
 
     rows, x = source.read_part(part_key)
-    counts, plain = source.weights_of(rows), carried(rows, x)
-    outer = own_tails(plain, dim, counts).where(~turning)
-    part = lighter(plain)
-    moments = _moments(part, source, lambda *chunk: lighter(carried(*chunk)))
-    loc, scale, correlation = moments.loc, moments.scale, _apart(moments.correlation, turning)
+    weights, joint = source.weights_of(rows), unconstrained(rows, x)
+    column_tails = fit_tail_transforms_given_condition(joint, dim, weights).where(~is_angle)
+    joint = light_tailed(joint)
+    moments = _moments(joint, source, lambda *chunk: light_tailed(unconstrained(*chunk)))
+    loc, scale, correlation = moments.loc, moments.scale, _decorrelate(moments.correlation, is_angle)
     for i, circle in enumerate(circles):
         if circle is not None:
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
-    left, weights = _without_condition(correlation, dim, moments.size, _rounding(moments), columns)
-    parts: list[AbstractBijection] = []
-    standardised = (part - loc) / scale
-    alone = standardised[:, :dim]
-    if weights.size:
-        residual = Residual.of(loc, scale, weights, left, part, counts)
-        remaining = residual(part)
-        inner = find_tails(remaining, counts).where(~turning)
-        alone = inner.inverse(remaining)
-        warn_of_determined(alone / alone.std(0), standardised[:, dim:], columns)
-        if inner.any:
-            bent = _moments(alone, source, lambda *chunk: inner.inverse(residual(lighter(carried(*chunk)))))
-            left = _apart(bent.correlation, turning)
-            parts = [
-                each(Affine, np.where(turning, 0, bent.loc), np.where(turning, 1, bent.scale)),
-                *_bijections(inner),
-            ]
-    share = share_of_identity(alone[:, ~turning], counts, moments.size)
-    factor = np.linalg.cholesky((1 - share) * left + share * np.diag(np.diag(left)))
-    parts = [Triangular(dim, matrix=jnp.asarray(factor)), *parts]
-    if weights.any():
-        parts.append(_linear(weights, loc[dim:], scale[dim:]))
-    parts += [each(Affine, loc[:dim], scale[:dim]), *_bijections(outer), to_support]
-    return Chain(parts)
+    rounding = _rounding_variances(moments)
+    coefficients, covariance = _regress(correlation, dim, moments.effective_size, rounding, labels)
+
+    standardized = (joint - loc) / scale
+    whitened, to_residuals = standardized[:, :dim], []
+    if coefficients.size:
+        residuals_of = Residuals.fit(loc, scale, coefficients, covariance, joint, weights)
+        residuals = residuals_of(joint)
+        residual_tails = fit_tail_transforms(residuals, weights).where(~is_angle)
+        whitened = residual_tails.inverse(residuals)
+        warn_if_function_of_condition(whitened / whitened.std(0), standardized[:, dim:], labels)
+        if residual_tails.any:
+            residual_moments = _moments(
+                whitened,
+                source,
+                lambda *chunk: residual_tails.inverse(residuals_of(light_tailed(unconstrained(*chunk)))),
+            )
+            covariance = _decorrelate(residual_moments.correlation, is_angle)
+            residual_loc = np.where(is_angle, 0, residual_moments.loc)
+            residual_scale = np.where(is_angle, 1, residual_moments.scale)
+            to_residuals = [elementwise(Affine, residual_loc, residual_scale), *_tail_bijections(residual_tails)]
+    shrinkage = choose_shrinkage(whitened[:, ~is_angle], weights, moments.effective_size)
+    factor = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance)))
+    return Chain(
+        [
+            Triangular(dim, matrix=jnp.asarray(factor)),
+            *to_residuals,
+            *([_linear_shift(coefficients, loc[dim:], scale[dim:])] if coefficients.any() else []),
+            elementwise(Affine, loc[:dim], scale[:dim]),
+            *_tail_bijections(column_tails),
+            to_support,
+        ]
+    )
 
 
-def _moments(part: np.ndarray, source: Source, carried: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:
-    """Of all samples, carried to where their moments are wanted, as this part of them was."""
-    moments = Moments(part)
+def _moments(sample: np.ndarray, source: Source, transform: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:
+    """The moments of all samples after a transform of (row numbers, samples); `sample` is a part of the results."""
+    moments = Moments(sample)
     for rows, x in source.chunks():
-        moments.add(carried(rows, x), source.weights_of(rows))
+        moments.add(transform(rows, x), source.weights_of(rows))
     return moments
 
 
-def _apart(correlation: Square, turning: Bool[np.ndarray, " dim"]) -> Square:
-    """Correlations, of angles with nothing."""
-    alone = np.zeros(len(correlation), bool)
-    alone[: len(turning)] = turning
-    return np.where(alone | alone[:, None], np.eye(len(correlation)), correlation)
+def _decorrelate(correlation: Square, is_angle: Bool[np.ndarray, " dim"]) -> Square:
+    """The correlation matrix with those of angles set to 0."""
+    removed = np.zeros(len(correlation), bool)
+    removed[: len(is_angle)] = is_angle
+    return np.where(removed | removed[:, None], np.eye(len(correlation)), correlation)
 
 
 @eqx.filter_jit
@@ -130,77 +147,87 @@ def _inverse(bijection: AbstractBijection, x: ArrayLike):
     return jax.vmap(bijection.inverse)(jnp.asarray(x, float))
 
 
-def each(scalar: type, *arguments: Float[np.ndarray, " dim"]) -> Elementwise:
-    """A scalar bijection for each coordinate, with arguments of its own."""
-    scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(argument, float) for argument in arguments))
-    return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(arguments[0])), scalars)
+def elementwise(scalar: type, *parameters: Float[np.ndarray, " dim"]) -> Elementwise:
+    """A scalar bijection for each coordinate, with different parameters.
+
+    Args:
+        scalar: the class of the scalar bijection.
+        parameters: the arguments of its constructor, an array each with one entry for each coordinate.
+    """
+    scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(parameter, float) for parameter in parameters))
+    return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(parameters[0])), scalars)
 
 
-def _bijections(bends: Bends) -> list[AbstractBijection]:
-    """None if all are the identity."""
-    if not bends.any:
+def _tail_bijections(transforms: TailTransforms) -> list[AbstractBijection]:
+    """The tail transforms as bijections; an empty list if all are the identity."""
+    if not transforms.any:
         return []
-    return [each(SinhArcsinh, 0 * bends.tails, bends.tails), each(Affine, bends.locs, bends.scales)]
+    return [
+        elementwise(SinhArcsinh, 0 * transforms.tails, transforms.tails),
+        elementwise(Affine, transforms.locs, transforms.scales),
+    ]
 
 
-def _linear(weights: Float[np.ndarray, "dim cond_dim"], loc: np.ndarray, scale: np.ndarray) -> RescaledCondition:
-    """A shift by weights times the standardised condition."""
-    dim, cond_dim = weights.shape
+def _linear_shift(coefficients: Coefficients, loc: np.ndarray, scale: np.ndarray) -> RescaledCondition:
+    """A shift by coefficients times the standardized condition."""
+    dim, cond_dim = coefficients.shape
     network: Any = MLP(cond_dim, dim, (), key=jr.key(0))
-    network = eqx.tree_at(lambda n: n.weights, network, (jnp.asarray(weights, float),))
+    network = eqx.tree_at(lambda n: n.weights, network, (jnp.asarray(coefficients, float),))
     return RescaledCondition(Amortized(Elementwise(Shift(), dim), network, (cond_dim,)), loc, scale)
 
 
-def _without_condition(
-    correlation: Square, dim: int, size: float, noise: np.ndarray, columns: Sequence[str]
-) -> tuple[Square, Weights]:
-    """The covariance of what a condition leaves of the columns, and its weights in them.
+def _regress(
+    correlation: Square, dim: int, effective_size: float, rounding: np.ndarray, labels: Sequence[str]
+) -> tuple[Coefficients, Square]:
+    """The coefficients of the condition, and the covariance of the residuals.
 
     Args:
-        correlation: of the columns, so many, and of the condition.
-        dim: how many columns there are.
-        size: how many rows it is from.
-        noise: the variance that rounding gives each.
-        columns: what messages call the columns.
+        correlation: the correlation matrix of the columns and the condition together.
+        dim: the number of columns; the others are the condition.
+        effective_size: the effective sample size.
+        rounding: the variance of the rounding error of each.
+        labels: the labels of the columns in messages.
     """
-    own, across, given = correlation[:dim, :dim], correlation[:dim, dim:], correlation[dim:, dim:]
-    _check_independent(own, noise[:dim], columns)
-    if not given.size:
-        return own, across
-    linear = Linear(own, across, given, size)
-    if linear.least is not None:
-        weights, left = linear.least
-        _check_independent(left, noise[:dim] + weights**2 @ noise[dim:], columns, given=True)
-    weights, left = linear.ridge()
-    return left, weights
+    _check_independent(correlation[:dim, :dim], rounding[:dim], labels)
+    if len(correlation) == dim:
+        return correlation[:, dim:], correlation
+    regression = LinearRegression(correlation, dim, effective_size)
+    if (fitted := regression.least_squares()) is not None:
+        coefficients, covariance = fitted
+        rounding = rounding[:dim] + coefficients**2 @ rounding[dim:]
+        _check_independent(covariance, rounding, labels, conditional=True)
+    return regression.ridge()
 
 
-def _rounding(moments: Moments) -> Float[np.ndarray, " columns"]:
-    """The variance that rounding to JAX's precision may give each column, as a share of its own."""
+def _rounding_variances(moments: Moments) -> Float[np.ndarray, " columns"]:
+    """The largest variance of rounding errors in JAX's precision, as a share of the variance of each column."""
     eps = float(jnp.finfo(jnp.result_type(float)).eps)
     return 10 * (eps * moments.largest / moments.scale) ** 2 + 1e-13 * len(moments.scale)
 
 
-def _check_independent(left: Square, noise: np.ndarray, columns: Sequence[str], given: bool = False) -> None:
-    """Raise if a combination of columns has no more spread than rounding gives it.
+def _check_independent(
+    covariance: Square, rounding: np.ndarray, labels: Sequence[str], conditional: bool = False
+) -> None:
+    """Raise if a linear combination of columns varies no more than its rounding error.
 
     Args:
-        left: the covariance of standardised columns, or what of it a condition leaves.
-        noise: the variance of their rounding.
-        columns: what messages call them.
-        given: whether there is a condition.
+        covariance: the covariance of standardized columns or, if `conditional`, of their residuals.
+        rounding: the variance of their rounding errors.
+        labels: the labels of the columns in messages.
+        conditional: whether these are residuals of a regression on the condition.
     """
-    values, vectors = scipy.linalg.eigh(left, np.diag(noise))
+    values, vectors = scipy.linalg.eigh(covariance, np.diag(rounding))
     if values[0] >= 1:
         return
-    share = np.abs(vectors[:, 0])
-    together = [columns[i] for i in np.flatnonzero(share > 0.05 * share.max()).tolist()]
-    if given:
-        combined = "a combination of " if len(together) > 1 else ""
+    part = np.abs(vectors[:, 0])
+    involved = [labels[i] for i in np.flatnonzero(part > 0.05 * part.max()).tolist()]
+    if conditional:
+        combination = "a combination of " if len(involved) > 1 else ""
         raise ValueError(
-            f"{combined}{', '.join(together)} of x is a linear function of the condition, to rounding: given it there "
-            "is no density; leave it out, of x or of the condition."
+            f"{combination}{', '.join(involved)} of x is a linear function of the condition, up to rounding errors: it "
+            "has no conditional density; leave it out of x, or out of the condition."
         )
     raise ValueError(
-        f"{', '.join(together)} of x are linearly dependent, to rounding: together they have no density; leave one out."
+        f"{', '.join(involved)} of x are linearly dependent, up to rounding errors: together they have no density; "
+        "leave one out."
     )

@@ -1,37 +1,11 @@
 import math
 
-import arviz
 import numpy as np
 import pytest
 from scipy import stats
 
-from pushforward.posterior.diagnostics import diagnose, judge
-from pushforward.posterior.pareto import fit_generalized_pareto, pareto_smooth
-
-
-def gaussian_log_weights(shift, scale, num=100_000, seed=0):
-    """log p - log q for p = N(0, 1), q = N(shift, scale^2); the evidence is 0."""
-    u = np.random.default_rng(seed).normal(shift, scale, num)
-    return stats.norm.logpdf(u) - stats.norm.logpdf(u, shift, scale)
-
-
-@pytest.mark.skipif(not hasattr(arviz, "psislw"), reason="this ArviZ has no psislw")
-@pytest.mark.parametrize("scale", [0.6, 0.8, 1.3])
-def test_smoothing_agrees_with_arviz(scale):
-    log_weights = gaussian_log_weights(0.3, scale, 20_000)
-    smoothed, khat = pareto_smooth(log_weights)
-    expected, expected_khat = arviz.psislw(log_weights.copy())
-    assert khat == pytest.approx(float(expected_khat), abs=1e-6)
-    np.testing.assert_allclose(smoothed, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [-0.3, 0.2, 0.7, 1.2])
-def test_pareto_shape_is_recovered(shape):
-    excess = np.sort(stats.genpareto.rvs(shape, scale=2.0, size=20_000, random_state=1))
-    found, scale = fit_generalized_pareto(excess)
-    # The asymptotic standard error of the shape is (1 + k) / sqrt(n).
-    assert abs(found - shape) < 5 * (1 + abs(shape)) / math.sqrt(20_000)
-    assert scale == pytest.approx(2.0, rel=0.1)
+from posterior_cases import gaussian_log_weights
+from pushforward.posterior.diagnostics import decide_verdict, diagnose
 
 
 def test_numbers_of_a_known_gaussian_pair():
@@ -83,8 +57,8 @@ def test_far_draws_that_hardly_count_are_seen_in_means():
 
 def test_means_of_few_good_draws_differ_by_chance():
     judged = {"gap": 0.01, "ess": 93.0, "ess_fraction": 0.93, "khat": 0.2}
-    assert judge(**judged, shift=0.15)[0] == "good"
-    verdict, reasons = judge(**judged, shift=0.5)
+    assert decide_verdict(**judged, shift=0.15)[0] == "good"
+    verdict, reasons = decide_verdict(**judged, shift=0.5)
     assert verdict == "unreliable" and "mean is 0.5" in reasons[0]
 
 
@@ -96,11 +70,11 @@ def test_heavy_weights_are_unreliable():
 
 
 def test_large_khat_does_not_fail_a_nearly_exact_fit():
-    assert judge(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
+    assert decide_verdict(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
 
 
 def test_small_khat_does_not_pass_a_bad_fit():
-    assert judge(gap=24.0, ess=300, ess_fraction=0.003, khat=0.45)[0] == "unreliable"
+    assert decide_verdict(gap=24.0, ess=300, ess_fraction=0.003, khat=0.45)[0] == "unreliable"
 
 
 def test_zero_density_is_weight_zero():

@@ -45,8 +45,10 @@ def test_fit_writes_everything(files, capsys):
     assert "mu" in printed
     out = files / "out" / "deep"
     assert sorted(p.name for p in out.iterdir()) == [
-        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "trace.png",
+        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "trace.png",
     ]  # fmt: skip
+    page = (out / "report.html").read_text()
+    assert "Verdict: good" in page and "<td>mu" in page and page.count("data:image/png") == 3
     loaded = pf.load(out / "posterior.flow")
     # The posterior of a normal mean is known.
     precision = 3 + 1 / 25
@@ -59,6 +61,20 @@ def test_fit_writes_everything(files, capsys):
     data = arviz.from_netcdf(str(out / "posterior.nc")) if hasattr(arviz, "from_netcdf") else None
     if data is not None:
         assert data["posterior"].attrs["verdict"] == "good"
+
+
+@pytest.mark.parametrize("failing", ["report", "plot", "to_arviz"])
+def test_a_fit_outlives_its_report(files, capsys, monkeypatch, failing):
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of ink")
+
+    monkeypatch.setattr(pf.Posterior, failing, fail)
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert "was not written: out of ink" in captured.err and "verdict: good" in captured.out
+    assert pf.load(files / "out" / "posterior.flow").diagnostics.verdict == "good"
+    assert (files / "out" / "posterior.nc").exists() == (failing != "to_arviz")
+    assert not [path for path in (files / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_demo_help_and_version(capsys):

@@ -7,30 +7,15 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from posterior_cases import banana, gaussian_target
 from pushforward import examples
-from pushforward.flows.default import default_flow
-from pushforward.posterior.assessment import weighted_draws
-from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, look, over
-from pushforward.posterior.search import Candidate, candidates, separate
-from pushforward.posterior.target import Whitened
-from pushforward.training.checkpoint import Checkpoint
-from pushforward.training.run import Run, Trained
-
-
-def gaussian_target(dim, seed, widest):
-    """A correlated Gaussian whose standard deviations differ by up to `widest`, with evidence 1."""
-    rng = np.random.default_rng(seed)
-    scales = widest ** rng.uniform(-0.5, 0.5, dim)
-    root = jnp.asarray(scales[:, None] * (np.eye(dim) + np.tril(rng.normal(size=(dim, dim)), -1) / dim))
-    loc = jnp.asarray(scales * rng.normal(size=dim) * 30)
-    d = dist.MultivariateNormal(loc, scale_tril=root)
-    return pf.Target(d.log_prob, jnp.zeros(dim)), d
+from pushforward.posterior import assessment
+from pushforward.posterior.recipe import NUM_SAMPLES
 
 
 @pytest.mark.parametrize(("dim", "widest"), [(1, 1.0), (12, 1e6)])
@@ -175,10 +160,6 @@ def test_bad_arguments():
         pf.fit_posterior(target, key=jr.key(0), budget=0)
 
 
-def banana(x):
-    return -0.5 * (x[0] ** 2 + (x[1] - x[0] ** 2) ** 2 / 0.25)
-
-
 def test_own_flow_and_budget():
     flow = pf.flows.nsf(2, num_layers=2, hidden=(8,), key=jr.key(0))
     posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(1), flow=flow, budget=200_000)
@@ -203,73 +184,50 @@ def test_ctrl_c_in_training_keeps_the_best(presses):
 
 
 def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
-    judging, calls = weighted_draws.__globals__, []
-    weigh = judging["_weigh"]
+    calls, compiled_batch = [], assessment._compiled_batch
 
     def interrupted(target, flow, key):
         calls.append(1)
         os.kill(os.getpid(), signal.SIGINT)
-        return weigh(target, flow, key)
+        return compiled_batch(target, flow, key)
 
     flow = pf.flows.linear(2, key=jr.key(1))
     target = pf.Target(banana, jnp.zeros(2))
     whole = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
-    monkeypatch.setitem(judging, "_weigh", interrupted)
+    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
     posterior = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
     assert len(calls) == 1
     assert posterior.diagnostics.num_draws < whole.diagnostics.num_draws
     assert "interrupted" in " ".join(posterior.diagnostics.reasons)
 
 
+def test_ctrl_c_before_any_judging_leaves_a_fit_that_is_not_judged(monkeypatch, tmp_path):
+    def interrupted(target, flow, key):
+        for _ in range(4):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the fourth Ctrl-C is raised")
+
+    flow = pf.flows.linear(2, key=jr.key(1))
+    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
+    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), flow=flow, budget=100_000)
+    found = posterior.diagnostics
+    assert found.verdict == "unreliable" and found.num_draws == 0
+    assert found.reasons[0] == "The fit was interrupted before it was judged."
+    assert posterior.sample(jr.key(1), 7).shape == (7, 2)
+    for draw in (lambda: posterior.resample(jr.key(1)), posterior.summary, posterior.to_arviz, posterior.plot):
+        with pytest.raises(ValueError, match="interrupted before it was judged"):
+            draw()
+    assert "interrupted" in posterior.to_arviz(jr.key(1))["posterior"].attrs["reasons"]
+    posterior.report(tmp_path / "report.html")
+    assert "interrupted before it was judged" in (tmp_path / "report.html").read_text()
+    posterior.save(tmp_path / "posterior")
+    assert pf.load(tmp_path / "posterior").diagnostics.verdict == "unreliable"
+
+
 def test_same_key_same_result():
     target = pf.Target(banana, jnp.zeros(2))
     one, two = (pf.fit_posterior(target, key=jr.key(5), budget=70_000) for _ in range(2))
     assert one.diagnostics.elbo == two.diagnostics.elbo
-
-
-def test_candidates_find_the_laplace_gaussian():
-    target, d = gaussian_target(4, 2, 1e5)
-    best = candidates(target, target.start, jr.key(0))[0]
-    assert best.elbo == pytest.approx(0.0, abs=1e-6)
-    np.testing.assert_allclose(best.affine.loc, d.mean, rtol=1e-6, atol=1e-6 * float(jnp.sqrt(d.variance).max()))
-
-
-def test_many_dimensions_use_coordinate_curvature():
-    scales = jnp.asarray(10.0 ** np.random.default_rng(0).uniform(-2, 2, 300))
-    best = candidates(lambda x: -0.5 * jnp.sum((x / scales) ** 2), jnp.ones(300), jr.key(0))[0]
-    np.testing.assert_allclose(jnp.diag(best.affine.matrix), scales, rtol=1e-6)
-
-
-def test_results_survive_a_file(tmp_path):
-    def model(y):
-        mu = numpyro.sample("mu", dist.Normal(0, 5))
-        sigma = numpyro.sample("sigma", dist.HalfNormal(2))
-        numpyro.deterministic("ratio", mu / sigma)
-        with numpyro.plate("data", len(y)):
-            numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
-
-    posterior = pf.fit_posterior(
-        pf.Target.from_numpyro(model, np.array([1.0, 2.0, 3.0, 2.5])), key=jr.key(0), budget=100_000
-    )
-    path = tmp_path / "posterior"
-    posterior.save(path)
-    loaded = pf.load(path)
-    assert loaded.diagnostics == posterior.diagnostics
-    draws, again = posterior.sample(jr.key(1), 50), loaded.sample(jr.key(1), 50)
-    assert set(draws) == {"mu", "sigma", "ratio"}
-    assert set(again) == {"mu", "sigma"}
-    for name in again:
-        np.testing.assert_allclose(draws[name], again[name])
-    np.testing.assert_allclose(posterior.log_prob(draws), loaded.log_prob(again), rtol=1e-8)
-    weighted = loaded.resample(jr.key(2), 100)
-    assert weighted["sigma"].min() > 0
-    data = posterior.to_arviz(num_samples=200)
-    assert data["posterior"]["ratio"].shape == (1, 200)
-    assert data["posterior"].attrs["verdict"] == posterior.diagnostics.verdict
-    assert data["posterior_predictive"]["y"].shape == data["log_likelihood"]["y"].shape == (1, 200, 4)
-    np.testing.assert_allclose(data["observed_data"]["y"], [1.0, 2.0, 3.0, 2.5])
-    with pytest.raises(ValueError, match="does not hold the density"):
-        loaded.target(loaded.target.start)
 
 
 def test_float32():
@@ -299,18 +257,6 @@ def test_modes_far_apart_are_all_found(tmp_path):
     np.testing.assert_allclose(pf.load(tmp_path / "modes").log_prob(draws[:5]), posterior.log_prob(draws[:5]))
 
 
-def test_a_heavy_mode_beside_another_is_kept_apart():
-    """The best Gaussian of a heavy-tailed or skewed mode is not at the mode itself."""
-
-    def candidate(loc, elbo, decrement):
-        return Candidate(pf.bijections.Triangular(1, jnp.array([loc])), elbo, 0.01, decrement)
-
-    found = [candidate(5.3, -1.0, 0.7), candidate(5.0, -1.1, 0.1), candidate(-5.0, -1.2, 0.1)]
-    assert [float(c.affine.loc[0]) for c in separate(found)] == pytest.approx([5.3, -5.0])
-    # Along a funnel the best Gaussian is far from any mode.
-    assert separate([candidate(10.0, -1.0, 0.7), *found[1:]])[1:] == []
-
-
 def test_one_skewed_coordinate():
     """The logit of a Beta(0.5, 10.5) falls like exp(u / 2) on one side and far faster on the other."""
     d = dist.Beta(0.5, 10.5)
@@ -325,23 +271,6 @@ def test_one_skewed_coordinate():
     p = jax.nn.sigmoid(posterior.sample(jr.key(1), 50_000))
     assert float(p.mean()) == pytest.approx(float(d.mean), abs=0.03 * float(d.variance) ** 0.5)
     assert float(p.var()) == pytest.approx(float(d.variance), rel=0.05)
-
-
-def test_what_is_not_good_gets_splines_on_top():
-    """From a Gaussian on two shoulders a coordinate, and what is good is left as it is."""
-    target = pf.Target(lambda x: -jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))
-    whitened = Whitened(target, pf.bijections.Triangular(2))
-    gaussian = pf.flows.linear(2, key=jr.key(0))
-    with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
-        recipe = Recipe(target, run, 400_000)
-        fitted = recipe.sharpened(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
-        assert recipe.sharpened(whitened, fitted._replace(reason="plateau"), jr.key(1)).model is fitted.model
-    fitted = fitted.model
-    assert {record.stage for record in run.history.evaluations} == {"splines"}
-    line = np.linspace(-4, 4, 4001)
-    log_evidence = 2 * math.log(np.trapezoid(np.exp(-((line**2 - 1) ** 2)), line))
-    before, after = (look(whitened, flow, jr.key(2)) for flow in (gaussian, fitted))
-    assert before.gap > 0.2 and log_evidence - after.elbo < 0.02
 
 
 def test_polynomial_tails_are_learned():
@@ -372,14 +301,6 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
         pf.assess(target, far, jr.key(1), num_draws=10)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))
-
-
-def test_a_flow_over_a_mixture_begins_as_the_mixture():
-    parts = dist.MultivariateNormal(jnp.array([[0.0, 1, 2, 3, 4], [5.0, 4, 3, 2, 1]]), jnp.diag(jnp.arange(1.0, 6)))
-    mixture = dist.MixtureSameFamily(dist.Categorical(jnp.array([0.4, 0.6])), parts)
-    flow = over(mixture, default_flow(5, key=jr.key(3)))
-    x = mixture.sample(jr.key(0), (20,))
-    np.testing.assert_allclose(flow.log_prob(x), mixture.log_prob(x), rtol=1e-10)
 
 
 def test_an_exact_fit_says_nothing_of_its_budget():

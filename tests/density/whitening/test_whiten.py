@@ -1,4 +1,4 @@
-"""Densities given something: what is linear in it is no work for networks, and what follows from it is named."""
+"""Whitening finds linear relations with a condition and heavy tails before training, and refuses dependent columns."""
 
 import jax
 import jax.random as jr
@@ -8,9 +8,8 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward.density.baselines import gaussian
-from pushforward.density.whitening.moments import Moments
-from pushforward.density.whitening.regression import own_tails
 
+COMPILED_FAST = True
 RNG = np.random.default_rng(0)
 GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]
 NOISE = RNG.normal(size=(800, 1))
@@ -63,26 +62,6 @@ def test_columns_that_are_linear_in_the_condition_are_refused(precision, x, matc
 
 
 @pytest.mark.parametrize(
-    ("x", "given"),
-    [
-        (np.sin(GIVEN[:, :1]), GIVEN[:, :1]),
-        (np.square(np.round(GIVEN[:, :1] * 3)), np.round(GIVEN[:, :1] * 3)),
-        (np.hstack([NOISE, np.exp(GIVEN[:, :1])]), np.hstack([GIVEN[:, :1], np.round(NOISE)])),
-    ],
-)
-def test_other_functions_of_the_condition_are_warned_of(x, given):
-    with pytest.warns(UserWarning, match=f"column {x.shape[1] - 1} of x seems to be a function of the condition"):
-        fit(x, given)
-
-
-@pytest.mark.filterwarnings("error:.*function of the condition")
-def test_what_only_depends_on_the_condition_is_not_warned_of():
-    fit(np.sin(3 * GIVEN[:, :1]) + 0.05 * NOISE, GIVEN[:, :1])
-    # Copies are near to each other, and equal.
-    fit(np.tile(EXACT + NOISE, (3, 1)), np.tile(GIVEN, (3, 1)))
-
-
-@pytest.mark.parametrize(
     ("noise", "slack"),
     [(scipy.stats.norm(0, 1e-3), 0.05), (scipy.stats.t(1.5, 0, 0.1), 0.12), (scipy.stats.t(1.5), 0.15)],
 )
@@ -117,21 +96,6 @@ def test_angles_and_a_condition():
     assert flow.sample(jr.key(0), (3,), GIVEN[0]).shape == (3, 2)
 
 
-def test_moments_of_any_unit_and_offset():
-    rows = RNG.normal(size=(200, 3)) @ RNG.normal(size=(3, 3))
-    units, offsets = np.array([1e-200, 1e160, 1.0]), np.array([0.0, 0.0, 1.6e9])
-    weights = RNG.uniform(size=200)
-    moments = Moments(rows[:20] * units + offsets)
-    for part in (slice(0, 50), slice(50, None)):
-        moments.add(rows[part] * units + offsets, weights[part])
-    np.testing.assert_allclose(moments.loc, np.average(rows, 0, weights) * units + offsets, rtol=1e-12)
-    covariance = np.cov(rows.T, aweights=weights, ddof=0)
-    np.testing.assert_allclose(moments.scale, np.sqrt(np.diag(covariance)) * units, rtol=1e-6)
-    scale = np.sqrt(np.diag(covariance))
-    np.testing.assert_allclose(moments.correlation, covariance / np.outer(scale, scale), atol=1e-6)
-    assert moments.size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
-
-
 @pytest.mark.parametrize("unit", [1e-200, 1e-30, 1e30, 1e160])
 def test_columns_of_any_unit(unit):
     x = np.hstack([EXACT + NOISE, NOISE]) * unit
@@ -160,12 +124,3 @@ def test_weights_of_any_size(precision, weight):
     weights = RNG.uniform(size=800)
     same = pf.fit_density(x, weights=weights, **options).log_prob(x)
     np.testing.assert_allclose(pf.fit_density(x, weights=weight * weights, **options).log_prob(x), same, rtol=1e-4)
-
-
-def test_tails_beside_a_kind_that_some_rows_lack():
-    """As in the part of a file that fits into memory."""
-    rng = np.random.default_rng(0)
-    rows = np.column_stack([rng.standard_cauchy(500), np.zeros(500), rng.normal(size=500)])
-    assert own_tails(rows, 1, np.ones(500)).tails[0] > 1
-    rows[:, 2] = rows[:, 0]
-    assert own_tails(rows, 1, np.ones(500)).tails[0] == 1

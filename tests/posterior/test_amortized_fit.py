@@ -27,10 +27,16 @@ def simulate(key, n):
 EXAMPLE = {"mean": jnp.zeros(2)}
 
 
+def fitted_log_prob(fitted, datum, key, num):
+    """The log-densities of the draws of `sample` with the same key: there is no support to transform to."""
+    condition = fitted.statistics(datum)
+    return fitted.flow.log_prob(fitted.flow.sample(key, (num,), condition), condition)
+
+
 def test_known_posteriors_and_calibration():
     truths, data = simulate(jr.key(0), 2000)
     one = jax.tree.map(lambda a: a[0], data)
-    target = pf.ConditionalTarget.of(joint, EXAMPLE, one)
+    target = pf.ConditionalTarget(joint, EXAMPLE, one)
     fitted = pf.fit_amortized(target, data, key=jr.key(1), steps=600)
     new_truths, new_data = simulate(jr.key(2), 400)
     variance = 1 / (1 / 4 + 5 / 9)
@@ -48,6 +54,11 @@ def test_known_posteriors_and_calibration():
     assert set(ranks.p_values()) == {"mean[0]", "mean[1]"} and min(ranks.p_values().values()) > 1e-3
     assert all(within_band(numbers) for numbers in ranks.transforms().values())
     assert len(plot_calibration(ranks.transforms(), "data sets").axes[0].lines) == 2
+    posterior = fitted.posterior(jr.key(3), datum)
+    assert posterior.diagnostics.verdict == d.verdict
+    np.testing.assert_allclose(
+        posterior.log_prob(posterior.sample(jr.key(6), 5)), fitted_log_prob(fitted, datum, jr.key(6), 5), rtol=1e-6
+    )
     # Truths that do not go with the data are found out.
     assert min(fitted.ranks(jr.key(5), {"mean": new_truths["mean"] + 1.0}, new_data).p_values().values()) < 1e-6
 
@@ -69,7 +80,7 @@ def test_one_skewed_coordinate():
         assert d.verdict == "good" and d.gap < 0.01
 
 
-def test_a_numpyro_model():
+def test_a_numpyro_model(tmp_path):
     def model(y, scale):
         mean = numpyro.sample("mean", dist.Normal(0, 2))
         noise = numpyro.sample("noise", dist.LogNormal(0, 0.3))
@@ -83,6 +94,15 @@ def test_a_numpyro_model():
     flow = pf.flows.realnvp(2, num_layers=2, hidden=(8,), cond_dim=6, key=jr.key(0))
     fitted = pf.fit_amortized(target, y, key=jr.key(1), steps=50, flow=flow)
     assert fitted.sample(jr.key(2), y[0], 7)["noise"].min() > 0
+    assert fitted.summary()["steps"] == 50 and "mean ELBO" in str(fitted.summary())
+    fitted.report(tmp_path / "report.html")
+    assert "data:image/png" in (tmp_path / "report.html").read_text()
+    fitted.save(tmp_path / "amortized")
+    loaded = pf.load(tmp_path / "amortized")
+    for name, draws in loaded.sample(jr.key(2), y[0], 7).items():
+        np.testing.assert_allclose(draws, fitted.sample(jr.key(2), y[0], 7)[name])
+    with pytest.raises(ValueError, match="does not hold the density"):
+        loaded.diagnose(jr.key(3), y[0])
     with pytest.raises(ValueError, match=r"shapes \(6,\)"):
         target.at(y[0, :5])
     with pytest.raises(ValueError, match="data set 5"):

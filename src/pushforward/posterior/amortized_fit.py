@@ -1,0 +1,199 @@
+"""Amortized inference: `fit_amortized` trains one conditional flow that maps data sets to their posteriors.
+
+The loss is the mean over data sets x of KL(q(u | x) || p(u | x)). So it needs no simulated parameters, only data sets
+that are like those to come; and each posterior has an evidence and a verdict.
+"""
+
+import math
+import os
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
+from pushforward.flow import Flow
+from pushforward.flows import nsf, realnvp
+from pushforward.flows.stack import standard_normal
+from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Statistics
+from pushforward.posterior.conditional import ConditionalTarget, as_arrays
+from pushforward.posterior.modes import match_moments
+from pushforward.posterior.search import find_candidates
+from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.data import Rows
+from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
+from pushforward.training.run import Callback, Run
+
+DATA_PER_STEP = 32
+DRAWS_PER_DATUM = 8
+NUM_EVALUATION_DATA = 256
+NUM_STEPS, NUM_EVALUATIONS = 6000, 20
+NUM_SCALING_DATA = 8
+
+
+class AmortizedReverseKL(AbstractObjective):
+    r"""$E_x[\mathrm{KL}(q(u \mid x) \,\|\, p(u \mid x))]$ up to the evidences, over data sets, by path gradients.
+
+    Args:
+        target: the posteriors.
+        data: data sets along the first axis of its arrays.
+        conditions: of the flow, one for each data set.
+    """
+
+    target: ConditionalTarget
+    data: PyTree
+    conditions: Float[Array, "n k"]
+
+    @property
+    def batches(self) -> Rows:
+        return Rows((self.data, self.conditions), batch_size=DATA_PER_STEP)
+
+    def _log_density(self, u: Float[Array, "draws batch dim"], data: PyTree) -> Array:
+        def of_one(u, data):
+            return jax.vmap(self.target.at(data))(u)
+
+        return jax.vmap(of_one, in_axes=(1, 0), out_axes=1)(u, data)
+
+    def loss(self, flow, batch, key, step):
+        (data, conditions), _ = batch
+        u, log_q = sample_and_path_log_prob(flow, key, (DRAWS_PER_DATUM,), conditions)
+        return jnp.mean(log_q - self._log_density(u, data))
+
+    def evaluate(self, flow, key):
+        row_key, draw_key = jr.split(key)
+        rows = jr.randint(row_key, (NUM_EVALUATION_DATA,), 0, self.conditions.shape[0])
+        data, conditions = jax.tree.map(lambda a: a[rows], (self.data, self.conditions))
+        u, log_q = flow.sample_and_log_prob(draw_key, (DRAWS_PER_DATUM,), conditions)
+        return jnp.mean(log_q - self._log_density(u, data))
+
+
+def fit_amortized(
+    target: ConditionalTarget,
+    data: PyTree,
+    *,
+    key: PRNGKeyArray,
+    statistics: Statistics | None = None,
+    flow: Flow | None = None,
+    steps: int = NUM_STEPS,
+    progress: bool = False,
+    callback: Callback | None = None,
+    checkpoint: str | os.PathLike | None = None,
+) -> AmortizedPosterior:
+    """Fit one conditional flow to the posteriors of many data sets.
+
+    Args:
+        target: `ConditionalTarget(...)` or `ConditionalTarget.from_numpyro(...)`.
+        data: data sets like those to come, along the first axis of its arrays, for example some thousand simulated
+            data sets.
+        key: for all randomness.
+        statistics: summary statistics: a function from the top level of a module that maps a data set to a vector, the
+            condition of the flow; by default, all numbers of the data set.
+        flow: a conditional flow of shape (dim,) to train instead of the default: affine couplings (in one dimension
+            splines) and a triangular affine map that depends on the data, in coordinates scaled by Gaussian fits to
+            some of the data sets.
+        steps: the number of training steps, each with 32 data sets and 8 draws for each of them.
+        progress: whether to show a progress bar.
+        callback: called after each evaluation with a `Progress`, whose `model` is the best flow so far; training
+            stops if it returns True.
+        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, to the bit as if it
+            had not stopped.
+
+    Raises:
+        TypeError: if the target is not a `ConditionalTarget`.
+        ValueError: if the data sets have other shapes than the target's or hold NaN, if the density is not finite at
+            any starting point, or if the flow has another shape or condition.
+    """
+    if not isinstance(target, ConditionalTarget):
+        raise TypeError(
+            f"fit_amortized takes a pushforward.ConditionalTarget, but got {type(target).__name__}; make one by "
+            "ConditionalTarget.from_numpyro(model, one_data_set) or ConditionalTarget(log_density, example, data)."
+        )
+    data = _checked(target, data)
+    statistics = statistics or AllNumbers()
+    conditions = jax.vmap(statistics)(data)
+    if conditions.ndim != 2 or not bool(jnp.isfinite(conditions).all()):
+        raise ValueError(
+            "the statistics of a data set must be a vector of finite numbers, but those of the data have shape "
+            f"{conditions.shape[1:]}" + ("." if conditions.ndim != 2 else " and are not all finite.")
+        )
+    dim, size = target.target.dim, conditions.shape[1]
+    scale_key, flow_key, train_key = jr.split(key, 3)
+    if flow is None:
+        flow = _default_flow(conditions, _pooled(target, data, scale_key), flow_key)
+    if flow.shape != (dim,) or flow.cond_shape != (size,):
+        raise ValueError(
+            f"the flow must have shape ({dim},) and take a condition of shape ({size},), but has shape {flow.shape} "
+            f"and cond_shape {flow.cond_shape}."
+        )
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(100.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps, alpha=1e-2), b2=0.99)
+    )
+    objective = AmortizedReverseKL(target, data, conditions)
+    facts = {}
+    if checkpoint is not None:
+        facts = {
+            "fit": "fit_amortized",
+            "target": fingerprint(target),
+            "data": fingerprint((data, conditions)),
+            "flow": fingerprint(flow),
+            "steps": steps,
+        }
+    with Run("amortized", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
+        trained = run.train(
+            "amortized", flow, objective, train_key,
+            optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),
+        )  # fmt: skip
+    run.check_finite(trained.loss)
+    return AmortizedPosterior(target, trained.model, statistics, run.history)
+
+
+def _checked(target: ConditionalTarget, data: PyTree) -> PyTree:
+    data = as_arrays(data)
+    expected = jax.tree.map(jnp.shape, target.data)
+    given = jax.tree.map(lambda leaf: leaf.shape[1:], data)
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)}
+    if given != expected or len(sizes) != 1:
+        raise ValueError(
+            f"data must hold data sets of shapes {expected} along a first axis, but has shapes "
+            f"{jax.tree.map(jnp.shape, data)}."
+        )
+    for path, leaf in jax.tree.leaves_with_path(data):
+        bad = ~np.isfinite(np.asarray(leaf, float)).reshape(leaf.shape[0], -1).all(1)
+        if bad.any():
+            raise ValueError(
+                f"data{jax.tree_util.keystr(path)} holds NaN or infinite values in data set {bad.argmax()}."
+            )
+    return data
+
+
+def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Triangular:
+    """The Gaussian with the mean and covariance of the mixture of Gaussian fits to some of the data sets."""
+    num = jax.tree.leaves(data)[0].shape[0]
+    affines = []
+    for row, k in zip(np.linspace(0, num - 1, min(num, NUM_SCALING_DATA)).astype(int), jr.split(key, 8), strict=False):
+        one = target.at(jax.tree.map(lambda a, row=row: a[row], data))
+        found = find_candidates(one, one.start, k)
+        if found:
+            affines.append(found[0].affine)
+    if not affines:
+        raise ValueError("the log-density is NaN or infinite at all starting points of all data sets that were tried.")
+    locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines]) for n in ("loc", "matrix"))
+    return match_moments(np.full(len(affines), 1 / len(affines)), locs, matrices)
+
+
+def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:
+    dim, size = scaling.dim, conditions.shape[1]
+    coupling_key, network_key = jr.split(key)
+    # An affine coupling of one coordinate has no other coordinate to depend on.
+    recipe = partial(nsf, num_layers=2, bins=16) if dim == 1 else partial(realnvp, num_layers=8)
+    couplings = recipe(dim, hidden=(64, 64), cond_dim=size, key=coupling_key)
+    affine = Triangular(dim)
+    network = MLP(size, num_parameters(affine), (128, 128), key=network_key)
+    chain = Chain([couplings.bijection, Amortized(affine, network, (size,)), scaling])
+    spread = jnp.std(conditions, axis=0)
+    scale = jnp.where(spread > 0, spread, 1.0)
+    return Flow(standard_normal(dim), RescaledCondition(chain, conditions.mean(0), scale))

@@ -1,0 +1,129 @@
+"""Targets that depend on data: a posterior for every data set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace
+from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.target import Target
+
+
+class JointAtData(eqx.Module):
+    """A joint density of draws and data, at one data set.
+
+    Args:
+        log_density: of a draw and a data set; None in a target from a file.
+        data: the data set.
+    """
+
+    log_density: Callable[[Draw, PyTree], Float[Array, ""]] | None
+    data: PyTree
+
+    def __call__(self, draw: Draw) -> Float[Array, ""]:
+        if self.log_density is None:
+            raise ValueError("this posterior was loaded from a file, which does not hold the density of the model.")
+        return self.log_density(draw, self.data)
+
+
+class ConditionalTarget(eqx.Module):
+    r"""A posterior for every data set: $p(u \mid x) \propto \tilde p(u, x)$.
+
+    Args:
+        log_density: maps a draw and a data set to $\log \tilde p(u, x)$, in nats, up to a constant.
+        example: a draw, as for `Target`.
+        data: one data set, a pytree of arrays, for the structure and shapes.
+        support: of the draw, as for `Target`.
+
+    Attributes:
+        target: the posterior of that data set.
+    """
+
+    target: Target
+
+    def __init__(
+        self,
+        log_density: Callable[[Draw, PyTree], Float[Array, ""]] | AbstractSpace,
+        example: Draw,
+        data: PyTree,
+        support: PyTree = None,
+    ):
+        if isinstance(log_density, AbstractSpace):
+            self.target = Target(log_density, example)
+        else:
+            self.target = Target(JointAtData(log_density, as_arrays(data)), example, support)
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of version 0.1.0, which also named the function that finds the data in the target."""
+        return {name: value for name, value in fields.items() if name != "where"}
+
+    @classmethod
+    def from_numpyro(cls, model: Callable, data: PyTree, *args: Any, **kwargs: Any) -> "ConditionalTarget":
+        """The posteriors of a NumPyro model whose first argument is the data set.
+
+        Args:
+            model: a NumPyro model.
+            data: one data set, for the structure and shapes.
+            *args: the further arguments, which are the same for all data sets.
+            **kwargs: likewise.
+
+        Raises:
+            ValueError: if the model uses the values of its arguments in Python, which a compiled program cannot do.
+        """
+        space, example = NumpyroSpace.trace(model, (as_arrays(data), *args), kwargs)
+        if not space.args:
+            raise ValueError(
+                "the model looks at the values of its data in Python (an if, a size), so it cannot be compiled for all "
+                "data sets at once; use jax.numpy.where, and sizes that come from shapes."
+            )
+        return cls(space, example, data)
+
+    @property
+    def data(self) -> PyTree:
+        """The data set that it was made with."""
+        return _data_of(self.target)
+
+    def at(self, data: PyTree) -> Target:
+        """The posterior of one data set.
+
+        Args:
+            data: of the same structure and shapes as the data set that the target was made with.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        data = as_arrays(data)
+        given, expected = (jax.tree.map(jnp.shape, d) for d in (data, self.data))
+        if given != expected:
+            raise ValueError(f"a data set must have shapes {expected}, but got {given}.")
+        return eqx.tree_at(_data_of, self.target, data)
+
+    def detached(self) -> "ConditionalTarget":
+        """The same target without its density and the user's code: it can still transform vectors to draws and back."""
+        space = eqx.tree_at(
+            lambda s: s.density,
+            self.target.space.detached(),
+            JointAtData(None, self.data),
+            is_leaf=lambda leaf: leaf is None,
+        )
+        return eqx.tree_at(lambda t: t.target.space, self, space)
+
+
+def _data_of(target: Target) -> PyTree:
+    """The data set in a target: in the density of a joint density, in the arguments of a model."""
+    space: Any = target.space
+    return space.density.data if isinstance(space, SupportSpace) else space.args[0]
+
+
+def as_arrays(data: PyTree) -> PyTree:
+    """The data with all leaves as JAX arrays of their own dtypes.
+
+    Args:
+        data: a pytree of arrays or numbers.
+    """
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.result_type(leaf)), data)

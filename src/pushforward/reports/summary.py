@@ -1,0 +1,125 @@
+"""The mean, standard deviation and quantiles of each scalar, as a table that prints well and holds numbers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from pushforward.reports.page import table
+
+MOST_ROWS = 40
+HEAD = ("", "mean", "sd", "5%", "median", "95%")
+
+
+class ScalarSummary(NamedTuple):
+    """The summary of one scalar.
+
+    Attributes:
+        mean: its mean.
+        sd: its standard deviation.
+        q05: its 5% quantile.
+        median: its median.
+        q95: its 95% quantile.
+    """
+
+    mean: float
+    sd: float
+    q05: float
+    median: float
+    q95: float
+
+
+class Summary(Mapping[str, ScalarSummary]):
+    """The summaries of all scalars, by name: `summary["theta[2]"].mean`.
+
+    Args:
+        rows: a summary for each scalar.
+        caption: which draws it is from, in one line.
+    """
+
+    def __init__(self, rows: Mapping[str, ScalarSummary], caption: str = ""):
+        self.rows, self.caption = dict(rows), caption
+
+    def __getitem__(self, name: str) -> ScalarSummary:
+        return self.rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows of the printed table: at most 40 of them, numbers with four digits."""
+        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MOST_ROWS]]
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines below the printed table."""
+        more = [f"and {len(self) - MOST_ROWS} more"] if len(self) > MOST_ROWS else []
+        return more + ([self.caption] if self.caption else [])
+
+    def __str__(self) -> str:
+        lines = [HEAD, *self.cells]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+        text = [
+            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+            for line in lines
+        ]
+        return "\n".join([*text, *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table([*self.cells, *((note,) for note in self.notes)], HEAD)
+
+
+def summarize(columns: Mapping[str, Float[np.ndarray, " n"]], caption: str = "") -> Summary:
+    """The summary of columns of draws.
+
+    Args:
+        columns: the draws of each scalar, of equal weights.
+        caption: which draws these are, in one line.
+    """
+
+    def one(values: np.ndarray) -> ScalarSummary:
+        numbers = values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95))
+        return ScalarSummary(*map(float, numbers))
+
+    return Summary({name: one(values) for name, values in columns.items()}, caption)
+
+
+class Facts(Mapping[str, Any]):
+    """Named numbers and texts, as a table that prints well.
+
+    Args:
+        values: by name.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        self.values_by_name = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values_by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """The rows of the printed table; numbers with four digits."""
+        return [(name, f"{v:.4g}" if isinstance(v, float) else str(v)) for name, v in self.items()]
+
+    def __str__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in self.cells)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table(self.cells)

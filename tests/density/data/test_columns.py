@@ -1,0 +1,70 @@
+"""Supports, circles and steps of columns."""
+
+import jax.random as jr
+import numpy as np
+import pandas
+import pytest
+from numpyro.distributions import constraints
+
+import pushforward as pf
+from pushforward.density.data import columns
+
+COMPILED_FAST = True
+GOOD = np.random.default_rng(0).normal(size=(60, 3))
+COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
+NAMES = ["a", "b"]
+LABELS = ["column 0 (a)", "column 1 (b)"]
+
+
+def fit(x, dim=None, **options):
+    flow = pf.flows.linear(dim or np.shape(x)[1], key=jr.key(0))
+    options = {"key": jr.key(0), "flow": flow, "max_epochs": 1} | options
+    return pf.fit_density(x, progress=False, **options)
+
+
+def test_steps_that_do_not_divide_a_period():
+    x = np.stack([7.0 * (np.arange(60) % 51), GOOD[:, 0]], 1)
+    flow = pf.flows.circular(2, angles=[True, False], num_layers=1, hidden=(4,), bins=4, key=jr.key(0))
+    options = {"support": {0: pf.Circular(360.0)}, "flow": flow}
+    with pytest.raises(
+        ValueError, match=r"step of 7 does not divide its period of 360; declare another step, .* discrete=\{0: 1.0\}"
+    ):
+        fit(x, discrete=[0], **options)
+    assert fit(x, discrete={0: 1.0}, **options).flow.shape == (2,)
+
+
+def test_names_that_several_columns_have():
+    frame = pandas.DataFrame(np.abs(GOOD), columns=["a", "a", "b"])
+    for options in ({"support": {"a": constraints.positive}}, {"discrete": ["a"]}):
+        with pytest.raises(ValueError, match="there are several columns a; rename them or use an index"):
+            fit(frame, **options)
+
+
+def test_supports_and_discrete_columns_by_name():
+    box, circles = columns.parse_support({"b": constraints.positive}, NAMES, LABELS)
+    assert box.ends == ((-np.inf, np.inf), (0.0, np.inf)) and circles == (None, None)
+    assert columns.parse_support(None, NAMES, LABELS)[0].ends == ((-np.inf, np.inf),) * 2
+    assert columns.parse_support([pf.Circular(), None], NAMES, LABELS)[1] == ((0.0, 2 * np.pi), None)
+    for discrete in (["b"], [1], {"b"}, [False, True], np.array([False, True]), np.array([1])):
+        assert columns.parse_discrete(discrete, NAMES, LABELS) == {1: None}
+    assert columns.parse_discrete({"b": 2.0}, NAMES, LABELS) == {1: 2.0}
+    assert fit(np.abs(GOOD), support={1: constraints.positive}).log_prob(-np.ones(3)) == -np.inf
+
+
+def test_steps_of_a_file_are_looked_for_in_all_of_it(tmp_path):
+    x = np.stack([COUNTS[:, 0] * 2, GOOD[:, 0]], 1)
+    x[57, 0] += 1
+    np.save(tmp_path / "x.npy", x)
+    for rows_at_once in (20, 100):
+        fit(tmp_path / "x.npy", 2, discrete=[0], rows_at_once=rows_at_once)
+    x[57, 0] += 0.3
+    np.save(tmp_path / "x.npy", x)
+    for rows_at_once in (20, 100):
+        with pytest.raises(ValueError, match=r"column 0 \(x0\) of x is not discrete"):
+            fit(tmp_path / "x.npy", 2, discrete={0: 1.0}, rows_at_once=rows_at_once)
+
+
+def test_steps_of_decimal_numbers_that_were_computed():
+    values = np.concatenate([0.1 * np.arange(10), np.cumsum(np.full(10, 0.1))])[:, None]
+    steps = columns.find_steps([(None, values)], {0: None}, ["column 0"])
+    np.testing.assert_allclose(steps, 0.1)

@@ -1,0 +1,88 @@
+"""Tables in files of every format; errors name the row and column that is not a number."""
+
+import numpy as np
+import pytest
+
+from pushforward.density.data import tables
+
+RNG = np.random.default_rng(0)
+DATA = np.stack([RNG.gamma(3.0, 2.0, 300), RNG.poisson(6.0, 300), 360 * RNG.uniform(size=300), RNG.normal(size=300)], 1)
+NAMES = ["size", "count", "wind", "noise"]
+
+
+def write(path, values=DATA, names=NAMES, separator=","):
+    lines = [separator.join(names)] if names else []
+    path.write_text("\n".join([*lines, *(separator.join(map(repr, row)) for row in values.tolist())]) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize("rows_per_block", [7, 100_000])
+def test_tables_of_every_kind(folder, monkeypatch, rows_per_block):
+    monkeypatch.setattr(tables, "ROWS_PER_BLOCK", rows_per_block)
+    write(folder / "t.tsv", separator="\t")
+    write(folder / "bare.csv", names=None)
+    write(folder / "semicolons.csv", separator=";")
+    np.save("a.npy", DATA)
+    np.savez("a.npz", **dict(zip(NAMES, DATA.T, strict=True)))
+    np.savez("one.npz", data=DATA)
+    tables.write(folder / "a.parquet", dict(zip(NAMES, DATA.T, strict=True)))
+    numbered = ["x0", "x1", "x2", "x3"]
+    for name, names in (
+        ("data.csv", NAMES), ("t.tsv", NAMES), ("semicolons.csv", NAMES), ("a.npz", NAMES),
+        ("bare.csv", numbered), ("a.npy", numbered), ("one.npz", numbered), ("a.parquet", NAMES),
+    ):  # fmt: skip
+        table, mapped = tables.read(name), tables.open_mapped(name)
+        assert table.names == mapped.names == names
+        assert isinstance(mapped.values, np.memmap) or name.endswith(".npz")
+        np.testing.assert_array_equal(table.values, DATA)
+        np.testing.assert_array_equal(mapped.values, DATA)
+        assert tables.read(name, names[2:0:-1]).values.shape == (300, 2)
+    (folder / "mixed.csv").write_text('who,"how, much"\nAnn,"1.5"\nBob,2\n')
+    np.testing.assert_array_equal(tables.read("mixed.csv", ["how, much"]).values, [[1.5], [2.0]])
+    lines = "".join(f'"on\ntwo lines",{i}\n' for i in range(20))
+    (folder / "quoted.csv").write_text(f"text,number\n{lines}")
+    np.testing.assert_array_equal(tables.read("quoted.csv", ["number"]).values[:, 0], np.arange(20))
+    (folder / "late.csv").write_text("a,b\n" + "1,2\n" * 20 + "1,x\n")
+    with pytest.raises(ValueError, match=r"row 20, column 1 \(b\): 'x' is not a number"):
+        tables.open_mapped("late.csv")
+    (folder / "wide.csv").write_text("a,b\n" + "1,2,3\n" * 20)
+    with pytest.raises(ValueError, match="row 0 has 3 cells"):
+        tables.read("wide.csv")
+    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv", "draws.parquet"):
+        tables.write(folder / name, dict(zip(NAMES, DATA.T, strict=True)))
+        np.testing.assert_array_equal(tables.read(name).values, DATA)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"a": np.zeros((2, 2, 2))}, "rows and columns"),
+        ({"a": np.zeros(2), "b": np.zeros(3)}, "one array of the same length for each column"),
+        ({"a": np.array(["b"])}, "has values of type <U1, which are not numbers"),
+    ],
+)
+def test_arrays_that_are_no_tables(folder, arrays, match):
+    np.savez("a.npz", **arrays)
+    with pytest.raises(ValueError, match=match):
+        tables.read("a.npz")
+
+
+def test_columns_of_files_without_a_name_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.csv").write_text(",a,b\n0,1.5,2\n1,2.5,3\n")
+    (tmp_path / "twice.csv").write_text("a,a,b\n0,1.5,2\n1,2.5,3\n")
+    (tmp_path / "decimal.csv").write_text("a;b\n0,5;1,25\n")
+    with pytest.warns(UserWarning, match="column 0 has no name and is left out"):
+        table = tables.read("index.csv")
+    assert table.names == ["a", "b"]
+    np.testing.assert_array_equal(table.values, [[1.5, 2], [2.5, 3]])
+    with pytest.raises(ValueError, match="has several columns a; rename them"):
+        tables.read("twice.csv", ["a"])
+    with pytest.raises(ValueError, match=r"'0,5' is not a number \(the decimal separator must be a point\); correct"):
+        tables.read("decimal.csv")

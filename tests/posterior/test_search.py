@@ -1,0 +1,35 @@
+"""Gaussians along Newton paths."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import pushforward as pf
+from posterior_cases import gaussian_target
+from pushforward.posterior.search import Candidate, find_candidates, separate_modes
+
+
+def test_candidates_find_the_laplace_gaussian():
+    target, d = gaussian_target(4, 2, 1e5)
+    best = find_candidates(target, target.start, jr.key(0))[0]
+    assert best.elbo == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(best.affine.loc, d.mean, rtol=1e-6, atol=1e-6 * float(jnp.sqrt(d.variance).max()))
+
+
+def test_many_dimensions_use_coordinate_curvature():
+    scales = jnp.asarray(10.0 ** np.random.default_rng(0).uniform(-2, 2, 300))
+    best = find_candidates(lambda x: -0.5 * jnp.sum((x / scales) ** 2), jnp.ones(300), jr.key(0))[0]
+    np.testing.assert_allclose(jnp.diag(best.affine.matrix), scales, rtol=1e-6)
+
+
+def test_a_heavy_mode_beside_another_is_kept_apart():
+    """The best Gaussian of a heavy-tailed or skewed mode is not at the mode itself."""
+
+    def candidate(loc, elbo, decrement):
+        return Candidate(pf.bijections.Triangular(1, jnp.array([loc])), elbo, 0.01, decrement)
+
+    found = [candidate(5.3, -1.0, 0.7), candidate(5.0, -1.1, 0.1), candidate(-5.0, -1.2, 0.1)]
+    assert [float(c.affine.loc[0]) for c in separate_modes(found)] == pytest.approx([5.3, -5.0])
+    # Along a funnel the best Gaussian is far from any mode.
+    assert separate_modes([candidate(10.0, -1.0, 0.7), *found[1:]])[1:] == []
