@@ -156,7 +156,7 @@ def _fit_and_evaluate(
         evaluation = density.evaluate(x[holdout.test], of(holdout.test), key=key)
         summary = {
             "file": str(options.file), "columns": names, "given": options.given, "rows": len(x),
-            "held_out_rows": len(holdout.test), "fit": density.summary().splitlines(),
+            "held_out_rows": len(holdout.test), "fit": dict(density.summary()),
             "scores": {name: {"mean": s.mean, "se": s.standard_error} for name, s in evaluation.scores.items()},
             "mixture": evaluation.mixture, "calibration": evaluation.calibration,
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
@@ -164,12 +164,12 @@ def _fit_and_evaluate(
         }  # fmt: skip
         (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
         console.print(columns_table(evaluation.data, evaluation.draws, str(options.file)))
-        console.print(evaluation, soft_wrap=True)
+        console.print(str(evaluation), soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
     except Exception as error:
         failed = user_error(error, str(options.file), "the evaluation")
         raise UserError(f"{options.out / DENSITY} is complete, but the report failed: {failed}") from error
-    console.print(density.summary(), soft_wrap=True)
+    console.print(str(density.summary()), soft_wrap=True)
     console.print(f"wrote {DENSITY}, report.html, summary.json to {options.out}", soft_wrap=True)
     return 0
 

@@ -135,8 +135,8 @@ def fit_density(
     source, steps, size = samples.source, samples.steps, samples.size
     if flow is not None:
         _check_flow(flow, samples)
-    facts = {} if checkpoint is None else _facts(samples, flow)
-    facts |= {
+    identity = {} if checkpoint is None else _identity(samples, flow)
+    identity |= {
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
         "patience": patience, "rows_at_once": rows_at_once if source.streams else None,
     }  # fmt: skip
@@ -145,11 +145,10 @@ def fit_density(
     rows, part = source.read_part(split_key)
     warn_if_coarse(part, steps, samples.columns)
     back = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
-    notes = []
+    facts: dict[str, Any] = {"rows": size}
     if flow is None:
         effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
-        flow, reason = recipe.choose(effective_size, samples.dim, samples.cond_dim, samples.angles, flow_key)
-        notes.append(reason)
+        flow, facts["flow"] = recipe.choose(effective_size, samples.dim, samples.cond_dim, samples.angles, flow_key)
     if source.condition is not None:
         counting = np.arange(size) if source.weights is None else np.flatnonzero(source.weights)
         flow = _rescale_condition(flow, condition_scaling(source.condition[counting], source.weights_of(counting)))
@@ -177,26 +176,26 @@ def fit_density(
             lambda step: source.training_rows(jr.fold_in(stream_key, step), lots).batches(objective.batch_size)
         )
 
-    notes.insert(0, f"{size:,} rows, {len(held_out):,} of them for validation")
+    facts["validation rows"] = len(held_out)
     finished = lambda flow: _in_units(flow, back, samples.circles)  # noqa: E731
     start, interrupted = flow, False
     if are_enough(held_out):
-        file = Checkpoint(checkpoint, facts, key)
+        file = Checkpoint(checkpoint, identity, key)
         with Run("density", num_steps, file, progress=progress, callback=callback, text=_text) as run:
-            flow = _trained(
+            flow, reason = _trained(
                 run, start, objective, (train_key, decay_key), learning_rate=learning_rate, num_steps=num_steps,
                 num_evaluations=num_evaluations, patience=patience, batches=batches, finished=finished,
             )  # fmt: skip
             better = improves(objective, flow, start, train_key)
-            history, interrupted, seconds = run.history, run.ended, run.seconds
-        best = min(record.loss for record in history.evaluations if np.isfinite(record.loss))
-        notes.append(f"{len(history.losses):,} steps in {seconds:.1f} s; validation log-likelihood {_text(best)}")
+            history, interrupted = run.history, run.ended
+            facts |= {"steps": len(history.losses), "seconds": run.seconds, "ended by": _ENDINGS[reason]}
         if not better:
-            flow = start
-            notes.append("no significant improvement on the validation rows; this is the initial flow")
+            flow, facts["result"] = start, "no significant improvement on the validation rows; the initial flow"
         if run.interrupted:
-            warnings.warn(f"the fit was interrupted after {len(history.losses):,} steps.", stacklevel=2)
-            notes.append("the fit was interrupted; this is the best density so far")
+            warnings.warn(
+                f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far.",
+                stacklevel=2,
+            )
     else:
         warnings.warn(
             f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
@@ -204,7 +203,7 @@ def fit_density(
             "validation=.",
             stacklevel=2,
         )
-        notes.append("too few validation rows to train; this is the initial flow")
+        facts["result"] = "not trained: too few validation rows; the initial flow"
         loss = float(objective.evaluate(flow, train_key))
         first = Evaluation("training", 0, 0, 0.0, loss, math.nan, math.nan, 0, {})
         history = History(np.zeros(0), (first,))
@@ -216,12 +215,19 @@ def fit_density(
         given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
         grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
         history=history,
-        notes=tuple(notes),
+        facts=tuple(facts.items()),
         interrupted=interrupted,
         key=kept_key,
         training=Samples(part, *(None if a is None else a[rows] for a in (source.condition, source.weights))),
         validation=Samples(*map(_as_numpy, (held_out.x, held_out.condition, held_out.weights))),
     )
+
+
+_ENDINGS = {
+    "steps": "the largest number of steps",
+    "plateau": "early stopping",
+    "stopped": "the user",
+}
 
 
 class _Streamed(NamedTuple):
@@ -250,7 +256,7 @@ def _trained(
     patience: int,
     batches: Any,
     finished: Callable[[Flow], Flow],
-) -> Flow:
+) -> tuple[Flow, str]:
     """Train until early stopping; then, with the steps that are left, at a rate that decays at once."""
 
     def stage(name, flow, key, steps, rate, num_evaluations):
@@ -263,12 +269,14 @@ def _trained(
     trained = stage("training", flow, keys[0], num_steps, learning_rate, num_evaluations)
     if trained.reason == "plateau":
         left = min(recipe.num_steps_of_decay(trained.best_step), num_steps - run.steps)
-        trained = stage("decay", trained.model, keys[1], left, learning_rate / 2, min(30, left))
+        decayed = stage("decay", trained.model, keys[1], left, learning_rate / 2, min(30, left))
+        # If the user stops the fit just before, nothing is evaluated.
+        trained = decayed if np.isfinite(decayed.loss) else trained
     run.check_finite(trained.loss)
-    return trained.model
+    return trained.model, trained.reason
 
 
-def _facts(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
+def _identity(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
     """What identifies a fit: all numbers that it is made from."""
     source = samples.source
     # Transposed where columns are contiguous, so that a file is read in the order of its content.

@@ -18,8 +18,8 @@ from pushforward.density.data.arrays import as_matrix, column_labels, column_nam
 from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, evaluate, spread
 from pushforward.flow import Flow
-from pushforward.reports import page
 from pushforward.reports.density import density_page, plot_pairs
+from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
 # For densities that were saved before they had a history.
@@ -38,7 +38,7 @@ class Density(eqx.Module):
         given: the names of the columns of the condition, none for an unconditional density.
         grids: for each discrete column one of its values and its step, None for the others.
         history: of the training; its losses are negative log-likelihoods per row.
-        notes: how the density was fitted, in sentences.
+        facts: what `summary` shows of the fit, as names and values.
         interrupted: whether the user ended the training, by Ctrl-C or by the callback.
         key: for randomness that no other key is given for.
         training: rows that the density was fitted to, for baselines; files do not keep them.
@@ -50,7 +50,7 @@ class Density(eqx.Module):
     given: tuple[str, ...] = eqx.field(static=True)
     grids: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
     history: History
-    notes: tuple[str, ...] = eqx.field(static=True)
+    facts: tuple[tuple[str, Any], ...] = eqx.field(static=True)
     interrupted: bool = eqx.field(static=True)
     key: PRNGKeyArray | None
     training: Samples | None
@@ -62,7 +62,7 @@ class Density(eqx.Module):
         if "history" in fields:
             return fields
         kept = {
-            "history": NO_HISTORY, "notes": (), "interrupted": False, "key": None, "training": None, "validation": None,
+            "history": NO_HISTORY, "facts": (), "interrupted": False, "key": None, "training": None, "validation": None,
             **fields,
         }  # fmt: skip
         kept["given"] = kept.get("given", ())
@@ -171,13 +171,15 @@ class Density(eqx.Module):
         """The steps of discrete columns, 0 for the others."""
         return np.array([0.0 if grid is None else grid[1] for grid in self.grids])
 
-    def summary(self) -> str:
-        """What the density is of, and how it was fitted, as lines of text."""
-        return "\n".join([f"density of {self._name}", *self.notes])
-
-    @property
-    def _name(self) -> str:
-        return ", ".join(self.columns) + (f" given {', '.join(self.given)}" if self.given else "")
+    def summary(self) -> Facts:
+        """The columns, and how the density was fitted."""
+        facts: dict[str, Any] = {"columns": ", ".join(self.columns)}
+        if self.given:
+            facts["given"] = ", ".join(self.given)
+        facts |= dict(self.facts)
+        if len(losses := self.history.series("loss")):
+            facts["validation log-likelihood"] = -float(np.nanmin(losses))
+        return Facts(facts)
 
     def plot(self, *, key: PRNGKeyArray | None = None) -> Any:
         """A Matplotlib figure of the validation rows and of draws.
@@ -215,8 +217,8 @@ class Density(eqx.Module):
         """
         if evaluation is None:
             evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
-        lines = self.summary().splitlines()
-        content = density_page(title or lines[0], lines if title else lines[1:], evaluation, self.history, warnings)
+        title = title or f"density of {', '.join(self.columns)}"
+        content = density_page(title, self.summary(), evaluation, self.history, warnings)
         Path(path).write_text(content, encoding="utf-8")
 
     def _validation(self) -> Samples:
@@ -238,7 +240,7 @@ class Density(eqx.Module):
         serialization.save(path, without)
 
     def _repr_html_(self) -> str:
-        return "".join(map(page.paragraph, self.summary().splitlines()))
+        return self.summary()._repr_html_()
 
     def _key(self, key: PRNGKeyArray | None) -> PRNGKeyArray:
         if key is None and self.key is None:

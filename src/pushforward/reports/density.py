@@ -3,7 +3,7 @@
 `evaluation` is any object with the attributes of `pushforward.density.Evaluation`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rich.text import Text
 from pushforward.reports import page
 from pushforward.reports.calibration import plot_calibration
 from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
@@ -103,20 +104,18 @@ def scores_table(scores: Mapping[str, Any]) -> str:
     return page.table(rows, ("", "nats per row", "standard error"))
 
 
-def density_page(
-    title: str, lines: Iterable[str], evaluation: Any, history: History, warnings: Sequence[str] = ()
-) -> str:
+def density_page(title: str, summary: Facts, evaluation: Any, history: History, warnings: Sequence[str] = ()) -> str:
     """The page.
 
     Args:
         title: plain text.
-        lines: what the fit was, a paragraph each.
+        summary: of the fit.
         evaluation: on rows that the density was not trained on.
         history: of the fit.
         warnings: paragraphs that are set off from the others.
     """
     parts = [
-        *map(page.paragraph, lines),
+        summary._repr_html_(),
         *(page.paragraph(text, warning=True) for text in warnings),
         page.heading(f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows}"),
         scores_table(evaluation.scores),

@@ -1,6 +1,5 @@
 """The command line for densities: files of every kind in, a report out, draws from anything that was saved."""
 
-import io
 import json
 
 import jax
@@ -8,13 +7,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from rich.console import Console
 
 import pushforward as pf
 from pushforward.cli import main
 from pushforward.density.data import tables
-from pushforward.reports import calibration, density as density_report
-from pushforward.training.history import Evaluation, History
 
 RNG = np.random.default_rng(0)
 SIZE = RNG.gamma(3.0, 2.0, 300)
@@ -67,32 +63,6 @@ def test_bounds_that_are_negative_in_any_notation(folder, capsys):
         assert main(["density", "data.csv", *arguments]) == 2
         message = said(capsys)
         assert "is not between" in message and f"{float(lower):g} and -0.001" in message
-
-
-def history(curve):
-    records = (Evaluation("training", 0, step, 0.0, loss, np.nan, np.nan, 0, {}) for step, loss in curve)
-    return History(np.zeros(0), tuple(records))
-
-
-def test_learning_curves_with_gaps():
-    for curve in ([(1, np.nan), (2, 3.0), (3, np.inf), (4, 2.0)], [(1, np.nan)], []):
-        figure = density_report.plot_learning(history(curve))
-        figure.savefig(io.BytesIO(), format="png")
-    best = density_report.plot_learning(history([(1, np.nan), (2, 3.0), (4, 2.0)])).axes[0].lines[1]
-    assert best.get_xdata()[0] == 4
-
-
-def test_names_with_brackets_and_dollars():
-    """Rich's markup and Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
-    columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$", "_hidden")}
-    output = io.StringIO()
-    Console(file=output, width=100).print(density_report.columns_table(columns, columns, "data [/a].csv"))
-    assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
-    pits = {name: RNG.uniform(size=100) for name in columns}
-    calibrated = calibration.plot_calibration(pits)
-    for figure in (density_report.plot_pairs(columns, columns), calibrated):
-        figure.savefig(io.BytesIO(), format="png")
-    assert [text.get_text() for text in calibrated.axes[0].get_legend().get_texts()] == list(columns)
 
 
 def test_conditional_density_and_sample(folder, capsys):
