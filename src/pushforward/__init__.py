@@ -3,7 +3,7 @@
 from importlib.metadata import version as _version
 
 from pushforward import bijections as bijections, flows as flows, testing as testing, vae as vae
-from pushforward.density import Circular as Circular, NamedFlow as NamedFlow, fit_density as fit_density
+from pushforward.density import Circular as Circular, Density as Density, fit_density as fit_density
 from pushforward.distribution import (
     BijectionTransform as BijectionTransform,
     FlowDistribution as FlowDistribution,

@@ -41,6 +41,7 @@ FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.s
 SCALARS = (int, float, complex, str, np.generic)
 # The present names of classes and functions that files of earlier versions name.
 RENAMED: dict[str, str] = {
+    "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
     "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",

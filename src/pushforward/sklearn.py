@@ -97,8 +97,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 learning_rate=self.learning_rate,
                 max_epochs=self.max_epochs,
                 patience=self.patience,
-                progress=False,
-            )
+            ).flow
         # NumPy arrays, because JAX might round its arrays to single precision when they are unpickled.
         self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
         return self

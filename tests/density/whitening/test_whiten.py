@@ -79,7 +79,7 @@ def test_networks_see_a_scaled_condition(precision):
     c = np.stack([np.exp(3 * GIVEN[:, 0]), (np.arange(800) < 20).astype(float)], 1)
     weights = np.where(np.arange(800) < 780, 1.0, 0.0)
     flow = fit(NOISE, np.where(weights[:, None] > 0, c, np.nan), weights=weights)
-    networks = flow.bijection.bijections[0]
+    networks = flow.flow.bijection.bijections[0]
     np.testing.assert_allclose(networks.moments.value[0], [np.median(c[:780, 0]), 20 / 780], rtol=0.01)
     np.testing.assert_allclose(networks.moments.value[1][1], c[:780, 1].std(), rtol=1e-5)
     assert np.abs(networks._rescaled(c)).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
