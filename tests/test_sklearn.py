@@ -58,6 +58,7 @@ def test_a_flow_with_networks_can_be_pickled_and_names_its_features():
     with jax.enable_x64(False):
         again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    assert again.flow_.shape == (2,) and again.density_.training is None and model.density_.training is not None
     assert list(model.get_feature_names_out()) == ["flowdensity0", "flowdensity1"]
 
 
@@ -134,5 +135,7 @@ def test_columns_of_a_frame_by_name():
     counts = np.random.default_rng(0).poisson(3.0, 200)
     frame = pandas.DataFrame({"size": np.exp(X[:, 0]), "count": counts})
     model = clone(SMALL).set_params(support={"size": constraints.positive}, discrete=["count"]).fit(frame)
-    assert (model.sample(100)[:, 0] > 0).all()
+    draws = model.sample(100)
+    assert (draws[:, 0] > 0).all() and (draws[:, 1] % 1 == 0).all()
+    assert model.density_.columns == ("size", "count")
     assert np.isfinite(model.score(frame))
