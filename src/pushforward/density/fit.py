@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward import training
 from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import Circle, Discrete, Support
