@@ -25,7 +25,7 @@ FLOORS = (
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),
     ("density", "posterior", "vae"),
-    ("examples", "density_report", "calibration", "sklearn"),
+    ("examples", "sklearn"),
     ("cli",),
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}

@@ -10,7 +10,7 @@ from pushforward import (
     training as training,
     vae as vae,
 )
-from pushforward.density import Circular as Circular, NamedFlow as NamedFlow, fit_density as fit_density
+from pushforward.density import Circular as Circular, Density as Density, fit_density as fit_density
 from pushforward.flow import Flow as Flow, Learnable as Learnable
 from pushforward.numpyro import (
     AutoFlow as AutoFlow,

@@ -46,6 +46,7 @@ RENAMED: dict[str, str] = {
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
     "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
     "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
+    "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
     "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",

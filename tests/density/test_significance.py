@@ -10,18 +10,18 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density.chance import is_better
 from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.significance import improves
 
 COMPILED_FAST = True
 
 
-def test_what_may_be_chance_is_not_kept():
+def test_an_insignificant_gain_is_not_kept():
     """Of few rows, and of many from a Gaussian; the start is the Gaussian of the data."""
     rng, seen = np.random.default_rng(0), []
     x = 3 + 2 * rng.normal(size=(16, 1))
     small = pf.flows.arnsf(1, num_layers=1, hidden=(4,), bins=6, fast="density", key=jr.key(0))
-    with pytest.warns(UserWarning, match="nothing is trained.* 2 held-out rows .* of 16 are too few"):
+    with pytest.warns(UserWarning, match="nothing is trained.* 2 validation rows .* of 16 are too few"):
         flow = pf.fit_density(x, key=jr.key(0), flow=small, callback=seen.append)
     gaussian = scipy.stats.norm(x.mean(), x.std())
     np.testing.assert_allclose(flow.log_prob(x), gaussian.logpdf(x)[:, 0], rtol=1e-5)
@@ -42,9 +42,9 @@ def test_gains_are_weighed_against_their_error():
     for weights in (None, jnp.linspace(0.1, 1, 100)):
         rows = Rows(x, None, weights)
         judged = HeldOutLikelihood(rows, rows, bj.Identity((2,)), None, (False, False), 10)
-        assert not is_better(judged, start, start, jr.key(0)) and not is_better(judged, moved, start, jr.key(0))
+        assert not improves(judged, start, start, jr.key(0)) and not improves(judged, moved, start, jr.key(0))
         narrow = dataclasses.replace(judged, held_out=Rows(0.8 * x, None, weights))
-        assert is_better(narrow, moved, start, jr.key(0))
+        assert improves(narrow, moved, start, jr.key(0))
         # A flow that has no density at some rows is not better than one that has.
         onto = pf.Flow(start.base, bj.Elementwise(bj.Exp(), 2))
-        assert not is_better(judged, onto, start, jr.key(0)) and is_better(judged, start, onto, jr.key(0))
+        assert not improves(judged, onto, start, jr.key(0)) and improves(judged, start, onto, jr.key(0))

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
-from pushforward.calibration import plot_calibration, within_band
+from pushforward.reports.calibration import plot_calibration, within_band
 
 
 def joint(draw, data):

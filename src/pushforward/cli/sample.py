@@ -14,8 +14,8 @@ from pushforward.cli.terminal import UserError, add_command, set_precision
 DESCRIPTION = """\
 Draw from what was saved: density.flow, posterior.flow, or any flow or posterior that pushforward.save wrote.
 
-Draws of a posterior are of the model's sites, a column for each number. Columns of a flow without names are x0, x1, ...
-and what it is given c0, c1, ...
+Draws of a posterior are of the model's sites, a column for each number. Columns of a flow without names are x0, x1,
+..., and those of its condition c0, c1, ...
 """
 
 
@@ -26,7 +26,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add("--num", type=int, default=1000, metavar="N", help="how many draws (default 1000)")
     add("--out", type=Path, metavar="FILE", help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal")
-    add("--given", nargs="+", default=[], metavar="NAME=VALUE", help="what a conditional density is given")
+    add(
+        "--given",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="values of the columns of the condition",
+    )
     add("--resample", action="store_true", help="a posterior's draws corrected by importance weights")
     add("--seed", type=int, default=0, help="for all randomness (default 0)")
     add("--float32", action="store_true", help="single precision; the default is double")
@@ -76,7 +82,7 @@ def _pair(text: str) -> tuple[str, float]:
 def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> dict[str, np.ndarray]:
     import jax.random as jr
 
-    from pushforward.density import NamedFlow
+    from pushforward.density import Density
     from pushforward.flow import Flow
     from pushforward.posterior import Posterior
     from pushforward.reports.columns import by_scalar
@@ -84,15 +90,12 @@ def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> d
     key = jr.key(options.seed)
     if isinstance(saved, Posterior):
         if given:
-            raise ValueError("draws of a posterior have no condition; leave --given out.")
+            raise ValueError("a posterior takes no condition; leave --given out.")
         return by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
     if options.resample:
         raise ValueError("only draws of a posterior have importance weights; leave --resample out.")
-    if isinstance(saved, Flow):
-        if len(saved.shape) != 1 or len(saved.cond_shape or (0,)) != 1:
-            raise ValueError(f"draws of a flow of shape {saved.shape}, given {saved.cond_shape}, make no table.")
-        columns = tuple(f"x{i}" for i in range(saved.shape[0]))
-        saved = NamedFlow(saved, columns, tuple(f"c{i}" for i in range(sum(saved.cond_shape or ()))))
-    if not isinstance(saved, NamedFlow):
-        raise ValueError(f"it holds a {type(saved).__name__}; draws are taken from flows and posteriors.")
-    return saved.sample(key, options.num, given)
+    density = Density.of(saved) if isinstance(saved, Flow) else saved
+    if not isinstance(density, Density):
+        raise ValueError(f"it holds a {type(saved).__name__}; draws are taken from flows, densities and posteriors.")
+    draws = np.asarray(density.sample(key, options.num, given))
+    return dict(zip(density.columns, draws.T, strict=True))

@@ -1,6 +1,6 @@
-"""What a flow has to beat: a Gaussian, and the best mixture of Gaussians (which needs scikit-learn)."""
+"""Baselines that a flow is compared with: a Gaussian, and a mixture of Gaussians (which needs scikit-learn)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -9,36 +9,62 @@ from scipy.special import logsumexp
 
 from pushforward.density.whitening.moments import Moments
 
-# Columns that are sums of others have a singular covariance; this share of its diagonal keeps it positive.
+# The covariance of columns that are sums of others is singular; this share of its diagonal is added.
 RIDGE = 1e-9
 MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
-# Mixtures are chosen and fitted by at most so many rows.
+# The largest number of rows that mixtures are fitted to.
 MOST_FOR_MIXTURE = 20_000
 
 Matrix = Float[np.ndarray, "n dim"]
 
 
-def gaussian(x: Matrix, held_out: Matrix, num_given: int = 0) -> Float[np.ndarray, " held_out"]:
-    """The log-density of held-out rows by the Gaussian of `x`, given the last `num_given` columns."""
-    z, held_out, log_volume = _standardised(x, held_out, num_given)
+class GaussianMixtureScore(NamedTuple):
+    """The log-density of rows under the mixture of Gaussians that was chosen.
+
+    Attributes:
+        log_prob: of each row, in nats.
+        size: the number of Gaussians.
+    """
+
+    log_prob: Float[np.ndarray, " test"]
+    size: int
+
+
+def gaussian(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> Float[np.ndarray, " test"]:
+    """The log-density of test rows under the Gaussian with the mean and the covariance of the training rows.
+
+    Args:
+        x: the training rows.
+        x_test: the test rows.
+        cond_dim: the number of columns, the last ones, that the others are conditional on.
+    """
+    z, z_test, log_volume = _standardized(x, x_test, cond_dim)
     covariance = np.atleast_2d(np.cov(z.T))
     try:
         np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         covariance = covariance + RIDGE * np.diag(np.diag(covariance))
-    return _conditional(held_out, np.zeros(1), z.mean(0)[None], covariance[None], num_given) - log_volume
+    return _conditional(z_test, np.zeros(1), z.mean(0)[None], covariance[None], cond_dim) - log_volume
 
 
-def mixture(x: Matrix, held_out: Matrix, num_given: int = 0) -> tuple[Float[np.ndarray, " held_out"], int] | None:
-    """The same by a mixture of Gaussians with full covariances, and how many there are; None without scikit-learn.
+def mixture(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> GaussianMixtureScore | None:
+    """The log-density of test rows under a mixture of Gaussians with full covariances.
 
-    The size is chosen by the Bayesian information criterion.
+    The number of Gaussians is chosen by the Bayesian information criterion.
+
+    Args:
+        x: the training rows.
+        x_test: the test rows.
+        cond_dim: the number of columns, the last ones, that the others are conditional on.
+
+    Returns:
+        The log-density, or None if scikit-learn is not installed.
     """
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError:
         return None
-    z, held_out, log_volume = _standardised(x, held_out, num_given)
+    z, z_test, log_volume = _standardized(x, x_test, cond_dim)
     z = z[:MOST_FOR_MIXTURE]
     models = [
         GaussianMixture(size, random_state=0, reg_covar=1e-6, max_iter=200).fit(z)
@@ -46,24 +72,24 @@ def mixture(x: Matrix, held_out: Matrix, num_given: int = 0) -> tuple[Float[np.n
         if size * 10 * x.shape[1] <= len(z) or size == 1
     ]
     best: Any = min(models, key=lambda model: model.bic(z))
-    log_prob = _conditional(held_out, np.log(best.weights_), best.means_, best.covariances_, num_given)
-    return log_prob - log_volume, best.n_components
+    log_prob = _conditional(z_test, np.log(best.weights_), best.means_, best.covariances_, cond_dim)
+    return GaussianMixtureScore(log_prob - log_volume, best.n_components)
 
 
-def _standardised(x: Matrix, held_out: Matrix, num_given: int) -> tuple[Matrix, Matrix, float]:
-    """Both in the units of the first, and the logarithm of these units' product for the columns that are not given."""
+def _standardized(x: Matrix, x_test: Matrix, cond_dim: int) -> tuple[Matrix, Matrix, float]:
+    """Both in the units of the first, and the logarithm of the product of these units over the modeled columns."""
     moments = Moments(x)
     moments.add(x, np.ones(len(x)))
     loc, scale = moments.loc, moments.scale
-    return (x - loc) / scale, (held_out - loc) / scale, float(np.log(scale[: x.shape[1] - num_given]).sum())
+    return (x - loc) / scale, (x_test - loc) / scale, float(np.log(scale[: x.shape[1] - cond_dim]).sum())
 
 
-def _conditional(x, log_weights, means, covariances, num_given):
-    """The log-density of all columns less that of the last ones."""
+def _conditional(x, log_weights, means, covariances, cond_dim):
+    """The log-density of all columns minus that of the last ones."""
     joint = _mixture_log_prob(x, log_weights, means, covariances)
-    if not num_given:
+    if not cond_dim:
         return joint
-    last = slice(x.shape[1] - num_given, None)
+    last = slice(x.shape[1] - cond_dim, None)
     return joint - _mixture_log_prob(x[:, last], log_weights, means[:, last], covariances[:, last, last])
 
 

@@ -12,41 +12,30 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward import training
-from pushforward.bijections import Chain, OntoCircles, RescaledCondition
+from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
 from pushforward.bijections.intervals import bounds
 from pushforward.density import recipe
-from pushforward.density.chance import is_better, judges_enough
-from pushforward.density.data.arrays import column_labels, column_names
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
-from pushforward.density.data.columns import (
-    Discrete,
-    Support,
-    check_circular_steps,
-    find_steps,
-    parse_discrete,
-    parse_support,
-)
-from pushforward.density.data.source import Source, open_samples
+from pushforward.density.data.columns import Circle, Discrete, Support
 from pushforward.density.data.splitting import split_rows
-from pushforward.density.data.validation import (
-    check_condition,
-    check_inside,
-    check_options,
-    check_samples,
-    check_weights,
-)
+from pushforward.density.data.validation import check_options
+from pushforward.density.evaluate import Samples
 from pushforward.density.objective import HeldOutLikelihood
+from pushforward.density.prepare import Prepared, prepare
+from pushforward.density.result import Density, default_names
+from pushforward.density.significance import are_enough, improves
 from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.density.whitening.tails import ConditionScaling, condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
-from pushforward.training.checkpoint import Checkpoint
+from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.history import Evaluation, History
 from pushforward.training.run import Callback, Progress, Run
 
 BATCH = 512
 LEARNING_RATE = 5e-3
-# Of files: how many rows are in memory, and how many are held out.
-ROWS_AT_ONCE, MOST_HELD_OUT = 200_000, 20_000
+# Of files: how many rows are in memory, and the largest number of validation rows.
+ROWS_AT_ONCE, MOST_VALIDATION_ROWS = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
 MOST_EPOCHS = 100
@@ -62,61 +51,75 @@ def fit_density(
     discrete: Discrete = (),
     weights: ArrayLike | None = None,
     names: Sequence[str] | None = None,
+    condition_names: Sequence[str] | None = None,
     validation: float = 0.1,
     batch_size: int = BATCH,
     learning_rate: float = LEARNING_RATE,
     max_epochs: int | None = None,
     patience: int = 20,
     rows_at_once: int = ROWS_AT_ONCE,
-    progress: bool = True,
+    progress: bool = False,
     callback: Callback | None = None,
-) -> Flow:
+    checkpoint: str | os.PathLike | None = None,
+) -> Density:
     r"""Fit a flow to samples by maximum likelihood.
 
-    The samples are carried to the whole space, if they have a bounded support, and whitened; a share of the rows is
-    held out; Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay trains until the
-    held-out likelihood has not risen for `patience` evaluations. If that is before the learning rate had decayed, it
-    goes on from the best parameters with one that decays at once. The parameters that did best on held-out rows are
-    returned, with whitening and support folded into the flow: its densities are in the units of `x`, and draws
-    lie in the support. If their mean gain on these rows is no more than its standard error, or if the rows are fewer
-    than five and nothing is trained, they are those that training starts from: by default those of a Gaussian.
+    The samples are mapped to the whole space, if their support is bounded, and whitened. A share of the rows is held
+    out for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
+    learning rate trains until the likelihood of the validation rows has not improved for `patience` evaluations. If
+    that happens before the learning rate has decayed, training goes on from the best parameters with a learning rate
+    that decays at once. The flow with the highest validation likelihood is returned, with whitening and support folded
+    into it: its densities are in the units of `x`, and its draws lie in the support. If the mean gain of training on
+    the validation rows is at most its standard error, or if there are fewer than five validation rows, the initial flow
+    is returned instead, by default a Gaussian.
 
-    The values of a discrete column are a step apart, as counts are. Each is spread evenly over the step that begins
-    with it, afresh whenever it is used. The flow is a density of such spread values: a value's probability (given
-    the other columns) is its integral over the value's step, and a draw becomes a value by rounding down.
+    The values of a discrete column, such as counts, have a constant step. They are dequantized: each is spread
+    uniformly over the step that begins with it, with new random numbers at every use. The flow is a density of the
+    spread values. The probability of a value (given the other columns) is the integral over its step, and a draw is
+    rounded down to a value.
+
+    Ctrl-C ends the training, and the best density so far is returned, with a warning.
 
     Args:
         x: samples, of shape (n, dim); or the path of a file of them, .npy, CSV, TSV or Parquet, which like a
-            `numpy.memmap` may be larger than memory (`pushforward.density.data.tables.open_mapped`).
-        key: for all randomness.
-        condition: what each row is given, of shape (n, cond_dim): then the flow is conditional, $q(x \mid c)$.
-        flow: what to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
-        support: where the columns lie: one for all, one for each, or a mapping of some by index or name; intervals, as
-            NumPyro constraints, or `Circular` for angles, whose density goes on across the ends. None is the real line.
-        discrete: columns of values a step apart, by index or name, or a boolean for each column; a mapping tells the
-            steps, which are else found.
-        weights: of rows, not negative: how often each counts. Rows of weight 0 play no part at all.
-        names: of the columns; by default those of the file or data frame, if it has some.
+            `numpy.memmap` may be larger than memory.
+        key: for all randomness; the same key gives the same result. The density keeps a key derived from it, for
+            `evaluate`, `plot` and `report`.
+        condition: of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.
+        flow: the flow to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
+        support: where the columns lie: one constraint for all, one for each, or a mapping of some columns by index or
+            name; intervals, as NumPyro constraints, or `Circular` for angles, whose density is continuous across the
+            ends. None is the real line.
+        discrete: columns of values with a constant step, by index or name, or a boolean for each column; a mapping
+            also gives the steps, which are otherwise found in the samples.
+        weights: of rows, not negative: how often each counts. Rows of weight 0 are ignored.
+        names: of the columns; by default those of the file or data frame, or x0, x1, ...
+        condition_names: of the columns of the condition; by default those of the data frame, or c0, c1, ...
         validation: the share of rows that is held out. Equal rows (with equal conditions) are held out together, unless
-            they are equal by chance, as those of discrete columns alone.
-        batch_size: rows a step.
-        learning_rate: at first; it decays to a hundredth.
-        max_epochs: passes through the data at most; by default as many as make 2,000 to 20,000 steps.
-        patience: evaluations without a better held-out likelihood, after which training ends, or goes on with a
-            learning rate that decays sooner.
-        rows_at_once: of a memory-mapped `x`, how many are in memory; which they are changes in the course of training.
-            They are read in blocks from anywhere.
-        progress: whether to show a bar, and to say which flow was chosen and why.
-        callback: called with the number of steps done and the negative log-likelihood of held-out rows, in nats a row;
-            once, with 0, if nothing is trained.
+            they are equal by coincidence, as rows of discrete columns alone are.
+        batch_size: rows per step.
+        learning_rate: the initial one; it decays to a hundredth.
+        max_epochs: the largest number of passes through the data; by default as many as make 2,000 to 20,000 steps.
+        patience: the number of evaluations without a higher validation likelihood after which training ends, or goes
+            on with a learning rate that decays sooner.
+        rows_at_once: how many rows of a memory-mapped `x` are in memory. They are read in blocks from random places,
+            and are replaced by others during training.
+        progress: whether to show a progress bar.
+        callback: called after each evaluation with a `Progress`, whose `loss` is the negative log-likelihood of the
+            validation rows, in nats per row, and whose `model` is the best flow so far, in the units of `x`; training
+            stops if it returns True. If nothing is trained, it is called once.
+        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, to the bit as
+            if it had not stopped. Of a memory-mapped `x` the content is compared, not the path; that takes one more
+            pass through the file.
 
     Returns:
-        A flow with `log_prob` in nats and in the units of `x`, and `sample`.
+        A `Density`, with `log_prob` in nats and in the units of `x`, and `sample`.
 
     Raises:
-        ValueError: for samples that are not finite, not in the support, constant or duplicated columns, too few rows,
-            and shapes that do not go together. The message names rows and columns.
-        TypeError: for a flow that is none, as the recipe of one.
+        ValueError: for samples that are not finite or not in the support, constant or duplicated columns, too few rows,
+            shapes that do not match, and the checkpoint of another fit. The message names rows and columns.
+        TypeError: for a `flow` that is not a `Flow`, such as a recipe.
+        OSError: if the checkpoint cannot be written.
 
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
@@ -125,90 +128,106 @@ def fit_density(
         key, validation=validation, learning_rate=learning_rate, batch_size=batch_size, patience=patience,
         rows_at_once=rows_at_once, max_epochs=1 if max_epochs is None else max_epochs,
     )  # fmt: skip
-    samples, found = open_samples(x)
-    names = found if names is None else [str(name) for name in names]
-    size, dim = samples.shape
-    columns = column_labels(dim, names)
-    to_support, circles = parse_support(support, names, columns)
-    weights = None if weights is None else check_weights(weights, size, dim)
-    if condition is not None:
-        condition = check_condition(condition, size, column_names(condition), weights)
-    angles = tuple(circle is not None for circle in circles)
+    samples = prepare(
+        x, condition, support=support, discrete=discrete, weights=weights, names=names,
+        condition_names=condition_names, rows_at_once=rows_at_once,
+    )  # fmt: skip
+    source, steps, size = samples.source, samples.steps, samples.size
     if flow is not None:
-        _check_flow(flow, dim, condition, angles)
-    source = Source(samples, condition, weights, circles, rows_at_once)
-    check_samples(source.chunks(), samples.shape, columns)
-    steps = find_steps(source.chunks(), parse_discrete(discrete, names, columns), columns)
-    check_circular_steps(steps, circles, columns)
-    for rows, chunk in source.chunks():
-        check_inside(chunk, to_support.ends, steps, columns, rows)
-    warn_if_rounded_to_end(source.chunks(), to_support.ends, steps, columns)
-
-    flow_key, split_key, train_key, noise_key, stream_key = jr.split(key, 5)
+        _check_flow(flow, samples)
+    identity = {} if checkpoint is None else _identity(samples, flow)
+    identity |= {
+        "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
+        "patience": patience, "rows_at_once": rows_at_once if source.streams else None,
+    }  # fmt: skip
+    flow_key, split_key, train_key, noise_key, stream_key, kept_key, decay_key = jr.split(key, 7)
+    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
     rows, part = source.read_part(split_key)
-    warn_if_coarse(part, steps, columns)
-    back = whiten(source, steps, to_support, circles, columns, noise_key)
+    warn_if_coarse(part, steps, samples.columns)
+    back = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
+    facts: dict[str, Any] = {"rows": size}
     if flow is None:
-        telling = size if weights is None else int(effective_sample_size(weights))
-        flow, reason = recipe.choose(telling, dim, None if condition is None else condition.shape[1], angles, flow_key)
-        if progress:
-            print(reason)
-    if condition is not None:
-        counting = np.arange(size) if weights is None else np.flatnonzero(weights)
-        flow = _rescale_condition(flow, condition_scaling(condition[counting], source.weights_of(counting)))
+        effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
+        flow, facts["flow"] = recipe.choose(effective_size, samples.dim, samples.cond_dim, samples.angles, flow_key)
+    if source.condition is not None:
+        counting = np.arange(size) if source.weights is None else np.flatnonzero(source.weights)
+        flow = _rescale_condition(flow, condition_scaling(source.condition[counting], source.weights_of(counting)))
 
     lots = split_rows(
         rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
     )
     num_held_out = recipe.num_held_out(size, validation)
-    most_held_out = min(num_held_out, MOST_HELD_OUT)
-    num_parts = math.ceil(most_held_out / (validation * rows_at_once))
-    held_out, training = (
-        source.held_out_rows(split_key, lots, num_parts, most_held_out),
-        source.training_rows(stream_key, lots),
-    )
-    num_kept = size - num_held_out if source.streams else len(training)
+    most = min(num_held_out, MOST_VALIDATION_ROWS)
+    held_out = source.held_out_rows(split_key, lots, math.ceil(most / (validation * rows_at_once)), most)
+    kept = source.training_rows(stream_key, lots)
+    num_kept = size - num_held_out if source.streams else len(kept)
     objective = HeldOutLikelihood(
-        training,
-        held_out,
-        back,
-        jnp.asarray(steps, float) if steps.any() else None,
-        angles,
+        kept, held_out, back, jnp.asarray(steps, float) if steps.any() else None, samples.angles,
         batch_size=min(batch_size, num_kept),
-    )
+    )  # fmt: skip
     epoch = math.ceil(num_kept / batch_size)
     num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
     num_evaluations = min(100, num_steps)
     batches: Any = None
     if source.streams:
-        # New rows whenever as many were drawn as there are in memory.
+        # New rows whenever the number of rows that were drawn reaches the number in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
         batches = _Streamed(
             lambda step: source.training_rows(jr.fold_in(stream_key, step), lots).batches(objective.batch_size)
         )
 
-    if judges_enough(held_out):
-        start = flow
-        with Run("density", num_steps, Checkpoint(None, {}, key), progress=progress, callback=callback) as run:
-            flow = _trained(
-                run, flow, objective, train_key, num_steps, learning_rate, num_evaluations, patience, batches
+    facts["validation rows"] = len(held_out)
+    finished = lambda flow: _in_units(flow, back, samples.circles)  # noqa: E731
+    start, interrupted = flow, False
+    if are_enough(held_out):
+        file = Checkpoint(checkpoint, identity, key)
+        with Run("density", num_steps, file, progress=progress, callback=callback, text=_text) as run:
+            flow, reason = _trained(
+                run, start, objective, (train_key, decay_key), learning_rate=learning_rate, num_steps=num_steps,
+                num_evaluations=num_evaluations, patience=patience, batches=batches, finished=finished,
+            )  # fmt: skip
+            better = improves(objective, flow, start, train_key)
+            history, interrupted = run.history, run.ended
+            facts |= {"steps": len(history.losses), "seconds": run.seconds, "ended by": _ENDINGS[reason]}
+        if not better:
+            flow, facts["result"] = start, "no significant improvement on the validation rows; the initial flow"
+        if run.interrupted:
+            warnings.warn(
+                f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far.",
+                stacklevel=2,
             )
-        if not is_better(objective, flow, start, train_key):
-            flow = start
-            if progress:
-                print(f"training gained no more on {len(held_out)} held-out rows than chance: the flow is as it began.")
     else:
         warnings.warn(
-            f"nothing is trained, and the density is the one it would begin with: {len(held_out)} held-out rows (as "
-            f"weights count them) of {size} are too few to judge by; more rows, or a larger validation=, would do.",
+            f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
+            f"effective sample size, with weights) of {size} are too few to judge by. Use more rows, or a larger "
+            "validation=.",
             stacklevel=2,
         )
+        facts["result"] = "not trained: too few validation rows; the initial flow"
+        loss = float(objective.evaluate(flow, train_key))
+        first = Evaluation("training", 0, 0, 0.0, loss, math.nan, math.nan, 0, {})
+        history = History(np.zeros(0), (first,))
         if callback is not None:
-            loss = float(objective.evaluate(flow, train_key))
-            callback(Progress("density", 0, loss, loss, 0.0, {}, flow))
-    if isinstance(flow.bijection, OntoCircles):
-        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
-    return Flow(flow.base, Chain([flow.bijection, back]))
+            callback(Progress("training", 0, loss, loss, 0.0, {}, finished(flow)))
+    return Density(
+        flow=finished(flow),
+        columns=tuple(samples.names or default_names("x", samples.dim)),
+        given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
+        grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
+        history=history,
+        facts=tuple(facts.items()),
+        interrupted=interrupted,
+        key=kept_key,
+        training=Samples(part, *(None if a is None else a[rows] for a in (source.condition, source.weights))),
+        validation=Samples(*map(_as_numpy, (held_out.x, held_out.condition, held_out.weights))),
+    )
+
+
+_ENDINGS = {
+    "steps": "the largest number of steps",
+    "plateau": "early stopping",
+    "stopped": "the user",
+}
 
 
 class _Streamed(NamedTuple):
@@ -217,62 +236,99 @@ class _Streamed(NamedTuple):
     at: Callable[[int], training.Rows]
 
 
+def _as_numpy(array: Any) -> Any:
+    return None if array is None else np.asarray(array)
+
+
+def _text(loss: float) -> str:
+    return f"{-loss:.4f} nats per row"
+
+
 def _trained(
     run: Run,
     flow: Flow,
     objective: HeldOutLikelihood,
-    key: PRNGKeyArray,
-    num_steps: int,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    *,
     learning_rate: float,
+    num_steps: int,
     num_evaluations: int,
     patience: int,
     batches: Any,
-) -> Flow:
-    """Train until early stopping; with the steps that are left then, at a rate that decays at once."""
+    finished: Callable[[Flow], Flow],
+) -> tuple[Flow, str]:
+    """Train until early stopping; then, with the steps that are left, at a rate that decays at once."""
 
     def stage(name, flow, key, steps, rate, num_evaluations):
         return run.train(
             name, flow, objective, key,
             optimizer=recipe.optimizer(rate, steps), steps=steps, evaluate_every=math.ceil(steps / num_evaluations),
-            batches=batches, stopping=training.EarlyStopping(patience),
+            batches=batches, stopping=training.EarlyStopping(patience), finished=finished,
         )  # fmt: skip
 
-    first = stage("training", flow, key, num_steps, learning_rate, num_evaluations)
-    if first.reason == "plateau":
-        left = min(recipe.num_steps_of_decay(first.best_step), num_steps - run.steps)
-        first = stage("decay", first.model, jr.fold_in(key, 1), left, learning_rate / 2, min(30, left))
-    run.check_finite(first.loss)
-    return first.model
+    trained = stage("training", flow, keys[0], num_steps, learning_rate, num_evaluations)
+    if trained.reason == "plateau":
+        left = min(recipe.num_steps_of_decay(trained.best_step), num_steps - run.steps)
+        decayed = stage("decay", trained.model, keys[1], left, learning_rate / 2, min(30, left))
+        # If the user stops the fit just before, nothing is evaluated.
+        trained = decayed if np.isfinite(decayed.loss) else trained
+    run.check_finite(trained.loss)
+    return trained.model, trained.reason
 
 
-def _check_flow(flow: Any, dim: int, condition, angles: tuple[bool, ...]) -> None:
+def _identity(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
+    """What identifies a fit: all numbers that it is made from."""
+    source = samples.source
+    # Transposed where columns are contiguous, so that a file is read in the order of its content.
+    x = source.x if source.x.flags.c_contiguous else source.x.T
+    return {
+        "fit": "fit_density",
+        "x": fingerprint(x),
+        "condition": fingerprint(source.condition),
+        "weights": fingerprint(source.weights),
+        "support": repr((samples.to_support.ends, samples.circles)),
+        "discrete": samples.steps.tolist(),
+        "flow": "default" if flow is None else fingerprint(flow),
+    }
+
+
+def _check_flow(flow: Any, samples: Prepared) -> None:
+    dim, angles = samples.dim, samples.angles
     if not isinstance(flow, Flow):
         what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
         raise TypeError(
             f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
         )
+    condition = samples.source.condition
     if flow.shape != (dim,) or flow.cond_shape != (None if condition is None else condition.shape[1:]):
         raise ValueError(
             f"the flow must have shape ({dim},) and the condition's shape, but has shape {flow.shape} and cond_shape "
             f"{flow.cond_shape}, with a condition of shape {None if condition is None else condition.shape}."
         )
-    its = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
-    if its != angles:
+    own = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
+    if own != angles:
         raise ValueError(
             f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
-            f"angles={list(angles)}) has, but has them at {list(its)}."
+            f"angles={list(angles)}) has, but has them at {list(own)}."
         )
     lower, upper = bounds(flow.bijection.codomain)
     if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
         raise ValueError(
-            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}: samples are "
-            "whitened before it sees them; say where columns lie by support=."
+            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}, because it is "
+            "trained on whitened samples; give the support of the columns by support= instead."
         )
 
 
 def _rescale_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
-    """The flow, given the condition in its own units, in which its networks see none that is far away."""
+    """The flow, with a condition that is rescaled before its networks see it, so that no value is far away."""
     if isinstance(flow.bijection, OntoCircles):
         inner = RescaledCondition(flow.bijection.bijection, *scaling)
         return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
     return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
+
+
+def _in_units(flow: Flow, back: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
+    """The flow of whitened samples as one of samples."""
+    if isinstance(flow.bijection, OntoCircles):
+        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
+    return Flow(flow.base, Chain([flow.bijection, back]))

@@ -41,11 +41,7 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
     else:
         kind, layers = "autoregressive layers of splines", 5 if dim > 2 and numbers > 20_000 else 3
         flow = flows.arnsf(dim, num_layers=layers, bins=bins, bound=BOUND, fast="density", **options)
-    given = "" if cond_dim is None else f" given {cond_dim} numbers"
-    return flow, (
-        f"{size:,} rows of {dim} columns{given}: {layers} {kind}, {bins} bins, networks of width {width}; "
-        "more rows would allow more."
-    )
+    return flow, f"{layers} {kind}, {bins} bins, networks of width {width}; more rows would allow a larger flow"
 
 
 def num_held_out(size: int, share: float) -> int:

@@ -1,6 +1,5 @@
 """The command line for densities: files of every kind in, a report out, draws from anything that was saved."""
 
-import io
 import json
 
 import jax
@@ -8,10 +7,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from rich.console import Console
 
 import pushforward as pf
-from pushforward import calibration, density_report
 from pushforward.cli import main
 from pushforward.density.data import tables
 
@@ -68,27 +65,6 @@ def test_bounds_that_are_negative_in_any_notation(folder, capsys):
         assert "is not between" in message and f"{float(lower):g} and -0.001" in message
 
 
-def test_learning_curves_with_gaps():
-    for curve in ([(1, np.nan), (2, 3.0), (3, np.inf), (4, 2.0)], [(1, np.nan)], []):
-        figure = density_report.plot_learning(curve)
-        figure.savefig(io.BytesIO(), format="png")
-    kept = density_report.plot_learning([(1, np.nan), (2, 3.0), (4, 2.0)]).axes[0].lines[1]
-    assert kept.get_xdata()[0] == 4
-
-
-def test_names_with_brackets_and_dollars():
-    """Rich's markup and Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
-    columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$", "_hidden")}
-    output = io.StringIO()
-    Console(file=output, width=100).print(density_report.summary_table(columns, columns, "data [/a].csv"))
-    assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
-    pits = {name: RNG.uniform(size=100) for name in columns}
-    calibrated = calibration.plot_calibration(pits)
-    for figure in (density_report.plot_pairs(columns, columns), calibrated):
-        figure.savefig(io.BytesIO(), format="png")
-    assert [text.get_text() for text in calibrated.axes[0].get_legend().get_texts()] == list(columns)
-
-
 def test_conditional_density_and_sample(folder, capsys):
     arguments = ["--columns", "noise", "--given", "size", "--epochs", "1", "--quiet"]
     assert main(["density", "data.csv", "--out", "out", *arguments]) == 0
@@ -98,7 +74,7 @@ def test_conditional_density_and_sample(folder, capsys):
     assert main(["sample", "out/density.flow"]) == 2
     assert "needs values of size" in said(capsys)
     assert main(["sample", "out/density.flow", "--given", "size=2", "noise=1"]) == 2
-    assert "is not given noise; it is given size" in said(capsys)
+    assert "is not conditional on noise; it is conditional on size" in said(capsys)
 
 
 def test_sample_from_flows_and_posteriors(folder, capsys):
@@ -119,7 +95,7 @@ def test_sample_from_flows_and_posteriors(folder, capsys):
         assert lines[0] == "a[0],a[1]" and len(lines) == 6
     pf.save("other", {"a": 1})
     for arguments, words in (
-        (["posterior.flow", "--given", "a=1"], "have no condition"),
+        (["posterior.flow", "--given", "a=1"], "takes no condition"),
         (["plain.flow", "--resample"], "only draws of a posterior"),
         (["plain.flow", "--given", "c0"], "names and numbers"),
         (["plain.flow", "--num", "0"], "--num"),

@@ -1,0 +1,221 @@
+"""How good a density is on test rows: scores beside baselines, and calibration."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from pushforward.bijections import OntoCircles
+from pushforward.density import baselines
+from pushforward.density.data.columns import wrap
+from pushforward.flow import Flow
+from pushforward.reports import page
+from pushforward.reports.calibration import LEVEL, within_band
+from pushforward.reports.density import scores_table
+
+NUM_DRAWS = 20_000
+# For the calibration of a conditional density: draws for each row, and the largest number of rows. The band leaves out
+# the randomness of the draws, so the rows are few beside them.
+DRAWS_PER_ROW, MOST_FOR_CALIBRATION = 200, 1000
+# Rows whose log-density is computed together: the networks' arrays of all rows could fill the memory.
+ROWS_TOGETHER = 20_000
+
+
+class Samples(NamedTuple):
+    """Rows, and what they are conditional on.
+
+    Attributes:
+        x: the rows.
+        condition: the condition of each, if the density is conditional.
+        weights: of the rows, if they have some.
+    """
+
+    x: Float[np.ndarray, "n dim"]
+    condition: Float[np.ndarray, "n cond_dim"] | None = None
+    weights: Float[np.ndarray, " n"] | None = None
+
+    def equally_weighted(self, key: PRNGKeyArray) -> "Samples":
+        """Rows of equal weight: the same, or as many drawn in proportion to their weights."""
+        if self.weights is None:
+            return self
+        rows = np.asarray(jr.choice(key, len(self.x), (len(self.x),), p=jnp.asarray(self.weights)))
+        return Samples(self.x[rows], None if self.condition is None else self.condition[rows])
+
+    def beside(self) -> Float[np.ndarray, "n columns"]:
+        """The columns of the rows and then those of the condition, in one array."""
+        return self.x if self.condition is None else np.concatenate([self.x, self.condition], axis=1)
+
+
+class Score(NamedTuple):
+    """The log-likelihood of test rows under a density, in nats per row.
+
+    Attributes:
+        mean: over the rows.
+        standard_error: of the mean.
+    """
+
+    mean: float
+    standard_error: float
+
+    @classmethod
+    def of(cls, log_prob: Float[np.ndarray, " n"]) -> "Score":
+        """The score of rows with these log-densities."""
+        with np.errstate(invalid="ignore"):
+            return cls(float(np.mean(log_prob)), float(np.std(log_prob) / len(log_prob) ** 0.5))
+
+
+class Evaluation(eqx.Module):
+    """How good a density is on test rows.
+
+    Attributes:
+        scores: the log-likelihood of the rows under the flow and under the baselines, by the name of the density.
+        transforms: the probability integral transforms of the rows, by column: uniform if the density is correct.
+        data: the rows, by column; values of discrete columns are spread over their steps.
+        draws: of the density, by column, likewise.
+        mixture: how many Gaussians the mixture has, or why there is none.
+        rows: what the rows are called.
+    """
+
+    scores: dict[str, Score]
+    transforms: dict[str, Float[np.ndarray, " calibration"]]
+    data: dict[str, Float[np.ndarray, " test"]]
+    draws: dict[str, Float[np.ndarray, " draws"]]
+    mixture: str = eqx.field(static=True)
+    rows: str = eqx.field(static=True, default="test rows")
+
+    @property
+    def num_rows(self) -> int:
+        """The number of test rows."""
+        return len(next(iter(self.data.values())))
+
+    @property
+    def miscalibrated(self) -> list[str]:
+        """The columns whose transforms are outside of the Kolmogorov-Smirnov band."""
+        return [name for name, numbers in self.transforms.items() if not within_band(numbers)]
+
+    @property
+    def calibration(self) -> str:
+        """The result of the Kolmogorov-Smirnov tests, in words."""
+        names = ", ".join(self.miscalibrated) or "none"
+        return f"columns outside of the Kolmogorov-Smirnov band ({LEVEL:.0%} level): {names}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to read beside the scores, a paragraph each."""
+        return [f"mixture: {self.mixture}", f"calibration: {self.calibration}"]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.scores))
+        scores = [f"  {name:{width}}  {s.mean:.4f} ± {s.standard_error:.4f}" for name, s in self.scores.items()]
+        head = f"log-likelihood of {self.num_rows:,} {self.rows}, in nats per row:"
+        return "\n".join([head, *scores, *self.remarks])
+
+    def _repr_html_(self) -> str:
+        head = f"Log-likelihood of {self.num_rows:,} {self.rows}:"
+        return "".join([page.paragraph(head), scores_table(self.scores), *map(page.paragraph, self.remarks)])
+
+
+def evaluate(
+    flow: Flow,
+    test: Samples,
+    training: Samples | None,
+    columns: tuple[str, ...],
+    steps: Float[np.ndarray, " dim"],
+    key: PRNGKeyArray,
+    rows: str = "test rows",
+) -> Evaluation:
+    """Evaluate a flow on test rows.
+
+    Values of discrete columns are spread over their steps, for the flow and for the baselines.
+
+    Args:
+        flow: the density, in the units of the rows.
+        test: the test rows.
+        training: the rows that baselines are fitted to; None for no baselines.
+        columns: the names of the columns.
+        steps: of discrete columns, 0 for the others.
+        key: for the spread values and for the draws.
+        rows: what the test rows are called.
+    """
+    spread_key, training_key, draw_key = jr.split(key, 3)
+    test = test._replace(x=spread(flow, test.x, steps, spread_key))
+    log_probs = {"flow": _log_prob(flow, test)}
+    mixture = "no baselines; they need the training rows, which files do not keep"
+    if training is not None:
+        training = training.equally_weighted(jr.fold_in(training_key, 1))
+        training = training._replace(x=spread(flow, training.x, steps, training_key))
+        found, mixture = _baselines(training, test)
+        log_probs |= found
+    draws, transforms = _draws_and_transforms(flow, test, draw_key)
+    return Evaluation(
+        scores={name: Score.of(log_prob) for name, log_prob in log_probs.items()},
+        transforms=by_name(columns, transforms),
+        data=by_name(columns, test.x),
+        draws=by_name(columns, draws),
+        mixture=mixture,
+        rows=rows,
+    )
+
+
+def by_name(columns: tuple[str, ...], values: Float[np.ndarray, "n dim"]) -> dict[str, Float[np.ndarray, " n"]]:
+    """The columns of an array by name.
+
+    Args:
+        columns: their names.
+        values: rows and columns.
+    """
+    return dict(zip(columns, values.T, strict=True))
+
+
+def spread(flow: Flow, x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], key: PRNGKeyArray):
+    """Rows whose values of discrete columns are spread over the steps that begin with them.
+
+    Args:
+        flow: whose angles stay on their circles.
+        x: the rows.
+        steps: of discrete columns, 0 for the others.
+        key: for where in its step each value lies.
+    """
+    if steps.any():
+        x = x + steps * np.asarray(jr.uniform(key, x.shape))
+    return wrap(x, flow.bijection.circles) if isinstance(flow.bijection, OntoCircles) else x
+
+
+def _log_prob(flow: Flow, rows: Samples) -> Float[np.ndarray, " n"]:
+    parts = []
+    for start in range(0, len(rows.x), ROWS_TOGETHER):
+        part = slice(start, start + ROWS_TOGETHER)
+        condition = None if rows.condition is None else jnp.asarray(rows.condition[part])
+        parts.append(np.asarray(flow.log_prob(jnp.asarray(rows.x[part]), condition)))
+    return np.concatenate(parts)
+
+
+def _baselines(training: Samples, test: Samples) -> tuple[Mapping[str, Float[np.ndarray, " test"]], str]:
+    """The log-density of the test rows under each baseline, and a remark on the mixture."""
+    cond_dim = 0 if test.condition is None else test.condition.shape[1]
+    found = {"Gaussian": baselines.gaussian(training.beside(), test.beside(), cond_dim)}
+    mixture = baselines.mixture(training.beside(), test.beside(), cond_dim)
+    if mixture is None:
+        return found, "none; it needs scikit-learn (pip install 'pushforward[sklearn]')"
+    found["mixture of Gaussians"] = mixture.log_prob
+    return found, f"{mixture.size} component{'s' * (mixture.size > 1)}, chosen by the Bayesian information criterion"
+
+
+def _draws_and_transforms(flow: Flow, test: Samples, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Draws, and estimates of $P(X_i \le x_i)$ by draws, for each column of some test rows and the row's condition."""
+    row_key, draw_key, rank_key = jr.split(key, 3)
+    rows = np.asarray(jr.permutation(row_key, len(test.x)))[:MOST_FOR_CALIBRATION]
+    x = test.x[rows]
+    if test.condition is None:
+        draws = np.asarray(flow.sample(draw_key, (NUM_DRAWS,)))
+        ranked = np.sort(draws, axis=0)
+        below = [np.searchsorted(ranked[:, i], x[:, i]) for i in range(x.shape[1])]
+        return draws, np.stack(below, axis=1) / NUM_DRAWS
+    draws = np.asarray(flow.sample(draw_key, (DRAWS_PER_ROW,), jnp.asarray(test.condition[rows])))
+    ranks = (draws < x).sum(0)
+    # Ranks among few draws are spread over their steps: otherwise they would not be uniform, but discrete.
+    return draws[0], (ranks + np.asarray(jr.uniform(rank_key, ranks.shape))) / (DRAWS_PER_ROW + 1)

@@ -1,0 +1,297 @@
+"""The result of `fit_density`: draws, densities, scores, files."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from pushforward import serialization
+from pushforward.bijections import OntoCircles
+from pushforward.bijections.circular import to_circle
+from pushforward.density.data.arrays import as_matrix, column_labels, column_names
+from pushforward.density.data.validation import check_finite
+from pushforward.density.evaluate import Evaluation, Samples, by_name, evaluate, spread
+from pushforward.flow import Flow
+from pushforward.reports.density import density_page, plot_pairs
+from pushforward.reports.summary import Facts
+from pushforward.training.history import History
+
+# For densities that were saved before they had a history.
+NO_HISTORY = History(np.zeros(0), ())
+
+
+class Density(eqx.Module):
+    """A fitted density of columns that have names.
+
+    Methods that draw take a `key`. `evaluate`, `plot` and `report` use one that the fit has kept unless they are given
+    another, so that they return the same each time.
+
+    Attributes:
+        flow: the density, in the units of the columns.
+        columns: the names of the columns.
+        given: the names of the columns of the condition, none for an unconditional density.
+        grids: for each discrete column one of its values and its step, None for the others.
+        history: of the training; its losses are negative log-likelihoods per row.
+        facts: what `summary` shows of the fit, as names and values.
+        interrupted: whether the user ended the training, by Ctrl-C or by the callback.
+        key: for randomness that no other key is given for.
+        training: rows that the density was fitted to, for baselines; files do not keep them.
+        validation: rows that early stopping looked at, for plots; files do not keep them.
+    """
+
+    flow: Flow
+    columns: tuple[str, ...] = eqx.field(static=True)
+    given: tuple[str, ...] = eqx.field(static=True)
+    grids: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
+    history: History
+    facts: tuple[tuple[str, Any], ...] = eqx.field(static=True)
+    interrupted: bool = eqx.field(static=True)
+    key: PRNGKeyArray | None
+    training: Samples | None
+    validation: Samples | None
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a density of version 0.1.0, which had a flow, names and grids alone."""
+        if "history" in fields:
+            return fields
+        kept = {
+            "history": NO_HISTORY, "facts": (), "interrupted": False, "key": None, "training": None, "validation": None,
+            **fields,
+        }  # fmt: skip
+        kept["given"] = kept.get("given", ())
+        kept["grids"] = kept.get("grids") or (None,) * len(fields["columns"])
+        return kept
+
+    @classmethod
+    def of(cls, flow: Flow) -> "Density":
+        """A flow over one axis as a density, with columns x0, x1, ..., conditional on c0, c1, ...
+
+        Args:
+            flow: of shape (dim,) and cond_shape (cond_dim,) or None.
+
+        Raises:
+            ValueError: for a flow of other shapes.
+        """
+        if len(flow.shape) != 1 or len(flow.cond_shape or (0,)) != 1:
+            raise ValueError(
+                f"a density is of rows, but the flow has shape {flow.shape} and cond_shape {flow.cond_shape}."
+            )
+        columns, given = default_names("x", flow.shape[0]), default_names("c", sum(flow.cond_shape or ()))
+        return cls(flow, columns, given, (None,) * len(columns), NO_HISTORY, (), False, None, None, None)
+
+    def log_prob(
+        self, x: ArrayLike, condition: ArrayLike | Mapping[str, ArrayLike] | None = None
+    ) -> Float[Array, " ..."]:
+        """The log-density of rows, in nats and in the units of the columns.
+
+        Of a discrete column, this is the density of values spread over their steps: the probability of a value is the
+        integral over its step.
+
+        Args:
+            x: of shape (..., dim), or a data frame.
+            condition: of shape (..., cond_dim), a data frame, or a mapping of the names of its columns to numbers.
+        """
+        return self.flow.log_prob(_values(x, self.columns), self._condition(condition))
+
+    def sample(
+        self,
+        key: PRNGKeyArray,
+        sample_shape: int | tuple[int, ...] = (),
+        condition: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    ) -> Float[Array, "... dim"]:
+        """Draws, of shape sample_shape + batch of the condition + (dim,); discrete columns are rounded to their values.
+
+        Args:
+            key: for the draws.
+            sample_shape: how many.
+            condition: as for `log_prob`.
+        """
+        shape = sample_shape if isinstance(sample_shape, tuple) else (sample_shape,)
+        draws = self.flow.sample(key, shape, self._condition(condition))
+        for i, grid in enumerate(self.grids):
+            if grid is not None:
+                value, step = grid
+                draws = draws.at[..., i].set(value + step * jnp.floor((draws[..., i] - value) / step))
+        if isinstance(self.flow.bijection, OntoCircles):
+            # The first value of a circle may have a step that begins before the end of the interval.
+            for i, circle in enumerate(self.flow.bijection.circles):
+                if circle is not None:
+                    draws = draws.at[..., i].set(to_circle(draws[..., i], circle[0], circle[1] - circle[0]))
+        return draws
+
+    def evaluate(
+        self,
+        x_test: ArrayLike,
+        condition: ArrayLike | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        baselines: bool = True,
+    ) -> Evaluation:
+        """Evaluate the density on rows that it was not fitted to.
+
+        Args:
+            x_test: of shape (n, dim), or a data frame.
+            condition: of shape (n, cond_dim), or a data frame.
+            key: for the spread values of discrete columns and for draws, by default one that the fit has kept.
+            baselines: whether to fit baselines to the training rows and to evaluate them too. A density that was loaded
+                from a file has no training rows, so it is evaluated without baselines.
+
+        Returns:
+            The log-likelihood of the flow and of the baselines, and the calibration of the flow.
+
+        Raises:
+            ValueError: for rows of another shape, or with values that are not finite.
+        """
+        x = _checked("x_test", x_test, self.columns)
+        if self.given:
+            if condition is None:
+                raise ValueError(f"this density is conditional: it needs values of {', '.join(self.given)}.")
+            condition = _checked("condition", condition, self.given)
+            if len(condition) != len(x):
+                raise ValueError(
+                    f"x_test and condition must have equally many rows, but have {len(x)} and {len(condition)}."
+                )
+        elif condition is not None:
+            raise ValueError("this density takes no condition, but one was given.")
+        training = self.training if baselines else None
+        return self._evaluate(Samples(x, condition), self._key(key), training, "test rows")
+
+    def _evaluate(self, rows: Samples, key: PRNGKeyArray, training: Samples | None, called: str) -> Evaluation:
+        return evaluate(self.flow, rows, training, self.columns, self.steps, key, called)
+
+    @property
+    def steps(self) -> Float[np.ndarray, " dim"]:
+        """The steps of discrete columns, 0 for the others."""
+        return np.array([0.0 if grid is None else grid[1] for grid in self.grids])
+
+    def summary(self) -> Facts:
+        """The columns, and how the density was fitted."""
+        facts: dict[str, Any] = {"columns": ", ".join(self.columns)}
+        if self.given:
+            facts["given"] = ", ".join(self.given)
+        facts |= dict(self.facts)
+        if len(losses := self.history.series("loss")):
+            facts["validation log-likelihood"] = -float(np.nanmin(losses))
+        return Facts(facts)
+
+    def plot(self, *, key: PRNGKeyArray | None = None) -> Any:
+        """A Matplotlib figure of the validation rows and of draws.
+
+        Args:
+            key: for the draws, by default one that the fit has kept.
+
+        Raises:
+            ValueError: if the density was loaded from a file, which keeps no rows.
+        """
+        rows, (spread_key, draw_key) = self._validation(), jr.split(self._key(key))
+        x = spread(self.flow, rows.x, self.steps, spread_key)
+        draws = self.flow.sample(draw_key, () if self.given else (len(x),), rows.condition)
+        return plot_pairs(by_name(self.columns, x), by_name(self.columns, np.asarray(draws)))
+
+    def report(
+        self,
+        path: str | os.PathLike,
+        evaluation: Evaluation | None = None,
+        *,
+        title: str | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """Write one HTML page: scores, calibration, data beside draws, and the learning curve.
+
+        Args:
+            path: the file to write; it is replaced if it exists.
+            evaluation: what to show, as `evaluate` returns it for test rows. By default the density is evaluated on
+                the validation rows, which early stopping has used: scores on test rows are more reliable.
+            title: of the page, by default the names of the columns.
+            warnings: paragraphs that are set off from the others.
+
+        Raises:
+            ValueError: if there is no evaluation and the density was loaded from a file, which keeps no rows.
+        """
+        if evaluation is None:
+            evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
+        title = title or f"density of {', '.join(self.columns)}"
+        content = density_page(title, self.summary(), evaluation, self.history, warnings)
+        Path(path).write_text(content, encoding="utf-8")
+
+    def _validation(self) -> Samples:
+        if self.validation is None:
+            raise ValueError(
+                "this density has no validation rows, because files do not keep them; evaluate it on test rows, "
+                "density.evaluate(x_test), and pass the result: density.report(path, evaluation)."
+            )
+        return self.validation.equally_weighted(jr.fold_in(self._key(None), 1))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file, without the training and validation rows; `pushforward.load` reads it.
+
+        Args:
+            path: the file; it is replaced if it exists.
+        """
+        serialization.save(path, self.without_rows())
+
+    def without_rows(self) -> "Density":
+        """The same density without the training and validation rows, as it is saved."""
+        rows = lambda density: (density.training, density.validation)  # noqa: E731
+        return eqx.tree_at(rows, self, (None, None), is_leaf=lambda node: node is None)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _key(self, key: PRNGKeyArray | None) -> PRNGKeyArray:
+        if key is None and self.key is None:
+            raise ValueError("this density was saved without a key; pass one, as in key=jax.random.key(0).")
+        return self.key if key is None else key
+
+    def _condition(self, condition: ArrayLike | Mapping[str, ArrayLike] | None) -> ArrayLike | None:
+        """The condition as an array with the columns along the last axis."""
+        if condition is None and self.given:
+            condition = {}
+        if not isinstance(condition, Mapping):
+            return None if condition is None else _values(condition, self.given)
+        if missing := [name for name in self.given if name not in condition]:
+            raise ValueError(f"this density is conditional: it needs values of {', '.join(missing)}.")
+        if unknown := [name for name in condition if name not in self.given]:
+            raise ValueError(
+                f"this density is not conditional on {', '.join(unknown)}; it is conditional on "
+                f"{', '.join(self.given) or 'nothing'}."
+            )
+        values = jnp.broadcast_arrays(*(jnp.asarray(condition[name], float) for name in self.given))
+        return jnp.stack(values, axis=-1) if self.given else None
+
+
+def default_names(letter: str, number: int) -> tuple[str, ...]:
+    """Names for columns that have none, as x0, x1, ...
+
+    Args:
+        letter: what they begin with.
+        number: how many.
+    """
+    return tuple(f"{letter}{i}" for i in range(number))
+
+
+def _values(values: ArrayLike, names: tuple[str, ...]) -> ArrayLike:
+    """An array; of a data frame that has columns of these names, those columns in this order."""
+    return jnp.asarray(values) if column_names(values) is None else _matrix("x", values, names)
+
+
+def _matrix(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:
+    own = column_names(values)
+    rows = as_matrix(name, values, own)
+    return rows[:, [own.index(column) for column in names]] if own and set(names) <= set(own) else rows
+
+
+def _checked(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:
+    """Rows of finite numbers."""
+    rows = _matrix(name, values, names)
+    if rows.shape[1] != len(names):
+        raise ValueError(f"{name} must have {len(names)} columns, {', '.join(names)}, but has shape {rows.shape}.")
+    check_finite(name, rows, column_labels(len(names), names), np.arange(len(rows)))
+    return rows

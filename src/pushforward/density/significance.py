@@ -1,0 +1,50 @@
+"""A significance test: whether training has improved the likelihood of the validation rows."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.recipe import FEWEST_HELD_OUT
+from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.flow import Flow
+
+# The mean gain must be more than this number of its standard errors.
+LEAST_GAIN = 1.0
+
+
+def are_enough(validation: Rows) -> bool:
+    """Whether the effective sample size of the validation rows reaches the minimum.
+
+    Args:
+        validation: the rows, with or without weights.
+    """
+    weights = validation.weights
+    return (len(validation) if weights is None else effective_sample_size(weights)) >= FEWEST_HELD_OUT
+
+
+def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
+    r"""Whether the mean gain $\bar d$ in log-density of the validation rows is more than its standard error.
+
+    With weights $w$ of effective sample size $n$, $\bar d = \sum w d / \sum w$, and the standard error is that of $n$
+    gains with the variance $\sum w (d - \bar d)^2 / \sum w$.
+
+    Args:
+        objective: of the training, with the validation rows.
+        flow: the trained flow.
+        start: the flow that training began with.
+        key: for spread values of discrete columns, the same for both flows.
+    """
+    after, before = (np.asarray(_log_prob(objective, one, key), float) for one in (flow, start))
+    weights = np.ones(len(after)) if objective.held_out.weights is None else np.asarray(objective.held_out.weights)
+    if not (np.isfinite(after).all() and np.isfinite(before).all()):
+        # Where a row has no density, the gain has no mean.
+        return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
+    mean = np.average(after - before, weights=weights)
+    error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (effective_sample_size(weights) - 1))
+    return bool(mean > LEAST_GAIN * error)
+
+
+@eqx.filter_jit
+def _log_prob(objective: HeldOutLikelihood, flow: Flow, key: PRNGKeyArray) -> Float[Array, " validation"]:
+    return objective.held_out_log_prob(flow, key)

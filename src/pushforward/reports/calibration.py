@@ -1,0 +1,61 @@
+"""Calibration: whether numbers are uniform, as probability integral transforms and ranks of a correct density are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+from pushforward.reports.figures import new_figure
+
+MOST_SHOWN = 20
+# The share of uniform samples that leave the band.
+LEVEL = 0.05
+
+
+def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " n"]], of: str = "rows"):
+    """A figure of the empirical distribution function of each column of numbers in (0, 1), less that of the uniform.
+
+    The gray band is the Kolmogorov-Smirnov band: 95 % of uniform samples stay inside it.
+
+    Args:
+        transforms: probability integral transforms of test rows, or ranks of true values, as `Ranks.transforms`
+            returns them, by the name of the column.
+        of: what the numbers belong to, for the label of the axis.
+    """
+    figure = new_figure(figsize=(7, 4))
+    axes = figure.subplots()
+    level = np.linspace(0, 1, 201)
+    shown, lines = list(transforms)[:MOST_SHOWN], []
+    for name in shown:
+        numbers = transforms[name]
+        share = np.searchsorted(np.sort(numbers), level, side="right") / len(numbers)
+        lines += axes.plot(level, share - level, linewidth=1)
+    band = band_width(len(next(iter(transforms.values()))))
+    axes.axhspan(-band, band, color="lightgray", zorder=0)
+    axes.set(
+        xlabel="u", ylabel=f"share of {of} below u, less u", title="calibration",
+        ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
+    )  # fmt: skip
+    # With explicit lines and names, Matplotlib shows every name, also those that begin with an underscore.
+    for text in axes.legend(lines, shown, fontsize="small", ncols=3).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def band_width(size: int) -> float:
+    """Half the width of the Kolmogorov-Smirnov band: the critical value of the test at the 5 % level.
+
+    Args:
+        size: the size of the sample.
+    """
+    return float(scipy.stats.kstwo.isf(LEVEL, size))
+
+
+def within_band(numbers: Float[np.ndarray, " n"]) -> bool:
+    """Whether a sample stays inside the band: the Kolmogorov-Smirnov test for the uniform distribution.
+
+    Args:
+        numbers: the sample, in (0, 1).
+    """
+    return bool(scipy.stats.kstest(numbers, "uniform").pvalue > LEVEL)
