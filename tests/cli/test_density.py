@@ -1,6 +1,8 @@
 """The command line for densities: files of every kind in, a report out, draws from anything that was saved."""
 
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import pytest
 import pushforward as pf
 from pushforward.cli import main
 from pushforward.density.data import tables
+from pushforward.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
 SIZE = RNG.gamma(3.0, 2.0, 300)
@@ -75,6 +78,45 @@ def test_conditional_density_and_sample(folder, capsys):
     assert "needs values of size" in said(capsys)
     assert main(["sample", "out/density.flow", "--given", "size=2", "noise=1"]) == 2
     assert "is not conditional on noise; it is conditional on size" in said(capsys)
+
+
+SMALL = ["--columns", "noise", "size", "--epochs", "8", "--quiet"]
+
+
+def test_a_failed_report_does_not_lose_the_fit(folder, capsys, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("pushforward.density.result.density_page", fail)
+    assert main(["density", "data.csv", "--out", "out", *SMALL]) == 2
+    message = said(capsys)
+    assert "out/density.flow is complete, but the report failed" in message and "RuntimeError: no ink" in message
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["density.flow", "summary.json"]
+    assert main(["sample", "out/density.flow", "--num", "3"]) == 0
+
+
+def test_ctrl_c_saves_the_best_and_the_same_command_continues(folder, capsys, monkeypatch):
+    assert main(["density", "data.csv", "--out", "whole", *SMALL]) == 0
+    with monkeypatch.context() as patched:
+        evaluate, calls = Trainer.advance, []
+
+        def press(*arguments):
+            calls.append(None)
+            if len(calls) == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+            return evaluate(*arguments)
+
+        patched.setattr(Trainer, "advance", press)
+        assert main(["density", "data.csv", "--out", "out", *SMALL]) == 130
+    message = said(capsys)
+    assert "interrupted; out/density.flow holds the best density so far" in message
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["checkpoint", "density.flow"]
+    assert main(["density", "data.csv", "--out", "out", *SMALL, "--held-out", "0.2"]) == 2
+    assert "checkpoint of another fit" in said(capsys)
+    assert main(["density", "data.csv", "--out", "out", *SMALL]) == 0
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["density.flow", "report.html", "summary.json"]
+    summaries = [json.loads((folder / name / "summary.json").read_text()) for name in ("whole", "out")]
+    assert summaries[0]["scores"] == summaries[1]["scores"] and summaries[0]["steps"] == summaries[1]["steps"]
 
 
 def test_sample_from_flows_and_posteriors(folder, capsys):

@@ -1,5 +1,9 @@
 """Density estimation: known densities are found, in the units of the data; bad data are refused before any training."""
 
+import os
+import signal
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -288,3 +292,116 @@ def test_a_table_given_five_times_is_fitted_as_well():
     options = {"key": jr.key(0), "flow": flow, "learning_rate": 0.03, "progress": False, "max_epochs": 300}
     copied = pf.fit_density(np.tile(x, (5, 1)), **options)
     assert -np.mean(copied.log_prob(fresh)) < 3.1  # 2.84 is the entropy
+
+
+# Interruptions and checkpoints.
+
+
+class Killed(Exception):
+    pass
+
+
+def small_fit(x=None, path=None, callback=None, **options):
+    flow = pf.flows.maf(2, key=jr.key(1), num_layers=1, hidden=(8,))
+    options = {"max_epochs": 60, "patience": 3} | options
+    x = correlated(np.random.default_rng(0), 300) if x is None else x
+    return pf.fit_density(x, key=jr.key(0), flow=flow, checkpoint=path, callback=callback, **options)
+
+
+def assert_same(one, other):
+    """The same bits in all arrays, and the same history apart from times."""
+    for a, b in zip(jax.tree.leaves(one.flow), jax.tree.leaves(other.flow), strict=True):
+        assert not eqx.is_array(a) or np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert one.history.losses.tobytes() == other.history.losses.tobytes()
+    records = [[r._replace(seconds=0.0) for r in density.history.evaluations] for density in (one, other)]
+    assert str(records[0]) == str(records[1])
+
+
+@pytest.mark.parametrize("kind", ["array", "weights", "file"])
+def test_a_killed_fit_resumes_to_the_bit(kind, tmp_path):
+    x = correlated(np.random.default_rng(0), 300)
+    options = {}
+    if kind == "weights":
+        options = {"weights": np.linspace(0, 1, 300), "condition": x[:, :1] ** 2, "flow": None}
+        options["flow"] = pf.flows.maf(2, key=jr.key(1), num_layers=1, hidden=(8,), cond_dim=1)
+    if kind == "file":
+        np.save(tmp_path / "x.npy", x)
+        x, options = tmp_path / "x.npy", {"rows_at_once": 100}
+
+    def fit(callback=None, path=tmp_path / "checkpoint"):
+        arguments = {"flow": pf.flows.maf(2, key=jr.key(1), num_layers=1, hidden=(8,)), **options}
+        return pf.fit_density(
+            x, key=jr.key(0), checkpoint=path, callback=callback, max_epochs=60, patience=3, **arguments
+        )
+
+    whole, stages = fit(path=None), []
+    for stage, count in (("training", 2), ("decay", 3)):
+
+        def kill(progress, stage=stage, count=count):
+            stages.append(progress.stage)
+            if stages.count(stage) == count:
+                raise Killed
+
+        with pytest.raises(Killed):
+            fit(kill)
+    if kind == "file":
+        # The content is compared, not the path.
+        (tmp_path / "x.npy").rename(tmp_path / "y.npy")
+        x = tmp_path / "y.npy"
+    assert_same(fit(), whole)
+    assert_same(fit(), whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"x": correlated(np.random.default_rng(1), 300)}, "x"),
+        ({"weights": np.ones(300)}, "weights"),
+        ({"patience": 4}, "patience"),
+        ({"discrete": []}, None),
+        ({"batch_size": 100}, "batch_size"),
+    ],
+)
+def test_the_checkpoint_of_another_fit(change, what, tmp_path):
+    path = tmp_path / "checkpoint"
+    small_fit(path=path, max_epochs=2)
+    if what is None:
+        small_fit(path=path, max_epochs=2, **change)
+        return
+    with pytest.raises(ValueError, match=f"another fit, which differs in: {what}"):
+        small_fit(**{"path": path, "max_epochs": 2} | change)
+
+
+def test_ctrl_c_keeps_the_best():
+    losses = []
+
+    def press(progress):
+        losses.append(progress.loss)
+        if len(losses) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted after .* steps"):
+        density = small_fit(callback=press)
+    assert density.interrupted and len(losses) == 3 and density.summary()["ended by"] == "the user"
+    start = density.history.evaluations[0].loss
+    x = correlated(np.random.default_rng(2), 2000)
+    assert -np.mean(density.log_prob(x)) < start + 0.2 and np.isfinite(density.log_prob(x)).all()
+
+
+def test_the_callback_has_flows_in_the_units_of_the_data():
+    x, seen = correlated(np.random.default_rng(0), 300), []
+
+    def stop(progress):
+        seen.append(progress)
+        return len(seen) == 2
+
+    density = small_fit(x, callback=stop)
+    assert density.interrupted and seen[-1].stage == "training"
+    for progress in seen:
+        assert -np.mean(progress.model.log_prob(x)) == pytest.approx(progress.loss, abs=0.5)
+    np.testing.assert_allclose(seen[-1].model.sample(jr.key(0), (2000,)).mean(0), x.mean(0), atol=0.2 * x.std(0).max())
+
+
+def test_nothing_is_printed(capfd):
+    small_fit(max_epochs=1)
+    assert capfd.readouterr() == ("", "")

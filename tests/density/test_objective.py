@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.objective import MaximumLikelihood
+from pushforward.training import Rows
 
 COMPILED_FAST = True
 UNIQUE = np.random.default_rng(0).normal(size=(500, 2))
@@ -15,8 +16,8 @@ UNIQUE = np.random.default_rng(0).normal(size=(500, 2))
 
 def test_held_out_rows_are_judged_part_by_part(monkeypatch):
     x = jnp.asarray(UNIQUE)
-    rows = Rows(x, None, jnp.arange(500.0))
-    objective = HeldOutLikelihood(rows, rows, pf.bijections.Identity((2,)), None, (False, False), 10)
+    rows = Rows((x, None), jnp.arange(500.0), 10)
+    objective = MaximumLikelihood(rows, rows, pf.bijections.Identity((2,)), None, (False, False))
     flow = pf.flows.linear(2, key=jr.key(0))
     whole = objective.evaluate(flow, jr.key(0))
     for size in (100, 150):
@@ -27,12 +28,12 @@ def test_held_out_rows_are_judged_part_by_part(monkeypatch):
 
 def test_rows_are_drawn_as_often_as_they_count(precision):
     weights = np.array([0.0, 1.0, 0.0, 3.0, 1e-3, 4.0])
-    rows = Rows(jnp.arange(6.0)[:, None], jnp.arange(6.0)[:, None], jnp.asarray(weights, float))
-    _, ((x, condition), drawn_weights) = rows.batches(400_000).next(None, jr.key(0), 0)
+    rows = Rows((jnp.arange(6.0)[:, None], jnp.arange(6.0)[:, None]), jnp.asarray(weights, float), 400_000)
+    _, ((x, condition), drawn_weights) = rows.next(None, jr.key(0), 0)
     assert drawn_weights is None and (x == condition).all()
     shares = np.bincount(x[:, 0].astype(int), minlength=6) / 400_000
     np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.003)
     assert shares[0] == shares[2] == 0 < shares[4]
     # So many that single precision could not tell their sums apart.
-    many = Rows(jnp.zeros((2**22, 1)), None, jnp.ones(2**22)).batches(1).cumulative
+    many = Rows((jnp.zeros((2**22, 1)), None), jnp.ones(2**22), 1).cumulative
     assert set(np.diff(np.asarray(many, np.int64)).tolist()) <= {1023, 1024}

@@ -10,8 +10,9 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.density.objective import HeldOutLikelihood, Rows
+from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.significance import improves
+from pushforward.training import Rows
 
 COMPILED_FAST = True
 
@@ -40,10 +41,10 @@ def test_gains_are_weighed_against_their_error():
     start = pf.flows.linear(2, key=jr.key(0))
     moved = pf.Flow(start.base, bj.Chain([bj.Elementwise(bj.Affine(0.0, 0.8), 2), start.bijection]))
     for weights in (None, jnp.linspace(0.1, 1, 100)):
-        rows = Rows(x, None, weights)
-        judged = HeldOutLikelihood(rows, rows, bj.Identity((2,)), None, (False, False), 10)
+        rows = Rows((x, None), weights, 10)
+        judged = MaximumLikelihood(rows, rows, bj.Identity((2,)), None, (False, False))
         assert not improves(judged, start, start, jr.key(0)) and not improves(judged, moved, start, jr.key(0))
-        narrow = dataclasses.replace(judged, held_out=Rows(0.8 * x, None, weights))
+        narrow = dataclasses.replace(judged, validation=Rows((0.8 * x, None), weights, 10))
         assert improves(narrow, moved, start, jr.key(0))
         # A flow that has no density at some rows is not better than one that has.
         onto = pf.Flow(start.base, bj.Elementwise(bj.Exp(), 2))

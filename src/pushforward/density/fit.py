@@ -12,20 +12,19 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from pushforward import training
-from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.intervals import bounds
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
-from pushforward.density.data.columns import Circle, Discrete, Support
+from pushforward.density.data.columns import Discrete, Support
 from pushforward.density.data.splitting import split_rows
 from pushforward.density.data.validation import check_options
 from pushforward.density.evaluate import Samples
-from pushforward.density.objective import HeldOutLikelihood
+from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
 from pushforward.density.significance import are_enough, improves
+from pushforward.density.whitened_flow import check_flow, in_units, with_rescaled_condition
 from pushforward.density.whitening.moments import effective_sample_size
-from pushforward.density.whitening.tails import ConditionScaling, condition_scaling
+from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint, fingerprint
@@ -37,8 +36,8 @@ LEARNING_RATE = 5e-3
 # Of files: how many rows are in memory, and the largest number of validation rows.
 ROWS_AT_ONCE, MOST_VALIDATION_ROWS = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
-FEWEST_STEPS, MOST_STEPS = 2_000, 20_000
-MOST_EPOCHS = 100
+MIN_STEPS, MAX_STEPS = 2_000, 20_000
+MAX_EPOCHS = 100
 
 
 def fit_density(
@@ -132,54 +131,56 @@ def fit_density(
         x, condition, support=support, discrete=discrete, weights=weights, names=names,
         condition_names=condition_names, rows_at_once=rows_at_once,
     )  # fmt: skip
-    source, steps, size = samples.source, samples.steps, samples.size
     if flow is not None:
-        _check_flow(flow, samples)
-    identity = {} if checkpoint is None else _identity(samples, flow)
-    identity |= {
+        check_flow(flow, samples.dim, samples.cond_dim, samples.angles)
+    identity = {} if checkpoint is None else _identity(samples, flow) | {
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
-        "patience": patience, "rows_at_once": rows_at_once if source.streams else None,
+        "patience": patience, "rows_at_once": rows_at_once if samples.source.streams else None,
     }  # fmt: skip
-    flow_key, split_key, train_key, noise_key, stream_key, kept_key, decay_key = jr.split(key, 7)
+    flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
+    source, steps, size = samples.source, samples.steps, samples.size
     warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
     rows, part = source.read_part(split_key)
     warn_if_coarse(part, steps, samples.columns)
-    back = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
+    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
     facts: dict[str, Any] = {"rows": size}
     if flow is None:
         effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
         flow, facts["flow"] = recipe.choose(effective_size, samples.dim, samples.cond_dim, samples.angles, flow_key)
     if source.condition is not None:
         counting = np.arange(size) if source.weights is None else np.flatnonzero(source.weights)
-        flow = _rescale_condition(flow, condition_scaling(source.condition[counting], source.weights_of(counting)))
+        scaling = condition_scaling(source.condition[counting], source.weights_of(counting))
+        flow = with_rescaled_condition(flow, scaling)
+    start = flow
 
-    lots = split_rows(
-        rows, part, source.condition_of(rows), steps, recipe.num_held_out(len(rows), validation), split_key
-    )
-    num_held_out = recipe.num_held_out(size, validation)
-    most = min(num_held_out, MOST_VALIDATION_ROWS)
-    held_out = source.held_out_rows(split_key, lots, math.ceil(most / (validation * rows_at_once)), most)
-    kept = source.training_rows(stream_key, lots)
-    num_kept = size - num_held_out if source.streams else len(kept)
-    objective = HeldOutLikelihood(
-        kept, held_out, back, jnp.asarray(steps, float) if steps.any() else None, samples.angles,
-        batch_size=min(batch_size, num_kept),
-    )  # fmt: skip
-    epoch = math.ceil(num_kept / batch_size)
-    num_steps = min(max(FEWEST_STEPS, MOST_EPOCHS * epoch), MOST_STEPS) if max_epochs is None else max_epochs * epoch
-    num_evaluations = min(100, num_steps)
-    batches: Any = None
-    if source.streams:
-        # New rows whenever the number of rows that were drawn reaches the number in memory.
-        num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
-        batches = _Streamed(
-            lambda step: source.training_rows(jr.fold_in(stream_key, step), lots).batches(objective.batch_size)
-        )
-
+    num_in_part = recipe.num_validation_rows(len(rows), validation)
+    split = split_rows(rows, part, source.condition_of(rows), steps, num_in_part, split_key)
+    num_validation = recipe.num_validation_rows(size, validation)
+    most = min(num_validation, MOST_VALIDATION_ROWS)
+    held_out = source.held_out_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
+    kept = source.training_rows(rows_key, split, batch_size)
     facts["validation rows"] = len(held_out)
-    finished = lambda flow: _in_units(flow, back, samples.circles)  # noqa: E731
-    start, interrupted = flow, False
-    if are_enough(held_out):
+    discrete_steps = jnp.asarray(steps, float) if steps.any() else None
+    objective = MaximumLikelihood(kept, held_out, whitening, discrete_steps, samples.angles)
+    epoch = math.ceil((size - num_validation if source.streams else len(kept)) / batch_size)
+    num_steps = min(max(MIN_STEPS, MAX_EPOCHS * epoch), MAX_STEPS) if max_epochs is None else max_epochs * epoch
+    num_evaluations, batches = min(100, num_steps), None
+    if source.streams:
+        # New rows are read when about as many rows have been drawn as are in memory.
+        num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
+        batches = _Streamed(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
+
+    finished = lambda flow: in_units(flow, whitening, samples.circles)  # noqa: E731
+    if not are_enough(held_out):
+        warnings.warn(
+            f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
+            f"effective sample size, with weights) of {size} are too few to judge by. Use more rows, or a larger "
+            "validation=.",
+            stacklevel=2,
+        )
+        facts["result"] = "not trained, because of too few validation rows; this is the initial flow"
+        history, interrupted = _untrained(objective, start, train_key, callback, finished), False
+    else:
         file = Checkpoint(checkpoint, identity, key)
         with Run("density", num_steps, file, progress=progress, callback=callback, text=_text) as run:
             flow, reason = _trained(
@@ -188,27 +189,12 @@ def fit_density(
             )  # fmt: skip
             better = improves(objective, flow, start, train_key)
             history, interrupted = run.history, run.ended
-            facts |= {"steps": len(history.losses), "seconds": run.seconds, "ended by": _ENDINGS[reason]}
-        if not better:
-            flow, facts["result"] = start, "no significant improvement on the validation rows; the initial flow"
+            facts |= {"steps": len(history.losses), "seconds": run.seconds, "ended by": ENDINGS[reason]}
         if run.interrupted:
-            warnings.warn(
-                f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far.",
-                stacklevel=2,
-            )
-    else:
-        warnings.warn(
-            f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
-            f"effective sample size, with weights) of {size} are too few to judge by. Use more rows, or a larger "
-            "validation=.",
-            stacklevel=2,
-        )
-        facts["result"] = "not trained: too few validation rows; the initial flow"
-        loss = float(objective.evaluate(flow, train_key))
-        first = Evaluation("training", 0, 0, 0.0, loss, math.nan, math.nan, 0, {})
-        history = History(np.zeros(0), (first,))
-        if callback is not None:
-            callback(Progress("training", 0, loss, loss, 0.0, {}, finished(flow)))
+            text = f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far."
+            warnings.warn(text, stacklevel=2)
+        if not better:
+            flow, facts["result"] = start, "no significant improvement on the validation rows; this is the initial flow"
     return Density(
         flow=finished(flow),
         columns=tuple(samples.names or default_names("x", samples.dim)),
@@ -219,35 +205,41 @@ def fit_density(
         interrupted=interrupted,
         key=kept_key,
         training=Samples(part, *(None if a is None else a[rows] for a in (source.condition, source.weights))),
-        validation=Samples(*map(_as_numpy, (held_out.x, held_out.condition, held_out.weights))),
+        validation=Samples(*(None if a is None else np.asarray(a) for a in (*held_out.values, held_out.weights))),
     )
 
 
-_ENDINGS = {
-    "steps": "the largest number of steps",
-    "plateau": "early stopping",
-    "stopped": "the user",
-}
+ENDINGS = {"steps": "the largest number of steps", "plateau": "early stopping", "stopped": "the user"}
 
 
 class _Streamed(NamedTuple):
-    """Rows of a file, read again as training goes on."""
+    """Training rows of a file: other rows whenever a chunk of steps begins."""
 
     at: Callable[[int], training.Rows]
-
-
-def _as_numpy(array: Any) -> Any:
-    return None if array is None else np.asarray(array)
 
 
 def _text(loss: float) -> str:
     return f"{-loss:.4f} nats per row"
 
 
+def _untrained(
+    objective: MaximumLikelihood,
+    flow: Flow,
+    key: PRNGKeyArray,
+    callback: Callback | None,
+    finished: Callable[[Flow], Flow],
+) -> History:
+    """The history of a fit without training: one evaluation."""
+    loss = float(objective.evaluate(flow, key))
+    if callback is not None:
+        callback(Progress("training", 0, loss, loss, 0.0, {}, finished(flow)))
+    return History(np.zeros(0), (Evaluation("training", 0, 0, 0.0, loss, math.nan, math.nan, 0, {}),))
+
+
 def _trained(
     run: Run,
     flow: Flow,
-    objective: HeldOutLikelihood,
+    objective: MaximumLikelihood,
     keys: tuple[PRNGKeyArray, PRNGKeyArray],
     *,
     learning_rate: float,
@@ -290,45 +282,3 @@ def _identity(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
         "discrete": samples.steps.tolist(),
         "flow": "default" if flow is None else fingerprint(flow),
     }
-
-
-def _check_flow(flow: Any, samples: Prepared) -> None:
-    dim, angles = samples.dim, samples.angles
-    if not isinstance(flow, Flow):
-        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
-        raise TypeError(
-            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
-        )
-    condition = samples.source.condition
-    if flow.shape != (dim,) or flow.cond_shape != (None if condition is None else condition.shape[1:]):
-        raise ValueError(
-            f"the flow must have shape ({dim},) and the condition's shape, but has shape {flow.shape} and cond_shape "
-            f"{flow.cond_shape}, with a condition of shape {None if condition is None else condition.shape}."
-        )
-    own = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
-    if own != angles:
-        raise ValueError(
-            f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
-            f"angles={list(angles)}) has, but has them at {list(own)}."
-        )
-    lower, upper = bounds(flow.bijection.codomain)
-    if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
-        raise ValueError(
-            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}, because it is "
-            "trained on whitened samples; give the support of the columns by support= instead."
-        )
-
-
-def _rescale_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
-    """The flow, with a condition that is rescaled before its networks see it, so that no value is far away."""
-    if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, *scaling)
-        return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
-
-
-def _in_units(flow: Flow, back: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
-    """The flow of whitened samples as one of samples."""
-    if isinstance(flow.bijection, OntoCircles):
-        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, back]), circles))
-    return Flow(flow.base, Chain([flow.bijection, back]))

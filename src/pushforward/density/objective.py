@@ -1,4 +1,4 @@
-"""The likelihood of rows as they are, with what leads from standardised samples to them."""
+"""The likelihood of rows in their own units, as a function of the flow that is trained on whitened samples."""
 
 import equinox as eqx
 import jax
@@ -6,44 +6,31 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward import training
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.circular import to_circle
-from pushforward.flow import Flow
+from pushforward.flow import Flow, apply_batched
+from pushforward.training import Rows
 from pushforward.training.objectives import AbstractObjective
 
-# Held-out rows that are judged together.
+# Validation rows that are evaluated together.
 ROWS_TOGETHER = 20_000
 
-
-class Rows(eqx.Module):
-    """Samples, what they are given, and how much each counts."""
-
-    x: Float[Array, "n dim"]
-    condition: Float[Array, "n cond_dim"] | None
-    weights: Float[Array, " n"] | None
-
-    def batches(self, batch_size: int) -> training.Rows:
-        """Batches of these rows, drawn in proportion to their weights."""
-        return training.Rows((self.x, self.condition), self.weights, batch_size)
-
-    def __len__(self) -> int:
-        return len(self.x)
+Values = tuple[Float[Array, "n dim"], Float[Array, "n cond_dim"] | None]
 
 
-class HeldOutLikelihood(AbstractObjective):
-    r"""$-E[\log q(x)]$ of rows, trained on some and compared on others, in the units of the rows.
+class MaximumLikelihood(AbstractObjective):
+    r"""$-E[\log q(x \mid c)]$, estimated on batches of training rows and evaluated on all validation rows.
 
-    Values of discrete columns are spread over their steps, $x + u$ with $u \sim U[0, \text{step})$ fresh each time:
-    what is maximised is a lower bound of the likelihood of the values.
+    Values of discrete columns are dequantized: they are spread over their steps, $x + u$ with new
+    $u \sim U[0, \text{step})$ at every use. What is maximized is then a lower bound of the likelihood of the values.
 
     Args:
-        training: rows that batches are drawn from, with replacement, in proportion to their weights.
-        held_out: rows that a flow is judged by, all of them.
-        back: from what the flow is a density of to the rows, given what they are; not trained.
+        training: pairs of rows and conditions, or None, that batches are drawn from, with replacement, in proportion to
+            their weights.
+        validation: likewise; its batch size is not used.
+        whitening: from whitened samples to samples, conditional like the flow; it is not trained.
         steps: of the discrete columns, 0 for the others; None if there are none.
-        angles: which coordinates of what the flow is a density of are angles, in [-pi, pi].
-        batch_size: rows a step.
+        angles: which whitened coordinates are angles, in [-pi, pi].
 
     References:
         Theis et al., A Note on the Evaluation of Generative Models (2016), section 3.1.
@@ -51,47 +38,51 @@ class HeldOutLikelihood(AbstractObjective):
     """
 
     training: Rows
-    held_out: Rows
-    back: AbstractBijection
+    validation: Rows
+    whitening: AbstractBijection
     steps: Float[Array, " dim"] | None
     angles: tuple[bool, ...] = eqx.field(static=True)
-    batch_size: int = eqx.field(static=True)
 
     @property
-    def batches(self) -> training.Rows:
-        return self.training.batches(self.batch_size)
+    def batches(self) -> Rows:
+        return self.training
 
     def loss(self, flow, batch, key, step):
         noise_key, log_det_key = jr.split(key)
-        (x, condition), _ = batch
-        return -jnp.mean(self._log_prob(flow, Rows(x, condition, None), noise_key, log_det_key))
+        values, _ = batch
+        return -jnp.mean(self._log_prob(flow, values, noise_key, log_det_key))
 
     def evaluate(self, flow, key):
-        log_prob, weights = self.held_out_log_prob(flow, key), self.held_out.weights
+        log_prob, weights = self.validation_log_prob(flow, key), self.validation.weights
         return -jnp.mean(log_prob if weights is None else log_prob * (weights / jnp.mean(weights)))
 
-    def held_out_log_prob(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, " held_out"]:
-        """Of each held-out row."""
-        num_parts = len(self.held_out) // ROWS_TOGETHER
+    def validation_log_prob(self, flow: Flow, key: PRNGKeyArray) -> Float[Array, " validation"]:
+        """The log-density of each validation row, in nats and in the units of the rows.
+
+        Args:
+            flow: of whitened samples.
+            key: for spread values of discrete columns.
+        """
+        values, size = self.validation.values, len(self.validation)
+        num_parts = size // ROWS_TOGETHER
         if not num_parts:
-            return self._log_prob(flow, self.held_out, key)
-        # Part by part, for all that networks make of very many rows would fill the memory.
+            return self._log_prob(flow, values, key)
+        # Part by part, because the networks' arrays of very many rows would fill the memory.
         first = num_parts * ROWS_TOGETHER
-        parts = jax.tree.map(lambda a: a[:first].reshape(num_parts, ROWS_TOGETHER, *a.shape[1:]), self.held_out)
+        parts = jax.tree.map(lambda a: a[:first].reshape(num_parts, ROWS_TOGETHER, *a.shape[1:]), values)
         keys = jr.split(key, num_parts)
         log_prob = jax.lax.map(lambda part: self._log_prob(flow, *part), (parts, keys)).ravel()
-        if first == len(self.held_out):
+        if first == size:
             return log_prob
-        last = jax.tree.map(lambda a: a[first:], self.held_out)
+        last = jax.tree.map(lambda a: a[first:], values)
         return jnp.concatenate([log_prob, self._log_prob(flow, last, key)])
 
-    def _log_prob(self, flow: Flow, rows: Rows, noise_key: PRNGKeyArray, log_det_key: PRNGKeyArray | None = None):
-        x = rows.x if self.steps is None else rows.x + self.steps * jr.uniform(noise_key, rows.x.shape)
-        z, log_det = self.back.batched(
-            "inverse_and_log_det", (x.T,), rows.condition, None if rows.condition is None else 0
-        )
+    def _log_prob(self, flow: Flow, values: Values, noise_key: PRNGKeyArray, log_det_key: PRNGKeyArray | None = None):
+        x, condition = values
+        x = x if self.steps is None else x + self.steps * jr.uniform(noise_key, x.shape)
+        z, log_det = apply_batched(self.whitening, "inverse_and_log_det", (x,), condition)
         if any(self.angles):
-            # Steps may lead over the seam, and roundings too.
+            # A step may begin before the end of the circle, and rounding may lead beyond it.
             turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)
-            z = jnp.where(jnp.array(self.angles)[:, None], turned, z)
-        return flow.log_prob(z.T, rows.condition, log_det_key=log_det_key) + log_det
+            z = jnp.where(jnp.array(self.angles), turned, z)
+        return flow.log_prob(z, condition, log_det_key=log_det_key) + log_det

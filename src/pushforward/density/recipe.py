@@ -1,4 +1,4 @@
-"""What is trained, and how, unless the caller says otherwise: decided by the numbers of rows and columns alone."""
+"""The default flow, the size of the validation set and the optimizer, from the numbers of rows and columns alone."""
 
 import functools
 import math
@@ -17,17 +17,27 @@ WEIGHT_DECAY = 1e-4
 CLIP = 5.0
 # Of splines on whitened samples: beyond it they are affine.
 BOUND = 4.0
-# With fewer rows to judge by, the best of many evaluations is a matter of luck.
-FEWEST_HELD_OUT = 5
-# So many are held out whatever share was asked for, as long as they are not more than this one.
+# With fewer validation rows, the best of many evaluations is a matter of luck.
+MIN_VALIDATION_ROWS = 5
+# The minimum is held out although the share is smaller, unless it is more than this share of the rows.
 LARGEST_SHARE = 0.3
 
 
 def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
-    """Autoregressive splines, couplings where there are angles: as large as so many numbers can bear.
+    """The default flow: autoregressive splines, or spline couplings if there are angles.
 
-    Few columns get many bins and narrower networks, for all that is sharp must then be in few conditionals; more
-    columns get more layers.
+    Its size depends on the number of values. Few columns get many bins and narrower networks, because a sharp density
+    is then sharp in few conditionals; more columns get more layers.
+
+    Args:
+        size: the number of rows, or their effective sample size.
+        dim: the number of columns.
+        cond_dim: the number of columns of the condition, None without a condition.
+        angles: which columns are angles.
+        key: for the initialization of the networks.
+
+    Returns:
+        The flow and its description.
     """
     numbers = size * dim
     width, most_bins = (128, 32) if numbers > 20_000 else (64, 16) if numbers > 4_000 else (32, 8)
@@ -41,19 +51,27 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
     else:
         kind, layers = "autoregressive layers of splines", 5 if dim > 2 and numbers > 20_000 else 3
         flow = flows.arnsf(dim, num_layers=layers, bins=bins, bound=BOUND, fast="density", **options)
-    return flow, f"{layers} {kind}, {bins} bins, networks of width {width}; more rows would allow a larger flow"
+    return flow, f"{layers} {kind}, {bins} bins, networks of width {width}"
 
 
-def num_held_out(size: int, share: float) -> int:
-    """How many of so many rows are held out: enough to judge by, unless that is too large a part of them."""
-    fewest = FEWEST_HELD_OUT if LARGEST_SHARE * size >= FEWEST_HELD_OUT else 1
+def num_validation_rows(size: int, share: float) -> int:
+    """How many rows are held out for validation: the share, but at least the minimum if there are enough rows.
+
+    Args:
+        size: the number of rows.
+        share: of them to hold out.
+    """
+    fewest = MIN_VALIDATION_ROWS if LARGEST_SHARE * size >= MIN_VALIDATION_ROWS else 1
     return min(max(fewest, round(share * size)), size - 1)
 
 
 def num_steps_of_decay(best_step: int) -> int:
-    """How long the learning rate decays where training ended before it had: half as long as it took to get there.
+    """How many steps the learning rate decays for if training reaches a plateau: half as many as led to the best.
 
-    A power of two, for the number of steps is part of the compiled program.
+    The number is a power of two, because it is part of the compiled program.
+
+    Args:
+        best_step: the step with the highest validation likelihood.
     """
     return 2 ** max(5, round(math.log2(max(1, best_step / 2))))
 
@@ -62,7 +80,11 @@ def num_steps_of_decay(best_step: int) -> int:
 def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay.
 
-    One object for equal arguments, so that equal fits compile once.
+    Equal arguments return the same object, so that equal fits compile once.
+
+    Args:
+        learning_rate: after the warm-up; it decays to a hundredth.
+        steps: of the whole schedule.
     """
     rate = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
@@ -73,7 +95,11 @@ def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
 
 
 def decayed(parameters: PyTree) -> PyTree[bool]:
-    """The weights of networks, without biases and all that is no network's."""
+    """Which parameters decay: the weights of networks, without their biases.
+
+    Args:
+        parameters: of a flow.
+    """
 
     def mark(node):
         nothing = jax.tree.map(lambda _: False, node)

@@ -4,10 +4,11 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.density.objective import HeldOutLikelihood, Rows
-from pushforward.density.recipe import FEWEST_HELD_OUT
+from pushforward.density.objective import MaximumLikelihood
+from pushforward.density.recipe import MIN_VALIDATION_ROWS
 from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.flow import Flow
+from pushforward.training import Rows
 
 # The mean gain must be more than this number of its standard errors.
 LEAST_GAIN = 1.0
@@ -20,10 +21,10 @@ def are_enough(validation: Rows) -> bool:
         validation: the rows, with or without weights.
     """
     weights = validation.weights
-    return (len(validation) if weights is None else effective_sample_size(weights)) >= FEWEST_HELD_OUT
+    return (len(validation) if weights is None else effective_sample_size(weights)) >= MIN_VALIDATION_ROWS
 
 
-def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
+def improves(objective: MaximumLikelihood, flow: Flow, start: Flow, key: PRNGKeyArray) -> bool:
     r"""Whether the mean gain $\bar d$ in log-density of the validation rows is more than its standard error.
 
     With weights $w$ of effective sample size $n$, $\bar d = \sum w d / \sum w$, and the standard error is that of $n$
@@ -36,7 +37,7 @@ def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKey
         key: for spread values of discrete columns, the same for both flows.
     """
     after, before = (np.asarray(_log_prob(objective, one, key), float) for one in (flow, start))
-    weights = np.ones(len(after)) if objective.held_out.weights is None else np.asarray(objective.held_out.weights)
+    weights = np.ones(len(after)) if objective.validation.weights is None else np.asarray(objective.validation.weights)
     if not (np.isfinite(after).all() and np.isfinite(before).all()):
         # Where a row has no density, the gain has no mean.
         return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
@@ -46,5 +47,5 @@ def improves(objective: HeldOutLikelihood, flow: Flow, start: Flow, key: PRNGKey
 
 
 @eqx.filter_jit
-def _log_prob(objective: HeldOutLikelihood, flow: Flow, key: PRNGKeyArray) -> Float[Array, " validation"]:
-    return objective.held_out_log_prob(flow, key)
+def _log_prob(objective: MaximumLikelihood, flow: Flow, key: PRNGKeyArray) -> Float[Array, " validation"]:
+    return objective.validation_log_prob(flow, key)

@@ -129,8 +129,6 @@ def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.n
 
 def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray]:
     """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
-    import scipy.stats  # only here: it takes long to import
-
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
     from scipy.stats import qmc  # here, because importing it takes long

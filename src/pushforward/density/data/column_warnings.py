@@ -110,7 +110,6 @@ def warn_if_function_of_condition(
     if cond_dim > MAX_COND_DIM or len(residuals) < 4 * num_neighbors:
         return
     rows = np.linspace(0, len(residuals) - 1, min(NUM_LOCAL_FITS, len(residuals))).astype(int)
-    from scipy.spatial import KDTree  # here, because importing it takes long
 
     # A balanced tree would split equal conditions again and again.
     tree = KDTree(condition, balanced_tree=False)

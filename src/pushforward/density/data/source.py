@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -13,7 +14,6 @@ from pushforward.density.data.arrays import as_floats, as_matrix, column_names
 from pushforward.density.data.columns import Circle, wrap
 from pushforward.density.data.splitting import Split, hash_rows
 from pushforward.density.data.tables import open_mapped
-from pushforward.density.objective import Rows
 
 # Rows of a file are read in blocks of this many: reading single rows is slow, and larger blocks mix rows from fewer
 # places of the file.
@@ -103,22 +103,23 @@ class Source(NamedTuple):
         self._check_enough(rows, 2)
         return rows, self._clean(self.x[rows])
 
-    def training_rows(self, key: PRNGKeyArray, split: Split) -> Rows:
+    def training_rows(self, key: PRNGKeyArray, split: Split, batch_size: int) -> Rows:
         """The training rows: all if they fit into memory, otherwise those of random blocks.
 
         Args:
             key: for the blocks.
             split: which rows are held out.
+            batch_size: how many rows a batch has, unless there are fewer.
         """
         part_key, fill_key = jr.split(key)
         rows, x = self._read_assigned(part_key, split, held_out=False)
         if not self.streams:
-            return self._to_device(rows, x)
+            return self._to_device(rows, x, min(batch_size, len(rows)))
         self._check_enough(rows)
         # Repeat random rows up to a fixed number: training is compiled for one number of rows, and so is this draw.
         random = np.asarray(jr.randint(fill_key, (self.rows_at_once,), 0, len(rows)))
         chosen = np.sort(np.concatenate([np.arange(len(rows)), random[len(rows) :]]))
-        return self._to_device(rows[chosen], x[chosen])
+        return self._to_device(rows[chosen], x[chosen], min(batch_size, len(self.x)))
 
     def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, max_rows: int) -> Rows:
         """The validation rows: all if they fit into memory, otherwise some from several parts of the file.
@@ -147,10 +148,10 @@ class Source(NamedTuple):
                 "can be used for training or for validation; use a larger rows_at_once."
             )
 
-    def _to_device(self, rows: np.ndarray, x: np.ndarray) -> Rows:
+    def _to_device(self, rows: np.ndarray, x: np.ndarray, batch_size: int | None = None) -> Rows:
         weights = None if self.weights is None else self.weights[rows]
-        others: Any = (None if a is None else jnp.asarray(a, float) for a in (self.condition_of(rows), weights))
-        return Rows(jnp.asarray(x, float), *others)
+        values = jax.tree.map(lambda a: jnp.asarray(a, float), (x, self.condition_of(rows)))
+        return Rows(values, None if weights is None else jnp.asarray(weights, float), batch_size)
 
     def _random_rows(self, key: PRNGKeyArray) -> Int[np.ndarray, " rows"]:
         # Blocks that start near the end continue at the beginning, so that all rows are equally likely.

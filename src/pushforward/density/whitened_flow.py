@@ -1,0 +1,76 @@
+"""Flows of whitened samples: what they must be, and how one becomes a flow of the samples themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
+from pushforward.bijections.intervals import bounds
+from pushforward.density.data.columns import Circle
+from pushforward.density.whitening.tails import ConditionScaling
+from pushforward.flow import Flow
+
+
+def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ...]) -> None:
+    """Raise unless this is a flow that can be trained on whitened samples.
+
+    Args:
+        flow: what the user gave.
+        dim: the number of columns.
+        cond_dim: the number of columns of the condition, None without a condition.
+        angles: which columns are angles.
+
+    Raises:
+        TypeError: if it is not a `Flow`.
+        ValueError: if its shapes, angles or support do not fit the samples.
+    """
+    if not isinstance(flow, Flow):
+        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
+        raise TypeError(
+            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
+        )
+    cond_shape = None if cond_dim is None else (cond_dim,)
+    if flow.shape != (dim,) or flow.cond_shape != cond_shape:
+        raise ValueError(
+            f"the flow must have shape ({dim},) and cond_shape {cond_shape}, like the samples and their condition, but "
+            f"has shape {flow.shape} and cond_shape {flow.cond_shape}."
+        )
+    own = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
+    if own != angles:
+        raise ValueError(
+            f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
+            f"angles={list(angles)}) has, but has them at {list(own)}."
+        )
+    lower, upper = bounds(flow.bijection.codomain)
+    if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
+        raise ValueError(
+            f"the flow must have the whole space for its codomain, but has {flow.bijection.codomain}. It is trained on "
+            "whitened samples; give the support of the columns by support= instead."
+        )
+
+
+def with_rescaled_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
+    """The flow with a condition that is rescaled before its networks see it, so that no value is far away.
+
+    Args:
+        flow: of whitened samples.
+        scaling: location and scale of each column of the condition.
+    """
+    if isinstance(flow.bijection, OntoCircles):
+        inner = RescaledCondition(flow.bijection.bijection, *scaling)
+        return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
+    return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
+
+
+def in_units(flow: Flow, whitening: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
+    """The flow of samples in their own units.
+
+    Args:
+        flow: of whitened samples.
+        whitening: from whitened samples to samples.
+        circles: the ends of the intervals of angles, None for the other columns.
+    """
+    if isinstance(flow.bijection, OntoCircles):
+        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, whitening]), circles))
+    return Flow(flow.base, Chain([flow.bijection, whitening]))
