@@ -119,7 +119,7 @@ def test_sample_from_flows_and_posteriors(folder, capsys):
         assert lines[0] == "a[0],a[1]" and len(lines) == 6
     pf.save("other", {"a": 1})
     for arguments, words in (
-        (["posterior.flow", "--given", "a=1"], "given nothing"),
+        (["posterior.flow", "--given", "a=1"], "have no condition"),
         (["plain.flow", "--resample"], "only draws of a posterior"),
         (["plain.flow", "--given", "c0"], "names and numbers"),
         (["plain.flow", "--num", "0"], "--num"),

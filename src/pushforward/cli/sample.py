@@ -84,7 +84,7 @@ def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> d
     key = jr.key(options.seed)
     if isinstance(saved, Posterior):
         if given:
-            raise ValueError("draws of a posterior are given nothing; leave --given out.")
+            raise ValueError("draws of a posterior have no condition; leave --given out.")
         return by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
     if options.resample:
         raise ValueError("only draws of a posterior have importance weights; leave --resample out.")
