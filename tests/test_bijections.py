@@ -72,7 +72,7 @@ def dims(name):
     [pytest.param(name, dim, id=f"{name}-{dim}", marks=marks) for name in CASES for dim, marks in dims(name)],
 )
 def test_conformance(name, dim):
-    check_bijection(CASES[name](dim, jr.key(0)), jr.key(dim), points=special_points(dim))
+    check_bijection(CASES[name](dim, jr.key(0)), key=jr.key(dim), points=special_points(dim))
 
 
 FLOAT32 = ("chain", "invert_conditional", "elementwise_spline", "coupling_spline", "masked_autoregressive_affine")
@@ -81,7 +81,7 @@ FLOAT32 = ("chain", "invert_conditional", "elementwise_spline", "coupling_spline
 @pytest.mark.parametrize("name", FLOAT32)
 def test_conformance_in_float32(name):
     with jax.enable_x64(False):
-        check_bijection(CASES[name](5, jr.key(0)), jr.key(1), points=special_points(5))
+        check_bijection(CASES[name](5, jr.key(0)), key=jr.key(1), points=special_points(5))
 
 
 @pytest.mark.conformance
@@ -101,7 +101,7 @@ def test_conformance_of_any(double, name, dim, seed, scale):
 def check_any(name, dim, seed, scale):
     bijection = CATALOGUE[name](dim, jr.key(seed))
     tolerance = TOLERANCES.get(name) if jax.config.jax_enable_x64 else None
-    check_bijection(bijection, jr.key(seed + 1), scales=(scale,), num_points=6, tolerance=tolerance)
+    check_bijection(bijection, key=jr.key(seed + 1), scales=(scale,), num_points=6, tolerance=tolerance)
 
 
 SCALARS = {"affine": bj.Affine(0.5, 2.0), "spline": bj.RationalQuadraticSpline(3, 2.0), "identity": bj.Identity()}
@@ -109,7 +109,7 @@ SCALARS = {"affine": bj.Affine(0.5, 2.0), "spline": bj.RationalQuadraticSpline(3
 
 @pytest.mark.parametrize("scalar", SCALARS.values(), ids=SCALARS)
 def test_conformance_of_scalars(scalar):
-    check_bijection(scalar, jr.key(0), points=jnp.array([-2.0, 2.0, 3.0]))
+    check_bijection(scalar, key=jr.key(0), points=jnp.array([-2.0, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize(
@@ -345,11 +345,11 @@ BROKEN = {
 @pytest.mark.parametrize(("broken", "message"), BROKEN.values(), ids=BROKEN)
 def test_conformance_catches(broken, message):
     with pytest.raises(AssertionError, match=message):
-        check_bijection(broken, jr.key(0), num_points=4)
+        check_bijection(broken, key=jr.key(0), num_points=4)
 
 
 def test_conformance_accepts_the_unbroken():
-    check_bijection(Scale(), jr.key(0), num_points=4)
+    check_bijection(Scale(), key=jr.key(0), num_points=4)
 
 
 # How bijections begin, and how batches go through them.

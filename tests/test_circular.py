@@ -23,7 +23,7 @@ def moved(dim, angles, scale=1.0, **options):
 
 def test_spline_of_the_circle(precision):
     spline = bj.CircularSpline(4)
-    check_bijection(spline, jr.key(0), points=ENDS, scales=(0.0, 1.0, 3.0))
+    check_bijection(spline, key=jr.key(0), points=ENDS, scales=(0.0, 1.0, 3.0))
     far = randomize(spline, jr.key(1), 2.0)
     x, log_slope = jax.vmap(far.forward_and_log_det)(ENDS)
     turned, same = jax.vmap(far.forward_and_log_det)(ENDS + 2 * math.pi)
@@ -34,7 +34,7 @@ def test_spline_of_the_circle(precision):
 def test_coupling_sees_angles_by_cosine_and_sine():
     angles = [True, False, True, False]
     coupling = bj.Coupling(bj.Affine(), 4, hidden=(8,), angles=angles, key=jr.key(0))
-    check_bijection(coupling, jr.key(0), scales=(1.0,))
+    check_bijection(coupling, key=jr.key(0), scales=(1.0,))
     far = randomize(coupling, jr.key(1), 1.0)
     u = jnp.array([0.3, -1.0, 2.0, 0.7])
     turn = jnp.array([2 * math.pi, 0, 0, 0])

@@ -45,7 +45,7 @@ def test_conformance(name, precision):
     bijection = SCALARS[name]()
     tolerance = 1e-9 if precision == "float64" else 1e-5
     points = into(bijection.domain, near)
-    check_bijection(bijection, jr.key(0), scales=(0.0, 0.1, 1.0, 3.0), points=points, tolerance=tolerance)
+    check_bijection(bijection, key=jr.key(0), scales=(0.0, 0.1, 1.0, 3.0), points=points, tolerance=tolerance)
 
 
 @names

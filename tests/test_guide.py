@@ -67,7 +67,9 @@ def test_transform_agrees_with_the_bijection():
 
 
 def test_guide_trains_by_svi_and_gives_nuts_its_coordinates():
-    guide = pf.AutoFlow(model, lambda dim, key: pf.flows.realnvp(dim, num_layers=4, hidden=(16,), key=key))
+    guide = pf.AutoFlow(
+        model, lambda dim, key: pf.flows.realnvp(dim, num_layers=4, hidden=(16,), key=key), key=jr.key(0)
+    )
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1500))
     svi = SVI(model, guide, optimizer, Trace_ELBO(num_particles=16))
     result = svi.run(jr.key(0), 1500, Y, progress_bar=False)
@@ -85,6 +87,6 @@ def test_guide_trains_by_svi_and_gives_nuts_its_coordinates():
 
 
 def test_guide_refuses_a_flow_of_another_shape():
-    guide = pf.AutoFlow(model, lambda dim, key: pf.flows.realnvp(dim + 1, key=key))
+    guide = pf.AutoFlow(model, lambda dim, key: pf.flows.realnvp(dim + 1, key=key), key=jr.key(0))
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         SVI(model, guide, optax.adam(1e-2), Trace_ELBO()).init(jr.key(0), Y)

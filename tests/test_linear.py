@@ -30,13 +30,13 @@ NAMES = ["PLU", "QR", "Orthogonal", "few reflections", "Triangular"]
     ("name", "dim"), [("PLU", 1), ("PLU", 17), ("QR", 2), ("QR", 17), ("Orthogonal", 1), ("few reflections", 5)]
 )
 def test_conformance(name, dim):
-    pf.testing.check_bijection(make(name, dim), KEY)
+    pf.testing.check_bijection(make(name, dim), key=KEY)
 
 
 @pytest.mark.parametrize("name", ["PLU", "QR"])
 def test_conformance_float32(name):
     with jax.enable_x64(False):
-        pf.testing.check_bijection(make(name, 5), KEY)
+        pf.testing.check_bijection(make(name, 5), key=KEY)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,19 +27,19 @@ BUILD = {
     ("name", "dim"), [("Planar", 1), ("Planar", 5), ("Radial", 17), ("Sylvester", 5), ("TriangularSylvester", 2)]
 )
 def test_conformance(name, dim):
-    pf.testing.check_bijection(BUILD[name](dim), KEY)
+    pf.testing.check_bijection(BUILD[name](dim), key=KEY)
 
 
 @pytest.mark.parametrize("name", ["Radial", "Sylvester", "TriangularSylvester"])
 def test_conformance_float32(name):
     with jax.enable_x64(False):
-        pf.testing.check_bijection(BUILD[name](3), KEY, scales=(1.0,))
+        pf.testing.check_bijection(BUILD[name](3), key=KEY, scales=(1.0,))
 
 
 def test_conditional():
     b = Sylvester(5, 2, key=KEY)
     network = randomize(MLP(2, num_parameters(b), (8,), key=KEY), KEY, 0.1)
-    pf.testing.check_bijection(Amortized(b, network, (2,)), KEY, scales=(0.0,))
+    pf.testing.check_bijection(Amortized(b, network, (2,)), key=KEY, scales=(0.0,))
 
 
 @pytest.mark.parametrize("name", BUILD)

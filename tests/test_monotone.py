@@ -47,7 +47,7 @@ def test_conformance(kind, precision):
     # In float32 this is a tenth of the default.
     tolerance = 1e-9 if precision == "float64" else 1e-5
     points = jnp.array([-5.0, 5.0, -20.0, 1e3])
-    check_bijection(kind(), jr.key(0), scales=(0.1, 3.0), points=points, tolerance=tolerance)
+    check_bijection(kind(), key=jr.key(0), scales=(0.1, 3.0), points=points, tolerance=tolerance)
 
 
 @kinds

@@ -20,13 +20,13 @@ TRANSFORMERS = {"affine": lambda: Affine(0.5, 2.0), "spline": lambda: RationalQu
 )
 def test_conformance(transformer, dim, cond_dim, hidden):
     b = RecurrentAutoregressive(TRANSFORMERS[transformer](), dim, hidden=hidden, cond_dim=cond_dim, key=KEY)
-    pf.testing.check_bijection(b, KEY)
+    pf.testing.check_bijection(b, key=KEY)
 
 
 def test_conformance_float32():
     with jax.enable_x64(False):
         b = RecurrentAutoregressive(Affine(), 3, hidden=(8,), cond_dim=2, key=KEY)
-        pf.testing.check_bijection(b, KEY)
+        pf.testing.check_bijection(b, key=KEY)
 
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS)

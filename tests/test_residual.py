@@ -19,12 +19,12 @@ KEY = jr.key(0)
 
 @pytest.mark.parametrize(("dim", "cond_dim"), [(5, None), (2, 3)])
 def test_conformance(dim, cond_dim):
-    pf.testing.check_bijection(Contractive(dim, (16, 16), cond_dim=cond_dim, key=KEY), KEY)
+    pf.testing.check_bijection(Contractive(dim, (16, 16), cond_dim=cond_dim, key=KEY), key=KEY)
 
 
 def test_conformance_float32():
     with jax.enable_x64(False):
-        pf.testing.check_bijection(Contractive(3, (16,), key=KEY), KEY, scales=(1.0,))
+        pf.testing.check_bijection(Contractive(3, (16,), key=KEY), key=KEY, scales=(1.0,))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 1e6])

@@ -56,7 +56,7 @@ def test_conformance(name):
     scales = (0.0, 1.0, 3.0) if bj.num_parameters(bijection) else (0.0,)
     # Quadrature is right to its tolerance.
     tolerance = 1e-8 if name == "quadrature" else None
-    check_bijection(bijection, jr.key(0), scales=scales, num_points=8, tolerance=tolerance)
+    check_bijection(bijection, key=jr.key(0), scales=scales, num_points=8, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -442,7 +442,9 @@ def test_options_without_use():
 def test_exact_maps_are_not_trained():
     assert bj.num_parameters(pf.transport(normal(2), mixture(2))) == 0
     assert bj.num_parameters(bj.Frozen(bj.Triangular(3))) == 0
-    check_bijection(bj.Frozen(bj.Triangular(3, matrix=jnp.diag(jnp.array([1.0, 2.0, 3.0])))), jr.key(0), scales=(0.0,))
+    check_bijection(
+        bj.Frozen(bj.Triangular(3, matrix=jnp.diag(jnp.array([1.0, 2.0, 3.0])))), key=jr.key(0), scales=(0.0,)
+    )
 
 
 def test_weights_of_zero_and_unions_of_conditionals():

@@ -276,7 +276,7 @@ def test_conformance_at_own_knots(family, precision):
     dtype = jnp.result_type(float).type
     us, *_ = all_knots(spline)
     points = np.concatenate([beside(us, dtype), ((us[1:] + us[:-1]) / 2).astype(dtype), [-4.0, 50.0]])
-    check_bijection(spline, jr.key(1), scales=(0.0, 3.0), points=points)
+    check_bijection(spline, key=jr.key(1), scales=(0.0, 3.0), points=points)
 
 
 @families

@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
@@ -130,11 +129,11 @@ class AutoFlow(AutoContinuous):
         model: Callable,
         flow: Callable[..., Flow] = default_flow,
         *,
-        key: PRNGKeyArray | None = None,
+        key: PRNGKeyArray,
         prefix: str = "auto",
         init_loc_fn: Callable = init_to_uniform,
     ):
-        self._make, self._key = flow, jr.key(0) if key is None else key
+        self._make, self._key = flow, key
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
 
     def _setup_prototype(self, *args, **kwargs):

@@ -24,7 +24,7 @@ def check(name, cases, dim):
     double = jax.config.jax_enable_x64
     tolerance = TOLERANCES.get(name) if double else None
     scales = (0.0, 0.1, 1.0) if not double and (name, dim) in OVERFLOWS else (0.0, 0.1, 1.0, 3.0)
-    check_bijection(cases[name](dim, build_key), check_key, scales=scales, num_points=8, tolerance=tolerance)
+    check_bijection(cases[name](dim, build_key), key=check_key, scales=scales, num_points=8, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("dim", (1, 2, 5, 17))

@@ -156,7 +156,7 @@ def test_a_discrete_column_has_probabilities():
 def test_onto_box(precision):
     ends = [constraints.real, constraints.positive, constraints.less_than(2.0), constraints.interval(-1.0, 3.0)]
     box = bj.OntoBox(ends)
-    check_bijection(box, jr.key(0), scales=(0.0,))
+    check_bijection(box, key=jr.key(0), scales=(0.0,))
     far = jnp.array([50.0, 300.0, -300.0, 60.0])
     x = jax.vmap(box.forward)(jnp.stack([far, -far]))
     assert jnp.isfinite(x).all()
@@ -166,12 +166,12 @@ def test_onto_box(precision):
 def test_rescaled_condition():
     coupling = bj.Coupling(bj.Affine(), 3, hidden=(4,), cond_dim=2, key=jr.key(0))
     rescaled = bj.RescaledCondition(coupling, jnp.array([1.0, -2.0]), jnp.array([3.0, 0.5]))
-    check_bijection(rescaled, jr.key(0), scales=(1.0,))
+    check_bijection(rescaled, key=jr.key(0), scales=(1.0,))
     moved = pf.testing.randomize(rescaled, jr.key(1), 1.0)
     u, c = jnp.array([0.3, 1.0, -2.0]), jnp.array([4.0, 0.1])
     np.testing.assert_allclose(moved.forward(u, c), moved.bijection.forward(u, jnp.array([1.0, 4.2])), rtol=1e-12)
     near = bj.RescaledCondition(moved.bijection, *moved.moments.value, arsinh=[False, True])
-    check_bijection(near, jr.key(0), scales=(1.0,))
+    check_bijection(near, key=jr.key(0), scales=(1.0,))
     at = jnp.array([1.0, jnp.arcsinh(4.2)])
     np.testing.assert_allclose(near.forward(u, c), moved.bijection.forward(u, at), rtol=1e-12)
     with pytest.raises(ValueError, match="condition's shape"):

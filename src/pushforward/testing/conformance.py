@@ -28,8 +28,8 @@ WELL, OFF = 1e-4, 5e-3
 
 def check_bijection(
     bijection: AbstractBijection,
-    key: PRNGKeyArray,
     *,
+    key: PRNGKeyArray,
     scales: Sequence[float] = (0.0, 1.0, 3.0),
     points: Array | None = None,
     num_points: int = 16,
