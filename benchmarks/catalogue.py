@@ -51,8 +51,8 @@ SCALARS = {
     "yeo_johnson": bj.YeoJohnson(0.7),
     "sinh_arcsinh": bj.SinhArcsinh(0.5, 1.2),
     **{re.sub("(?<=.)(?=[A-Z])", "_", name).lower(): getattr(bj, name)(bins=4, bound=3.0) for name in SPLINES},
-    "deep_sigmoidal": bj.DeepSigmoidal(units=4),
-    "integral_network": bj.IntegralNetwork(units=4, nodes=16, bound=3.0),
+    "deep_sigmoidal": bj.DeepSigmoidal(num_units=4),
+    "integral_network": bj.IntegralNetwork(num_units=4, nodes=16, bound=3.0),
     "monotone_network": bj.MonotoneNetwork(hidden=(4, 4)),
 }
 

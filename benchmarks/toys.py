@@ -101,8 +101,8 @@ def same(recipe: str, steps: int = 8_000, **options: Any) -> Family:
 FAMILIES = {
     "nsf": Family("nsf", {"num_layers": 12, "affine": False}, {"num_layers": 8, "bins": 32}, 16_000, 1e-3),
     "arnsf": Family("arnsf", {"num_layers": 5, "affine": False}, {"num_layers": 3, "bins": 32}, 16_000, 1e-3),
-    "naf": same("naf", 16_000, units=32),
-    "unaf": same("unaf", num_layers=3, units=16),
+    "naf": same("naf", 16_000, num_units=32),
+    "unaf": same("unaf", num_layers=3, num_units=16),
     "realnvp": same("realnvp", 16_000, num_layers=12),
     "iaf / maf": Family("iaf", {"num_layers": 8}, {"num_layers": 8}, 16_000),
     "continuous": same("continuous", 6_000, rtol=1e-4, atol=1e-4),

@@ -56,8 +56,8 @@ SCALARS = {
     "cubic_spline": lambda: bj.CubicSpline(bins=4, bound=3.0),
     "rational_quadratic_spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
     "linear_rational_spline": lambda: bj.LinearRationalSpline(bins=4, bound=3.0),
-    "deep_sigmoidal": lambda: bj.DeepSigmoidal(units=4),
-    "integral_network": lambda: bj.IntegralNetwork(units=4, nodes=16, bound=3.0),
+    "deep_sigmoidal": lambda: bj.DeepSigmoidal(num_units=4),
+    "integral_network": lambda: bj.IntegralNetwork(num_units=4, nodes=16, bound=3.0),
     "monotone_network": lambda: bj.MonotoneNetwork(hidden=(4, 4)),
 }
 

@@ -66,7 +66,7 @@ class DeepSigmoidal(_Monotone):
     At first it is the identity, $a = 1$ and $\beta = 0$. The pivots $m$ are fixed.
 
     Args:
-        units: how many sigmoids, at least 2.
+        num_units: the number of sigmoids, at least 2.
         spread: pivots are at equal distances from -spread to spread.
 
     References:
@@ -78,9 +78,9 @@ class DeepSigmoidal(_Monotone):
     shifts: Float[Array, " units"]
     spread: float = eqx.field(static=True)
 
-    def __init__(self, units: int = 8, *, spread: float = 2.0):
-        _check_units((units,), spread)
-        self.raw_weights, self.raw_slopes, self.shifts = jnp.zeros(units), jnp.zeros(units), jnp.zeros(units)
+    def __init__(self, num_units: int = 8, *, spread: float = 2.0):
+        _check_units((num_units,), spread)
+        self.raw_weights, self.raw_slopes, self.shifts = (jnp.zeros(num_units) for _ in range(3))
         self.spread = float(spread)
 
     def _mixture(self) -> tuple[Array, Array, Array]:
@@ -242,7 +242,7 @@ class IntegralNetwork(_Monotone):
     At first it is the identity, $v = c = 0$.
 
     Args:
-        units: the width of the network's hidden layer; one layer can come near to any function of one number.
+        num_units: the width of the network's hidden layer; one layer can come near to any function of one number.
         nodes: the number of cells, even, so that 0 is between two.
         bound: half the width of the interval.
         activation: $\psi$; a module-level function.
@@ -264,22 +264,22 @@ class IntegralNetwork(_Monotone):
 
     def __init__(
         self,
-        units: int = 8,
+        num_units: int = 8,
         *,
         nodes: int = 32,
         bound: float = 5.0,
         activation: Callable[[Array], Array] = jnp.tanh,
         loc: ArrayLike = 0.0,
     ):
-        if not is_size(units) or not is_size(nodes, 2) or nodes % 2 or not 0 < bound < math.inf:
+        if not is_size(num_units) or not is_size(nodes, 2) or nodes % 2 or not 0 < bound < math.inf:
             raise ValueError(
-                f"an integral network needs units >= 1, an even number of nodes and a positive, finite bound, got "
-                f"units={units}, nodes={nodes}, bound={bound}."
+                f"an integral network needs num_units >= 1, an even number of nodes and a positive, finite bound, got "
+                f"num_units={num_units}, nodes={nodes}, bound={bound}."
             )
         # Units that each see a part of the interval.
-        self.slopes = jnp.full(units, units / (2 * bound))
-        self.biases = -self.slopes * _centres(units, bound, self.slopes.dtype)
-        self.weights, self.offset, self.loc = jnp.zeros(units), jnp.zeros(()), one_number("loc", loc)
+        self.slopes = jnp.full(num_units, num_units / (2 * bound))
+        self.biases = -self.slopes * _centres(num_units, bound, self.slopes.dtype)
+        self.weights, self.offset, self.loc = jnp.zeros(num_units), jnp.zeros(()), one_number("loc", loc)
         self.nodes, self.bound, self.activation = nodes, float(bound), activation
 
     def _integrand(self, t: Float[Array, " nodes"]) -> Float[Array, " nodes"]:

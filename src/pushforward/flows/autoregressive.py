@@ -38,7 +38,18 @@ def nice(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Additive couplings, which keep volumes, then one scale for each coordinate. Both directions cost one pass.
+    r"""Additive couplings, $x_B = u_B + m(u_A)$, then one scale per coordinate. Both directions cost one pass.
+
+    The couplings preserve volumes.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
 
     References:
         Dinh et al., NICE: Non-linear Independent Components Estimation (2015). https://arxiv.org/abs/1410.8516
@@ -58,7 +69,18 @@ def realnvp(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Affine couplings with permutations between them. Sampling and density both cost one pass.
+    r"""Affine couplings, $x_B = s(u_A)\,u_B + t(u_A)$. Sampling and density both cost one pass.
+
+    Permutations between the layers exchange the halves A and B.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
 
     References:
         Dinh et al., Density Estimation Using Real NVP (2017). https://arxiv.org/abs/1605.08803
@@ -80,14 +102,31 @@ def nsf(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Couplings of rational-quadratic splines, each followed by an affine map. Sampling and density both cost one pass.
+    r"""Couplings of rational-quadratic splines. Sampling and density both cost one pass.
 
-    The spline acts on [-bound, bound] in the coordinates of its layer; the affine map, which is not in the paper, moves
-    and scales what is inside and what is beyond. Without it (`affine=False`) training by the reverse KL is steadier,
-    but the target must then be about as wide as the base.
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        bins: the number of bins of each spline.
+        bound: the splines act on [-bound, bound] in the coordinates of their layer.
+        affine: whether an affine map follows each spline. It is not in the paper; it moves and scales all values,
+            also those beyond the bound. Without it, training by reverse KL is more stable, but the target must be
+            about as wide as the base.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
 
     References:
         Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
+
+    Example:
+        >>> import jax, pushforward as pf
+        >>> flow = pf.flows.nsf(2, key=jax.random.key(0), num_layers=2, hidden=(8,))
+        >>> x, log_prob = flow.sample_and_log_prob(jax.random.key(1), (5,))
+        >>> x.shape, log_prob.shape
+        ((5, 2), (5,))
     """
     layer = _layer(Coupling, spline(bins, bound, affine), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key)
@@ -107,9 +146,22 @@ def arnsf(
     activation: Activation = jax.nn.silu,
     fast: Side = "sampling",
 ) -> Flow:
-    """Masked autoregressive layers of rational-quadratic splines and affine maps; the other side takes sweeps.
+    r"""Masked autoregressive layers of rational-quadratic splines. The fast side costs one pass, the other sweeps.
 
-    With many bins, two layers are enough for sharp densities of a few coordinates. `affine` as in `nsf`.
+    With many bins, two layers suffice for sharp densities of a few coordinates.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        bins: the number of bins of each spline.
+        bound: the splines act on [-bound, bound] in the coordinates of their layer.
+        affine: whether an affine map follows each spline, as in `nsf`.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Durkan et al., Neural Spline Flows (2019), RQ-NSF (AR). https://arxiv.org/abs/1906.04032
@@ -128,7 +180,18 @@ def maf(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Masked affine autoregressive layers whose density costs one pass; sampling takes parallel sweeps.
+    r"""Masked affine autoregressive layers, $u_i = (x_i - t(x_{<i})) / s(x_{<i})$. The density costs one pass.
+
+    Sampling takes parallel sweeps, at most `dim` per layer.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
 
     References:
         Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017). https://arxiv.org/abs/1705.07057
@@ -147,7 +210,18 @@ def iaf(
     base: Base = None,
     activation: Activation = jax.nn.silu,
 ) -> Flow:
-    """Masked affine autoregressive layers whose sampling costs one pass; the density of given points takes sweeps.
+    r"""Masked affine autoregressive layers, $x_i = s(u_{<i})\,u_i + t(u_{<i})$. Sampling costs one pass.
+
+    The density at given points takes parallel sweeps, at most `dim` per layer.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
 
     References:
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).
@@ -162,19 +236,32 @@ def naf(
     *,
     key: PRNGKeyArray,
     num_layers: int = 3,
-    units: int = 16,
+    num_units: int = 16,
     hidden: Sequence[int] = (64, 64),
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
     fast: Side = "sampling",
 ) -> Flow:
-    """Masked autoregressive layers of deep sigmoidal transformers. The side that is not `fast` takes sweeps of roots.
+    r"""Masked autoregressive layers of deep sigmoidal transformers. The fast side costs one pass.
+
+    The other side takes sweeps of scalar root finding.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        num_units: the number of sigmoids of each transformer.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Huang et al., Neural Autoregressive Flows (2018). https://arxiv.org/abs/1804.00779
     """
-    layer = _layer(MaskedAutoregressive, DeepSigmoidal(units), dim, hidden, cond_dim, activation)
+    layer = _layer(MaskedAutoregressive, DeepSigmoidal(num_units), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 
@@ -183,17 +270,30 @@ def unaf(
     *,
     key: PRNGKeyArray,
     num_layers: int = 3,
-    units: int = 8,
+    num_units: int = 8,
     hidden: Sequence[int] = (64, 64),
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
     fast: Side = "sampling",
 ) -> Flow:
-    """Masked autoregressive layers that integrate positive networks. The side that is not `fast` takes sweeps of roots.
+    r"""Masked autoregressive layers of integrals of positive networks. The fast side costs one pass.
+
+    The other side takes sweeps of scalar root finding.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        num_units: the number of hidden units of each integrated network.
+        hidden: the widths of the hidden layers of each layer's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019). https://arxiv.org/abs/1908.05164
     """
-    layer = _layer(MaskedAutoregressive, IntegralNetwork(units), dim, hidden, cond_dim, activation)
+    layer = _layer(MaskedAutoregressive, IntegralNetwork(num_units), dim, hidden, cond_dim, activation)
     return stack(layer, dim, num_layers, base, key, fast=fast)

@@ -48,7 +48,17 @@ def gaussianization(
     cond_dim: int | None = None,
     base: Base = None,
 ) -> Flow:
-    """Rotations and splines of single coordinates by turns: without networks. Both directions cost one pass.
+    r"""Rotations alternating with splines of single coordinates, without networks. Both directions cost one pass.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        bins: the number of bins of each spline.
+        bound: the splines act on [-bound, bound] in the coordinates of their layer.
+        hidden: the widths of the hidden layers of the network for the condition, if there is one.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
 
     References:
         Meng et al., Gaussianization Flows (2020). https://arxiv.org/abs/2003.01941

@@ -33,7 +33,18 @@ def planar(
     max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
-    """Planar layers, each bending space along one direction. The side that is not `fast` solves scalar equations.
+    r"""Planar layers, $x = u + v\,h(w^\top u + b)$. The fast side is a closed form; the other solves a scalar equation.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of the network for the condition, if there is one.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the smooth, increasing function of each layer.
+        max_slope: the largest slope of `activation`; needed only for a custom one.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (2015), section 4.1.
@@ -56,7 +67,16 @@ def radial(
     base: Base = None,
     fast: Side = "sampling",
 ) -> Flow:
-    """Radial layers, each of which draws space to a point or drives it away. Both directions are closed forms.
+    r"""Radial layers, which contract or expand space around a point. Both directions are closed forms.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of the network for the condition, if there is one.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Rezende and Mohamed (2015), equation 14. https://arxiv.org/abs/1505.05770
@@ -82,9 +102,23 @@ def sylvester(
     max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
-    """Sylvester layers, each with a bottleneck of `num_units` (by default `dim`, at most 32).
+    r"""Sylvester layers, $x = u + V h(W^\top u + b)$ with `num_units` hidden units. The fast side is a closed form.
 
-    The side that is not `fast` solves `num_units` equations: one after the other if `triangular`, else together.
+    The other side solves `num_units` scalar equations one after the other if `triangular`, otherwise a system of
+    that size.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        num_units: the number of hidden units of a layer, by default `dim`, at most 32.
+        triangular: whether to use the triangular form, whose inverse solves one scalar equation per unit.
+        hidden: the widths of the hidden layers of the network for the condition, if there is one.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the smooth, increasing function of each layer.
+        max_slope: the largest slope of `activation`; needed only for a custom one.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018).
@@ -112,10 +146,23 @@ def residual(
     max_slope: float | None = None,
     fast: Side = "sampling",
 ) -> Flow:
-    """Contractive residual layers, then an affine map. The side that is not `fast` takes accelerated fixed points.
+    r"""Contractive residual layers, $x = u + g(u)$ with $\mathrm{Lip}(g) < 1$, then an affine map.
 
-    The log-determinant is exact, at `dim` passes of the network; `log_det=RussianRoulette()` trains with an unbiased
-    estimate instead, for many dimensions.
+    The fast side costs one pass; the other takes accelerated fixed-point iterations. The exact log-determinant costs
+    `dim` passes; `log_det=RussianRoulette()` trains with an unbiased estimate instead, for many dimensions.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters and the permutations between layers.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each layer's contractive network.
+        lipschitz: the largest Lipschitz constant of a layer's network, below 1.
+        log_det: how the log-determinant is computed, by default exactly.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the networks.
+        max_slope: the largest slope of `activation`; needed only for a custom one.
+        fast: the cheap side, "sampling" or "density".
 
     References:
         Behrmann et al., Invertible Residual Networks (2019). https://arxiv.org/abs/1811.00995
