@@ -31,7 +31,7 @@ from jaxtyping import Array
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.universality import Rosenblatt
+from pushforward.rosenblatt.transport import Rosenblatt
 
 jax.config.update("jax_enable_x64", True)
 

@@ -4,6 +4,7 @@ import jax.random as jr
 import numpy as np
 from numpyro.distributions import constraints
 
+import pushforward as pf
 from pushforward import bijections as bj
 
 HIDDEN = (8,)
@@ -74,7 +75,7 @@ def from_parents(dim, key):
 def gaussian_mixture(dim, key):
     """Two components, not far from each other."""
     factors = np.stack([np.eye(dim) + 0.3 * np.tri(dim, k=-1), 0.5 * np.eye(dim)])
-    return bj.GaussianMixtureRosenblatt(np.array([0.7, 0.3]), np.stack([np.zeros(dim), np.ones(dim)]), factors)
+    return pf.GaussianMixtureRosenblatt(np.array([0.7, 0.3]), np.stack([np.zeros(dim), np.ones(dim)]), factors)
 
 
 CASES = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pushforward import bijections as bj
-from pushforward.bijections.conditioners import layer_masks
+from pushforward.bijections.autoregressive.networks import layer_masks
 from pushforward.testing import randomize
 
 

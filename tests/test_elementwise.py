@@ -11,8 +11,8 @@ import scipy.stats
 
 from cases import SCALARS
 from pushforward import bijections as bj
-from pushforward.bijections.base import bounds
 from pushforward.bijections.elementwise import SMALLEST_POWER
+from pushforward.bijections.intervals import bounds
 from pushforward.testing import check_bijection, into, randomize
 
 # The splines and networks have tests of their own.

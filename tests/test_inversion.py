@@ -9,7 +9,7 @@ import pytest
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.bijections.inversion import solve_nilpotent, solve_triangular_fixed_point
+from pushforward.bijections.solvers.triangular import solve_nilpotent, solve_triangular_fixed_point
 from pushforward.testing import randomize
 
 

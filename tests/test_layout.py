@@ -20,8 +20,8 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 FLOORS = (
     ("bijections", "serialization", "tables"),
     ("flow",),
-    ("flows", "rosenblatt", "training", "universality", "distribution"),
-    ("guide", "numpyro", "reports", "testing"),
+    ("flows", "rosenblatt", "training"),
+    ("numpyro", "reports", "testing"),
     ("density", "posterior", "vae"),
     ("examples", "sklearn"),
     ("cli",),

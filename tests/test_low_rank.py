@@ -11,7 +11,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.bijections import MLP, Amortized, Planar, Radial, Sylvester, TriangularSylvester, num_parameters
-from pushforward.bijections.inversion import invert_newton
+from pushforward.bijections.solvers.newton import invert_newton
 from pushforward.testing import randomize
 
 KEY = jr.key(0)

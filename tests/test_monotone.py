@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.interpolate import BSpline
 
 from pushforward import bijections as bj
-from pushforward.bijections.base import map_scalars
+from pushforward.bijections.arrays import map_scalars
 from pushforward.bijections.monotone import SMALLEST_WEIGHT
 from pushforward.testing import check_bijection, randomize
 

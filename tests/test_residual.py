@@ -11,7 +11,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.bijections import Contractive, ExactLogDet, PowerSeries, RussianRoulette
-from pushforward.bijections.inversion import solve_contraction
+from pushforward.bijections.solvers.contraction import solve_contraction
 from pushforward.testing import randomize
 
 KEY = jr.key(0)

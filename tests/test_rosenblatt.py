@@ -12,7 +12,7 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward import bijections as bj
-from pushforward.bijections.conditionals import log_tails
+from pushforward.rosenblatt.conditionals import log_tails
 from pushforward.testing import check_bijection
 
 

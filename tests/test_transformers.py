@@ -10,7 +10,7 @@ from numpyro.distributions import constraints
 
 from cases import COND_DIM, HIDDEN, SCALARS, transformer_of
 from pushforward import bijections as bj
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.testing import into, randomize
 from pushforward.training.compilation import compiled_fast
 

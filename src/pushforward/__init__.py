@@ -4,12 +4,12 @@ from importlib.metadata import version as _version
 
 from pushforward import bijections as bijections, flows as flows, testing as testing, vae as vae
 from pushforward.density import Circular as Circular, Density as Density, fit_density as fit_density
-from pushforward.distribution import (
+from pushforward.flow import Flow as Flow, Learnable as Learnable
+from pushforward.numpyro import (
+    AutoFlow as AutoFlow,
     BijectionTransform as BijectionTransform,
     FlowDistribution as FlowDistribution,
 )
-from pushforward.flow import Flow as Flow, Learnable as Learnable
-from pushforward.guide import AutoFlow as AutoFlow
 from pushforward.posterior import (
     AmortizedPosterior as AmortizedPosterior,
     ConditionalTarget as ConditionalTarget,
@@ -21,6 +21,10 @@ from pushforward.posterior import (
     fit_amortized as fit_amortized,
     fit_posterior as fit_posterior,
 )
+from pushforward.rosenblatt.conditionals import ConditionalRosenblatt as ConditionalRosenblatt
+from pushforward.rosenblatt.mixture import GaussianMixtureRosenblatt as GaussianMixtureRosenblatt
+from pushforward.rosenblatt.quadrature import QuadratureRosenblatt as QuadratureRosenblatt
+from pushforward.rosenblatt.transport import rosenblatt as rosenblatt, transport as transport
 from pushforward.serialization import load as load, save as save
 from pushforward.training import train as train
 from pushforward.training.objectives import (
@@ -30,7 +34,6 @@ from pushforward.training.objectives import (
     Renyi as Renyi,
     ReverseKL as ReverseKL,
 )
-from pushforward.universality import rosenblatt as rosenblatt, transport as transport
 from pushforward.vae import VAE as VAE, fit_vae as fit_vae
 
 __version__ = _version("pushforward")

@@ -15,7 +15,10 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.base import bounds, check_bijections, common_dtype, covers, detach
+from pushforward.bijections.arrays import detach
+from pushforward.bijections.base import common_dtype
+from pushforward.bijections.checks import check_bijections
+from pushforward.bijections.intervals import bounds, covers
 
 
 class Learnable(eqx.Module):

@@ -37,16 +37,23 @@ DOCUMENT = "pushforward.json"
 # compute (`pushforward.save`, for example, writes a file). Equinox's wrappers of functions are such classes: left out.
 PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "numpy", "builtins")
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
-FUNCTIONS = ("pushforward.bijections", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
+FUNCTIONS = ("pushforward.bijections", "pushforward.rosenblatt", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)
 # The present names of classes and functions that files of earlier versions name.
 RENAMED: dict[str, str] = {
+    "pushforward.bijections.constant:Constant": "pushforward.bijections.wrappers:Constant",
+    "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
+    "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
+    "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
+    "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
     "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
     "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
     "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
     "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
     "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    "pushforward.universality:Rosenblatt": "pushforward.rosenblatt.transport:Rosenblatt",
+    "pushforward.universality:_Coordinate": "pushforward.rosenblatt.transport:_Coordinate",
     # These two functions found the data in a target.
     "pushforward.posterior.amortized:_density_data": "pushforward.posterior.spaces.base:SupportSpace",
     "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from pushforward import flows, serialization
 from pushforward.bijections import OntoCircles
-from pushforward.bijections.base import bounds, is_size
+from pushforward.bijections.checks import is_size
+from pushforward.bijections.intervals import bounds
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
 
 

@@ -1,25 +1,28 @@
 """Bijections: the parts that flows are built from."""
 
 from pushforward.bijections.amortized import Amortized as Amortized, RescaledCondition as RescaledCondition
-from pushforward.bijections.autoregressive import Coupling as Coupling, MaskedAutoregressive as MaskedAutoregressive
-from pushforward.bijections.base import (
-    AbstractBijection as AbstractBijection,
-    num_parameters as num_parameters,
-    shift_arrays as shift_arrays,
-)
+from pushforward.bijections.arrays import num_parameters as num_parameters, shift_arrays as shift_arrays
+from pushforward.bijections.autoregressive.coupling import Coupling as Coupling
+from pushforward.bijections.autoregressive.masked import MaskedAutoregressive as MaskedAutoregressive
+from pushforward.bijections.autoregressive.networks import MLP as MLP
+from pushforward.bijections.autoregressive.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
+from pushforward.bijections.base import AbstractBijection as AbstractBijection
 from pushforward.bijections.box import OntoBox as OntoBox
 from pushforward.bijections.circular import CircularSpline as CircularSpline, OntoCircles as OntoCircles
 from pushforward.bijections.composition import (
     Chain as Chain,
     Elementwise as Elementwise,
     Identity as Identity,
-    Invert as Invert,
     Scan as Scan,
 )
-from pushforward.bijections.conditionals import ConditionalRosenblatt as ConditionalRosenblatt
-from pushforward.bijections.conditioners import MLP as MLP
-from pushforward.bijections.constant import Frozen as Frozen
 from pushforward.bijections.continuous import Continuous as Continuous
+from pushforward.bijections.contractive import (
+    AbstractLogDet as AbstractLogDet,
+    Contractive as Contractive,
+    ExactLogDet as ExactLogDet,
+    PowerSeries as PowerSeries,
+    RussianRoulette as RussianRoulette,
+)
 from pushforward.bijections.elementwise import (
     Affine as Affine,
     Arctan as Arctan,
@@ -51,16 +54,6 @@ from pushforward.bijections.monotone import (
     IntegralNetwork as IntegralNetwork,
     MonotoneNetwork as MonotoneNetwork,
 )
-from pushforward.bijections.quadrature import QuadratureRosenblatt as QuadratureRosenblatt
-from pushforward.bijections.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
-from pushforward.bijections.residual import (
-    AbstractLogDet as AbstractLogDet,
-    Contractive as Contractive,
-    ExactLogDet as ExactLogDet,
-    PowerSeries as PowerSeries,
-    RussianRoulette as RussianRoulette,
-)
-from pushforward.bijections.rosenblatt import GaussianMixtureRosenblatt as GaussianMixtureRosenblatt
 from pushforward.bijections.splines import (
     CubicSpline as CubicSpline,
     LinearRationalSpline as LinearRationalSpline,
@@ -68,3 +61,4 @@ from pushforward.bijections.splines import (
     QuadraticSpline as QuadraticSpline,
     RationalQuadraticSpline as RationalQuadraticSpline,
 )
+from pushforward.bijections.wrappers import Frozen as Frozen, Invert as Invert

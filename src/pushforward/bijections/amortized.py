@@ -8,18 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from pushforward.bijections.base import (
-    AbstractBijection,
-    AbstractWrapper,
-    check_bijections,
-    common_dtype,
-    is_known,
-    is_size,
-    merge_cond_shapes,
-    num_parameters,
-    shift_arrays,
-)
-from pushforward.bijections.constant import Constant
+from pushforward.bijections.arrays import num_parameters, shift_arrays
+from pushforward.bijections.base import AbstractBijection, common_dtype
+from pushforward.bijections.checks import check_bijections, is_known, is_size
+from pushforward.bijections.composition import merge_cond_shapes
+from pushforward.bijections.wrappers import AbstractWrapper, Constant
 
 
 class Amortized(AbstractWrapper):

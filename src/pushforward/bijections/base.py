@@ -8,25 +8,24 @@ plain data, the optimiser, a conditioner and an encoder all parametrise it in th
 import abc
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from numbers import Integral
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-T = TypeVar("T")
+from pushforward.bijections.arrays import detach, parameters
 
 # The methods of a bijection, and how many arrays each takes before the condition.
 METHODS = {"forward_and_log_det": 1, "inverse_and_log_det": 1, "push_score": 2}
+
 
 # Whether events lie along last axes, as they do inside `batched` alone: elsewhere further axes are a mistake, which a
 # batch of as many events as an event has coordinates would not show.
@@ -209,172 +208,9 @@ def _with(key: PRNGKeyArray | None) -> dict[str, PRNGKeyArray]:
     return {} if key is None else {"key": key}
 
 
-class AbstractWrapper(AbstractBijection):
-    """A bijection about another, between the same spaces."""
-
-    bijection: eqx.AbstractVar[AbstractBijection]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
-
-
-class AbstractStandIn(AbstractWrapper):
-    """A bijection that does just what another does, and holds it in a way of its own."""
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.bijection.cond_shape
-
-    @property
-    def keeps_intervals(self) -> bool:
-        return self.bijection.keeps_intervals
-
-    @property
-    def stochastic(self) -> bool:
-        return self.bijection.stochastic
-
-    @property
-    def numerical_inverse(self) -> bool:
-        return self.bijection.numerical_inverse
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, condition, key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, condition, key=key)
-
-    def push_score(self, u, score, condition=None):
-        return self.bijection.push_score(u, score, condition)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        return self.bijection.batched(method, arrays, condition, condition_axis, key=key)
-
-
-def parameters(tree: PyTree) -> PyTree[Array | None]:
-    """The trainable part of a bijection: its inexact arrays (None elsewhere)."""
-    return eqx.filter(tree, eqx.is_inexact_array)
-
-
-def num_parameters(tree: PyTree) -> int:
-    """The number of scalars in the inexact arrays of `tree`: the length of `shift_arrays`' vector."""
-    return sum(leaf.size for leaf in jax.tree.leaves(parameters(tree)))
-
-
-def detach(tree: T) -> T:
-    """`jax.lax.stop_gradient` for the inexact arrays of a pytree that holds other things too."""
-    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
-
-
-def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
-    """Add a vector to the raveled inexact arrays of a pytree.
-
-    This is how a network parametrises a bijection: the arrays that are there act as the bias of the network's last
-    layer, so a network that gives zeros leaves the bijection as it is. Further axes of the vector become last axes of
-    the arrays: as many bijections in one.
-    """
-    leaves, treedef = jax.tree.flatten(tree)
-    start, shifted = 0, []
-    for leaf in leaves:
-        if eqx.is_inexact_array(leaf):
-            part = vector[start : start + leaf.size].reshape(leaf.shape + vector.shape[1:])
-            leaf, start = along(leaf, part) + part, start + leaf.size
-        shifted.append(leaf)
-    return jax.tree.unflatten(treedef, shifted)
-
-
-def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array):
-    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, which are the last axes of the scalars'."""
-    axes = jax.tree.map(lambda leaf: -1 if eqx.is_inexact_array(leaf) else None, scalars)
-    for _ in range(arrays[0].ndim):
-        fn = jax.vmap(fn, in_axes=(axes,) + (-1,) * len(arrays), out_axes=-1)
-    return fn(scalars, *arrays)
-
-
-def merge_cond_shapes(bijections: Sequence[AbstractBijection]) -> tuple[int, ...] | None:
-    """The one condition shape that several bijections share; those without a condition do not count."""
-    shapes = {b.cond_shape for b in bijections if b.cond_shape is not None}
-    if len(shapes) > 1:
-        raise ValueError(f"all parts must take a condition of the same shape, but got {sorted(shapes)}.")
-    return next(iter(shapes), None)
-
-
-def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of an interval that NumPyro names: real, positive, unit_interval, greater_than ... or interval.
-
-    An interval may have arrays for ends: one interval for each coordinate.
-    """
-    while isinstance(constraint, constraints.independent):
-        constraint = constraint.base_constraint
-    ends = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
-    if constraint.is_discrete or (constraint is not constraints.real and all(end is None for end in ends)):
-        raise ValueError(f"a bijection's domain must be an interval of the real line, but got {constraint}.")
-    lower, upper = (np.asarray(inf if end is None else end) for end, inf in zip(ends, (-np.inf, np.inf), strict=True))
-    return lower, upper
-
-
-def covers(domain: Constraint, codomain: Constraint) -> bool:
-    """Whether one interval holds another. Ends do not count: no density has mass there."""
-    (low, high), (inner_low, inner_high) = bounds(domain), bounds(codomain)
-    return bool(np.all(low <= inner_low) and np.all(inner_high <= high))
-
-
-def same_interval(one: Constraint, other: Constraint) -> bool:
-    """Whether two intervals are one but for their ends."""
-    return covers(one, other) and covers(other, one)
-
-
-def along(vector: Array, u: Array) -> Array:
-    """A vector with as many axes as `u`, to go with its first; the batch, if any, is last."""
-    return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
-
-
 def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
     """The log-determinant 0, for each event of `u`."""
     return jnp.zeros(u.shape[len(bijection.shape) :], u.dtype)
-
-
-def check_bijections(taker: str, *given: object) -> None:
-    """Raise unless all are bijections, and not their classes."""
-    for other in given:
-        if not isinstance(other, AbstractBijection):
-            hint = f"; for an instance write {other.__name__}(...)" if isinstance(other, type) else ""
-            raise TypeError(f"{taker} takes bijections, but got {other!r}{hint}.")
-
-
-def check_transformer(bijection: AbstractBijection) -> None:
-    """Raise unless the bijection is scalar and unconditional, as a transformer must be."""
-    check_bijections("a conditioner or Elementwise", bijection)
-    if bijection.shape != () or bijection.cond_shape is not None:
-        raise ValueError(
-            f"a transformer must be a scalar bijection without a condition, but {type(bijection).__name__} has "
-            f"shape {bijection.shape} and cond_shape {bijection.cond_shape}."
-        )
-
-
-def is_known(*arrays: Array) -> bool:
-    """Whether their values can be looked at: of what is computed in a compiled program nothing is known yet."""
-    return not any(isinstance(array, Tracer) for array in arrays)
-
-
-def is_size(value: object, least: int = 1) -> bool:
-    """Whether it is a whole number, and at least so large."""
-    return isinstance(value, Integral) and int(value) >= least
-
-
-def check_sizes(**sizes: int | None) -> None:
-    """Raise unless they are positive; None is for what there is none of."""
-    if not all(size is None or is_size(size) for size in sizes.values()):
-        given = ", ".join(f"{name}={size!r}" for name, size in sizes.items() if size is not None)
-        raise ValueError(f"sizes must be positive whole numbers, but got {given}.")
 
 
 def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):

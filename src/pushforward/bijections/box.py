@@ -10,8 +10,9 @@ import numpy as np
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, bounds
+from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.elementwise import bounded_exponent, strictly_inside
+from pushforward.bijections.intervals import bounds
 
 
 class OntoBox(AbstractBijection):

@@ -17,10 +17,14 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, AbstractWrapper, along, bounds, check_bijections, is_size
+from pushforward.bijections.arrays import along
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import check_bijections, is_size
 from pushforward.bijections.elementwise import clamp
+from pushforward.bijections.intervals import bounds
 from pushforward.bijections.positive import positive
 from pushforward.bijections.splines import at_bin, knots, rational_quadratic, rational_quadratic_root, unit
+from pushforward.bijections.wrappers import AbstractWrapper
 
 TURN = 2 * math.pi
 

@@ -1,4 +1,4 @@
-"""How bijections are put together: inverted, chained, repeated, applied to each coordinate."""
+"""How bijections are put together: chained, repeated, applied to each coordinate."""
 
 import abc
 import itertools
@@ -13,21 +13,10 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import (
-    AbstractBijection,
-    AbstractWrapper,
-    bounds,
-    check_bijections,
-    check_sizes,
-    check_transformer,
-    map_scalars,
-    merge_cond_shapes,
-    no_log_det,
-    num_parameters,
-    push_score_scalar,
-    same_interval,
-    shift_arrays,
-)
+from pushforward.bijections.arrays import map_scalars, num_parameters, shift_arrays
+from pushforward.bijections.base import AbstractBijection, no_log_det, push_score_scalar
+from pushforward.bijections.checks import check_bijections, check_sizes, check_transformer
+from pushforward.bijections.intervals import bounds, same_interval
 
 
 class Identity(AbstractBijection):
@@ -46,45 +35,6 @@ class Identity(AbstractBijection):
 
     def inverse_and_log_det(self, x, condition=None, *, key=None):
         return x, no_log_det(self, x)
-
-
-class Invert(AbstractWrapper):
-    """The inverse of a bijection, as a bijection: its two directions change places."""
-
-    bijection: AbstractBijection
-
-    def __init__(self, bijection: AbstractBijection):
-        check_bijections("Invert", bijection)
-        self.bijection = bijection
-
-    @property
-    def numerical_inverse(self) -> bool:
-        # Forward is direct, but for what is inverted itself.
-        return isinstance(self.bijection, Invert) and self.bijection.bijection.numerical_inverse
-
-    @property
-    def cond_shape(self) -> tuple[int, ...] | None:
-        return self.bijection.cond_shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.codomain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.domain
-
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(u, condition, key=key)
-
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(x, condition, key=key)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        other = {"forward_and_log_det": "inverse_and_log_det", "inverse_and_log_det": "forward_and_log_det"}
-        if method not in other:
-            return super().batched(method, arrays, condition, condition_axis)
-        return self.bijection.batched(other[method], arrays, condition, condition_axis, key=key)
 
 
 class _Composition(AbstractBijection):
@@ -297,3 +247,11 @@ class Elementwise(AbstractBijection):
     def push_score(self, u, score, condition=None):
         x, log_det, score = self._each(push_score_scalar, u, score)
         return x, log_det.sum(0), score
+
+
+def merge_cond_shapes(bijections: Sequence[AbstractBijection]) -> tuple[int, ...] | None:
+    """The one condition shape that several bijections share; those without a condition do not count."""
+    shapes = {b.cond_shape for b in bijections if b.cond_shape is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"all parts must take a condition of the same shape, but got {sorted(shapes)}.")
+    return next(iter(shapes), None)

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach
-from pushforward.bijections.conditioners import MLP, with_condition
+from pushforward.bijections.arrays import along, detach
+from pushforward.bijections.autoregressive.networks import MLP, with_condition
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import check_sizes
 
 # Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3

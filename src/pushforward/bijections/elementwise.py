@@ -12,7 +12,9 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.base import AbstractBijection, bounds, is_known
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import is_known
+from pushforward.bijections.intervals import bounds
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 # The powers of Yeo and Johnson stay this far inside (0, 2), for at its ends the image is no longer the whole line.

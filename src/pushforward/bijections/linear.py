@@ -12,7 +12,9 @@ from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, is_known, no_log_det
+from pushforward.bijections.arrays import along
+from pushforward.bijections.base import AbstractBijection, no_log_det
+from pushforward.bijections.checks import check_sizes, is_known
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 # How many reflections are applied at once.

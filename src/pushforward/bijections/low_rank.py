@@ -22,10 +22,13 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection, along, check_sizes, detach, is_size
-from pushforward.bijections.inversion import invert_monotone, invert_newton
+from pushforward.bijections.arrays import along, detach
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import check_sizes, is_size
 from pushforward.bijections.linear import rotate, unpack_reflectors
 from pushforward.bijections.positive import positive
+from pushforward.bijections.solvers.monotone import invert_monotone
+from pushforward.bijections.solvers.newton import invert_newton
 
 
 class _LowRank(AbstractBijection):

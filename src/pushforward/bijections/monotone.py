@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
-from pushforward.bijections.base import AbstractBijection, is_size, push_score_scalar
+from pushforward.bijections.base import AbstractBijection, push_score_scalar
+from pushforward.bijections.checks import is_size
 from pushforward.bijections.elementwise import clamp, one_number
-from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import log_positive, positive
+from pushforward.bijections.solvers.monotone import invert_monotone
 from pushforward.bijections.splines import in_bin, pick, unit
 
 # No weight of a monotone network is smaller than this share of an equal weight: a sum of slopes cannot underflow.

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pushforward.bijections.base import AbstractBijection, is_size
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import is_size
 from pushforward.bijections.elementwise import clamp
-from pushforward.bijections.inversion import invert_monotone
 from pushforward.bijections.positive import positive
+from pushforward.bijections.solvers.monotone import invert_monotone
 
 # No bin is narrower or lower than this share of an equal bin: it bounds the condition number of the inverse. Other
 # shares that a spline learns stay as far from 0 and 1.

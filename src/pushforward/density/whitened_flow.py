@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pushforward.bijections import AbstractBijection, Chain, OntoCircles, RescaledCondition
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.density.data.columns import Circle
 from pushforward.density.whitening.tails import ConditionScaling
 from pushforward.flow import Flow

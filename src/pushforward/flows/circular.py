@@ -18,7 +18,7 @@ from pushforward.bijections import (
     Permutation,
     Scan,
 )
-from pushforward.bijections.base import check_sizes
+from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
 from pushforward.flows.stack import Activation, Base, base_or_normal, mixing_orders, spline
 

@@ -6,7 +6,7 @@ from typing import Literal
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
-from pushforward.bijections.base import check_sizes
+from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
 from pushforward.flows.stack import Base, base_or_normal, given, stack, then
 

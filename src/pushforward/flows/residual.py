@@ -16,7 +16,7 @@ from pushforward.bijections import (
     TriangularSylvester,
 )
 from pushforward.bijections.activations import lipswish
-from pushforward.bijections.base import check_sizes
+from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
 from pushforward.flows.stack import Activation, Base, Side, base_or_normal, given, stack, then
 

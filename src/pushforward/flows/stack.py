@@ -21,7 +21,7 @@ from pushforward.bijections import (
     Scan,
     num_parameters,
 )
-from pushforward.bijections.base import check_sizes
+from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow, Learnable
 
 Activation = Callable[[Array], Array]

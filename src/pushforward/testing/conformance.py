@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.testing.parameters import into, randomize
 from pushforward.testing.structure import check_shapes, check_structure
 from pushforward.training.compilation import compiled_fast

@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import Elementwise, Scan
-from pushforward.bijections.base import bounds
+from pushforward.bijections.intervals import bounds
 from pushforward.flow import trainable
 
 T = TypeVar("T")

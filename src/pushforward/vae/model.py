@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
-from pushforward.bijections.base import bounds, same_interval
+from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
 from pushforward.reports.page import paragraph
 from pushforward.reports.vae import plot_sheets, vae_page

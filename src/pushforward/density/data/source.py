@@ -14,6 +14,7 @@ from pushforward.density.data.arrays import as_floats, as_matrix, column_names
 from pushforward.density.data.columns import Circle, wrap
 from pushforward.density.data.splitting import Split, hash_rows
 from pushforward.density.data.tables import open_mapped
+from pushforward.training import Rows
 
 # Rows of a file are read in blocks of this many: reading single rows is slow, and larger blocks mix rows from fewer
 # places of the file.

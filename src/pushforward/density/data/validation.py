@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
 
-from pushforward.bijections.base import is_size
+from pushforward.bijections.checks import is_size
 from pushforward.density.data.arrays import as_matrix, column_labels
 from pushforward.density.data.columns import GRID_TOLERANCE
 from pushforward.density.whitening.moments import effective_sample_size

@@ -9,7 +9,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from pushforward.bijections.base import along, is_size
+from pushforward.bijections.arrays import along
+from pushforward.bijections.checks import is_size
 
 
 class MLP(eqx.Module):

@@ -11,10 +11,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.activations import Activation, lipswish, steepest_slope
-from pushforward.bijections.base import AbstractBijection, check_sizes, detach
-from pushforward.bijections.conditioners import MLP
-from pushforward.bijections.inversion import solve_contraction
+from pushforward.bijections.arrays import detach
+from pushforward.bijections.autoregressive.networks import MLP
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.checks import check_sizes
 from pushforward.bijections.positive import positive, raw_positive
+from pushforward.bijections.solvers.contraction import solve_contraction
 
 # The norm that bounds the spectral norm: Schatten's of order 4 x 2^5.
 SQUARINGS = 5

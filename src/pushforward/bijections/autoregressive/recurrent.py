@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections.autoregressive import AbstractAutoregressive, check_parts, transform
-from pushforward.bijections.base import AbstractBijection, along, num_parameters
-from pushforward.bijections.conditioners import MLP, check_widths, with_condition
+from pushforward.bijections.arrays import along, num_parameters
+from pushforward.bijections.autoregressive.masked import AbstractAutoregressive
+from pushforward.bijections.autoregressive.networks import MLP, check_widths, with_condition
+from pushforward.bijections.autoregressive.transformer import check_parts, transform
+from pushforward.bijections.base import AbstractBijection
 
 # The state of the cell, for each event.
 State = Float[Array, "state *batch"]

@@ -23,19 +23,19 @@ from jaxtyping import Array, ArrayLike
 from pushforward.bijections import (
     AbstractBijection,
     Chain,
-    ConditionalRosenblatt,
     Elementwise,
     Frozen,
-    GaussianMixtureRosenblatt,
     Invert,
-    QuadratureRosenblatt,
     Sigmoid,
     num_parameters,
     shift_arrays,
 )
-from pushforward.bijections.base import AbstractStandIn
-from pushforward.bijections.rosenblatt import AbstractRosenblatt
+from pushforward.bijections.wrappers import AbstractStandIn
 from pushforward.flow import Flow, Learnable, rebuild
+from pushforward.rosenblatt.base import AbstractRosenblatt
+from pushforward.rosenblatt.conditionals import ConditionalRosenblatt
+from pushforward.rosenblatt.mixture import GaussianMixtureRosenblatt
+from pushforward.rosenblatt.quadrature import QuadratureRosenblatt
 
 # What has a Rosenblatt map, see `rosenblatt`.
 Source = Any

@@ -17,10 +17,10 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.constant import Constant
-from pushforward.bijections.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
-from pushforward.bijections.rosenblatt import AbstractLaw, AbstractSequentialRosenblatt, Number
 from pushforward.bijections.splines import in_bin, pick
+from pushforward.bijections.wrappers import Constant
+from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
+from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
 
 # By dimension: Gauss-Legendre nodes in a panel.
 ORDERS = {1: 16, 2: 16, 3: 10}

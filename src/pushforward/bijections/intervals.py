@@ -1,0 +1,30 @@
+"""The intervals that bijections map from and onto: their ends, and how they compare."""
+
+import numpy as np
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+
+def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of an interval that NumPyro names: real, positive, unit_interval, greater_than ... or interval.
+
+    An interval may have arrays for ends: one interval for each coordinate.
+    """
+    while isinstance(constraint, constraints.independent):
+        constraint = constraint.base_constraint
+    ends = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
+    if constraint.is_discrete or (constraint is not constraints.real and all(end is None for end in ends)):
+        raise ValueError(f"a bijection's domain must be an interval of the real line, but got {constraint}.")
+    lower, upper = (np.asarray(inf if end is None else end) for end, inf in zip(ends, (-np.inf, np.inf), strict=True))
+    return lower, upper
+
+
+def covers(domain: Constraint, codomain: Constraint) -> bool:
+    """Whether one interval holds another. Ends do not count: no density has mass there."""
+    (low, high), (inner_low, inner_high) = bounds(domain), bounds(codomain)
+    return bool(np.all(low <= inner_low) and np.all(inner_high <= high))
+
+
+def same_interval(one: Constraint, other: Constraint) -> bool:
+    """Whether two intervals are one but for their ends."""
+    return covers(one, other) and covers(other, one)

@@ -1,0 +1,128 @@
+r"""The Rosenblatt map: any positive density, straightened coordinate by coordinate through its conditional CDFs.
+
+$F$ with $u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$ carries a density $p$ to the uniform one on the open cube, and
+$\det J_F = p(x)$. The bijections here go on to the whole space, $y_i = \operatorname{logit} u_i$, where no digit of a
+tail is lost: near 1 numbers are too coarse to tell one $u_i$ from another, but $\log u_i$ and $\log(1 - u_i)$ are not.
+
+References:
+    Rosenblatt, Remarks on a Multivariate Transformation (1952), Ann. Math. Statist. 23, 470-472.
+    Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference (2021), section 2.2.
+    https://arxiv.org/abs/1912.02762
+"""
+
+import abc
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pushforward.bijections.base import AbstractBijection
+from pushforward.bijections.elementwise import strictly_inside
+from pushforward.bijections.solvers.monotone import invert_monotone
+
+Number = Float[Array, ""]
+
+
+class AbstractLaw(eqx.Module):
+    """The law of one number: what the Rosenblatt map needs to know of a conditional distribution."""
+
+    @abc.abstractmethod
+    def log_tails(self, x: Number) -> tuple[Number, Number]:
+        r"""$\log P(x' \le x)$ and $\log P(x' > x)$, each to a relative precision of rounding."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Number) -> Number:
+        """The log-density."""
+
+    @abc.abstractmethod
+    def from_line(self, t: Number) -> Number:
+        """An increasing map of the line onto the support; the quantile is searched for on the line."""
+
+    def logit(self, x: Number) -> Number:
+        """The logit of the CDF."""
+        return _logit(self, x)
+
+    def quantile(self, y: Number) -> Number:
+        """Where the logit of the CDF is `y`; NaN if that is not found."""
+        return self.from_line(invert_monotone(lambda t, law: law.logit(law.from_line(t)), y, self))
+
+
+@eqx.filter_custom_jvp
+def _logit(law: AbstractLaw, x: Number) -> Number:
+    below, above = law.log_tails(x)
+    return below - above
+
+
+@_logit.def_jvp
+def _logit_jvp(primals, tangents):
+    # By the density, which is exact; the derivative of a CDF as it is computed need not be.
+    (law, x), (law_tangent, x_tangent) = primals, tangents
+    y, tangent = _logit(law, x), 0.0
+    if jax.tree.leaves(law_tangent):
+        (below, above) = eqx.filter_jvp(lambda law: law.log_tails(x), (law,), (law_tangent,))[1]
+        tangent = below - above
+    if x_tangent is not None:
+        tangent = tangent + x_tangent * jnp.exp(law.log_prob(x) + _log_slope_of_logit(y))
+    return y, tangent
+
+
+def _log_slope_of_logit(y: Array) -> Array:
+    r"""$-\log u(1 - u)$ at $u = \sigma(y)$."""
+    return jax.nn.softplus(y) + jax.nn.softplus(-y)
+
+
+class AbstractRosenblatt(AbstractBijection):
+    r"""$y_i = \operatorname{logit} P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the space.
+
+    The Jacobian is lower triangular, and $\log\det = \log p(x) - \sum_i \log u_i (1 - u_i)$.
+    """
+
+    dim: eqx.AbstractVar[int]
+    cond_shape: ClassVar[None] = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dim,)
+
+    @abc.abstractmethod
+    def log_prob(self, x: Float[Array, " dim"]) -> Number:
+        r"""$\log p(x)$, normalised."""
+
+    @abc.abstractmethod
+    def logits(self, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        """$y$."""
+
+    @abc.abstractmethod
+    def quantiles(self, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
+        """$x$, one coordinate after the other."""
+
+    def forward_and_log_det(self, u, condition=None, *, key=None):
+        x = strictly_inside(u, self.domain)
+        y = self.logits(x)
+        return y, self._log_det(x, y)
+
+    def inverse_and_log_det(self, x, condition=None, *, key=None):
+        u = self.quantiles(x)
+        return u, -self._log_det(u, x)
+
+    def _log_det(self, x, y):
+        return self.log_prob(x) + jnp.sum(_log_slope_of_logit(y))
+
+
+class AbstractSequentialRosenblatt(AbstractRosenblatt):
+    """A Rosenblatt map by laws of single coordinates given those before, each another."""
+
+    @abc.abstractmethod
+    def law(self, before: Float[Array, " i"]) -> AbstractLaw:
+        """The law of the coordinate that comes after these."""
+
+    def logits(self, x):
+        return jnp.stack([self.law(x[:i]).logit(x[i]) for i in range(self.dim)])
+
+    def quantiles(self, y):
+        x = y[:0]
+        for i in range(self.dim):
+            x = jnp.append(x, self.law(x).quantile(y[i]))
+        return x
