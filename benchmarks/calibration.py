@@ -1,14 +1,14 @@
-"""How often the verdict is right: fits stopped at many budgets, judged by `fit_posterior`'s rules and by the truth.
+"""How often the verdict is right: fits stopped at many budgets, by the verdict of `fit_posterior` and by the truth.
 
     make calibration                                  # all; writes benchmarks/results/calibration.json (hours)
     make calibration ARGS="--only arK funnel"         # some; the file keeps the others
     make calibration ARGS="--table"                   # print the table of the file
 
-Every fit is looked at before its training and after each chunk of it, as if its budget had ended there. The truth is
-known from reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the made-up ones
-below: modes far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or a mean is off by more than
-0.25 standard deviations; good if KL < 0.05, and no mean off by more than 0.1 standard deviations nor a standard
-deviation by 10 %; else it is middling.
+Every fit is judged before its training and after each chunk of it, as if its budget had ended there. The truth is
+known from reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the artificial
+posteriors below: modes far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or if the error of a
+mean exceeds 0.25 standard deviations. It is good if KL < 0.05, all errors of means are below 0.1 standard deviations,
+and all errors of standard deviations below 10 %. Otherwise it is middling.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def skewed_density(x):
     return (dist.Gamma(2.0, 1.0).log_prob(jnp.exp(x)) + x).sum()
 
 
-# Modes, tails and bends, each in more dimensions than a picture has.
+# Modes, tails and curvature, each in more than two dimensions.
 MADE_UP = {
     "two modes near": modes(1.5, (0.5, 0.5)),
     "two modes": modes(4.0, (0.7, 0.3)),
@@ -100,7 +100,7 @@ MADE_UP = {
 
 
 class Truth(NamedTuple):
-    """What a fit is compared with: `log_evidence` None where it is not known, `view` the draws as columns."""
+    """What a fit is compared with: `log_evidence` is None where it is unknown; `view` gives draws as columns."""
 
     target: pf.Target
     reference: np.ndarray
@@ -129,7 +129,7 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
     looks = []
 
     def look(progress):
-        # The best flow so far stays the same while nothing gains.
+        # The best flow stays the same while the loss does not improve.
         if not looks or not eqx.tree_equal(looks[-1][1], progress.model):
             looks.append((NUM_SAMPLES * progress.step, progress.model))
 

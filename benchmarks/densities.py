@@ -1,7 +1,7 @@
-"""Two-dimensional toy densities that one can draw from, with their entropies: what benchmarks of both kinds share.
+"""Two-dimensional toy densities with samplers and entropies, which several benchmarks share.
 
 The definitions are those of FFJORD's toy data (Grathwohl et al., 2019, https://arxiv.org/abs/1810.01367). The mean of
--log q over fresh draws, less the entropy, is KL(p || q) in nats.
+-log q over fresh draws, minus the entropy, is KL(p || q) in nats.
 """
 
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def rings(key, n):
 
 
 def _around(radius, turns):
-    """The points at these radii after so many turns."""
+    """The points at these radii and angles, in turns."""
     return radius[:, None] * jnp.stack([jnp.cos(2 * jnp.pi * turns), jnp.sin(2 * jnp.pi * turns)], 1)
 
 

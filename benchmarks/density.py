@@ -1,4 +1,4 @@
-"""How well `fit_density` does as it is called by default, on toys of known entropy and on small tables.
+"""The accuracy of `fit_density` with default settings, on toy densities of known entropy and on small tables.
 
     make density                                          # all; writes benchmarks/results/density.json
     make density ARGS="--only toys"                       # some; the file keeps the others
@@ -7,15 +7,16 @@
 
     make density ARGS="--methods FlowJAX Zuko"            # peers, in the environment of `make bench`
 
-Toys: 50,000 draws; the figure is KL(p || q), the negative log-likelihood of 200,000 fresh draws less the entropy.
-Tables: small sets of the UCI repository, read from a folder that is no part of the project (`--data`); without it they
-are left out. A split holds a tenth of the rows out; the figure is their mean log-likelihood in nats a row, in the units
-of columns standardised by the other rows, beside a full Gaussian and a mixture of Gaussians (full covariances, their
-number chosen by the Bayesian information criterion). Nothing is tuned for a set. Where held-out rows equal others, as a
-third of the white wines do, "loss of new rows" is of those that do not.
+Toys: 50,000 draws; the figure is KL(p || q), the negative log-likelihood of 200,000 fresh draws minus the entropy.
+Tables: small data sets of the UCI repository, read from a folder outside the project (`--data`); without the folder
+they are skipped. A split holds out a tenth of the rows; the figure is their mean log-likelihood in nats per row, in the
+units of columns standardized by the other rows, beside a full Gaussian and a mixture of Gaussians (full covariances;
+the number of components by the Bayesian information criterion). Nothing is tuned for a data set. A third of the
+held-out rows of white wine are copies of other rows; "loss of new rows" is the loss of those that are not copies.
 
-Peers, spline flows of FlowJAX and Zuko, are given the seconds that `fit_density` took for the same samples, compilation
-included, at each of two learning rates, their own compilation apart; the better on held-out rows counts.
+Peers are spline flows of FlowJAX and Zuko. Each trains for the seconds that `fit_density` took for the same samples,
+with its compilation, at each of two learning rates; the peer's own compilation is not counted, and the better learning
+rate on held-out rows counts.
 """
 
 import argparse
@@ -43,7 +44,7 @@ NUM_SAMPLES = 50_000
 NUM_TEST = 200_000
 OURS = "fit_density"
 METHODS = (OURS, "FlowJAX", "Zuko")
-# Names in the archive, and the archive's name of the columns to use, if it names some.
+# The name in the archive, and the name of the list of columns to use, if the archive has one.
 TABLES = {
     "white wine": ("whitewine", "rnade_cols_whitewine"),
     "parkinsons": ("parkinsons", "rnade_cols_parkinsons"),
@@ -59,18 +60,18 @@ class Fit(NamedTuple):
 
 
 def ours(x: np.ndarray, seed: int) -> Fit:
-    """`fit_density` as it is called by default; its seconds are with compilation."""
+    """`fit_density` with default settings; its seconds include compilation."""
     start = time.perf_counter()
     with warnings.catch_warnings():
-        # Many columns of the tables are rounded; they are taken as they are, as in the literature.
+        # Many columns of the tables are rounded; they are used unchanged, as in the literature.
         warnings.filterwarnings("ignore", message=".*distinct values")
-        flow = pf.fit_density(x, key=jr.key(seed), progress=False)
+        flow = pf.fit_density(x, key=jr.key(seed))
     log_prob = eqx.filter_jit(flow.log_prob)
     return Fit(lambda x: np.asarray(log_prob(x)), time.perf_counter() - start)
 
 
 def theirs(method: str, x: np.ndarray, seed: int, allowance: float) -> Fit:
-    """A peer, at each of its learning rates for so many seconds."""
+    """A peer, at each of its learning rates for the given number of seconds."""
     from density_peers import PEERS
 
     start = time.perf_counter()
@@ -79,7 +80,7 @@ def theirs(method: str, x: np.ndarray, seed: int, allowance: float) -> Fit:
 
 
 class Problem(NamedTuple):
-    """Samples to fit, held-out ones, what to take from the held-out loss, and other figures."""
+    """Samples to fit, held-out samples, the entropy to subtract from the held-out loss, and other figures."""
 
     x: np.ndarray
     held_out: np.ndarray
@@ -106,7 +107,7 @@ def split_table(data: Path, name: str, split: int) -> Problem:
 
 
 def measure(problem: Problem, method: str, seed: int, allowance: float) -> dict[str, float]:
-    """The mean loss of held-out rows, less the entropy, and its standard error."""
+    """The mean loss of held-out rows minus the entropy, and its standard error."""
     fit = ours(problem.x, seed) if method == OURS else theirs(method, problem.x, seed, allowance)
     parts = np.array_split(problem.held_out, max(1, len(problem.held_out) // 10_000))
     losses = -np.concatenate([np.asarray(fit.log_prob(part), float) for part in parts])

@@ -1,10 +1,10 @@
-"""Spline flows of FlowJAX and Zuko on the samples that `fit_density` is given, and for as long.
+"""Spline flows of FlowJAX and Zuko on the same samples as `fit_density`, trained for the same time.
 
-Both are masked autoregressive flows of rational-quadratic splines, as `fit_density` chooses for two columns: 3 layers,
-32 bins (FlowJAX's on [-4, 4], Zuko's on [-5, 5], which it fixes), networks of 64, 64 units; of standardised samples,
-for neither library standardises. FlowJAX is trained by its `fit_to_data` with Adam at the better of two learning rates,
-each for the whole time; Zuko, which leaves training to the caller, by the loop of its documentation with early stopping
-on a tenth of the rows, at the same rates.
+Both are masked autoregressive flows of rational-quadratic splines, which `fit_density` uses for two columns: 3 layers,
+32 bins (FlowJAX's on [-4, 4], Zuko's on [-5, 5], its only choice) and networks of 64, 64 units. The samples are
+standardized, because neither library does it. FlowJAX is trained by its `fit_to_data` with Adam at two learning rates,
+each for the whole time; the better one counts. Zuko leaves training to the caller: it is trained by the loop of its
+documentation with early stopping on a tenth of the rows, at the same rates.
 """
 
 import time
@@ -30,7 +30,7 @@ LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 def standardised(fit: Callable) -> Callable:
-    """The fit of standardised samples, whose density is one of the samples."""
+    """Fit to standardized samples; the density returned is that of the samples themselves."""
 
     def of(x: np.ndarray, seed: int, allowance: float) -> LogProb:
         loc, scale = x.mean(0), x.std(0)
@@ -54,7 +54,7 @@ def flowjax_spline(
     bins: int = BINS,
     rates: tuple[float, ...] = RATES,
 ) -> LogProb:
-    """FlowJAX's flow of standardised samples, at each learning rate for so many seconds."""
+    """FlowJAX's flow on standardized samples, at each learning rate for the given number of seconds."""
     flow_key, train_key = jr.split(jr.key(seed))
     first = flowjax.flows.masked_autoregressive_flow(
         flow_key,
@@ -72,7 +72,7 @@ def flowjax_spline(
         )
         return flow, min(losses["val"])
 
-    # What an epoch takes, once compiled, and without what a call takes besides.
+    # The time of an epoch, without compilation and without the fixed cost of a call.
     some, times = min(len(x), 40 * BATCH), [time.perf_counter()]
     for epochs in (1, 1, 5):
         train(rates[0], epochs, some)

@@ -1,4 +1,4 @@
-"""What figures were measured on, and how busy it was."""
+"""The machine that figures were measured on, and its load."""
 
 import datetime
 import importlib.metadata
@@ -20,7 +20,7 @@ def processor() -> str:
 
 
 def version(package: str) -> str | None:
-    """None for what is not installed."""
+    """The version of a package, None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -39,5 +39,5 @@ def machine() -> dict[str, Any]:
 
 
 def load() -> float:
-    """The machine's load over the last minute, 0 where nobody knows."""
+    """The machine's load over the last minute, 0 where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -1,4 +1,4 @@
-"""All of scikit-learn's checks of an estimator, on FlowDensity: .venv/bin/python benchmarks/sklearn_checks.py."""
+"""All of scikit-learn's checks of an estimator, for FlowDensity: .venv/bin/python benchmarks/sklearn_checks.py."""
 
 import warnings
 
@@ -7,8 +7,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from pushforward.sklearn import FlowDensity
 
 EXPECTED = {
-    "check_sample_weight_equivalence_on_dense_data": "its 15 rows of 30 columns have no density; and a row that is "
-    "repeated is drawn as often as one of as much weight counts, but not in the same steps",
+    "check_sample_weight_equivalence_on_dense_data": "its 15 rows of 30 columns have no density; and training "
+    "draws a repeated row as often as one row of twice the weight, but in other steps",
 }
 
 

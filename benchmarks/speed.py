@@ -2,11 +2,11 @@
 
     make bench                                # all parts; writes benchmarks/results/speed.json
     make bench ARGS="--only training maf"     # some parts; the file keeps the others
-    make bench ARGS="--quick"                 # small and rough, to see that it runs; writes nothing
+    make bench ARGS="--quick"                 # small, to see that it runs; writes nothing
 
-The two libraries take turns in one process, after a call each that compiles, so that a machine's moods meet both. The
-figure to read is the ratio, theirs over ours: above 1, we are faster. It is the median of the ratios of the turns. The
-ratio of processor time is given too: on a busy machine it is the steadier one, but it counts the work of all cores.
+After one call each, which compiles, the two libraries take turns in one process, so that other load on the machine
+affects both. Read the ratio, theirs over ours: above 1, we are faster. It is the median of the ratios of the turns. The
+ratio of processor times varies less on a busy machine, but it counts the work of all cores.
 """
 
 import argparse
@@ -33,8 +33,7 @@ from flowjax.train.losses import ElboLoss
 
 import pushforward as pf
 from machine import load, machine
-from pushforward.flow import trainable
-from pushforward.training.trainer import Trainer
+from pushforward.training.trainer import Trainer, partition
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 HIDDEN = (50,)
@@ -55,7 +54,7 @@ QUICK = Effort(repetitions=3, training_steps=200, maf_training_steps=100, points
 
 
 def clock() -> np.ndarray:
-    """Seconds on the wall, and of all processors for this process."""
+    """Wall-clock time, and the time of all processors for this process, in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -66,7 +65,7 @@ def seconds(run: Callable[[], Any]) -> np.ndarray:
 
 
 def take_turns(ours: Callable[[], Any], theirs: Callable[[], Any], repetitions: int):
-    """What each returns, in a first call that compiles; then the seconds of each in every turn."""
+    """What each returns in its first call, which compiles; then the seconds of each in every turn."""
     runs = (ours, theirs)
     results = [jax.block_until_ready(run()) for run in runs]
     turns = [[seconds(run) for run in runs] for _ in range(repetitions)]
@@ -75,7 +74,7 @@ def take_turns(ours: Callable[[], Any], theirs: Callable[[], Any], repetitions: 
 
 @dataclass
 class Row:
-    """One comparison: seconds of every turn, on the wall and of processors, and what else is worth knowing."""
+    """One comparison: wall-clock and processor seconds of every turn, and further facts."""
 
     what: str
     ours: np.ndarray
@@ -99,7 +98,7 @@ class Row:
 
 
 def standard_normal(dim: int):
-    """FlowJAX's standard normal, held fixed as ours is."""
+    """FlowJAX's standard normal, not trained, like ours."""
     return paramax.non_trainable(Normal(jnp.zeros(dim)))
 
 
@@ -131,12 +130,12 @@ def their_maf(dim: int, num_layers: int):
         flow_layers=num_layers,
         nn_width=HIDDEN[0],
         nn_depth=len(HIDDEN),
-        invert=True,  # its fast side is the density, as a maf's is
+        invert=True,  # its density is the fast side, as for a MAF
     )
 
 
 def their_parameters(tree):
-    """FlowJAX's division of a model into what is trained and what is not."""
+    """The trained part of a model of FlowJAX, and the rest."""
     return eqx.partition(tree, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable))
 
 
@@ -156,7 +155,7 @@ class Target(eqx.Module):
 
 
 def in_a_compiled_loop(tree, loss: Callable, optimizer: optax.GradientTransformation, steps: int) -> Callable:
-    """FlowJAX's training step under `jax.lax.scan`: what is left of a ratio when its Python loop is taken away."""
+    """FlowJAX's training step under `jax.lax.scan`: the ratio without the cost of its Python loop."""
     parameters, static = their_parameters(tree)
 
     @eqx.filter_jit
@@ -178,7 +177,7 @@ def training_rows(dim: int, *, path_gradient: bool, effort: Effort) -> list[Row]
     their_flow, loss = their_realnvp(dim), ElboLoss(target, 128, stick_the_landing=path_gradient)
 
     def ours():
-        return pf.train(our_flow, objective, key, steps=steps, optimizer=optimizer, num_evaluations=10)[1]
+        return pf.train(our_flow, objective, key=key, steps=steps, optimizer=optimizer, num_evaluations=10)[1].losses
 
     def theirs():
         return flowjax.train.fit_to_key_based_loss(
@@ -196,7 +195,7 @@ def training_rows(dim: int, *, path_gradient: bool, effort: Effort) -> list[Row]
 
 
 def training(effort: Effort) -> list[Row]:
-    """Training steps of a RealNVP of 8 layers, 128 draws a step."""
+    """Training steps of a RealNVP of 8 layers, 128 draws per step."""
     rows = []
     for dim in (10, 64):
         for path_gradient in (False, True):
@@ -208,11 +207,12 @@ def training(effort: Effort) -> list[Row]:
 
 
 def lower_ours(num_layers: int, dim: int, *, path_gradient: bool) -> Callable:
-    """A function that traces and lowers our training program, its evaluation with it."""
-    parameters, static = eqx.partition(our := our_realnvp(dim, num_layers), trainable(our))
-    trainer = Trainer(pf.ReverseKL(Target(dim), 128, path_gradient=path_gradient), optax.adam(5e-4), static)
-    state, losses, stop = trainer.init(parameters, jr.key(1)), jnp.zeros(1000), jnp.array(100)
-    return lambda: Trainer.advance.lower(trainer, state, losses, stop)
+    """A function that traces and lowers our training program, which contains the evaluation."""
+    parameters, static = partition(our_realnvp(dim, num_layers))
+    objective = pf.ReverseKL(Target(dim), 128, path_gradient=path_gradient)
+    trainer = Trainer(objective, optax.adam(5e-4), static)
+    state = trainer.init(parameters, jr.key(1))
+    return lambda: Trainer.advance.lower(trainer, state, objective.batches, jnp.array(100))
 
 
 def lower_theirs(num_layers: int, dim: int, *, path_gradient: bool) -> Callable:
@@ -271,7 +271,7 @@ def series(key, size: int, dim: int) -> np.ndarray:
 
 def fit_ours(flow: pf.Flow, data: np.ndarray, steps: int) -> pf.Flow:
     objective = pf.ForwardKL(data, batch_size=256)
-    return pf.train(flow, objective, jr.key(2), steps=steps, optimizer=optax.adam(3e-3))[0]
+    return pf.train(flow, objective, key=jr.key(2), steps=steps, optimizer=optax.adam(3e-3))[0]
 
 
 def fit_theirs(flow, data: np.ndarray, steps: int):
@@ -297,13 +297,13 @@ def draw(flow, key, size: int):
 
 
 def round_trip_error(there: Callable, back: Callable, u) -> float:
-    """The largest error of u -> x -> u, relative where |u| is large. NumPy's maximum, for XLA's may pass over NaN."""
+    """The largest error of u -> x -> u, relative where |u| is large. NumPy's maximum, because XLA's may skip NaN."""
     found = np.asarray(jax.jit(jax.vmap(lambda u: back(there(u))))(u))
     return float(np.max(np.abs(found - u) / (1 + np.abs(u))))
 
 
 class PassCounter:
-    """An activation that counts how often the network is run, on a flow of any arrays."""
+    """An activation that counts how often the network runs, for any flow."""
 
     def __init__(self):
         self.calls = 0
@@ -317,7 +317,7 @@ class PassCounter:
 
 
 def passes_per_layer(flow: pf.Flow, num_layers: int, size: int) -> float:
-    """Network passes a layer for a draw of `size` points, the one for the log-determinant apart."""
+    """Network passes per layer for a draw of `size` points, without the one for the log-determinant."""
     counter = PassCounter()
     counting = our_maf(flow.shape[0], num_layers, activation=counter)
     counting = jax.tree.unflatten(jax.tree.structure(counting), jax.tree.leaves(flow))
@@ -358,7 +358,7 @@ def maf(effort: Effort) -> list[Row]:
     random = randomize_ours(ours, jr.key(7), 0.5), randomize_theirs(theirs, jr.key(7), 0.5)
     return [
         trained_row(num_layers, dim, effort),
-        # One layer must carry all the dependence by itself: the worst case for sweeps.
+        # One layer must model all the dependence: the worst case for sweeps.
         trained_row(1, dim, effort),
         sampling_row("at the start, 8 layers", ours, theirs, num_layers, effort),
         sampling_row("arrays moved by 0.5 x normal, 8 layers", *random, num_layers, effort),
@@ -390,9 +390,9 @@ def main() -> None:
     parts = {"training": training, "compile": compilation, "maf": maf}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="parts to measure")
-    parser.add_argument("--quick", action="store_true", help="small and rough; writes nothing")
+    parser.add_argument("--quick", action="store_true", help="a small measurement, to see that it runs; writes nothing")
     arguments = parser.parse_args()
-    # A program found in a cache on disk would take no time to compile.
+    # A program from a cache on disk takes no time to compile.
     jax.config.update("jax_enable_compilation_cache", False)
 
     results = {}
@@ -402,7 +402,7 @@ def main() -> None:
         print(f"  {'':68} {'ours':>13} {'FlowJAX':>13} {'ratio':>6} (range), of processor time")
         rows = parts[name](QUICK if arguments.quick else Effort())
         show(rows)
-        # One process of ours is a load of about 1; more than that is somebody else's, and noise.
+        # Our process is a load of about 1; any more is of other processes, and adds noise.
         facts = machine() | {"load before and after": [before, load()]}
         print("  load before and after: {:.1f}, {:.1f}".format(*facts["load before and after"]))
         results[name] = {"machine": facts, "rows": [row.summary() for row in rows]}

@@ -1,14 +1,15 @@
-"""Training on samples beside FlowJAX, Zuko and nflows: rows a second of the same flow on the same data.
+"""Training on samples beside FlowJAX, Zuko and nflows: rows per second of the same flow on the same data.
 
     make throughput                        # all; writes benchmarks/results/throughput.json
-    make throughput ARGS="--quick"         # small and rough, to see that it runs; writes nothing
+    make throughput ARGS="--quick"         # small, to see that it runs; writes nothing
 
-Two flows, which all four libraries have: five masked autoregressive layers with networks of 64, 64 units, affine (MAF)
+All four libraries have these two flows: five masked autoregressive layers with networks of 64, 64 units, affine (MAF)
 and with rational-quadratic splines of 8 bins on [-5, 5]. Each is trained with Adam at 1e-3 on batches of 256 rows, as
-its library's users would: `fit_density` and `pf.train` here, `fit_to_data` in FlowJAX, and for Zuko and nflows, which
-leave training to the caller, the loop of their documentation on data in memory. `fit_density` and `fit_to_data` hold a
-tenth of the rows out and evaluate on them once an epoch; the loops do not. After a call that compiles, the libraries
-take turns in one process; the figure is the median ratio of the turns, `pf.train` over theirs: above 1 we are faster.
+users of the library would do it: `fit_density` and `pf.train` here, `fit_to_data` in FlowJAX. Zuko and nflows leave
+training to the caller; for them it is the loop of their documentation on data in memory. `fit_density` and
+`fit_to_data` hold out a tenth of the rows and evaluate on them once per epoch; the loops do not. After one call each,
+which compiles, the libraries take turns in one process. The figure is the median ratio of the turns, `pf.train` over
+theirs: above 1, we are faster.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def nflows_flow(kind: str, dim: int):
 
 
 def torch_loop(flow, loss: Callable, data: np.ndarray, epochs: int) -> int:
-    """The loop of the libraries' documentation, without a loader, which would be slower."""
+    """The loop of the libraries' documentation, without a data loader, which would be slower."""
     rows, optimizer, seen = torch.from_numpy(data), torch.optim.Adam(flow.parameters(), lr=1e-3), 0
     for _ in range(epochs):
         for index in torch.randperm(len(rows)).split(BATCH):
@@ -107,20 +108,20 @@ def torch_loop(flow, loss: Callable, data: np.ndarray, epochs: int) -> int:
 
 
 def runs(kind: str, data: np.ndarray, epochs: int) -> dict[str, Callable[[], int]]:
-    """Each library's training, which returns how many rows it has seen, with repetition."""
+    """The training of each library; it returns the number of rows it used, with repetition."""
     dim, kept = data.shape[1], int(len(data) * (1 - HELD_OUT))
     steps = epochs * (kept // BATCH)
     mine, fj = ours(kind, dim), flowjax_flow(kind, dim)
     objective = pf.ForwardKL(data[:kept], batch_size=BATCH)
 
     def with_train():
-        pf.train(mine, objective, jr.key(1), steps=steps, optimizer=OPTIMIZER, num_evaluations=epochs)
+        pf.train(mine, objective, key=jr.key(1), steps=steps, optimizer=OPTIMIZER, num_evaluations=epochs)
         return steps * BATCH
 
     def with_fit_density():
         pf.fit_density(
             data, key=jr.key(1), flow=mine, max_epochs=epochs, batch_size=BATCH, learning_rate=1e-3, patience=10**6,
-            validation=HELD_OUT, progress=False,
+            validation=HELD_OUT,
         )  # fmt: skip
         return steps * BATCH
 
@@ -151,7 +152,7 @@ def measure(kind: str, dim: int, size: int, epochs: int, repetitions: int) -> di
     data = np.sinh(np.random.default_rng(1).normal(size=(size, dim)) @ factor / dim**0.5).astype(np.float32)
     data = (data - data.mean(0)) / data.std(0)
     found = {name: [] for name in runs(kind, data, 1)}
-    # Python loops need fewer epochs to be timed; ours more, for what a call costs besides to count for little.
+    # Python loops need few epochs to be timed; ours need more, to make the fixed cost of a call negligible.
     trainings = {name: runs(kind, data, epochs)[name] for name in found}
     for turn in range(repetitions + 1):
         for name, run in trainings.items():

@@ -1,4 +1,4 @@
-"""Every family on two-dimensional targets whose answers are known, by both objectives.
+"""Every family on two-dimensional targets with known answers, by both objectives.
 
     make toys                                        # all; writes benchmarks/results/toys.json (an hour on two cores)
     make toys ARGS="--families nsf --targets U1"     # some; the file keeps the others
@@ -8,15 +8,15 @@ Reverse KL: the energies U1 to U4 of Rezende and Mohamed (2015), table 1, with t
 them proper. The figure is KL(q || p) in nats by quadrature: the trapezoid rule in the coordinates of the base, where
 E_q[log q - log p] has a smooth, Gaussian weight; log Z is by quadrature too.
 
-Forward KL: draws of toy densities, as many as the training asks for (no sample is seen twice). The figure is KL(p || q)
-in nats: the mean of -log q over fresh draws less the entropy; the file has its standard error.
+Forward KL: draws of toy densities, new ones in every step. The figure is KL(p || q) in nats: the mean of -log q over
+fresh draws minus the entropy; the file has its standard error.
 
-All families train with the same batches and schedules, weak and slow ones for fewer steps (the file tells how many);
+All families train with the same batches and schedules, weak and slow ones for fewer steps (the file has the numbers);
 nothing is tuned for a target. Reverse KL begins tempered, p^beta with beta rising to 1 in small steps (as Rezende and
-Mohamed do), for else flows miss modes; it goes on with the total gradient, which is the steadier one far from the
-target, and ends with the path gradient, whose noise vanishes near it. Splines get few bins there and no affine maps
-between them: the finer they are, the rougher is their log-density, and the easier are modes lost. On samples they get
-many. Each is trained by reverse KL from two starts, of which that counts whose ELBO is the better.
+Mohamed do), because flows miss modes otherwise. It continues with the total gradient, which is more robust far from the
+target, and ends with the path gradient, whose noise vanishes near the target. For reverse KL, splines have few bins and
+no affine maps between them: finer splines have rougher log-densities and lose modes more easily. On samples they have
+many bins. Training by reverse KL has two starts; the one with the better ELBO counts.
 """
 
 import argparse
@@ -40,10 +40,10 @@ from pushforward.bijections import Chain, Triangular
 from pushforward.training.objectives import AbstractObjective
 
 RESULTS = Path(__file__).parent / "results" / "toys.json"
-DRAWS, ROWS = 1024, 256  # a step, by reverse and by forward KL
+DRAWS, ROWS = 1024, 256  # per step, by reverse and by forward KL
 NUM_TEMPERATURES = 16
 TEMPERED_SHARE = 0.6
-# The energies lie in [-6, 6]^2: flows begin half as wide. From a narrow start, modes are lost.
+# The energies lie in [-6, 6]^2, and flows begin half as wide: from a narrower start they lose modes.
 FIRST_SCALE = {"sampling": 3.0, "density": 1.0}
 RATE = 3e-3
 NUM_TEST = 200_000
@@ -84,7 +84,7 @@ ENERGIES = {"U1": u1, "U2": u2, "U3": u3, "U4": u4}
 
 
 class Family(NamedTuple):
-    """A recipe, its options for training on a density and on samples, how long, and the learning rate on samples."""
+    """A recipe, its options for a density and for samples, its numbers of steps, and its learning rate on samples."""
 
     recipe: str
     on_density: dict[str, Any]
@@ -97,7 +97,7 @@ def same(recipe: str, steps: int = 8_000, **options: Any) -> Family:
     return Family(recipe, options, options, steps)
 
 
-# Depths differ so that a family gets what it usually gets in two dimensions, and fine splines a smaller learning rate.
+# Each family has its usual depth in two dimensions, and fine splines a smaller learning rate.
 FAMILIES = {
     "nsf": Family("nsf", {"num_layers": 12, "affine": False}, {"num_layers": 8, "bins": 32}, 16_000, 1e-3),
     "arnsf": Family("arnsf", {"num_layers": 5, "affine": False}, {"num_layers": 3, "bins": 32}, 16_000, 1e-3),
@@ -124,16 +124,16 @@ def build(family: str, side: str, key: PRNGKeyArray) -> pf.Flow:
     elif name in ("planar", "radial", "sylvester", "arnsf", "naf", "unaf", "residual"):
         options = options | {"fast": side}
     flow = getattr(pf.flows, name)(2, key=key, **options)
-    # An affine map next to the data, for location and scale: what whitening does in practice.
+    # An affine map next to the data models location and scale, as whitening does in practice.
     return pf.Flow(flow.base, Chain([flow.bijection, Triangular(2, matrix=FIRST_SCALE[side] * jnp.eye(2))]))
 
 
 class FreshSamples(AbstractObjective):
-    """The negative log-likelihood of samples that are drawn anew for each step."""
+    """The negative log-likelihood of samples that are drawn again for each step."""
 
     sampler: Callable = eqx.field(static=True)
 
-    def loss(self, flow, key):
+    def loss(self, flow, batch, key, step):
         return -jnp.mean(flow.log_prob(self.sampler(key, ROWS)))
 
     def evaluate(self, flow, key):
@@ -161,16 +161,16 @@ def train_on_density(flow: pf.Flow, energy: Callable, steps: int, top: float, ke
     optimizer = adam(top, top, hot)
     for power in (np.arange(NUM_TEMPERATURES) + 0.5) / NUM_TEMPERATURES:
         objective = pf.ReverseKL(Tempered(jnp.array(power), energy), DRAWS, path_gradient=False)
-        flow, _ = pf.train(flow, objective, key, steps=hot, optimizer=optimizer, num_evaluations=2)
+        flow, _ = pf.train(flow, objective, key=key, steps=hot, optimizer=optimizer, num_evaluations=2)
     for path, first, last in ((False, top, top / 3), (True, top / 3, top / 1000)):
         objective = pf.ReverseKL(energy, DRAWS, path_gradient=path, num_evaluation_samples=4096)
-        flow, _ = pf.train(flow, objective, key, steps=rest, optimizer=adam(first, last, rest), num_evaluations=8)
+        flow, _ = pf.train(flow, objective, key=key, steps=rest, optimizer=adam(first, last, rest), num_evaluations=8)
     return flow
 
 
 def train_on_samples(flow: pf.Flow, sampler: Callable, steps: int, top: float, key: PRNGKeyArray) -> pf.Flow:
     optimizer = adam(top, top / 1000, steps)
-    return pf.train(flow, FreshSamples(sampler), key, steps=steps, optimizer=optimizer, num_evaluations=8)[0]
+    return pf.train(flow, FreshSamples(sampler), key=key, steps=steps, optimizer=optimizer, num_evaluations=8)[0]
 
 
 def reverse_divergence(flow: pf.Flow, energy: Callable) -> float:
@@ -182,7 +182,7 @@ def reverse_divergence(flow: pf.Flow, energy: Callable) -> float:
 
 @eqx.filter_jit
 def _divergence(flow: pf.Flow, energy: Callable, size: int = 1000) -> Float[Array, ""]:
-    """KL(q || p) less log Z by the trapezoid rule on [-6.5, 6.5]^2 in the base's coordinates."""
+    """KL(q || p) minus log Z by the trapezoid rule on [-6.5, 6.5]^2 in the base's coordinates."""
     line = jnp.linspace(-6.5, 6.5, size)
     u = jnp.stack(jnp.meshgrid(line, line), -1).reshape(size, size, 2)
 
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=[*FAMILIES], choices=[*FAMILIES], metavar="NAME")
     parser.add_argument("--targets", nargs="+", default=targets, choices=targets, metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--starts", type=int, default=2, help="trainings by reverse KL, of which the best ELBO counts")
+    parser.add_argument("--starts", type=int, default=2, help="number of trainings by reverse KL; the best ELBO counts")
     parser.add_argument("--table", action="store_true", help="only print what was measured before")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -269,7 +269,7 @@ def main() -> None:
                 print(f"{family}: {target}: {found}", flush=True)
                 results[f"{family}: {target}"] = found
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-                # Compiled programs that are kept exhaust the memory maps that a process may have.
+                # Compiled programs would use up the memory maps that a process may have.
                 jax.clear_caches()
     print(table(results, [*ENERGIES]), table(results, [*DENSITIES]), sep="\n\n")
 

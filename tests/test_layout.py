@@ -4,6 +4,8 @@ import ast
 import graphlib
 import importlib
 import inspect
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def test_files_are_one_idea(name):
 
 
 def public_names(module):
-    return [name for name in vars(module) if not name.startswith("_")]
+    return [name for name in dir(module) if not name.startswith("_")]
 
 
 MODULES = ("pushforward", "pushforward.bijections", "pushforward.flows")
@@ -111,3 +113,19 @@ def test_the_version_is_the_one_in_pyproject():
 
 def test_type_checkers_read_the_annotations():
     assert (SOURCE / "py.typed").exists()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """Also with a submodule imported first, public names are what the stub says."""
+    program = """
+import sys
+import pushforward
+assert not {"jax", "numpyro", "scipy", "matplotlib", "rich"} & set(sys.modules), sorted(sys.modules)
+import pushforward.rosenblatt.panels
+assert callable(pushforward.rosenblatt) and pushforward.flows.__name__ == "pushforward.flows"
+import pushforward.density, pushforward.posterior, pushforward.vae
+slow = {"scipy.stats", "scipy.spatial", "diffrax", "matplotlib", "rich", "arviz", "pymc", "h5py", "sklearn", "pyarrow"}
+assert not slow & set(sys.modules), slow & set(sys.modules)
+assert all(getattr(pushforward, name) is not None for name in dir(pushforward))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

@@ -401,7 +401,7 @@ def test_kinds_of_gaussians():
         (dist.Normal(0.0, 1.0), "to_event"),
         (dist.Dirichlet(jnp.ones(3)), "no conditional CDFs"),
         (lambda x: -x @ x, "needs a box"),
-        (dist.TruncatedNormal(jnp.zeros(2), 1.0, low=-1.0).to_event(1), "cannot be told apart"),
+        (dist.TruncatedNormal(jnp.zeros(2), 1.0, low=-1.0).to_event(1), "cannot be separated"),
         (3, "but got int"),
         ([], "one for each coordinate"),
         ([lambda x: 3.0], "conditional 0 must return a NumPyro distribution"),

@@ -1,6 +1,7 @@
 """Saving and loading: what comes back is the same to the bit, and what cannot come back is refused with a reason."""
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from numpyro.distributions import constraints, transforms
 import pushforward as pf
 from cases import CATALOGUE
 from pushforward import bijections as bj
-from pushforward.serialization import DOCUMENT, load, save
+from pushforward.serialization import DOCUMENT, RENAMED, load, save
 
 HERE = (__name__,)
 KEY = jr.key(0)
@@ -446,6 +447,13 @@ def test_names_that_no_longer_exist(name, path):
     write(path, {"kind": "name", "name": name})
     with pytest.raises(ValueError, match=f"needs {name}, which does not exist"):
         load(path)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_names_of_earlier_versions(old, new, path):
+    write(path, {"kind": "name", "name": old})
+    module, _, name = new.partition(":")
+    assert load(path, trusted=("pushforward",)) is getattr(importlib.import_module(module), name)
 
 
 def change_fields(path, old, new):

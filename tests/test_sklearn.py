@@ -58,10 +58,11 @@ def test_a_flow_with_networks_can_be_pickled_and_names_its_features():
     with jax.enable_x64(False):
         again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    assert again.flow_.shape == (2,) and again.density_.training is None and model.density_.training is not None
     assert list(model.get_feature_names_out()) == ["flowdensity0", "flowdensity1"]
 
 
-def test_transform_leads_to_the_base_and_back():
+def test_transform_and_its_inverse():
     model = clone(SMALL).set_params(max_epochs=100, support=constraints.greater_than(-20.0)).fit(X)
     z = model.transform(X)
     np.testing.assert_allclose(z.mean(0), 0, atol=0.2)
@@ -73,19 +74,19 @@ def test_transform_leads_to_the_base_and_back():
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
 
 
-def test_a_recipe_that_is_none():
+def test_errors_for_other_flows():
     for flow, match in (("nosuch", "but is 'nosuch'"), (pf.flows.linear(2, key=jax.random.key(0)), "but is Flow")):
         with pytest.raises(ValueError, match=f"must name a recipe in pushforward.flows, {match}"):
             FlowDensity(flow=flow).fit(X)
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "stack", "default", "__name__"])
-def test_what_is_in_the_module_of_recipes_and_none(name):
+def test_names_in_the_module_of_recipes_that_are_not_recipes(name):
     with pytest.raises(ValueError, match="the recipes are arnsf, .*maf, "):
         FlowDensity(flow=name).fit(X)
 
 
-def test_transform_outside_of_the_support():
+def test_transform_outside_the_support():
     model = clone(SMALL).set_params(support=constraints.positive).fit(np.abs(X))
     outside = np.array([[1.0, 1.0], [2.0, -3.0]])
     with pytest.raises(ValueError, match="1 values outside the support, .* in row 1, column 1: -3"):
@@ -93,7 +94,7 @@ def test_transform_outside_of_the_support():
     assert model.score_samples(outside)[1] == -np.inf
 
 
-def test_transform_takes_angles_of_any_turn():
+def test_transform_of_angles_beyond_a_turn():
     turned = np.column_stack([40 * X[:, 0] - 180, X[:, 1]])
     model = clone(SMALL).set_params(flow=None, support={0: pf.Circular(360.0)}).fit(turned)
     np.testing.assert_allclose(model.transform(turned + [720, 0]), model.transform(turned), atol=1e-6)
@@ -105,12 +106,12 @@ def test_options_without_a_recipe():
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, None])
-def test_numbers_of_samples(number):
+def test_invalid_numbers_of_samples(number):
     with pytest.raises(ValueError, match="n_samples must be a whole number of 1 or more"):
         clone(SMALL).fit(X).sample(number)
 
 
-def test_sample_weights_count_rows():
+def test_sample_weights():
     shifted = np.concatenate([X, X + 100])
     weights = np.repeat([2.0, 0.0], len(X))
     model = clone(SMALL).fit(shifted, sample_weight=weights)
@@ -134,5 +135,7 @@ def test_columns_of_a_frame_by_name():
     counts = np.random.default_rng(0).poisson(3.0, 200)
     frame = pandas.DataFrame({"size": np.exp(X[:, 0]), "count": counts})
     model = clone(SMALL).set_params(support={"size": constraints.positive}, discrete=["count"]).fit(frame)
-    assert (model.sample(100)[:, 0] > 0).all()
+    draws = model.sample(100)
+    assert (draws[:, 0] > 0).all() and (draws[:, 1] % 1 == 0).all()
+    assert model.density_.columns == ("size", "count")
     assert np.isfinite(model.score(frame))

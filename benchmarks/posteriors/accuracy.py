@@ -1,4 +1,4 @@
-"""How far draws are from the reference draws, in units of the posterior's standard deviations."""
+"""The distance of draws from the reference draws, in the posterior's standard deviations."""
 
 import numpy as np
 import scipy.stats
@@ -25,7 +25,7 @@ def compare(draws: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def floor(reference: np.ndarray) -> dict[str, float]:
-    """The same between two halves of the reference draws: what exact draws of half as many would show."""
-    # Halves of whole chains, for neighbours in a chain are not independent.
+    """The same between two halves of the reference draws: the figures of exact draws, half as many."""
+    # Halves of whole chains, because neighbors in a chain are not independent.
     half = len(reference) // 2
     return compare(reference[:half], reference[half:])

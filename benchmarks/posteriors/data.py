@@ -1,4 +1,4 @@
-"""Where the published data are, and what is in their files."""
+"""The published data: where they are, and how to read their files."""
 
 import json
 import os
@@ -13,10 +13,10 @@ DEFAULT = Path(__file__).parents[3] / "shared" / "data"
 
 
 def find_data(folder: str | Path | None = None) -> Path:
-    """The folder of the data: the one given, or the environment's, or ../shared/data beside the project.
+    """The folder of the data: the given one, or that of the environment variable, or ../shared/data.
 
     Raises:
-        FileNotFoundError: if it is not there.
+        FileNotFoundError: if it does not contain the data.
     """
     found = Path(folder or os.environ.get(VARIABLE) or DEFAULT)
     if not (found / "posteriordb" / "index.json").is_file():

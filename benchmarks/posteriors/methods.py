@@ -1,6 +1,6 @@
-"""How a method fits a posterior: from a problem, a seed and an allowance of seconds to draws and figures.
+"""Methods: functions of a problem, a seed and an allowance in seconds, which return draws and figures.
 
-The seconds of a method include compilation, but not reading the data nor the final draws.
+The seconds of a method include compilation, but neither reading the data nor the final draws.
 """
 
 import time
@@ -18,13 +18,13 @@ NUM_DRAWS = 10_000
 
 
 class Outcome(NamedTuple):
-    """What a method gives.
+    """The result of a method.
 
     Attributes:
         draws: sets of constrained draws by name, each a dict of sites.
         elbo: on fresh draws, in nats; None for methods without one.
         seconds: of the fit, with compilation.
-        facts: what else the method says, as JSON.
+        facts: further results, as JSON.
     """
 
     draws: dict[str, dict[str, np.ndarray]]
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 def pushforward(problem: Problem, seed: int, allowance: float) -> Outcome:
-    """`fit_posterior` with default settings, which ends by itself: its seconds are the allowance of the others."""
+    """`fit_posterior` with default settings. It ends by itself; its seconds are the allowance of the other methods."""
     fit_key, sample_key, resample_key = jr.split(jr.key(seed), 3)
     start, processor_start = time.perf_counter(), time.process_time()
     posterior = pf.fit_posterior(pf.Target.from_numpyro(problem.model, **problem.data), key=fit_key)

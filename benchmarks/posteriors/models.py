@@ -1,8 +1,8 @@
 """The posteriors as NumPyro models, in the plain way a user would write them.
 
-Flat priors are `ImproperUniform`, Cauchy and normal priors of positive variables their halves: what this adds to the
-log evidence, against the reference's densities, is in `registry`. The two models of the eight schools are
-`pushforward.examples`.
+Flat priors are `ImproperUniform`; Cauchy and normal priors of positive variables are half-Cauchy and half-normal. The
+constants that this adds to the log evidence of the reference are in `registry`. The two models of the eight schools are
+in `pushforward.examples`.
 """
 
 import jax

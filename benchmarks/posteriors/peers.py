@@ -1,8 +1,8 @@
-"""Other people's methods on the same posteriors.
+"""Methods of other libraries on the same posteriors.
 
-NumPyro's guides train with Adam at each rate of a small grid, each for as long as `fit_posterior` took, compilation
-apart; the better ELBO counts. NUTS runs 4 chains of 1,000 + 1,000 one after the other. FlowJAX, where it is installed,
-trains its masked autoregressive flow in the same way as the guides.
+NumPyro's guides train with Adam at each learning rate of a small grid, each for the seconds that `fit_posterior` took,
+without counting compilation; the best ELBO counts. NUTS runs 4 chains of 1,000 + 1,000 draws one after the other.
+FlowJAX, if it is installed, trains its masked autoregressive flow in the same way as the guides.
 """
 
 import time
@@ -56,7 +56,7 @@ def fit_guide(make: Callable, problem: Problem, seed: int, allowance: float) -> 
 def train_guide(
     model: Callable, guide: Callable, arguments: dict, rate: float, key: PRNGKeyArray, allowance: float
 ) -> tuple[dict, int]:
-    """Train for so many seconds, compilation apart; the parameters, and how many steps that were."""
+    """Train for the given seconds, without compilation; the parameters and the number of steps."""
     svi = SVI(model, guide, numpyro.optim.Adam(rate), Trace_ELBO())
     state = svi.init(key, **arguments)
 

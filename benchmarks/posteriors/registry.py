@@ -1,10 +1,10 @@
-"""The posteriors by name: model, data, reference draws and log evidence, all read in one way.
+"""The posteriors by name: model, data, reference draws and log evidence, read in the same way.
 
     problem = load("arK", find_data())
     target = pf.Target.from_numpyro(problem.model, **problem.data)
 
-The reference's log evidence is that of its densities; a prior that NumPyro normalises and the reference does not (a
-half-Cauchy against a full one on the half line) adds a constant, which `Case.offset` gives.
+The reference's log evidence is that of its own densities. A prior that NumPyro normalizes and the reference does not
+(a half-Cauchy instead of a Cauchy on the half line) adds a constant, which is `Case.offset`.
 """
 
 import math
@@ -24,14 +24,14 @@ Arrays = dict[str, np.ndarray]
 
 
 class Problem(NamedTuple):
-    """A posterior and what is known of it.
+    """A posterior and its reference values.
 
     Attributes:
         model: a NumPyro model.
         data: its arguments.
         draws: reference draws of the variables that are compared, constrained, with a leading axis.
         sites: the same draws as values of the model's latent sites.
-        log_evidence: of the model as it is written here, in nats; None where it is not known.
+        log_evidence: of the model in this benchmark, in nats; None where it is unknown.
         log_evidence_se: its standard error.
     """
 
@@ -44,14 +44,14 @@ class Problem(NamedTuple):
 
 
 class Case(NamedTuple):
-    """How to make a problem of a posterior's files.
+    """How to build a problem from the files of a posterior.
 
     Attributes:
-        key: the posterior's name in the reference's index; None for the one that is not of it.
+        key: the posterior's name in the reference's index; None if the index does not contain it.
         model: the NumPyro model.
-        prepare: from the contents of the data file to the model's arguments.
-        offset: log evidence of the model less the reference's, given the model's arguments.
-        sites: from the reference's draws to the model's latent sites.
+        prepare: maps the contents of the data file to the arguments of the model.
+        offset: maps these arguments to the log evidence of the model minus the reference's.
+        sites: maps the reference's draws to the model's latent sites.
     """
 
     key: str | None

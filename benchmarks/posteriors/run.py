@@ -1,21 +1,21 @@
-"""Fits of published posteriors, beside their reference draws and log evidence.
+"""Fits of published posteriors, compared with their reference draws and log evidence.
 
     make posteriors                                     # all, seeds 0 to 2; writes benchmarks/results/posteriors.json
     make posteriors ARGS="--only arK blr --seeds 0"     # some; the file keeps the others
     make posteriors ARGS="--table"                      # print the table of the file
 
-The data are found in the folder that --data or the variable PUSHFORWARD_DATA names, or in ../shared/data. Every fit is
-a process of its own, in float64, so that its seconds include compilation. The table has one line a posterior and
-method: of several seeds the worst figure, and the median of seconds and evaluations.
+The option --data or the variable PUSHFORWARD_DATA names the folder of the data, by default ../shared/data. Every fit
+runs in its own process, in float64, so its seconds include compilation. The table has one line for each posterior and
+method: the worst figure of all seeds, and the median of seconds and evaluations.
 
-KL: reference log evidence less the ELBO, which is KL(q || p) in nats. dmean, dSD: the largest error of a marginal mean
+KL: reference log evidence minus the ELBO, which is KL(q || p) in nats. dmean, dSD: the largest error of a marginal mean
 and the largest relative error of a standard deviation, in posterior standard deviations. W1: the largest 1-Wasserstein
-distance of a marginal, in the same unit. Each is of 10,000 draws by `sample` and by `resample`, against 10,000
-reference draws; the floor is W1 between the reference's halves. own KL: what the fit says of itself. seconds: on the
-wall, with compilation; CPU s: of all cores, which a busy machine disturbs less.
+distance of a marginal, in the same unit. Each compares 10,000 draws by `sample` and by `resample` with 10,000 reference
+draws; the floor is W1 between the two halves of the reference draws. own KL: the fit's own estimate. seconds: the
+wall-clock time with compilation; CPU s: processor time of all cores, which depends less on other load.
 
-Peers, by --methods, are given the seconds that `fit_posterior` took for the same posterior and seed, so it has to be
-measured before them or with them.
+Peers (--methods) train for the seconds that `fit_posterior` took for the same posterior and seed, so measure it before
+them or together with them.
 """
 
 import argparse

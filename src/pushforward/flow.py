@@ -266,7 +266,7 @@ def apply_batched(
 
 
 def _may_hold(domain: Constraint, support: Constraint | None) -> bool:
-    """Whether the domain holds the support, as far as that can be told: supports need not be intervals."""
+    """Whether the domain holds the support, as far as it is known: supports need not be intervals."""
     try:
         return support is None or covers(domain, support)
     except ValueError:

@@ -330,8 +330,11 @@ def _import_name(x: Any) -> str | None:
     """The most public name, as "module:name", by which x can be imported."""
     parts = (getattr(x, "__module__", None) or "").split(".")
     for module in (*PUBLIC, *(".".join(parts[: n + 1]) for n in range(len(parts)))):
-        members = vars(sys.modules[module]) if module in sys.modules else {}
-        for name in (getattr(x, "__name__", ""), *members):  # constraints have no __name__
+        members = dict(vars(sys.modules[module])) if module in sys.modules else {}
+        own = getattr(x, "__name__", "")  # constraints have none
+        if module == "pushforward" and own:
+            members[own] = getattr(sys.modules[module], own, None)  # public names may not be imported yet
+        for name in (own, *members):
             if members.get(name) is x:
                 return f"{module}:{name}"
     return None

@@ -17,6 +17,7 @@ from pushforward.bijections import OntoCircles
 from pushforward.bijections.checks import is_size
 from pushforward.bijections.intervals import bounds
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
+from pushforward.flow import Flow
 
 
 class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -39,7 +40,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         random_state: an integer, a `RandomState` or None.
 
     Attributes:
-        flow_: the fitted `pushforward.Flow`.
+        density_: the result of `fit_density`, with `evaluate`, `report` and `history`.
+        flow_: its `pushforward.Flow`.
         n_features_in_: the number of columns.
     """
 
@@ -85,7 +87,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             sample_weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
         key = self._key()
         with jax.enable_x64(True):
-            fitted = fit_density(
+            density = fit_density(
                 samples,
                 key=jr.fold_in(key, 1),
                 flow=self._recipe(samples.shape[1], jr.fold_in(key, 0)),
@@ -98,10 +100,16 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 learning_rate=self.learning_rate,
                 max_epochs=self.max_epochs,
                 patience=self.patience,
-            ).flow
+            )
         # NumPy arrays, because JAX might round its arrays to single precision when they are unpickled.
-        self.flow_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_array(leaf) else leaf, fitted)
+        self.density_ = jax.tree.map(lambda leaf: np.asarray(leaf) if eqx.is_inexact_array(leaf) else leaf, density)
         return self
+
+    @property
+    def flow_(self) -> Flow:
+        """The flow of the fitted density."""
+        check_is_fitted(self)
+        return self.density_.flow
 
     def _recipe(self, dim, key):
         if self.flow is None:
@@ -122,11 +130,13 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def __getstate__(self):
         # Flows hold functions, such as activations, that cannot be pickled; our files store them by name.
         state: Any = super().__getstate__()
-        return state | {"flow_": serialization.to_bytes(self.flow_)} if "flow_" in state else state
+        if "density_" in state:
+            state = state | {"density_": serialization.to_bytes(self.density_.without_rows())}
+        return state
 
     def __setstate__(self, state):
-        if "flow_" in state:
-            state = state | {"flow_": serialization.from_bytes(state["flow_"])}
+        if "density_" in state:
+            state = state | {"density_": serialization.from_bytes(state["density_"])}
         super().__setstate__(state)
 
     @property
@@ -148,7 +158,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """
         X = self._samples(X)
         with jax.enable_x64(True):
-            return np.asarray(self.flow_.log_prob(X))
+            return np.asarray(self.density_.log_prob(X))
 
     def score(self, X, y=None):
         """The mean log-density of samples, in nats.
@@ -160,7 +170,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         return float(np.mean(self.score_samples(X)))
 
     def sample(self, n_samples=1):
-        """Draws from the density, of shape (n_samples, dim).
+        """Draws from the density, of shape (n_samples, dim); those of discrete columns are values on their grids.
 
         Args:
             n_samples: the number of draws.
@@ -173,7 +183,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             raise ValueError(f"n_samples must be a whole number of 1 or more, but is {n_samples!r}.")
         key = self._key()
         with jax.enable_x64(True):
-            return np.asarray(self.flow_.sample(jr.fold_in(key, 2), (n_samples,)))
+            return np.asarray(self.density_.sample(jr.fold_in(key, 2), n_samples))
 
     def transform(self, X):
         """Map samples to the space of the base distribution, where they are standard normal if the fit is good.

@@ -1,6 +1,8 @@
 """Training a VAE."""
 
 import functools
+import json
+import zipfile
 
 import equinox as eqx
 import jax
@@ -110,6 +112,22 @@ def test_patience_counts_after_the_warm_up():
     """With a learning rate of zero nothing improves, so training lasts for the warm-up and the patience."""
     _, history = pf.fit_vae(images(), key=KEY, vae=small(), learning_rate=0.0, warmup=3, patience=2, max_epochs=9)
     assert len(history.evaluations) == 1 + 3 + 2
+
+
+def test_a_checkpoint_of_version_0_1_0_is_refused(tmp_path):
+    """It names classes that no longer exist; the file stays as it was."""
+    document = {
+        "format": 1,
+        "versions": {"pushforward": "0.1.0"},
+        "tree": {"kind": "object", "class": "pushforward.vae.checkpoint:State", "fields": {}},
+    }
+    file = tmp_path / "checkpoint"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("pushforward.json", json.dumps(document))
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"not a checkpoint that this version can resume.*pushforward 0\.1\.0"):
+        pf.fit_vae(images(), key=KEY, vae=small(), checkpoint=file)
+    assert file.read_bytes() == before
 
 
 def test_what_cannot_be_saved_is_known_early(tmp_path):

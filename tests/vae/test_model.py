@@ -1,5 +1,8 @@
 """The VAE: its likelihood estimate, and which parts fit together."""
 
+import warnings
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -79,3 +82,14 @@ def test_what_does_not_fit_is_refused():
         small("plane")
     with pytest.raises(ValueError, match="one of normal, mixture"):
         small(prior="plane")
+
+
+def test_models_of_version_0_1_0_load():
+    """Dense and convolutional ones, with the values that they had."""
+    # They were saved in single precision, in which draws differ from those in double precision.
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x, saved = pf.load(Path(__file__).parent / "saved_by_0_1_0.vae")
+        for vae, elbo in saved:
+            assert isinstance(vae, pf.VAE)
+            np.testing.assert_allclose(eqx.filter_jit(vae.elbo)(x, jr.key(1)), elbo, rtol=1e-4)

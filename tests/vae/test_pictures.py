@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from pushforward import vae as pv
 from pushforward.reports.vae import sheet
 from pushforward.vae.pictures import interpolations, traversals
 from vae_cases import KEY, SHAPE, images, small
@@ -37,3 +38,21 @@ def test_pictures():
     grid = sheet(np.ones((2, 3, *SHAPE)))
     assert grid.shape == (2 * 4 + 1, 3 * 5 + 1)
     assert grid.sum() == 6 * 12
+
+
+def test_summary_figure_and_page(tmp_path):
+    """The numbers on the page are those of the evaluation that `report` returns."""
+    vae, x = small(), images(6)
+    summary = vae.summary()
+    assert summary["shape of an image"] == SHAPE
+    assert summary["parameters of the encoder"] == 8 * 12 + 8 + 5 * 8 + 5
+    assert "latent dimensions" in str(summary)
+    assert vae._repr_html_() == summary._repr_html_()
+    assert len(vae.plot(x, key=KEY).axes) == 4
+    assert "interpolations" not in pv.pictures.all_pictures(vae, x[:1], KEY)
+    evaluation = vae.report(tmp_path / "page.html", x, key=KEY, num_samples=20)
+    assert evaluation == pv.evaluate(vae, x, key=KEY, num_samples=20)
+    page = (tmp_path / "page.html").read_text()
+    assert f"<td>NLL, 20 draws<td>{evaluation.nll:.3f}" in page
+    assert "<td>held-out images<td>6" in page
+    assert page.count("data:image/png") == 4

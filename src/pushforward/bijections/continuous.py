@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,13 @@ HIGH_ORDER_BELOW = 1e-6
 
 Vector = Float[Array, "dim *batch"]
 Numbers = Float[Array, " *batch"]
+
+
+def _diffrax() -> Any:
+    """Diffrax, which takes long to import and is needed only here; not in a trace, where its constants would leak."""
+    with jax.ensure_compile_time_eval():
+        import diffrax
+    return diffrax
 
 
 class Continuous(AbstractBijection):
@@ -80,7 +86,7 @@ class Continuous(AbstractBijection):
     atol: float | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     hutchinson: bool = eqx.field(static=True)
-    solver: diffrax.AbstractSolver | None = eqx.field(static=True)
+    solver: Any = eqx.field(static=True)
     vectorized: ClassVar[bool] = True
 
     def __init__(
@@ -95,12 +101,12 @@ class Continuous(AbstractBijection):
         atol: float | None = None,
         max_steps: int = 1000,
         hutchinson: bool = False,
-        solver: diffrax.AbstractSolver | None = None,
+        solver: Any = None,
     ):
         check_sizes(dim=dim, cond_dim=cond_dim, max_steps=max_steps)
         if any(tolerance is not None and not 0 < tolerance < 1 for tolerance in (rtol, atol)):
             raise ValueError(f"tolerances must be between 0 and 1, but got rtol={rtol} and atol={atol}.")
-        if solver is not None and not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        if solver is not None and not isinstance(solver, _diffrax().AbstractAdaptiveSolver):
             raise ValueError(f"the solver must be one of Diffrax's adaptive solvers, but got {solver}.")
         self.network = MLP(1 + dim + (cond_dim or 0), dim, hidden, key=key, activation=activation)
         self.dim = dim
@@ -189,7 +195,7 @@ class _Problem:
     rtol: float | None
     atol: float | None
     max_steps: int
-    solver: diffrax.AbstractSolver | None
+    solver: Any
 
     def rates(self, t: Array, z: Vector, leaves: Sequence[Array]) -> tuple[Array, ...]:
         return self.field(t, z, jax.tree.unflatten(self.args_structure, leaves))
@@ -207,6 +213,7 @@ class _Problem:
         Returns:
             All three at the end; NaN where that was not reached.
         """
+        diffrax = _diffrax()
         # An event that is not finite would hold up all others.
         fine = jnp.stack([jnp.isfinite(v).all(0) for v in vectors]).all(0)
         vectors = tuple(jnp.where(fine, v, 0) for v in vectors)

@@ -75,7 +75,7 @@ def user_error(error: Exception, name: str, raised_by: str) -> UserError:
 
 
 def check_writable(out: Path) -> None:
-    """Raise unless files can be written into a folder, before any work is done; leaves the disk as it was.
+    """Raise unless files can be written into a folder, before any work is done; the disk stays unchanged.
 
     Args:
         out: the folder, which need not exist.

@@ -120,7 +120,9 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
 
 def _write_pictures(model, test, out: Path, key) -> None:
+    from pushforward.reports.files import write_all
     from pushforward.reports.vae import write_sheets
     from pushforward.vae.pictures import all_pictures
 
-    write_sheets(all_pictures(model, test, key), out)
+    pictures = all_pictures(model, test, key)
+    write_all(out, lambda folder: write_sheets(pictures, folder))

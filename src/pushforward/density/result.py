@@ -235,9 +235,12 @@ class Density(eqx.Module):
         Args:
             path: the file; it is replaced if it exists.
         """
+        serialization.save(path, self.without_rows())
+
+    def without_rows(self) -> "Density":
+        """The same density without the training and validation rows, as it is saved."""
         rows = lambda density: (density.training, density.validation)  # noqa: E731
-        without = eqx.tree_at(rows, self, (None, None), is_leaf=lambda node: node is None)
-        serialization.save(path, without)
+        return eqx.tree_at(rows, self, (None, None), is_leaf=lambda node: node is None)
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

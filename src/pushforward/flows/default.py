@@ -14,9 +14,13 @@ def _hidden(dim: int) -> tuple[int, int]:
 
 
 def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
-    """Affine couplings that begin as the identity, and an affine map on top, for what is left of location and scale.
+    """Affine couplings that begin as the identity, followed by an affine map, which corrects location and scale.
 
-    One coordinate has no other that could bend it: there it is a spline.
+    In one dimension there is no coordinate to depend on; there it is a spline.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters.
     """
     if dim == 1:
         return Flow(standard_normal(1), Chain([Elementwise(RationalQuadraticSpline(16, 8.0), 1), Triangular(1)]))

@@ -50,6 +50,9 @@ class AtCondition(AbstractBijection):
     condition: Array
     cond_shape: ClassVar[None] = None
 
+    def __init__(self, bijection: AbstractBijection, condition: Array):
+        self.bijection, self.condition = bijection, condition
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.bijection.shape

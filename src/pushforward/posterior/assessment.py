@@ -16,6 +16,7 @@ from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.search import Candidate, find_candidates
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import compiled_fast, split
+from pushforward.training.interruption import never
 
 NUM_DRAWS = 100_000
 FEWEST_DRAWS = 100
@@ -23,11 +24,6 @@ BATCH = 4096  # draws at a time, which bounds the memory
 FIRST_BATCH = 256  # draws of each candidate that decide whether it gets more draws
 SMALLEST_MISSED = 1e-4  # candidates that show less missed evidence get no more draws
 CALL = 2 * BATCH  # draws of one call
-
-
-def never() -> bool:
-    """The answer of a fit that nobody interrupts."""
-    return False
 
 
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace
+from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.target import Target
 
@@ -117,7 +117,8 @@ class ConditionalTarget(eqx.Module):
 def _data_of(target: Target) -> PyTree:
     """The data set in a target: in the density of a joint density, in the arguments of a model."""
     space: Any = target.space
-    return space.density.data if isinstance(space, SupportSpace) else space.args[0]
+    holder = getattr(space, "density", None)
+    return space.args[0] if holder is None else holder.data
 
 
 def as_arrays(data: PyTree) -> PyTree:

@@ -73,14 +73,14 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
-    start_key, *stage_keys, final_key, missed_key, more_key = split(key, 9)
+    start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
     file = Checkpoint(checkpoint, {} if checkpoint is None else _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
     with Run("posterior", steps, file, progress=progress, callback=callback, text=_elbo_text) as run:
-        found = find_candidates(target, target.start, start_key)
+        found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
         if not found:
             raise _no_start(target)
-        whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, more_key))
+        whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, splines=splines_key))
         notes = _notes(run, trained, budget)
         requests = run.interruption.count
 

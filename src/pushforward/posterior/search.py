@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.bijections import Triangular
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import compiled_fast, split
+from pushforward.training.interruption import never
 
 LogDensity = Callable[[Array], Float[Array, ""]]
 
@@ -65,13 +66,16 @@ class Candidate(NamedTuple):
     decrement: float
 
 
-def find_candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray) -> list[Candidate]:
+def find_candidates(
+    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, *, stop: Callable[[], bool] = never
+) -> list[Candidate]:
     """Gaussians that may fit the target, in decreasing order of their ELBO.
 
     Args:
         target: the log-density.
         start: the first point of one path; another path starts at 0, the others at random.
         key: for starting points and draws.
+        stop: whether to end the search early; it is called before each further round of paths.
     """
     dim = start.size
     start_key, near_key, far_key = split(key, 3)
@@ -84,7 +88,7 @@ def find_candidates(target: LogDensity, start: Float[Array, " dim"], key: PRNGKe
         new = [c for c in separate_modes(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
         # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
         new = [c for c in new if not explored or c.decrement <= LARGEST_DECREMENT]
-        if not new:
+        if not new or stop():
             break
         explored.append(new[0])
         around_key, k = split(k)

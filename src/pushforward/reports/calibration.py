@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
 
 from pushforward.reports.figures import new_figure
@@ -49,7 +48,9 @@ def band_width(size: int) -> float:
     Args:
         size: the size of the sample.
     """
-    return float(scipy.stats.kstwo.isf(LEVEL, size))
+    from scipy.stats import kstwo  # only here: it takes long to import
+
+    return float(kstwo.isf(LEVEL, size))
 
 
 def within_band(numbers: Float[np.ndarray, " n"]) -> bool:
@@ -58,4 +59,6 @@ def within_band(numbers: Float[np.ndarray, " n"]) -> bool:
     Args:
         numbers: the sample, in (0, 1).
     """
-    return bool(scipy.stats.kstest(numbers, "uniform").pvalue > LEVEL)
+    from scipy.stats import kstest
+
+    return bool(kstest(numbers, "uniform").pvalue > LEVEL)

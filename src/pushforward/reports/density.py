@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from rich.table import Table
-from rich.text import Text
 
 from pushforward.reports import page
 from pushforward.reports.calibration import plot_calibration
@@ -75,7 +73,7 @@ def plot_pairs(data: Columns, draws: Columns):
     return figure
 
 
-def columns_table(data: Columns, draws: Columns, title: str) -> Table:
+def columns_table(data: Columns, draws: Columns, title: str) -> Any:
     """A table of means, standard deviations and quantiles of rows and of draws.
 
     Args:
@@ -83,6 +81,9 @@ def columns_table(data: Columns, draws: Columns, title: str) -> Table:
         draws: of the density, likewise.
         title: of the table.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     # Text, because names may have brackets, which Rich would take for its markup.
     table = Table(title=Text(title))
     for head in ("", "", "mean", "sd", "5%", "median", "95%"):

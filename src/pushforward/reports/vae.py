@@ -3,7 +3,7 @@
 `evaluation` is any object with the attributes of `pushforward.vae.Evaluation`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike, Float
 
 from pushforward.reports import page
 from pushforward.reports.figures import new_figure
+from pushforward.reports.summary import Facts
 
 LEAST_PIXELS = 800  # along the longer side of an image file
 
@@ -36,24 +37,22 @@ def sheet(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
     return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))
 
 
-def plot_sheet(images: ArrayLike, name: str = ""):
+def plot_sheet(images: ArrayLike) -> Any:
     """A figure of rows and columns of images.
 
     Args:
         images: as for `sheet`.
-        name: the title.
     """
     pixels = sheet(images)
     height, width = pixels.shape[:2]
-    figure = new_figure(figsize=(7, min(7, 7 * height / width) + 0.4))
+    figure = new_figure(figsize=(7, min(7, 7 * height / width)))
     axes = figure.subplots()
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
-    axes.set_title(name)
     axes.axis("off")
     return figure
 
 
-def plot_sheets(pictures: Mapping[str, ArrayLike]):
+def plot_sheets(pictures: Mapping[str, ArrayLike]) -> Any:
     """One figure of all sheets.
 
     Args:
@@ -68,7 +67,7 @@ def plot_sheets(pictures: Mapping[str, ArrayLike]):
     return figure
 
 
-def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> list[Path]:
+def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> None:
     """Write each sheet into a PNG file of its name, with whole numbers of file pixels per image pixel.
 
     Args:
@@ -77,14 +76,11 @@ def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> list[Path]:
     """
     from matplotlib.image import imsave
 
-    paths = []
     for name, images in pictures.items():
         pixels = sheet(images)
         factor = max(1, LEAST_PIXELS // max(pixels.shape[:2]))
         pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-        paths.append(out / f"{name}.png")
-        imsave(paths[-1], pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
-    return paths
+        imsave(out / f"{name}.png", pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
@@ -117,15 +113,16 @@ def evaluation_table(evaluation: Any, title: str) -> Any:
     return table
 
 
-def vae_page(summary: Sequence[str], evaluation: Any, pictures: Mapping[str, ArrayLike]) -> str:
+def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, ArrayLike]) -> str:
     """The page of a VAE.
 
     Args:
-        summary: lines about the model and the images.
+        title: of the page.
+        facts: about the model and the images.
         evaluation: the numbers.
         pictures: rows and columns of images by their names.
     """
-    parts = [*map(page.paragraph, summary), page.heading("Held-out images, in nats per image")]
+    parts = [page.table(facts.cells), page.heading("held-out images, in nats per image")]
     parts.append(page.table(evaluation_rows(evaluation), ("", "mean", "standard error")))
     parts += [page.picture(name, plot_sheet(images)) for name, images in pictures.items()]
-    return page.page("Variational autoencoder", parts)
+    return page.page(title, parts)

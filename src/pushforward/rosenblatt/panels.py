@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Array, Float
 
 LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
@@ -132,7 +131,9 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
     """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
-    halton = scipy.stats.qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
+    from scipy.stats import qmc  # here, because importing it takes long
+
+    halton = qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
     points = lower + (upper - lower) * halton
     panels = [
         np.clip(np.searchsorted(e, p, side="right") - 1, 0, e.size - 2) for e, p in zip(edges, points.T, strict=True)

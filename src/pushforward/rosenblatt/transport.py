@@ -82,9 +82,9 @@ def rosenblatt(
         order: likewise.
 
     Returns:
-        A bijection x -> u without parameters, but for those of a flow: training does not move it. Its `to_line` is the
-        one to logit u; of a log-density it tells the `log_normalizer`, the `error` and the `edge_density`. A Gaussian
-        mixture that is to be trained is a `GaussianMixtureRosenblatt`. What functions close over gets no gradient.
+        A bijection x -> u. It has no parameters except those of a flow: training does not change it. Its `to_line` is
+        the bijection x -> logit u; for a log-density that has a `log_normalizer`, an `error` and an `edge_density`. To
+        train a Gaussian mixture, use `GaussianMixtureRosenblatt`. Values that functions close over get no gradient.
 
     Raises:
         ValueError: for sources that have no such map, and for densities that are not positive, not finite or not
@@ -180,7 +180,7 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
         return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the coordinates of {type(one).__name__} cannot be told apart or have no CDF ({error}); give a sequence "
+            f"the coordinates of {type(one).__name__} cannot be separated or have no CDF ({error}); give a sequence "
             "of conditionals, or its log_prob and a box."
         ) from error
 

@@ -19,10 +19,10 @@ from pushforward.training.compilation import compiled_fast
 
 # Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
 NUDGES = 300
-# Random log-determinants are averaged over this many keys; their mean may be off by so many standard errors.
+# Random log-determinants are averaged over NUM_KEYS keys; their mean may be off by STANDARD_ERRORS standard errors.
 NUM_KEYS, STANDARD_ERRORS = 2000, 5
-# Points at which a nudge by a few roundings changes less than a share are well-conditioned; derivatives there may be
-# off by another.
+# A point is well-conditioned if a nudge by a few roundings changes the value by less than the share WELL. Derivatives
+# at such points may be off by the share OFF.
 WELL, OFF = 1e-4, 5e-3
 
 

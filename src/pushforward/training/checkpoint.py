@@ -135,7 +135,10 @@ class Checkpoint:
         self.write(self.standing)
 
     def _read(self, path: Path) -> Standing:
-        content = load(path)
+        try:
+            content = load(path)
+        except ValueError as error:  # damaged, or of version 0.1.0, whose classes are gone
+            raise ValueError(f"{path} is not a checkpoint that this version can resume: {error}") from error
         if not (isinstance(content, dict) and content.get("kind") == KIND):
             raise ValueError(f"{path} is not a checkpoint of a fit; give another path.")
         before = content["facts"]

@@ -41,3 +41,8 @@ def deferred_interrupts() -> Iterator[Interruption]:
         yield interruption
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def never() -> bool:
+    """The answer of a fit that nobody interrupts."""
+    return False

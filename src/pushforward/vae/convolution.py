@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 # A convolution of Equinox. Its fields are unions of types that a type checker cannot resolve.
 Layer = Any
-Image = Float[Array, "channels height width"]
+# Channels, height and width, which a convolution changes.
+Image = Float[Array, "_ _ _"]
 
 
 def convolve(layer: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d, x: Image) -> Image:

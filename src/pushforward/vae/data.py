@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Float, Int
 NUM_TRAIN, NUM_VALID = 1297, 200
 
 
-def digits() -> tuple[dict[str, Float[np.ndarray, "n 8 8"]], dict[str, Int[np.ndarray, " n"]]]:
+def digits() -> tuple[dict[str, Float[np.ndarray, "_ 8 8"]], dict[str, Int[np.ndarray, "_"]]]:
     """Handwritten digits of 8 x 8 pixels with 17 gray levels k/16, by 43 writers; scikit-learn contains them.
 
     They are shuffled with a fixed seed and split into 1297 training, 200 validation and 300 test images.

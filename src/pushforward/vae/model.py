@@ -3,7 +3,6 @@ r"""The variational autoencoder: decoder $p(x \mid u)$, prior $p(u)$ and amortiz
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,7 +15,8 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
 from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
-from pushforward.reports.page import paragraph
+from pushforward.reports.files import write_text
+from pushforward.reports.summary import Facts
 from pushforward.reports.vae import plot_sheets, vae_page
 from pushforward.serialization import save
 from pushforward.training.objectives import sample_and_path_log_prob
@@ -209,36 +209,46 @@ class VAE(eqx.Module):
         r"""The expected image at one draw of $q(u \mid x)$ for each image."""
         return self.image(self.infer(x, key))
 
-    def summary(self) -> str:
-        """The sizes of the model and of its parts, as lines of text."""
-        lines = [f"VAE of images of shape {self.shape} with {self.dim} latent dimensions"]
-        for name in ("encoder", "decoder", "posterior", "prior"):
-            lines.append(f"{name}: {num_parameters(getattr(self, name)):,} parameters")
-        return "\n".join([*lines, f"likelihood: {self.likelihood}"])
+    def summary(self) -> Facts:
+        """The shape of an image, the likelihood, and the sizes of the parts."""
+        parts = ("encoder", "decoder", "posterior", "prior")
+        sizes = {f"parameters of the {name}": num_parameters(getattr(self, name)) for name in parts}
+        facts = {"shape of an image": self.shape, "likelihood": self.likelihood, "latent dimensions": self.dim}
+        return Facts(facts | sizes)
 
     def plot(self, images: ArrayLike, *, key: PRNGKeyArray) -> Any:
         """A Matplotlib figure of reconstructions, samples, traversals and interpolations.
 
         Args:
-            images: held-out images, at least two.
+            images: held-out images.
             key: for the draws.
         """
         return plot_sheets(all_pictures(self, images, key))
 
     def report(
-        self, path: str | os.PathLike, images: ArrayLike, *, key: PRNGKeyArray, num_samples: int = 500
+        self,
+        path: str | os.PathLike,
+        images: ArrayLike,
+        *,
+        key: PRNGKeyArray,
+        num_samples: int = 500,
+        title: str = "variational autoencoder",
     ) -> Evaluation:
-        """Evaluate on held-out images, and write one HTML page with the numbers and the pictures of `plot`.
+        """Evaluate on held-out images, and write one self-contained HTML page: summary, evaluation and pictures.
 
         Args:
-            path: the file to write.
-            images: held-out images, at least two.
+            path: of the page; its folder must exist.
+            images: held-out images.
             key: for the draws.
             num_samples: the number of draws per image for the likelihood.
+            title: of the page.
+
+        Returns:
+            The evaluation.
         """
         evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        lines = [*self.summary().splitlines(), f"{len(images)} held-out images"]
-        Path(path).write_text(vae_page(lines, evaluation, all_pictures(self, images, key)))
+        facts = Facts({**self.summary(), "held-out images": len(images)})
+        write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation
 
     def save(self, path: str | os.PathLike) -> None:
@@ -250,7 +260,7 @@ class VAE(eqx.Module):
         save(path, self)
 
     def _repr_html_(self) -> str:
-        return "".join(map(paragraph, self.summary().splitlines()))
+        return self.summary()._repr_html_()
 
     def _images(self, x: ArrayLike) -> Array:
         x = jnp.asarray(x, dtype=jnp.result_type(float))

@@ -66,7 +66,7 @@ class Gated(eqx.Module):
 
     convolution: eqx.nn.Conv2d | eqx.nn.ConvTranspose2d
 
-    def __call__(self, x: Float[Array, "channels height width"]) -> Float[Array, "channels height width"]:
+    def __call__(self, x: Float[Array, "in height width"]) -> Float[Array, "out new_height new_width"]:
         a, b = jnp.split(convolve(self.convolution, x), 2)
         return a * jax.nn.sigmoid(b)
 

@@ -18,18 +18,18 @@ def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16
 
     Args:
         vae: the model.
-        x: images, at least two; the first ones are shown.
+        x: images; the first ones are shown. There are no interpolations of one image.
         key: for the draws.
         columns: the largest number of images in a row.
     """
-    half = min(columns, len(x)) // 2
-    x, y = x[: 2 * half], x[half : 2 * half]
-    return {
+    x = x[:columns]
+    half = len(x) // 2
+    found = {
         "reconstructions": reconstructions(vae, x, key),
         "samples": vae.sample(jr.fold_in(key, 1), (columns // 2, columns), expected=True),
         "traversals": traversals(vae, x[0], key),
-        "interpolations": interpolations(vae, x[:half], y, key),
     }
+    return found | ({"interpolations": interpolations(vae, x[:half], x[half : 2 * half], key)} if half else {})
 
 
 def reconstructions(vae: Any, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "2 n ..."]:

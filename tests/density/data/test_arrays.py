@@ -1,4 +1,4 @@
-"""Data frames and objects as matrices; errors name what is not a number."""
+"""Data frames and objects as matrices; errors name the row and column of values that are not numbers."""
 
 import jax.random as jr
 import numpy as np
@@ -18,7 +18,7 @@ def fit(x, dim=None, **options):
     return pf.fit_density(x, progress=False, **options)
 
 
-def test_frames_whose_columns_are_no_numbers():
+def test_data_frames_with_columns_of_other_types():
     frame = pandas.DataFrame({"price": GOOD[:, 0], "kind": ["x", "y"] * 30})
     frame["when"] = pandas.date_range("2020-01-01", periods=60)
     for columns, match in (
@@ -36,7 +36,7 @@ def test_frames_whose_columns_are_no_numbers():
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", object])
-def test_values_that_pandas_calls_missing(dtype):
+def test_missing_values_of_pandas(dtype):
     values = pandas.array([None if i == 7 else bool(i % 2) for i in range(60)], dtype=dtype)
     frame = pandas.DataFrame({"price": GOOD[:, 0], "sold": values})
     with pytest.raises(

@@ -22,7 +22,7 @@ def fit(x, dim=None, **options):
     return pf.fit_density(x, progress=False, **options)
 
 
-def test_steps_that_do_not_divide_a_period():
+def test_error_if_a_step_does_not_divide_the_period():
     x = np.stack([7.0 * (np.arange(60) % 51), GOOD[:, 0]], 1)
     flow = pf.flows.circular(2, angles=[True, False], num_layers=1, hidden=(4,), bins=4, key=jr.key(0))
     options = {"support": {0: pf.Circular(360.0)}, "flow": flow}
@@ -30,10 +30,10 @@ def test_steps_that_do_not_divide_a_period():
         ValueError, match=r"step of 7 does not divide its period of 360; declare another step, .* discrete=\{0: 1.0\}"
     ):
         fit(x, discrete=[0], **options)
-    assert fit(x, discrete={0: 1.0}, **options).flow.shape == (2,)
+    assert np.isfinite(fit(x, discrete={0: 1.0}, **options).log_prob(x)).all()
 
 
-def test_names_that_several_columns_have():
+def test_error_if_several_columns_have_a_name():
     frame = pandas.DataFrame(np.abs(GOOD), columns=["a", "a", "b"])
     for options in ({"support": {"a": constraints.positive}}, {"discrete": ["a"]}):
         with pytest.raises(ValueError, match="there are several columns a; rename them or use an index"):
@@ -51,7 +51,7 @@ def test_supports_and_discrete_columns_by_name():
     assert fit(np.abs(GOOD), support={1: constraints.positive}).log_prob(-np.ones(3)) == -np.inf
 
 
-def test_steps_of_a_file_are_looked_for_in_all_of_it(tmp_path):
+def test_steps_of_a_file_are_found_from_all_rows(tmp_path):
     x = np.stack([COUNTS[:, 0] * 2, GOOD[:, 0]], 1)
     x[57, 0] += 1
     np.save(tmp_path / "x.npy", x)
@@ -64,7 +64,7 @@ def test_steps_of_a_file_are_looked_for_in_all_of_it(tmp_path):
             fit(tmp_path / "x.npy", 2, discrete={0: 1.0}, rows_at_once=rows_at_once)
 
 
-def test_steps_of_decimal_numbers_that_were_computed():
+def test_step_of_decimal_numbers_with_rounding_errors():
     values = np.concatenate([0.1 * np.arange(10), np.cumsum(np.full(10, 0.1))])[:, None]
     steps = columns.find_steps([(None, values)], {0: None}, ["column 0"])
     np.testing.assert_allclose(steps, 0.1)

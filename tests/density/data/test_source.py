@@ -36,8 +36,8 @@ def test_too_few_rows_at_once(tmp_path):
         pf.fit_density(tmp_path / "x.npy", rows_at_once=5, weights=rare, **options)
 
 
-def test_rows_of_weight_zero_play_no_part(tmp_path):
-    """Nor where they are marked by numbers that are far away, or none."""
+def test_rows_of_weight_zero_have_no_effect(tmp_path):
+    """Also if they hold extreme values or NaN."""
     rng = np.random.default_rng(0)
     x = np.abs(rng.normal(size=(400, 2)))
     ignored = np.arange(400) % 4 == 0
@@ -80,8 +80,8 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
             pf.fit_density(source, **options)
 
 
-def test_all_rows_of_a_file_are_as_likely(tmp_path):
-    """Rows that are sorted, a tenth of them held out."""
+def test_all_rows_of_a_file_are_equally_likely(tmp_path):
+    """The rows are sorted, and a tenth of them is held out."""
     x = np.arange(30_000.0)[:, None]
     np.save(tmp_path / "x.npy", x)
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)

@@ -1,4 +1,4 @@
-"""As many rows are held out as asked for, and none is a copy of a training row."""
+"""The number of held-out rows is as requested, and none of them is a copy of a training row."""
 
 import jax.random as jr
 import numpy as np

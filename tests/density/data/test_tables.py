@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rows_per_block", [7, 100_000])
-def test_tables_of_every_kind(folder, monkeypatch, rows_per_block):
+def test_all_formats(folder, monkeypatch, rows_per_block):
     monkeypatch.setattr(tables, "ROWS_PER_BLOCK", rows_per_block)
     write(folder / "t.tsv", separator="\t")
     write(folder / "bare.csv", names=None)
@@ -67,13 +67,13 @@ def test_tables_of_every_kind(folder, monkeypatch, rows_per_block):
         ({"a": np.array(["b"])}, "has values of type <U1, which are not numbers"),
     ],
 )
-def test_arrays_that_are_no_tables(folder, arrays, match):
+def test_errors_for_other_arrays(folder, arrays, match):
     np.savez("a.npz", **arrays)
     with pytest.raises(ValueError, match=match):
         tables.read("a.npz")
 
 
-def test_columns_of_files_without_a_name_of_their_own(tmp_path, monkeypatch):
+def test_columns_without_a_unique_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "index.csv").write_text(",a,b\n0,1.5,2\n1,2.5,3\n")
     (tmp_path / "twice.csv").write_text("a,a,b\n0,1.5,2\n1,2.5,3\n")

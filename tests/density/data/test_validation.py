@@ -55,12 +55,12 @@ def fit(x, dim=None, **options):
         ({"discrete": {0: "1"}}, "the step of column 0 must be a positive number, but is '1'"),
     ],
 )
-def test_arguments_of_other_kinds(options, match):
+def test_invalid_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         fit(GOOD, **options)
 
 
-def test_what_is_no_flow_and_no_array():
+def test_objects_of_other_types():
     for flow, match in ((pf.flows.maf, "is 'maf'"), ("maf", "is 'maf'"), (3, "is 'int'")):
         with pytest.raises(
             TypeError, match=rf"a Flow of 3 columns, as pushforward.flows.maf\(3, key=key\), but {match}"
@@ -83,7 +83,7 @@ def test_values_on_an_excluded_end():
 
 
 @pytest.mark.parametrize("dtype", [">f8", ">f4", "<f2", ">i4", np.longdouble])
-def test_files_of_any_kind_of_number(tmp_path, dtype):
+def test_files_of_any_number_type(tmp_path, dtype):
     x = (100 * GOOD).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     with warnings.catch_warnings():

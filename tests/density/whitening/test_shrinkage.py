@@ -15,7 +15,7 @@ from pushforward.density.whitening.shrinkage import choose_shrinkage
         (30, lambda x: np.where(np.arange(30)[:, None] == [7, 8], 1.0, 0.0) + 1e-9 * x, (0.0, 1.0)),
     ],
 )
-def test_the_share_of_the_identity(size, make, expected):
+def test_amount_of_shrinkage(size, make, expected):
     x = make(np.random.default_rng(0).normal(size=(size, 2)))
     assert expected[0] <= choose_shrinkage(x, np.ones(size), size) <= expected[1]
     # Copies tell nothing new, wherever they are.

@@ -33,15 +33,15 @@ def test_a_linear_relation_is_found_before_training(precision, noise, tmp_path):
     np.testing.assert_array_equal(pf.load(tmp_path / "flow").log_prob(x, GIVEN), flow.log_prob(x, GIVEN))
 
 
-def test_categories_as_columns_of_zeros_and_ones():
-    """One too many, so that they are linearly dependent."""
+def test_one_hot_condition():
+    """The columns are linearly dependent: their sum is 1."""
     kinds = RNG.integers(0, 4, 800)
     x = np.array([0.0, 10.0, -10.0, 100.0])[kinds][:, None] + NOISE
     flow = fit(x, np.eye(4)[kinds])
     assert np.mean(flow.log_prob(x, np.eye(4)[kinds])) > -1.5
 
 
-def test_a_condition_that_tells_nothing_moves_nothing():
+def test_an_independent_condition_has_no_effect():
     x, given = RNG.normal(size=(60, 2)), RNG.normal(size=(60, 50))
     flow = fit(x, given)
     fresh = RNG.normal(size=(1000, 2)), RNG.normal(size=(1000, 50))
@@ -56,7 +56,7 @@ def test_a_condition_that_tells_nothing_moves_nothing():
         (GIVEN[:, ::-1] + 0.0, "of x is a linear function"),
     ],
 )
-def test_columns_that_are_linear_in_the_condition_are_refused(precision, x, match):
+def test_error_if_a_column_is_linear_in_the_condition(precision, x, match):
     with pytest.raises(ValueError, match=match):
         fit(x, GIVEN)
 
@@ -66,16 +66,16 @@ def test_columns_that_are_linear_in_the_condition_are_refused(precision, x, matc
     [(scipy.stats.norm(0, 1e-3), 0.05), (scipy.stats.t(1.5, 0, 0.1), 0.12), (scipy.stats.t(1.5), 0.15)],
 )
 @pytest.mark.parametrize("given", [scipy.stats.cauchy(3.0), scipy.stats.norm(3.0)])
-def test_heavy_tails_of_a_condition_and_of_what_it_leaves(given, noise, slack):
-    """Before training, or hardly more."""
+def test_heavy_tails_of_a_condition_and_of_residuals(given, noise, slack):
+    """Two epochs hardly train: whitening alone must find it."""
     rng = np.random.default_rng(0)
     c, e = given.rvs((2, 4000, 1), random_state=rng), noise.rvs((2, 4000, 1), random_state=rng)
     flow = fit(c[0] + e[0], c[0])
     assert np.mean(flow.log_prob(c[1] + e[1], c[1])) > np.mean(noise.logpdf(e[1])) - slack
 
 
-def test_networks_see_no_condition_that_is_far_away(precision):
-    """Most values of the second are one, and rows of no weight play no part."""
+def test_networks_see_a_scaled_condition(precision):
+    """In the second column most values are equal; rows of weight 0 have no effect."""
     c = np.stack([np.exp(3 * GIVEN[:, 0]), (np.arange(800) < 20).astype(float)], 1)
     weights = np.where(np.arange(800) < 780, 1.0, 0.0)
     flow = fit(NOISE, np.where(weights[:, None] > 0, c, np.nan), weights=weights)
@@ -108,7 +108,7 @@ def test_columns_of_any_unit(unit):
 
 
 def test_offsets_in_single_precision():
-    """Beside a column of seconds since 1970, others may be as dependent as they like."""
+    """A column of seconds since 1970 does not make the error check of other columns stricter."""
     time = 1.6e9 + 1e6 * RNG.normal(size=(800, 1))
     near = np.hstack([NOISE, NOISE + 1e-3 * RNG.normal(size=(800, 1)), time])
     with jax.enable_x64(False):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import KDTree
 
 from pushforward.density.data.columns import estimate_step, is_off_grid
 from pushforward.density.data.splitting import distinct_rows
@@ -101,6 +100,8 @@ def warn_if_function_of_condition(
         condition: the standardized condition.
         labels: the labels of the columns in messages.
     """
+    from scipy.spatial import KDTree  # only here: it takes long to import
+
     residuals, condition = residuals[:MAX_NEIGHBOR_ROWS], condition[:MAX_NEIGHBOR_ROWS]
     # A copy of a row predicts it exactly, which is no evidence.
     distinct = distinct_rows((residuals, condition))
@@ -109,6 +110,7 @@ def warn_if_function_of_condition(
     if cond_dim > MAX_COND_DIM or len(residuals) < 4 * num_neighbors:
         return
     rows = np.linspace(0, len(residuals) - 1, min(NUM_LOCAL_FITS, len(residuals))).astype(int)
+
     # A balanced tree would split equal conditions again and again.
     tree = KDTree(condition, balanced_tree=False)
     neighbors = np.asarray(tree.query(condition[rows], num_neighbors + 1)[1])
