@@ -65,8 +65,8 @@ def ours(x: np.ndarray, seed: int) -> Fit:
     with warnings.catch_warnings():
         # Many columns of the tables are rounded; they are used unchanged, as in the literature.
         warnings.filterwarnings("ignore", message=".*distinct values")
-        flow = pf.fit_density(x, key=jr.key(seed))
-    log_prob = eqx.filter_jit(flow.log_prob)
+        density = pf.fit_density(x, key=jr.key(seed))
+    log_prob = eqx.filter_jit(density.flow.log_prob)
     return Fit(lambda x: np.asarray(log_prob(x)), time.perf_counter() - start)
 
 

@@ -383,9 +383,8 @@ def test_ctrl_c_keeps_the_best():
     with pytest.warns(UserWarning, match="interrupted after .* steps"):
         density = small_fit(callback=press)
     assert density.interrupted and len(losses) == 3 and density.summary()["ended by"] == "the user"
-    start = density.history.evaluations[0].loss
     x = correlated(np.random.default_rng(2), 2000)
-    assert -np.mean(density.log_prob(x)) < start + 0.2 and np.isfinite(density.log_prob(x)).all()
+    assert np.mean(density.log_prob(x)) > gaussian(x, x).mean() - 0.3
 
 
 def test_the_callback_has_flows_in_the_units_of_the_data():

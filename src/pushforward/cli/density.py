@@ -166,6 +166,9 @@ def _fit_and_evaluate(
         console.print(columns_table(evaluation.data, evaluation.draws, str(options.file)))
         console.print(str(evaluation), soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
+    except KeyboardInterrupt:
+        print(f"pushforward: interrupted; {options.out / DENSITY} is complete, but not the report", file=sys.stderr)
+        return 130
     except Exception as error:
         failed = user_error(error, str(options.file), "the evaluation")
         raise UserError(f"{options.out / DENSITY} is complete, but the report failed: {failed}") from error

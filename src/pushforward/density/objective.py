@@ -80,7 +80,9 @@ class MaximumLikelihood(AbstractObjective):
     def _log_prob(self, flow: Flow, values: Values, noise_key: PRNGKeyArray, log_det_key: PRNGKeyArray | None = None):
         x, condition = values
         x = x if self.steps is None else x + self.steps * jr.uniform(noise_key, x.shape)
-        z, log_det = apply_batched(self.whitening, "inverse_and_log_det", (x,), condition)
+        # Without a linear part of the condition, whitening does not take one.
+        shift = None if self.whitening.cond_shape is None else condition
+        z, log_det = apply_batched(self.whitening, "inverse_and_log_det", (x,), shift)
         if any(self.angles):
             # A step may begin before the end of the circle, and rounding may lead beyond it.
             turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)

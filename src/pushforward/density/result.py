@@ -263,8 +263,10 @@ class Density(eqx.Module):
                 f"this density is not conditional on {', '.join(unknown)}; it is conditional on "
                 f"{', '.join(self.given) or 'nothing'}."
             )
+        if not self.given:
+            return None
         values = jnp.broadcast_arrays(*(jnp.asarray(condition[name], float) for name in self.given))
-        return jnp.stack(values, axis=-1) if self.given else None
+        return jnp.stack(values, axis=-1)
 
 
 def default_names(letter: str, number: int) -> tuple[str, ...]:
