@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from pushforward import training
 from pushforward.density import recipe
@@ -205,8 +205,12 @@ def fit_density(
         interrupted=interrupted,
         key=kept_key,
         training=Samples(part, *(None if a is None else a[rows] for a in (source.condition, source.weights))),
-        validation=Samples(*(None if a is None else np.asarray(a) for a in (*held_out.values, held_out.weights))),
+        validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
     )
+
+
+def _on_host(array: Array | None) -> np.ndarray | None:
+    return None if array is None else np.asarray(array)
 
 
 ENDINGS = {"steps": "the largest number of steps", "plateau": "early stopping", "stopped": "the user"}

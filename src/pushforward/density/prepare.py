@@ -157,13 +157,18 @@ def hold_out(
         The numbers of training and test rows.
 
     Raises:
+        TypeError: for the path of a file.
         ValueError: for samples that `fit_density` refuses, and for a share that is fewer than 10 rows.
     """
+    if isinstance(x, str | os.PathLike):
+        raise TypeError(
+            f"hold_out needs an array or a numpy.memmap, but got the path {x}; read the file first."
+        )
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, but is {share!r}.")
     prepared = prepare(
         x, condition, support=support, discrete=discrete, weights=None, names=names, condition_names=condition_names,
-        rows_at_once=len(x) if hasattr(x, "__len__") else 1,
+        rows_at_once=np.shape(x)[0],
     )  # fmt: skip
     num_test = round(share * prepared.size)
     if num_test < FEWEST_TEST_ROWS:
@@ -174,8 +179,8 @@ def hold_out(
     split_key, order_key = jr.split(key)
     rows, chunk = next(prepared.source.chunks())
     given = prepared.source.condition
-    lots = split_rows(rows, chunk, given, prepared.steps, num_test, split_key)
-    is_test = lots.is_held_out(rows, hash_rows((chunk, given)))
+    split = split_rows(rows, chunk, given, prepared.steps, num_test, split_key)
+    is_test = split.is_held_out(rows, hash_rows((chunk, given)))
     test = np.asarray(jr.permutation(order_key, np.flatnonzero(is_test)))
     steps = {i: float(step) for i, step in enumerate(prepared.steps) if step}
     return Holdout(np.flatnonzero(~is_test), test, steps)

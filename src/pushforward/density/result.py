@@ -192,7 +192,7 @@ class Density(eqx.Module):
         """
         rows, (spread_key, draw_key) = self._validation(), jr.split(self._key(key))
         x = spread(self.flow, rows.x, self.steps, spread_key)
-        draws = self.flow.sample(draw_key, () if self.given else (len(x),), rows.condition)
+        draws = self.flow.sample(draw_key, () if self.given else (len(x),), self._condition(rows.condition))
         return plot_pairs(by_name(self.columns, x), by_name(self.columns, np.asarray(draws)))
 
     def report(
@@ -246,11 +246,12 @@ class Density(eqx.Module):
         return self.summary()._repr_html_()
 
     def _key(self, key: PRNGKeyArray | None) -> PRNGKeyArray:
-        if key is None and self.key is None:
+        found = self.key if key is None else key
+        if found is None:
             raise ValueError("this density was saved without a key; pass one, as in key=jax.random.key(0).")
-        return self.key if key is None else key
+        return found
 
-    def _condition(self, condition: ArrayLike | Mapping[str, ArrayLike] | None) -> ArrayLike | None:
+    def _condition(self, condition: ArrayLike | Mapping[str, ArrayLike] | None) -> Array | None:
         """The condition as an array with the columns along the last axis."""
         if condition is None and self.given:
             condition = {}
@@ -279,15 +280,19 @@ def default_names(letter: str, number: int) -> tuple[str, ...]:
     return tuple(f"{letter}{i}" for i in range(number))
 
 
-def _values(values: ArrayLike, names: tuple[str, ...]) -> ArrayLike:
+def _values(values: ArrayLike, names: tuple[str, ...]) -> Array:
     """An array; of a data frame that has columns of these names, those columns in this order."""
-    return jnp.asarray(values) if column_names(values) is None else _matrix("x", values, names)
+    return jnp.asarray(values if column_names(values) is None else _matrix("x", values, names))
 
 
 def _matrix(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:
     own = column_names(values)
     rows = as_matrix(name, values, own)
-    return rows[:, [own.index(column) for column in names]] if own and set(names) <= set(own) else rows
+    if not own or not set(names) & set(own):
+        return rows
+    if missing := [column for column in names if column not in own]:
+        raise ValueError(f"{name} has no column {', '.join(missing)}; it has {', '.join(own)}.")
+    return rows[:, [own.index(column) for column in names]]
 
 
 def _checked(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -61,6 +61,9 @@ def _digest(*parts: bytes | str) -> str:
     return digest.hexdigest()
 
 
+Reason = Literal["steps", "plateau", "reached", "stopped"]
+
+
 class FinishedStage(NamedTuple):
     """A stage of a fit that has ended.
 
@@ -78,7 +81,7 @@ class FinishedStage(NamedTuple):
     best_step: int
     steps: int
     evaluations: int
-    reason: str
+    reason: Reason
 
 
 class Standing(NamedTuple):

@@ -267,7 +267,9 @@ class ForwardKL(AbstractObjective):
 
     def _negative_log_likelihood(self, flow, values, weights, log_det_key=None):
         log_prob = flow.log_prob(*values, log_det_key=log_det_key)
-        return -jnp.mean(log_prob if weights is None else log_prob * (weights / jnp.mean(self.rows.weights)))
+        if weights is None or self.rows.weights is None:
+            return -jnp.mean(log_prob)
+        return -jnp.mean(log_prob * (weights / jnp.mean(self.rows.weights)))
 
 
 def _check_samples(data: Array, condition: Array | None, weights: Array | None) -> None:

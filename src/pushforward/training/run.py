@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from pushforward.training.checkpoint import Checkpoint, FinishedStage, Standing
+from pushforward.training.checkpoint import Checkpoint, FinishedStage, Reason, Standing
 from pushforward.training.data import AbstractBatches
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
@@ -23,8 +23,6 @@ from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
 
 M = TypeVar("M")
-
-Reason = Literal["steps", "plateau", "reached", "stopped"]
 
 
 class Progress(NamedTuple):
@@ -284,7 +282,8 @@ class Run:
             FloatingPointError: if the lowest loss is not finite.
         """
         losses = np.concatenate(self._losses)
-        if not np.isfinite(loss):
+        # Without any evaluation, the user stopped the fit before it began.
+        if self._evaluations and not np.isfinite(loss):
             raise FloatingPointError(
                 f"no estimate of the loss was finite in {len(losses)} steps; check the objective at typical draws of "
                 "the model, lower the learning rate, or start nearer to the solution."

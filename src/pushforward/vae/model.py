@@ -247,7 +247,7 @@ class VAE(eqx.Module):
             The evaluation.
         """
         evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        facts = Facts({**self.summary(), "held-out images": len(images)})
+        facts = Facts({**self.summary(), "held-out images": jnp.shape(images)[0]})
         write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation
 

@@ -22,7 +22,7 @@ def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16
         key: for the draws.
         columns: the largest number of images in a row.
     """
-    x = x[:columns]
+    x = jnp.asarray(x)[:columns]
     half = len(x) // 2
     found = {
         "reconstructions": reconstructions(vae, x, key),

@@ -21,7 +21,7 @@ EQUAL_TOLERANCE = 1e-9
 # The lower and upper end of the interval that represents a circle; both are the same point.
 Circle = tuple[float, float]
 Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
-Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int | str, float]
+Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
 
 
 class Circular(Constraint):
