@@ -1,5 +1,6 @@
 """The stages of a fit, one at a time."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def test_what_is_not_good_gets_splines_on_top():
     with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
         recipe = Recipe(target, run, 400_000)
         fitted = recipe.with_splines(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
-        assert recipe.with_splines(whitened, fitted._replace(reason="plateau"), jr.key(1)).model is fitted.model
+        assert recipe.with_splines(whitened, dataclasses.replace(fitted, reason="plateau"), jr.key(1)).model is fitted.model
     fitted = fitted.model
     assert {record.stage for record in run.history.evaluations} == {"splines"}
     line = np.linspace(-4, 4, 4001)
