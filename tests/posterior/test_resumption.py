@@ -72,7 +72,7 @@ def test_an_amortized_fit_resumes(tmp_path):
     def log_density(draw, data):
         return -0.5 * draw**2 - 0.5 * jnp.sum((data - draw) ** 2)
 
-    target = pf.ConditionalTarget.of(log_density, jnp.array(0.0), jnp.zeros(2))
+    target = pf.ConditionalTarget(log_density, jnp.array(0.0), jnp.zeros(2))
     data = np.random.default_rng(0).normal(size=(40, 2))
 
     def fit(path=None, callback=None):
