@@ -24,7 +24,8 @@ def test_what_is_not_good_gets_splines_on_top():
     with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
         recipe = Recipe(target, run, 400_000)
         fitted = recipe.with_splines(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
-        assert recipe.with_splines(whitened, dataclasses.replace(fitted, reason="plateau"), jr.key(1)).model is fitted.model
+        again = dataclasses.replace(fitted, reason="plateau")
+        assert recipe.with_splines(whitened, again, jr.key(1)).model is fitted.model
     fitted = fitted.model
     assert {record.stage for record in run.history.evaluations} == {"splines"}
     line = np.linspace(-4, 4, 4001)

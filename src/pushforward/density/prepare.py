@@ -161,9 +161,7 @@ def hold_out(
         ValueError: for samples that `fit_density` refuses, and for a share that is fewer than 10 rows.
     """
     if isinstance(x, str | os.PathLike):
-        raise TypeError(
-            f"hold_out needs an array or a numpy.memmap, but got the path {x}; read the file first."
-        )
+        raise TypeError(f"hold_out needs an array or a numpy.memmap, but got the path {x}; read the file first.")
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, but is {share!r}.")
     prepared = prepare(
