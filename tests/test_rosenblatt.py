@@ -215,7 +215,7 @@ def test_a_learned_flow_comes_near_to_the_exact_map():
     expected = forward(exact, z)
     layer = bj.MaskedAutoregressive(bj.DeepSigmoidal(8), 2, hidden=(32,), key=jr.key(0))
     flow = pf.Flow(normal(2), bj.Chain([layer, bj.Triangular(2)]))
-    flow, _ = pf.train(flow, pf.ReverseKL(model.log_prob, num_samples=128), jr.key(1), steps=1500)
+    flow, _ = pf.train(flow, pf.ReverseKL(model.log_prob, num_samples=128), key=jr.key(1), steps=1500)
     error = jnp.sqrt(jnp.mean((forward(flow.bijection, z) - expected) ** 2))
     assert error < 0.1 * jnp.std(expected)
     # It began far from there.

@@ -322,7 +322,8 @@ def test_a_killed_fit_resumes_to_the_bit(kind, tmp_path):
     x = correlated(np.random.default_rng(0), 300)
     options = {}
     if kind == "weights":
-        options = {"weights": np.linspace(0, 1, 300), "condition": x[:, :1] ** 2, "flow": None}
+        noise = np.random.default_rng(1).normal(size=(300, 1))
+        options = {"weights": np.linspace(0, 1, 300), "condition": (x @ [[1.0], [1.0]]) + noise, "flow": None}
         options["flow"] = pf.flows.maf(2, key=jr.key(1), num_layers=1, hidden=(8,), cond_dim=1)
     if kind == "file":
         np.save(tmp_path / "x.npy", x)
