@@ -163,10 +163,10 @@ def batch_timers(bijection: bj.AbstractBijection, batch: int) -> tuple[Callable,
     arrays, static = eqx.partition(bijection, eqx.is_array)
 
     def method(name):
-        run = jax.jit(lambda arrays, u: eqx.combine(arrays, static).batched(name, (u,)))
+        run = jax.jit(lambda arrays, u: getattr(eqx.combine(arrays, static), name)(u))
         return lambda at: run(arrays, at)
 
-    forward, inverse = method("forward_and_log_det"), method("inverse_and_log_det")
+    forward, inverse = method("forward_batch"), method("inverse_batch")
     x = forward(u)[0]
     return lambda: forward(u), lambda: inverse(x)
 

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float, UInt8
 
 import pushforward as pf
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Shift, SinhArcsinh, Triangular
+from pushforward.bijections.arrays import trainable
 from pushforward.density.recipe import decayed
 from pushforward.density.whitening.whiten import elementwise
-from pushforward.flow import trainable
 from pushforward.training.data import Rows
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.trainer import Trainer

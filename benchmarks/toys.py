@@ -187,9 +187,9 @@ def _divergence(flow: pf.Flow, energy: Callable, size: int = 1000) -> Float[Arra
     u = jnp.stack(jnp.meshgrid(line, line), -1).reshape(size, size, 2)
 
     def row(u):
-        x, log_det = flow.bijection.batched("forward_and_log_det", (u.T,))
+        x, log_det = flow.bijection.batched.forward_and_log_det(u)
         log_base = flow.base_distribution.log_prob(u)
-        return jnp.sum(jnp.exp(log_base) * (log_base - log_det - jax.vmap(energy)(x.T)))
+        return jnp.sum(jnp.exp(log_base) * (log_base - log_det - jax.vmap(energy)(x)))
 
     return jax.lax.map(row, u).sum() * (line[1] - line[0]) ** 2
 

@@ -25,7 +25,7 @@ from torch import nn
 import pushforward as pf
 from machine import load, machine
 from pushforward import vae as pv
-from pushforward.flow import trainable
+from pushforward.bijections.arrays import trainable
 from pushforward.training.trainer import Trainer
 from speed import take_turns
 

@@ -31,7 +31,8 @@ from gradients import noise_and_signal
 import pushforward as pf
 from pushforward import examples
 from pushforward.bijections import Chain, Triangular
-from pushforward.flow import Flow, trainable
+from pushforward.bijections.arrays import trainable
+from pushforward.flow import Flow
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Whitened
 from pushforward.testing import randomize

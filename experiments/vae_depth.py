@@ -32,7 +32,7 @@ from gradients import noise_and_signal
 import pushforward as pf
 from pushforward import vae as pv
 from pushforward.bijections import MLP
-from pushforward.flow import trainable
+from pushforward.bijections.arrays import trainable
 from pushforward.vae.data import digits
 
 ROOT = Path(__file__).parents[1]

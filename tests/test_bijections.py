@@ -158,10 +158,10 @@ class Scale(bj.AbstractBijection):
     def __init__(self, scale=2.0):
         self.scale = jnp.asarray(scale, dtype=float)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self.scale * u, jnp.log(jnp.abs(self.scale))
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return x / self.scale, -jnp.log(jnp.abs(self.scale))
 
 
@@ -172,38 +172,38 @@ class LogDetTimes(Scale):
         super().__init__(scale)
         self.factors = (forward, inverse)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        x, log_det = super().forward_and_log_det(u)
+    def _forward(self, u, condition, key):
+        x, log_det = super()._forward(u, condition, key)
         return x, self.factors[0] * log_det
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        u, log_det = super().inverse_and_log_det(x)
+    def _inverse(self, x, condition, key):
+        u, log_det = super()._inverse(x, condition, key)
         return u, self.factors[1] * log_det
 
 
 class WrongInverse(Scale):
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return x / self.scale + 1e-6, -jnp.log(jnp.abs(self.scale))
 
 
 class HalfLine(Scale):
     """A logarithm, which most numbers do not have."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return jnp.log(u), -jnp.log(u)
 
 
 class SlopeZeroAtZero(Scale):
     """The value at 0 is right, the slope there is that of a constant."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return jnp.where(u == 0, 0.0, self.scale * u), jnp.log(jnp.abs(self.scale))
 
 
 class NoGradientAtZero(Scale):
     """The value at 0 is right, but the root of a square has no slope there."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self.scale * jnp.sign(u) * jnp.sqrt(u**2), jnp.log(jnp.abs(self.scale))
 
 
@@ -218,18 +218,18 @@ class WithExtra(Scale):
 class NoGradientByArray(WithExtra):
     """The root of a square has no slope at 0, where the array begins."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self.scale * u + jnp.sqrt(self.extra**2), jnp.log(jnp.abs(self.scale))
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return (x - jnp.sqrt(self.extra**2)) / self.scale, -jnp.log(jnp.abs(self.scale))
 
 
 class DetachedInverse(WithExtra):
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self.scale * u + self.extra, jnp.log(jnp.abs(self.scale))
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return (x - jax.lax.stop_gradient(self.extra)) / self.scale, -jnp.log(jnp.abs(self.scale))
 
 
@@ -250,40 +250,40 @@ class UnhashableStatic(Scale):
 
 
 class WrongScore(Scale):
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         x, log_det, score = push_score_scalar(self, u, score)
         return x, log_det, score * self.scale**2
 
 
 class WrongPushedLogDet(Scale):
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         x, log_det, score = push_score_scalar(self, u, score)
         return x, -log_det, score
 
 
 class WrongLogDetShape(Scale):
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self.scale * u, jnp.log(jnp.abs(self.scale))[None]
 
 
 class WrongShape(Scale):
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return (x / self.scale)[None], -jnp.log(jnp.abs(self.scale))
 
 
 class WrongDtype(Scale):
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return (x / self.scale).astype(jnp.float32), -jnp.log(jnp.abs(self.scale))
 
 
 class OtherWhenCompiled(Scale):
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         wrong = 0.0 if isinstance(u, jax.core.Tracer) else 1e-3
         return self.scale * u + wrong, jnp.log(jnp.abs(self.scale))
 
 
 class WrongGradientOfInverse(Scale):
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         scale = self.scale**2 / jax.lax.stop_gradient(self.scale)
         return x / scale, -jnp.log(jnp.abs(scale))
 
@@ -293,16 +293,16 @@ class DetachedCondition(bj.AbstractBijection):
     shape: ClassVar[tuple[int, ...]] = ()
     cond_shape: ClassVar[tuple[int, ...]] = ()
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return u * jnp.exp(self.scale * condition), self.scale * condition
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         condition = jax.lax.stop_gradient(condition)
         return x * jnp.exp(-self.scale * condition), -self.scale * condition
 
 
 class OtherInverseWhenCompiled(Scale):
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         wrong = 0.0 if isinstance(x, jax.core.Tracer) else 1e-3
         return x / self.scale + wrong, -jnp.log(jnp.abs(self.scale))
 
@@ -382,27 +382,23 @@ def test_recipes_begin_as_permutations(recipe):
 
 
 @eqx.filter_jit
-def batched_and_mapped(bijection, method, arrays, condition, axis):
-    batched = bijection.batched(method, arrays, condition, axis)
-    mapped = jax.vmap(lambda arrays, c: getattr(bijection, method)(*arrays, c), in_axes=(-1, axis), out_axes=-1)(
-        arrays, condition
-    )
+def batched_and_mapped(bijection, u, score, condition, axis):
+    batched = bijection.push_score_batch(u, score, condition)
+    mapped = jax.vmap(bijection.push_score, in_axes=(-1, -1, axis), out_axes=-1)(u, score, condition)
     return batched, mapped
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "spline" not in n or "elementwise" in n])
 def test_batched_is_vmap(name):
     """With one condition and with one for each event; `check_bijection` looks at the two other methods."""
-    method = "push_score"
     bijection = randomize(CASES[name](3, jr.key(0)), jr.key(1), 1.0)
     u, score = jr.normal(jr.key(2), (2, 3, 4))
     conditions = [(None, None)]
     if bijection.cond_shape is not None:
-        condition = jr.normal(jr.key(3), (4, *bijection.cond_shape))
-        conditions = [(condition[0], None), (condition, 0)]
+        condition = jr.normal(jr.key(3), (*bijection.cond_shape, 4))
+        conditions = [(condition[..., 0], None), (condition, -1)]
     for condition, axis in conditions:
-        arrays = (u, score) if method == "push_score" else (u,)
-        batched, mapped = batched_and_mapped(bijection, method, arrays, condition, axis)
+        batched, mapped = batched_and_mapped(bijection, u, score, condition, axis)
         assert [a.shape for a in batched] == [a.shape for a in mapped]
         for got, expected in zip(batched, mapped, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
@@ -549,8 +545,8 @@ def test_conditions_of_any_kind_and_events_by_name():
             layer.forward_and_log_det(condition=condition, u=[1, 1, 1]),
         ):
             jax.tree.map(np.testing.assert_array_equal, found, expected)
-        x, _ = layer.batched("forward_and_log_det", (u[:, None],), jnp.asarray(condition))
-        np.testing.assert_allclose(x[:, 0], expected[0])
+        x, _ = layer.batched.forward_and_log_det(u[None], condition)
+        np.testing.assert_allclose(x[0], expected[0])
     with pytest.raises(ValueError, match=r"shape \(3,\), but got shape \(3, 3\)"):
         bj.Elementwise(bj.Affine(), 3).forward_and_log_det(u=jnp.ones((3, 3)))
     flow = pf.Flow(dist.Normal(jnp.zeros(3)).to_event(1), layer)

@@ -125,9 +125,10 @@ def test_hutchinson_is_unbiased():
 def test_batched_is_vmap(method):
     b = moved(2, (8, 8), cond_dim=2)
     arrays = tuple(jr.normal(k, (2, 7)) for k in jr.split(KEY, 2 if method == "push_score" else 1))
-    condition = jr.normal(KEY, (7, 2))
-    got = b.batched(method, arrays, condition, 0)
-    expected = jax.vmap(getattr(b, method), in_axes=(-1,) * len(arrays) + (0,), out_axes=-1)(*arrays, condition)
+    condition = jr.normal(KEY, (2, 7))
+    batch = b.push_score_batch if method == "push_score" else b.forward_batch
+    got = batch(*arrays, condition)
+    expected = jax.vmap(getattr(b, method), in_axes=-1, out_axes=-1)(*arrays, condition)
     for a, e in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, e, atol=1e-8)
 
@@ -137,7 +138,7 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
     b, u, weights = moved(2, (4,), rtol=1e-9, atol=1e-9), jr.normal(KEY, (2, 5)), jr.normal(jr.key(1), (2, 5))
 
     def batch(b, log_det_weight):
-        x, log_det = b.batched("forward_and_log_det", (u,))
+        x, log_det = b.forward_batch(u)
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     def one_by_one(b, log_det_weight):
@@ -145,7 +146,7 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     def path(b, log_det_weight):
-        x, log_det, _ = b.batched("push_score", (u, -u))
+        x, log_det, _ = b.push_score_batch(u, -u)
         return jnp.sum(weights * x) + log_det_weight * jnp.sum(log_det)
 
     gradients = [eqx.filter_jit(eqx.filter_grad(f)) for f in (batch, one_by_one, path)]
@@ -168,14 +169,14 @@ def test_failure_is_nan():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_events_that_are_not_finite_leave_the_others_alone(bad):
     b, u = moved(2, (8,)), jr.normal(KEY, (2, 3))
-    x, log_det = b.batched("forward_and_log_det", (u.at[0, 1].set(bad),))
+    x, log_det = b.forward_batch(u.at[0, 1].set(bad))
     assert np.isnan(x[:, 1]).all()
     assert np.isnan(log_det[1])
-    expected, expected_log_det = b.batched("forward_and_log_det", (u,))
+    expected, expected_log_det = b.forward_batch(u)
     np.testing.assert_allclose(x[:, ::2], expected[:, ::2], atol=1e-8)
     np.testing.assert_allclose(log_det[::2], expected_log_det[::2], atol=1e-8)
     # A sum over events that holds a NaN is one.
-    gradient = eqx.filter_grad(lambda b: b.batched("forward_and_log_det", (u.at[0, 1].set(bad),))[0].sum())(b)
+    gradient = eqx.filter_grad(lambda b: b.forward_batch(u.at[0, 1].set(bad))[0].sum())(b)
     assert all(np.isnan(g).all() for g in jax.tree.leaves(gradient))
 
 

@@ -43,9 +43,13 @@ def test_conformance_float32(name):
 def test_batch_last(name):
     b = randomize(make(name, 5), KEY, 1.0)
     u, score = jr.normal(KEY, (2, 5, 7))
-    for method, arrays in (("forward_and_log_det", (u,)), ("inverse_and_log_det", (u,)), ("push_score", (u, score))):
-        expected = jax.vmap(getattr(b, method), in_axes=-1, out_axes=-1)(*arrays)
-        for got, want in zip(b.batched(method, arrays), expected, strict=True):
+    for one, batch, arrays in (
+        (b.forward_and_log_det, b.forward_batch, (u,)),
+        (b.inverse_and_log_det, b.inverse_batch, (u,)),
+        (b.push_score, b.push_score_batch, (u, score)),
+    ):
+        expected = jax.vmap(one, in_axes=-1, out_axes=-1)(*arrays)
+        for got, want in zip(batch(*arrays), expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 

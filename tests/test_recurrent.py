@@ -69,13 +69,18 @@ def test_starts_as_the_transformer(transformer):
 
 
 @pytest.mark.parametrize(
-    ("method", "condition_axis"), [("forward_and_log_det", 0), ("inverse_and_log_det", None), ("push_score", 0)]
+    ("method", "batch", "condition_axis"),
+    [
+        ("forward_and_log_det", "forward_batch", -1),
+        ("inverse_and_log_det", "inverse_batch", None),
+        ("push_score", "push_score_batch", -1),
+    ],
 )
-def test_batched_is_vmap(method, condition_axis):
+def test_batched_is_vmap(method, batch, condition_axis):
     b = randomize(RecurrentAutoregressive(Affine(), 3, hidden=(8,), cond_dim=2, key=KEY), KEY, 1.0)
     arrays = tuple(jr.normal(k, (3, 7)) for k in jr.split(KEY, 2 if method == "push_score" else 1))
-    condition = jr.normal(KEY, (2,) if condition_axis is None else (7, 2))
-    got = b.batched(method, arrays, condition, condition_axis)
+    condition = jr.normal(KEY, (2,) if condition_axis is None else (2, 7))
+    got = getattr(b, batch)(*arrays, condition)
     expected = jax.vmap(getattr(b, method), in_axes=(-1,) * len(arrays) + (condition_axis,), out_axes=-1)(
         *arrays, condition
     )

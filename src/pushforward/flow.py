@@ -1,7 +1,6 @@
 """A flow: the pushforward of a base distribution by a bijection, as a distribution over arrays of any batch shape."""
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
@@ -84,15 +83,6 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
     )
 
 
-def trainable(model: PyTree) -> PyTree[bool]:
-    """Which leaves of a model are trained: inexact arrays, but those of NumPyro distributions, which are data."""
-    return jax.tree.map(
-        lambda leaf: eqx.is_inexact_array(leaf),
-        model,
-        is_leaf=lambda node: isinstance(node, dist.Distribution),
-    )
-
-
 class Flow(eqx.Module):
     r"""The distribution of $x = T(u)$, $u \sim$ base: $\log q(x) = \log p_u(T^{-1}(x)) + \log|\det J_{T^{-1}}(x)|$.
 
@@ -158,7 +148,8 @@ class Flow(eqx.Module):
         bounded = not (np.isneginf(lower).all() and np.isposinf(upper).all())
         # What is outside is kept from spoiling the gradients of the others.
         inside = jnp.clip(x, lower.astype(x.dtype), upper.astype(x.dtype)) if bounded else x
-        u, log_det = self._apply("inverse_and_log_det", (inside,), self.checked_condition(condition), log_det_key)
+        condition = self.checked_condition(condition)
+        u, log_det = self.bijection.batched.inverse_and_log_det(inside, condition, key=log_det_key)
         # For NaN some of NumPyro's distributions say -inf, as for what is outside their support.
         log_prob = jnp.where(jnp.isnan(u).any(axis=self._event_axes(u)), jnp.nan, self._base_log_prob(u)) + log_det
         if not bounded:
@@ -181,7 +172,7 @@ class Flow(eqx.Module):
         """Draws and their log-densities, in one pass and without an inverse; for `log_det_key` see `log_prob`."""
         condition = self.checked_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
-        x, log_det = self._apply("forward_and_log_det", (u,), condition, log_det_key)
+        x, log_det = self.bijection.batched.forward_and_log_det(u, condition, key=log_det_key)
         return x, self._base_log_prob(u) - log_det
 
     def sample_log_prob_and_score(
@@ -195,14 +186,11 @@ class Flow(eqx.Module):
         u = self._sample_base(key, sample_shape, condition)
         base = detach(self.base).distribution if isinstance(self.base, Learnable) else self.base_distribution
         score = jax.grad(lambda u: jnp.sum(base.log_prob(u)))(jax.lax.stop_gradient(u))
-        x, log_det, score = self._apply("push_score", (u, score), condition)
+        x, log_det, score = self.bijection.batched.push_score(u, score, condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
     def _event_axes(self, array: Array) -> range:
         return range(array.ndim - len(self.shape), array.ndim)
-
-    def _apply(self, method, arrays, condition, log_det_key=None):
-        return apply_batched(self.bijection, method, arrays, condition, log_det_key)
 
     def _base_log_prob(self, u):
         if not u.size:  # NumPyro cannot sum over the events of an empty batch
@@ -234,35 +222,6 @@ class Flow(eqx.Module):
         condition = jnp.asarray(condition, dtype=self._dtype(condition))
         _check_event("condition", condition, self.cond_shape)
         return condition
-
-
-def apply_batched(
-    bijection: AbstractBijection,
-    method: str,
-    arrays: tuple[Array, ...],
-    condition: Array | None = None,
-    log_det_key: PRNGKeyArray | None = None,
-) -> tuple[Array, ...]:
-    """Apply a method of a bijection to arrays with leading batch axes, which broadcast."""
-    dims = len(bijection.shape)
-    cond_dims = len(bijection.cond_shape or ())
-    batch = np.broadcast_shapes(
-        *(a.shape[: a.ndim - dims] for a in arrays),
-        () if condition is None else condition.shape[: condition.ndim - cond_dims],
-    )
-    with_key = log_det_key is not None and bijection.stochastic
-    if not batch:
-        return getattr(bijection, method)(*arrays, condition, **({"key": log_det_key} if with_key else {}))
-
-    def batch_last(a, dims):
-        event = a.shape[a.ndim - dims :]
-        return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *event)).reshape(math.prod(batch), *event), 0, -1)
-
-    shared = condition is None or condition.ndim == cond_dims
-    arrays = tuple(batch_last(a, dims) for a in arrays)
-    condition, axis = (condition, None) if shared else (batch_last(condition, cond_dims), -1)
-    out = bijection.batched(method, arrays, condition, axis, key=log_det_key if with_key else None)
-    return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
 
 
 def _may_hold(domain: Constraint, support: Constraint | None) -> bool:

@@ -15,7 +15,8 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoContinuous
 
 from pushforward.bijections import AbstractBijection, Chain, Triangular
-from pushforward.flow import Flow, Learnable, apply_batched, trainable
+from pushforward.bijections.arrays import trainable
+from pushforward.flow import Flow, Learnable
 from pushforward.flows.default import default_flow
 
 
@@ -88,10 +89,10 @@ class BijectionTransform(Transform):
         return self.call_with_intermediates(x)[0]
 
     def call_with_intermediates(self, x: Array) -> Any:
-        return apply_batched(self.bijection, "forward_and_log_det", (x,), self.condition)
+        return self.bijection.batched.forward_and_log_det(x, self.condition)
 
     def _inverse(self, y: Array) -> Array:
-        return apply_batched(self.bijection, "inverse_and_log_det", (y,), self.condition)[0]
+        return self.bijection.batched.inverse(y, self.condition)
 
     def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Array | None = None) -> Array:
         return self.call_with_intermediates(x)[1] if intermediates is None else intermediates

@@ -41,7 +41,6 @@ FUNCTIONS = ("pushforward.bijections", "pushforward.rosenblatt", "equinox.nn", "
 SCALARS = (int, float, complex, str, np.generic)
 # The present names of classes and functions that files of earlier versions name.
 RENAMED: dict[str, str] = {
-    "pushforward.bijections.constant:Constant": "pushforward.bijections.wrappers:Constant",
     "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
     "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
@@ -235,9 +234,28 @@ class _Decoder:
                 return self.array(kind, index, node)
             case {"kind": "name", "name": name}:
                 return self.resolve(name)
+            case {"kind": "object", "class": "pushforward.bijections.constant:Constant", "fields": fields}:
+                return self.constant(fields)
             case {"kind": "object", "class": name, "fields": fields}:
                 return self.build(self.resolve(name), {n: self.decode(value) for n, value in fields.items()})
         raise ValueError(f"{self.source} holds a value that this version cannot read: {str(node)[:80]}")
+
+    def constant(self, fields: dict[str, Any]) -> Any:
+        """A `Constant` of version 0.1, which held numbers as integers of the same bits, and the structure apart."""
+        dtypes, others = self.decode(fields["dtypes"]), self.decode(fields["others"])
+
+        def leaf(i: int) -> Any:
+            node = fields["arrays"]["items"][i]
+            if node is None or dtypes[i] is None:
+                return others[i] if node is None else self.decode(node)
+            # Not by JAX, which would cut integers of 64 bits to 32 where these are its default.
+            array = self.array("numpy", node["array"], node).view(np.dtype(dtypes[i]))
+            self.narrowed |= jnp.asarray(array).dtype != array.dtype
+            return jnp.asarray(array)
+
+        # The leaves of the structure are the indices of the arrays.
+        tree = jax.tree.map(leaf, self.decode(fields["structure"]["tree"]))
+        return self.resolve("pushforward.bijections.arrays:Constant")(tree)
 
     def array(self, kind: str, index: str, node: dict[str, str]) -> Any:
         # Only reading the whole entry compares its checksum.

@@ -1,18 +1,18 @@
 """Bijections whose arrays a condition gives, and the units of conditions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from pushforward.bijections.arrays import num_parameters, shift_arrays
-from pushforward.bijections.base import AbstractBijection, common_dtype
+from pushforward.bijections.arrays import Constant, along, num_parameters, shift_arrays
+from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.checks import check_bijections, is_known, is_size
 from pushforward.bijections.composition import merge_cond_shapes
-from pushforward.bijections.wrappers import AbstractWrapper, Constant
+from pushforward.bijections.wrappers import AbstractWrapper
 
 
 class Amortized(AbstractWrapper):
@@ -53,14 +53,14 @@ class Amortized(AbstractWrapper):
         """The bijection for one condition."""
         return shift_arrays(self.bijection, self.network(condition))
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.at(condition).forward_and_log_det(u, condition, key=key)
+    def _forward(self, u, condition, key):
+        return self.at(condition).forward_batch(u, condition, key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.at(condition).inverse_and_log_det(x, condition, key=key)
+    def _inverse(self, x, condition, key):
+        return self.at(condition).inverse_batch(x, condition, key)
 
-    def push_score(self, u, score, condition=None):
-        return self.at(condition).push_score(u, score, condition)
+    def _push_score(self, u, score, condition):
+        return self.at(condition).push_score_batch(u, score, condition)
 
 
 class RescaledCondition(AbstractWrapper):
@@ -77,6 +77,7 @@ class RescaledCondition(AbstractWrapper):
     bijection: AbstractBijection
     moments: Constant
     arsinh: Bool[Array, "..."] | None = None
+    vectorized: ClassVar[bool] = True
 
     def __init__(self, bijection: AbstractBijection, loc: ArrayLike, scale: ArrayLike, arsinh: ArrayLike | None = None):
         check_bijections("RescaledCondition", bijection)
@@ -95,27 +96,20 @@ class RescaledCondition(AbstractWrapper):
     def cond_shape(self) -> tuple[int, ...] | None:
         return self.bijection.cond_shape
 
-    def _rescaled(self, condition: Any, axis: int | None = None) -> Array:
-        condition = jnp.asarray(condition, common_dtype(self, jnp.asarray(condition)))
-        loc, scale = (a.astype(condition.dtype) for a in self.moments.value)
-        arsinh = self.arsinh
-        if axis is not None:
-            loc, scale, arsinh = (a if a is None else jnp.expand_dims(a, axis) for a in (loc, scale, arsinh))
+    def _rescaled(self, condition: Array) -> Array:
+        loc, scale = (along(a.astype(condition.dtype), condition) for a in self.moments.value)
         rescaled = (condition - loc) / scale
-        if arsinh is None:
+        if self.arsinh is None:
             return rescaled
         largest = jnp.finfo(rescaled.dtype).max
-        return jnp.where(arsinh, jnp.arcsinh(jnp.clip(rescaled, -largest, largest)), rescaled)
+        near = jnp.arcsinh(jnp.clip(rescaled, -largest, largest))
+        return jnp.where(along(self.arsinh, condition), near, rescaled)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, self._rescaled(condition), key=key)
+    def _forward(self, u, condition, key):
+        return self.bijection.forward_batch(u, self._rescaled(condition), key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, self._rescaled(condition), key=key)
+    def _inverse(self, x, condition, key):
+        return self.bijection.inverse_batch(x, self._rescaled(condition), key)
 
-    def push_score(self, u, score, condition=None):
-        return self.bijection.push_score(u, score, self._rescaled(condition))
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        rescaled = self._rescaled(condition, condition_axis)
-        return self.bijection.batched(method, arrays, rescaled, condition_axis, key=key)
+    def _push_score(self, u, score, condition):
+        return self.bijection.push_score_batch(u, score, self._rescaled(condition))

@@ -1,44 +1,86 @@
-"""Where the arrays of a bijection come from, and how they meet a batch.
+"""The arrays of a bijection: which are its parameters, where these come from, and how they meet a batch.
 
-Its inexact arrays are its parameters. Because a bijection is plain data, the optimizer, a conditioner and an encoder
-all parametrize it in the same way: by `shift_arrays`.
+Because a bijection is plain data, the optimizer, a conditioner and an encoder all parametrize it in the same way: by
+`shift_arrays`.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
+from numpyro.distributions import Distribution
 
 T = TypeVar("T")
 
 
-def parameters(tree: PyTree) -> PyTree[Array | None]:
-    """The trainable part of a bijection: its inexact arrays (None elsewhere)."""
-    return eqx.filter(tree, eqx.is_inexact_array)
+class _Static(eqx.Module):
+    """A leaf that is no array, such as a function."""
+
+    value: Any = eqx.field(static=True)
+
+
+class Constant(eqx.Module):
+    """A pytree whose arrays are data: training does not move them, and no conditioner supplies them.
+
+    Args:
+        tree: arrays, and anything that can be hashed, such as functions. No gradient flows to the arrays.
+    """
+
+    tree: PyTree
+
+    def __init__(self, tree: PyTree):
+        self.tree = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (jax.Array, np.ndarray)) else _Static(leaf), tree
+        )
+
+    @property
+    def value(self) -> Any:
+        """The pytree."""
+        return jax.tree.map(
+            lambda leaf: leaf.value if isinstance(leaf, _Static) else detach(leaf),
+            self.tree,
+            is_leaf=lambda node: isinstance(node, _Static),
+        )
+
+
+def trainable(tree: PyTree) -> PyTree[bool]:
+    """Which leaves are parameters: inexact arrays, except those of NumPyro distributions and of each `Constant`."""
+    return jax.tree.map(eqx.is_inexact_array, tree, is_leaf=lambda node: isinstance(node, (Distribution, Constant)))
+
+
+def parameters(tree: T) -> T:
+    """The arrays that are trained, and None elsewhere."""
+    return eqx.filter(tree, trainable(tree))
 
 
 def num_parameters(tree: PyTree) -> int:
-    """The number of scalars in the inexact arrays of `tree`: the length of `shift_arrays`' vector."""
+    """The number of scalars in the parameters of `tree`: the length of `shift_arrays`' vector."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters(tree)))
 
 
 def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
-    """Add a vector to the raveled inexact arrays of a pytree.
+    """Add a vector to the raveled parameters of a pytree.
 
-    This is how a network parametrises a bijection: the arrays that are there act as the bias of the network's last
-    layer, so a network that gives zeros leaves the bijection as it is. Further axes of the vector become last axes of
-    the arrays: as many bijections in one.
+    This is how a network parametrizes a bijection: the arrays that are there act as the bias of the network's last
+    layer, so a network that returns zeros leaves the bijection as it is. Further axes of the vector become last axes of
+    the arrays: many bijections in one.
+
+    Args:
+        tree: any pytree, see `trainable` for which of its arrays are parameters.
+        vector: one number for each scalar in them.
     """
-    leaves, treedef = jax.tree.flatten(tree)
+    moving, fixed = eqx.partition(tree, trainable(tree))
+    leaves, structure = jax.tree.flatten(moving)
     start, shifted = 0, []
     for leaf in leaves:
-        if eqx.is_inexact_array(leaf):
-            part = vector[start : start + leaf.size].reshape(leaf.shape + vector.shape[1:])
-            leaf, start = along(leaf, part) + part, start + leaf.size
-        shifted.append(leaf)
-    return jax.tree.unflatten(treedef, shifted)
+        part = vector[start : start + leaf.size].reshape(leaf.shape + vector.shape[1:])
+        shifted.append(along(leaf, part) + part)
+        start += leaf.size
+    return eqx.combine(jax.tree.unflatten(structure, shifted), fixed)
 
 
 def detach(tree: T) -> T:
@@ -47,13 +89,13 @@ def detach(tree: T) -> T:
 
 
 def along(vector: Array, u: Array) -> Array:
-    """A vector with as many axes as `u`, to go with its first; the batch, if any, is last."""
+    """A vector with as many axes as `u`, to go with the first axes of `u`; the batch, if any, is last."""
     return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
 
 
-def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array):
-    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, which are the last axes of the scalars'."""
-    axes = jax.tree.map(lambda leaf: -1 if eqx.is_inexact_array(leaf) else None, scalars)
+def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array) -> Any:
+    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays: last axes of the parameters."""
+    axes = jax.tree.map(lambda moving: -1 if moving else None, trainable(scalars))
     for _ in range(arrays[0].ndim):
         fn = jax.vmap(fn, in_axes=(axes,) + (-1,) * len(arrays), out_axes=-1)
     return fn(scalars, *arrays)

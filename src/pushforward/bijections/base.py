@@ -1,95 +1,39 @@
-"""What a bijection is, and where its arrays come from.
-
-A bijection acts on one event; batches are `jax.vmap`. `forward` maps base to data (u to x), `inverse` data to base.
-Its inexact arrays are its parameters, all of them; constants are bool, integer or static. Because a bijection is
-plain data, the optimiser, a conditioner and an encoder all parametrise it in the same way: `shift_arrays`.
-"""
+"""What a bijection is, and how it takes a batch of events."""
 
 import abc
-import functools
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import detach, parameters
 
-# The methods of a bijection, and how many arrays each takes before the condition.
-METHODS = {"forward_and_log_det": 1, "inverse_and_log_det": 1, "push_score": 2}
-
-
-# Whether events lie along last axes, as they do inside `batched` alone: elsewhere further axes are a mistake, which a
-# batch of as many events as an event has coordinates would not show.
-_batch_last: ContextVar[bool] = ContextVar("batch_last", default=False)
-
-
-@contextmanager
-def _along_last_axes() -> Iterator[None]:
-    token = _batch_last.set(True)
-    try:
-        yield
-    finally:
-        _batch_last.reset(token)
-
-
-def _checked(method: Callable, num_arrays: int) -> Callable:
-    """The method, which raises if it is given other shapes than the bijection's, and sees its own condition alone."""
-    signature = inspect.signature(method)
-    names = [*signature.parameters][1:]
-    events, given = names[:num_arrays], names[num_arrays]
-
-    @functools.wraps(method)
-    def call(self, *arguments, **keywords):
-        bound = signature.bind(self, *arguments, **keywords)
-        values = bound.arguments
-        if self.cond_shape is None:
-            values[given] = None  # a part of a chain in which others take one
-        elif values.get(given) is None:
-            raise ValueError(f"{type(self).__name__} needs a condition of shape {self.cond_shape}, but got none.")
-        arrays = {name: jnp.asarray(values[name]) for name in (*events, given) if values[name] is not None}
-        dtype = common_dtype(self, *arrays.values())
-        for name, array in arrays.items():
-            what, shape = ("a condition", self.cond_shape) if name == given else ("an event", self.shape)
-            _check_event(self, what, array, shape or ())
-            values[name] = jnp.asarray(array, dtype)
-        return method(*bound.args, **bound.kwargs)
-
-    return call
-
-
-def common_dtype(bijection: "AbstractBijection", *values: Array) -> jnp.dtype:
-    """One dtype for what goes in, as wide as the parameters: loops need it to be like what comes out."""
-    dtype = jnp.result_type(float, *values, *jax.tree.leaves(parameters(bijection)))
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {dtype}.")
-    return dtype
-
-
-def _check_event(bijection: "AbstractBijection", what: str, array: Array, shape: tuple[int, ...]) -> None:
-    given = np.shape(array)
-    batch_last = bijection.vectorized and _batch_last.get()
-    if (given[: len(shape)] if batch_last else given) != tuple(shape):
-        raise ValueError(
-            f"{type(bijection).__name__} takes {what} of shape {tuple(shape)}, but got shape {given}"
-            + ("; for a batch use jax.vmap." if given[len(given) - len(shape) :] == tuple(shape) else ".")
-        )
+# A point and the log-determinant there; `push_score` returns the score too.
+Mapped = tuple[Array, Array]
+Pushed = tuple[Array, Array, Array]
 
 
 class AbstractBijection(eqx.Module):
     r"""A diffeomorphism $x = T(u)$ of one event, with the log-determinants of both directions.
 
-    Subclasses give `shape` (of the event), `cond_shape` (of the condition, or None) and two methods. Each returns the
-    log-determinant of its own direction. `key` feeds stochastic log-determinants: without it they are exact.
-    `domain` and `codomain` tell where the coordinates of $u$ and of $x$ lie, where that is not the whole line.
+    `forward` maps base to data (u to x), `inverse` data to base; each returns the log-determinant of its own direction.
+    A `key` makes stochastic log-determinants random estimates; without it they are exact.
+
+    A subclass gives `shape` (of the event), `cond_shape` (of the condition, or None) and two methods, `_forward` and
+    `_inverse`. They take one event. Where coordinates do not lie on the whole line, `domain` and `codomain` say where.
+
+    Users call `forward_and_log_det` and the other methods without an underscore, which check shapes and dtypes, or
+    those of `batched`, which take leading batch axes. Bijections that hold others call `forward_batch`,
+    `inverse_batch` and `push_score_batch`, which check nothing and take events along a last axis, if there is one.
+    By default these are `jax.vmap` of the methods for one event.
 
     References:
         Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference (2021), section 2.
@@ -100,23 +44,33 @@ class AbstractBijection(eqx.Module):
     cond_shape: eqx.AbstractVar[tuple[int, ...] | None]
     domain: ClassVar[Constraint] = constraints.real
     codomain: ClassVar[Constraint] = constraints.real
-    # Whether the methods also take events along a last axis, as `batched` needs them: faster than `jax.vmap`, which
-    # puts the batch first, where it tears the coordinates of a batch apart. Shapes are checked while `batched` runs: in
-    # one of these, a function that JAX calls later (a rule of `jax.custom_vjp`, say) applies parts by their `batched`.
+    # Whether `_forward`, `_inverse` and `_push_score` also take events along a last axis, and one condition for
+    # all, or one for each along its last axis. That is faster than `jax.vmap`, which puts the batch first: then the
+    # same coordinate of two events is far apart in memory.
     vectorized: ClassVar[bool] = False
     # Whether it maps every interval that is the same for all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **options):
-        super().__init_subclass__(**options)
-        for name, num_arrays in METHODS.items():
-            method = cls.__dict__.get(name)
-            if method is not None and not getattr(method, "__isabstractmethod__", False):
-                setattr(cls, name, _checked(method, num_arrays))
+    @abc.abstractmethod
+    def _forward(self, u: Array, condition: Array | None, key: PRNGKeyArray | None) -> Mapped:
+        r"""$T(u)$ and $\log|\det J_T(u)|$."""
+
+    @abc.abstractmethod
+    def _inverse(self, x: Array, condition: Array | None, key: PRNGKeyArray | None) -> Mapped:
+        r"""$T^{-1}(x)$ and $\log|\det J_{T^{-1}}(x)|$."""
+
+    def _push_score(self, u: Array, score: Array, condition: Array | None) -> Pushed:
+        """See `push_score`; bijections that need no inverse pass for it override this method."""
+        if u.ndim == 0:
+            return push_score_scalar(self, u, score, condition)
+        x, log_det = self._forward(u, condition, None)
+        frozen, fixed_condition = detach((self, condition))
+        _, pull = jax.vjp(lambda x: frozen._inverse(x, fixed_condition, None), detach(x))
+        return x, log_det, pull((score, jnp.ones_like(log_det)))[0]
 
     @property
     def stochastic(self) -> bool:
-        """Whether a key makes log-determinants random estimates: if it does for a part."""
+        """Whether a key makes log-determinants random estimates: if it does so for a part."""
         return any(part.stochastic for part in self._parts())
 
     @property
@@ -129,32 +83,35 @@ class AbstractBijection(eqx.Module):
         nodes = jax.tree.leaves(vars(self), is_leaf=lambda node: isinstance(node, AbstractBijection))
         return [node for node in nodes if isinstance(node, AbstractBijection)]
 
-    @abc.abstractmethod
+    # For users: one event, checked.
+
     def forward_and_log_det(
-        self, u: Array, condition: Array | None = None, *, key: PRNGKeyArray | None = None
-    ) -> tuple[Array, Float[Array, ""]]:
-        r"""$T(u)$ and $\log|\det J_T(u)|$."""
+        self, u: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
+    ) -> Mapped:
+        r"""$T(u)$ and $\log|\det J_T(u)|$ of one event."""
+        (u,), condition = _checked(self, (u,), condition)
+        return self._forward(u, condition, key)
 
-    @abc.abstractmethod
     def inverse_and_log_det(
-        self, x: Array, condition: Array | None = None, *, key: PRNGKeyArray | None = None
-    ) -> tuple[Array, Float[Array, ""]]:
-        r"""$T^{-1}(x)$ and $\log|\det J_{T^{-1}}(x)|$."""
+        self, x: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
+    ) -> Mapped:
+        r"""$T^{-1}(x)$ and $\log|\det J_{T^{-1}}(x)|$ of one event."""
+        (x,), condition = _checked(self, (x,), condition)
+        return self._inverse(x, condition, key)
 
-    def forward(self, u: Array, condition: Array | None = None) -> Array:
+    def forward(self, u: ArrayLike, condition: ArrayLike | None = None) -> Array:
         """$T(u)$."""
         return self.forward_and_log_det(u, condition)[0]
 
-    def inverse(self, x: Array, condition: Array | None = None) -> Array:
+    def inverse(self, x: ArrayLike, condition: ArrayLike | None = None) -> Array:
         """$T^{-1}(x)$."""
         return self.inverse_and_log_det(x, condition)[0]
 
-    def push_score(self, u: Array, score: Array, condition: Array | None = None) -> tuple[Array, Array, Array]:
-        r"""Carry the score of a density along: from $\nabla_u \log q_u(u)$ to $\nabla_x \log q_x(x)$ at $x = T(u)$.
+    def push_score(self, u: ArrayLike, score: ArrayLike, condition: ArrayLike | None = None) -> Pushed:
+        r"""Map the score of a density along: from $\nabla_u \log q_u(u)$ to $\nabla_x \log q_x(x)$ at $x = T(u)$.
 
-        This is what a path gradient needs. The score solves $J_T^\top s_x = s_u - \nabla_u \log|\det J_T(u)|$, which
-        the inverse's vector-Jacobian product does for any bijection; layers that can do it without an inverse
-        pass override this method.
+        This is what a path gradient needs. The score solves $J_T^\top s_x = s_u - \nabla_u \log|\det J_T(u)|$. The
+        inverse's vector-Jacobian product gives it for any bijection; many need no inverse pass.
 
         Gradients flow through $x$ and the log-determinant, never through the score.
 
@@ -165,47 +122,134 @@ class AbstractBijection(eqx.Module):
             Vaitl et al., Fast and Unified Path Gradient Estimators for Normalizing Flows (2024), section 3.
             https://arxiv.org/abs/2403.15881
         """
-        x, log_det = self.forward_and_log_det(u, condition)
-        frozen, fixed_condition = detach((self, condition))
-        _, pull = jax.vjp(lambda x: frozen.inverse_and_log_det(x, fixed_condition), detach(x))
-        return x, log_det, pull((score, jnp.ones_like(log_det)))[0]
+        (u, score), condition = _checked(self, (u, score), condition)
+        return self._push_score(u, score, condition)
 
-    def batched(
-        self,
-        method: str,
-        arrays: tuple[Array, ...],
-        condition: Array | None = None,
-        condition_axis: int | None = None,
-        *,
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[Array, ...]:
-        """Apply a method to events along the last axis of each array; the results have them there too.
+    @property
+    def batched(self) -> "Batched":
+        """The same methods for arrays with leading batch axes, as in `bijection.batched.forward(u)`."""
+        return Batched(self)
+
+    # For bijections that hold others: one event, or events along the last axis, unchecked.
+
+    def forward_batch(self, u: Array, condition: Array | None = None, key: PRNGKeyArray | None = None) -> Mapped:
+        """`forward_and_log_det` of each event; the results have the batch axis last too.
 
         Args:
-            method: "forward_and_log_det", "inverse_and_log_det" or "push_score".
-            arrays: its arguments before the condition.
-            condition: one condition, or one for each event.
-            condition_axis: the axis of `condition` that runs over events, None for one condition.
+            u: of shape (*shape,) or (*shape, batch).
+            condition: one for all events, or one for each along its last axis; ignored if the bijection takes none.
             key: for stochastic log-determinants, which differ from event to event.
         """
-        if self.vectorized:
-            if condition is not None:
-                condition = jnp.moveaxis(condition, condition_axis, -1) if condition_axis is not None else condition
-                condition = condition[..., None] if condition_axis is None else condition
-            with _along_last_axes():
-                return getattr(self, method)(*arrays, condition, **_with(key))
+        return self._map(self._forward, (u,), condition, key)
 
-        def one(arrays, condition, key):
-            return getattr(self, method)(*arrays, condition, **_with(key))
+    def inverse_batch(self, x: Array, condition: Array | None = None, key: PRNGKeyArray | None = None) -> Mapped:
+        """`inverse_and_log_det` of each event, see `forward_batch`."""
+        return self._map(self._inverse, (x,), condition, key)
 
-        keys = None if key is None else jax.random.split(key, arrays[0].shape[-1])
-        key_axis = None if key is None else 0
-        return jax.vmap(one, in_axes=(-1, condition_axis, key_axis), out_axes=-1)(arrays, condition, keys)
+    def push_score_batch(self, u: Array, score: Array, condition: Array | None = None) -> Pushed:
+        """`push_score` of each event, see `forward_batch`."""
+
+        def push(u, score, condition, key):
+            return self._push_score(u, score, condition)
+
+        return self._map(push, (u, score), condition, None)
+
+    def _map(
+        self, method: Callable, arrays: tuple[Array, ...], condition: Array | None, key: PRNGKeyArray | None
+    ) -> tuple[Array, ...]:
+        """Apply a method for one event to each along the last axis, if there is one."""
+        if self.cond_shape is None:
+            condition = None  # a part of a chain in which others take one
+        if self.vectorized or arrays[0].ndim == len(self.shape):
+            return method(*arrays, condition, key)
+        shared = condition is None or condition.ndim == len(self.cond_shape or ())
+        keys = None if key is None else jr.split(key, arrays[0].shape[-1])
+        axes = (*(-1 for _ in arrays), None if shared else -1, None if key is None else 0)
+        return jax.vmap(method, in_axes=axes, out_axes=-1)(*arrays, condition, keys)
 
 
-def _with(key: PRNGKeyArray | None) -> dict[str, PRNGKeyArray]:
-    """A key as a keyword, which `push_score` does not take."""
-    return {} if key is None else {"key": key}
+class Batched:
+    """A bijection of arrays with leading batch axes, which broadcast between events and conditions.
+
+    Its methods are those of the bijection, for arrays of shape (..., *shape) and conditions of shape
+    (..., *cond_shape).
+    """
+
+    def __init__(self, bijection: AbstractBijection):
+        self.bijection = bijection
+
+    def forward_and_log_det(
+        self, u: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
+    ) -> Mapped:
+        """$T(u)$ and log-determinants of each event; a `key` is used where these are stochastic."""
+        return self._apply(lambda condition, u: self.bijection.forward_batch(u, condition, key), condition, u)
+
+    def inverse_and_log_det(
+        self, x: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
+    ) -> Mapped:
+        """$T^{-1}(x)$ and log-determinants of each event; a `key` is used where these are stochastic."""
+        return self._apply(lambda condition, x: self.bijection.inverse_batch(x, condition, key), condition, x)
+
+    def forward(self, u: ArrayLike, condition: ArrayLike | None = None) -> Array:
+        """$T(u)$ of each event."""
+        return self.forward_and_log_det(u, condition)[0]
+
+    def inverse(self, x: ArrayLike, condition: ArrayLike | None = None) -> Array:
+        """$T^{-1}(x)$ of each event."""
+        return self.inverse_and_log_det(x, condition)[0]
+
+    def push_score(self, u: ArrayLike, score: ArrayLike, condition: ArrayLike | None = None) -> Pushed:
+        """$T(u)$, log-determinants and scores at each, see `AbstractBijection.push_score`."""
+        return self._apply(
+            lambda condition, *arrays: self.bijection.push_score_batch(*arrays, condition), condition, u, score
+        )
+
+    def _apply(self, method: Callable, condition: ArrayLike | None, *arrays: ArrayLike) -> tuple[Array, ...]:
+        """Apply a method for events along the last axis to all events."""
+        shape, cond_shape = self.bijection.shape, self.bijection.cond_shape or ()
+        events, condition = _checked(self.bijection, arrays, condition, batch=True)
+        shared = condition is None or condition.ndim == len(cond_shape)
+        batches = [a.shape[: a.ndim - len(shape)] for a in events]
+        batch = np.broadcast_shapes(*batches, () if shared else condition.shape[: condition.ndim - len(cond_shape)])
+        if not batch:
+            return method(condition, *events)
+
+        def batch_last(a: Array, shape: tuple[int, ...]) -> Array:
+            return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *shape)).reshape(math.prod(batch), *shape), 0, -1)
+
+        condition = condition if shared else batch_last(condition, cond_shape)
+        out = method(condition, *(batch_last(a, shape) for a in events))
+        return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
+
+
+def _checked(
+    bijection: AbstractBijection, events: tuple[ArrayLike, ...], condition: ArrayLike | None, *, batch: bool = False
+) -> tuple[tuple[Array, ...], Array | None]:
+    """Events and the condition in one dtype; raise if they have other shapes than the bijection's."""
+    if bijection.cond_shape is None:
+        condition = None
+    elif condition is None:
+        raise ValueError(f"{type(bijection).__name__} needs a condition of shape {bijection.cond_shape}, but got none.")
+    arrays = tuple(jnp.asarray(a) for a in (*events, *(() if condition is None else (condition,))))
+    dtype = common_dtype(bijection, *arrays)
+    for i, array in enumerate(arrays):
+        what, shape = ("an event", bijection.shape) if i < len(events) else ("a condition", bijection.cond_shape or ())
+        found = array.shape[max(array.ndim - len(shape), 0) :]
+        if found != tuple(shape) or (array.ndim > len(shape) and not batch):
+            hint = "; for a batch use jax.vmap, or `batched`." if found == tuple(shape) else "."
+            raise ValueError(
+                f"{type(bijection).__name__} takes {what} of shape {tuple(shape)}, but got shape {array.shape}{hint}"
+            )
+    arrays = tuple(a.astype(dtype) for a in arrays)
+    return arrays[: len(events)], None if condition is None else arrays[-1]
+
+
+def common_dtype(bijection: AbstractBijection, *values: Array) -> jnp.dtype:
+    """One dtype for all that goes in, as wide as the parameters: loops need results to have the dtype of inputs."""
+    dtype = jnp.result_type(float, *values, *jax.tree.leaves(parameters(bijection)))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {dtype}.")
+    return dtype
 
 
 def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
@@ -213,9 +257,11 @@ def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
     return jnp.zeros(u.shape[len(bijection.shape) :], u.dtype)
 
 
-def push_score_scalar(bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""]):
+def push_score_scalar(
+    bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""], condition: Array | None = None
+) -> Pushed:
     r"""`push_score` of a scalar bijection, whose Jacobian is known: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
-    x, log_det = bijection.forward_and_log_det(u)
-    frozen = detach(bijection)
-    slope = jax.grad(lambda u: frozen.forward_and_log_det(u)[1])(detach(u))
+    x, log_det = bijection._forward(u, condition, None)
+    frozen, fixed_condition = detach((bijection, condition))
+    slope = jax.grad(lambda u: frozen._forward(u, fixed_condition, None)[1])(detach(u))
     return x, log_det, (score - slope) * jnp.exp(-detach(log_det))

@@ -42,11 +42,11 @@ class OntoBox(AbstractBijection):
         lower, upper = np.array(self.ends).T
         return constraints.real if np.isinf(self.ends).all() else constraints.interval(lower, upper)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x = [_inside(_value(u_i, *ends), *ends) for u_i, ends in zip(u, self.ends, strict=True)]
         return jnp.stack(x), self._log_det(u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u = jnp.stack([_root(_inside(x_i, *ends), *ends) for x_i, ends in zip(x, self.ends, strict=True)])
         return u, -self._log_det(u)
 

@@ -60,14 +60,14 @@ class CircularSpline(AbstractBijection):
         slopes = positive(self.raw_slopes)
         return widths, heights, jnp.concatenate([slopes, slopes[:1]]), ()
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         bins = self._bins()
         v = to_circle(u, -math.pi, TURN)
         u0, w, x0, h, *box = at_bin(v, bins[0][0], bins)
         eta, log_slope = rational_quadratic(unit((v - u0) / w), *box)
         return u + (x0 + h * eta - v) + self.rotation, jnp.log(h / w) + log_slope
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         bins = self._bins()
         y = x - self.rotation
         v = to_circle(y, -math.pi, TURN)
@@ -99,6 +99,7 @@ class OntoCircles(AbstractWrapper):
 
     bijection: AbstractBijection
     circles: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
+    vectorized: ClassVar[bool] = True
 
     def __init__(self, bijection: AbstractBijection, circles: Sequence[tuple[float, float] | None]):
         check_bijections("OntoCircles", bijection)
@@ -144,23 +145,12 @@ class OntoCircles(AbstractWrapper):
         angles, lower, period = (along(a, x) for a in (np.array(self.angles), lower, upper - lower))
         return jnp.where(angles, to_circle(x, lower, period), x).astype(x.dtype)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         t, first = self._turned(u)
-        x, log_det = self.bijection.forward_and_log_det(t, condition, key=key)
+        x, log_det = self.bijection.forward_batch(t, condition, key)
         return self._wrapped(x), first + log_det
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        t, log_det = self.bijection.inverse_and_log_det(x, condition, key=key)
+    def _inverse(self, x, condition, key):
+        t, log_det = self.bijection.inverse_batch(x, condition, key)
         u, last = self._turned_back(t)
         return u, log_det + last
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        if method == "forward_and_log_det":
-            t, first = self._turned(*arrays)
-            x, log_det = self.bijection.batched(method, (t,), condition, condition_axis, key=key)
-            return self._wrapped(x), first + log_det
-        if method == "inverse_and_log_det":
-            t, log_det = self.bijection.batched(method, arrays, condition, condition_axis, key=key)
-            u, last = self._turned_back(t)
-            return u, log_det + last
-        return super().batched(method, arrays, condition, condition_axis)

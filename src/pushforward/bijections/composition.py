@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.arrays import map_scalars, num_parameters, shift_arrays
+from pushforward.bijections.arrays import map_scalars, num_parameters, shift_arrays, trainable
 from pushforward.bijections.base import AbstractBijection, no_log_det, push_score_scalar
 from pushforward.bijections.checks import check_bijections, check_sizes, check_transformer
 from pushforward.bijections.intervals import bounds, same_interval
@@ -30,34 +30,30 @@ class Identity(AbstractBijection):
     def __init__(self, shape: tuple[int, ...] = ()):
         self.shape = tuple(shape)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return u, no_log_det(self, u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return x, no_log_det(self, x)
 
 
 class _Composition(AbstractBijection):
     """What Chain and Scan share: every method is a fold over parts that hands arrays on and adds log-determinants."""
 
+    vectorized: ClassVar[bool] = True
+
     @abc.abstractmethod
     def _fold(self, apply: Callable, arrays: tuple[Array, ...], key: PRNGKeyArray | None, reverse: bool):
         """Fold `apply(part, arrays, key) -> (x, log_det, *others)`, where (x, *others) are the next part's arrays."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self._fold(lambda part, u, k: part.forward_and_log_det(*u, condition, key=k), (u,), key, False)
+    def _forward(self, u, condition, key):
+        return self._fold(lambda part, u, k: part.forward_batch(*u, condition, k), (u,), key, False)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self._fold(lambda part, x, k: part.inverse_and_log_det(*x, condition, key=k), (x,), key, True)
+    def _inverse(self, x, condition, key):
+        return self._fold(lambda part, x, k: part.inverse_batch(*x, condition, k), (x,), key, True)
 
-    def push_score(self, u, score, condition=None):
-        return self._fold(lambda part, arrays, _: part.push_score(*arrays, condition), (u, score), None, False)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        def apply(part, arrays, key):
-            return part.batched(method, arrays, condition, condition_axis, key=key)
-
-        return self._fold(apply, arrays, key, method == "inverse_and_log_det")
+    def _push_score(self, u, score, condition):
+        return self._fold(lambda part, arrays, _: part.push_score_batch(*arrays, condition), (u, score), None, False)
 
 
 class Chain(_Composition):
@@ -228,23 +224,19 @@ class Elementwise(AbstractBijection):
 
     def _each(self, method: Callable, *args: Array):
         batch = args[0].shape[1:]
-        scalars = jax.tree.map(
-            lambda a: (
-                jnp.broadcast_to(a[(..., *[None] * len(batch))], a.shape + batch) if eqx.is_inexact_array(a) else a
-            ),
-            self.scalars,
-        )
-        return map_scalars(method, scalars, *args)
+        moving, fixed = eqx.partition(self.scalars, trainable(self.scalars))
+        moving = jax.tree.map(lambda a: jnp.broadcast_to(a[(..., *[None] * len(batch))], a.shape + batch), moving)
+        return map_scalars(method, eqx.combine(moving, fixed), *args)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        x, log_det = self._each(lambda b, u: b.forward_and_log_det(u), u)
+    def _forward(self, u, condition, key):
+        x, log_det = self._each(lambda b, u: b._forward(u, None, None), u)
         return x, log_det.sum(0)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        u, log_det = self._each(lambda b, x: b.inverse_and_log_det(x), x)
+    def _inverse(self, x, condition, key):
+        u, log_det = self._each(lambda b, x: b._inverse(x, None, None), x)
         return u, log_det.sum(0)
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         x, log_det, score = self._each(push_score_scalar, u, score)
         return x, log_det.sum(0), score
 

@@ -122,13 +122,13 @@ class Continuous(AbstractBijection):
     def stochastic(self) -> bool:
         return self.hutchinson
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return _evolve(self, u, condition, key if self.hutchinson else None, 0.0, 1.0)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return _evolve(self, x, condition, key if self.hutchinson else None, 1.0, 0.0)
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         r"""In one forward solve: the score moves along with the state, by
         $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$.
         """

@@ -229,11 +229,11 @@ class Contractive(AbstractBijection):
             for (weight, bias), before, after in zip(self.layers(condition), sharpness[:-1], sharpness[1:], strict=True)
         )
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         layers = self._sharp_layers(condition)
         return u + _network(u, layers, self.activation), self._log_det(u, layers, key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         layers, activation = self._sharp_layers(condition), self.activation
 
         def step(u, args):
@@ -243,8 +243,8 @@ class Contractive(AbstractBijection):
         u = solve_contraction(step, x, (layers, x), self.lipschitz)
         return u, -self._log_det(u, layers, key)
 
-    def push_score(self, u, score, condition=None):
-        x, log_det = self.forward_and_log_det(u, condition)
+    def _push_score(self, u, score, condition):
+        x, log_det = self._forward(u, condition, None)
         frozen, u, condition = detach((self, u, condition))
         layers = frozen._sharp_layers(condition)
         score = score - jax.grad(lambda u: frozen._log_det(u, layers, None))(u)

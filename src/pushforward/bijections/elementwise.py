@@ -59,10 +59,10 @@ class Affine(AbstractBijection):
     def scale(self) -> Array:
         return positive(self.raw_scale)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return u * self.scale + self.loc, log_positive(self.raw_scale)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return (x - self.loc) / self.scale, -log_positive(self.raw_scale)
 
 
@@ -80,10 +80,10 @@ class Shift(AbstractBijection):
     def __init__(self, loc: ArrayLike = 0.0):
         self.loc = one_number("loc", loc)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return u + self.loc, jnp.zeros_like(u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return x - self.loc, jnp.zeros_like(x)
 
 
@@ -131,10 +131,10 @@ class _Fixed(AbstractBijection):
     def _log_slope(self, u: Array) -> Array:
         r"""$\log T'(u)$."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return _forward(self, u), self._log_slope(u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u = self._root(strictly_inside(x, self.codomain))
         return u, -self._log_slope(u)
 
@@ -280,12 +280,12 @@ class Power(AbstractBijection):
     def exponent(self) -> Array:
         return positive(self.raw_exponent)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         log_u = jnp.log(strictly_inside(u, self.domain))
         log_x = bounded_exponent(self.exponent * log_u)
         return jnp.exp(log_x), log_positive(self.raw_exponent) + log_x - log_u
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         log_x = jnp.log(strictly_inside(x, self.codomain))
         log_u = bounded_exponent(log_x / self.exponent)
         return jnp.exp(log_u), -log_positive(self.raw_exponent) + log_u - log_x
@@ -324,12 +324,12 @@ class YeoJohnson(AbstractBijection):
         raw = jnp.where(side < 0, -self.raw_power, self.raw_power)
         return SMALLEST_POWER + (2 - 2 * SMALLEST_POWER) * jax.nn.sigmoid(raw)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         power, log_size = self._power(u), jnp.log1p(jnp.where(u < 0, -u, u))
         x = jnp.expm1(_at_most(power * log_size, largest_exponent(u.dtype))) / power
         return jnp.where(u < 0, -x, x), (power - 1) * log_size
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         power = self._power(x)
         log_size = _at_most(jnp.log1p(power * jnp.where(x < 0, -x, x)) / power, largest_exponent(x.dtype))
         u = jnp.expm1(log_size)
@@ -367,12 +367,12 @@ class SinhArcsinh(AbstractBijection):
     def tail(self) -> Array:
         return positive(self.raw_tail)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         before = jnp.arcsinh(u)
         after = bounded_exponent(self.tail * before + self.skew)
         return jnp.sinh(after), self._log_slope(before, after)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         after = jnp.arcsinh(x)
         before = bounded_exponent((after - self.skew) / self.tail)
         return jnp.sinh(before), -self._log_slope(before, after)

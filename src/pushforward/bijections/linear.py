@@ -47,14 +47,14 @@ class Permutation(AbstractBijection):
     def shape(self) -> tuple[int, ...]:
         return self.order.shape
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return _permute(u, self.order, self.back), no_log_det(self, u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return _permute(x, self.back, self.order), no_log_det(self, x)
 
-    def push_score(self, u, score, condition=None):
-        return *self.forward_and_log_det(u), _permute(score, self.order, self.back)
+    def _push_score(self, u, score, condition):
+        return *self._forward(u, None, None), _permute(score, self.order, self.back)
 
 
 def _permute(x, order, back):
@@ -110,18 +110,18 @@ class Triangular(AbstractBijection):
         """$L$."""
         return jnp.diag(positive(self.raw_diagonal)).at[np.tril_indices(self.dim, -1)].set(self.lower)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x = self.matrix @ u + along(self.loc, u)
         return x, no_log_det(self, u) + log_positive(self.raw_diagonal).sum()
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u = solve_triangular(self.matrix, x - along(self.loc, x), lower=True)
         return u, no_log_det(self, x) - log_positive(self.raw_diagonal).sum()
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         matrix = jax.lax.stop_gradient(self.matrix)
         score = solve_triangular(matrix, score, lower=True, trans="T")
-        return *self.forward_and_log_det(u), score
+        return *self._forward(u, None, None), score
 
 
 class PLU(AbstractBijection):
@@ -167,23 +167,24 @@ class PLU(AbstractBijection):
     def matrix(self) -> Float[Array, "dim dim"]:
         """$PLU$."""
         lower = jnp.tril(self.factors, -1) + jnp.eye(len(self.factors))
-        return self.permutation.batched("forward_and_log_det", (lower @ _upper(self.factors),))[0]
+        return self.permutation.forward_batch(lower @ _upper(self.factors))[0]
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x = _upper(self.factors) @ u
         x = x + jnp.tril(self.factors, -1) @ x
-        return self.permutation.forward(x) + along(self.loc, u), no_log_det(self, u) + _log_diagonal(self.factors)
+        x, _ = self.permutation.forward_batch(x)
+        return x + along(self.loc, u), no_log_det(self, u) + _log_diagonal(self.factors)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        u = self.permutation.inverse(x - along(self.loc, x))
+    def _inverse(self, x, condition, key):
+        u, _ = self.permutation.inverse_batch(x - along(self.loc, x))
         u = solve_triangular(self.factors, u, lower=True, unit_diagonal=True)
         return solve_triangular(_upper(self.factors), u), no_log_det(self, x) - _log_diagonal(self.factors)
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         factors = jax.lax.stop_gradient(self.factors)
         score = solve_triangular(_upper(factors), score, trans="T")
         score = solve_triangular(factors, score, lower=True, unit_diagonal=True, trans="T")
-        return *self.forward_and_log_det(u), self.permutation.forward(score)
+        return *self._forward(u, None, None), self.permutation.forward_batch(score)[0]
 
 
 class QR(AbstractBijection):
@@ -221,18 +222,18 @@ class QR(AbstractBijection):
         """$QR$."""
         return rotate(self.factors, _upper(self.factors))
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x = rotate(self.factors, _upper(self.factors) @ u) + along(self.loc, u)
         return x, no_log_det(self, u) + _log_diagonal(self.factors)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u = solve_triangular(_upper(self.factors), rotate(self.factors, x - along(self.loc, x), back=True))
         return u, no_log_det(self, x) - _log_diagonal(self.factors)
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         factors = jax.lax.stop_gradient(self.factors)
         score = rotate(factors, solve_triangular(_upper(factors), score, trans="T"))
-        return *self.forward_and_log_det(u), score
+        return *self._forward(u, None, None), score
 
 
 class Orthogonal(AbstractBijection):
@@ -280,14 +281,14 @@ class Orthogonal(AbstractBijection):
         """$Q$."""
         return rotate(self.reflectors, jnp.eye(self.dim))
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return rotate(self.reflectors, u), no_log_det(self, u)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         return rotate(self.reflectors, x, back=True), no_log_det(self, x)
 
-    def push_score(self, u, score, condition=None):
-        return *self.forward_and_log_det(u), rotate(jax.lax.stop_gradient(self.reflectors), score)
+    def _push_score(self, u, score, condition):
+        return *self._forward(u, None, None), rotate(jax.lax.stop_gradient(self.reflectors), score)
 
 
 def rotate(

@@ -62,19 +62,19 @@ class _LowRank(AbstractBijection):
     def shape(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         v, w, m = self.factors
         values, slopes = value_and_slope(self.activation, w.T @ u + along(self.bias, u))
         return u + v @ values, self.log_det(slopes, m)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         v, w, m = self.factors
         a = _each_event(lambda target: self.preactivation(target, m), w.T @ x + along(self.bias, x))
         values, slopes = value_and_slope(self.activation, a)
         return x - v @ values, -self.log_det(slopes, m)
 
-    def push_score(self, u, score, condition=None):
-        x, log_det = self.forward_and_log_det(u)
+    def _push_score(self, u, score, condition):
+        x, log_det = self._forward(u, None, None)
         frozen, u = detach((self, u))
         v, w, m = frozen.factors
         a = w.T @ u + along(frozen.bias, u)
@@ -343,12 +343,12 @@ class Radial(AbstractBijection):
     def beta(self) -> Array:
         return self.alpha * (positive(self.raw_beta) - 1)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         offset = u - along(self.center, u)
         stretch, log_det = self._stretch(_length(offset))
         return along(self.center, u) + stretch * offset, log_det
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         offset = x - along(self.center, x)
         length = _length(offset)
         # r^2 + (alpha p - length) r - alpha length = 0; of the two forms of its root the one that adds.

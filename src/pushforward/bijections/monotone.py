@@ -48,7 +48,7 @@ class _Monotone(AbstractBijection):
     cond_shape: ClassVar[None] = None
     numerical_inverse: ClassVar[bool] = True
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         return push_score_scalar(self, u, score)
 
 
@@ -95,11 +95,11 @@ class DeepSigmoidal(_Monotone):
         log_shares = jax.nn.log_softmax(log_parts, axis=-1)
         return jax.nn.logsumexp(log_positive(self.raw_slopes) + log_shares + log_sides[::-1])
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         mixture = self._mixture()
         return _logit_of_mixture(u, mixture), self._log_slope(u, mixture)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         mixture = self._mixture()
         u = invert_monotone(_logit_of_mixture, x, mixture)
         return u, -self._log_slope(u, mixture)
@@ -210,10 +210,10 @@ class MonotoneNetwork(_Monotone):
             log_slopes = jnp.log(a * (1 - slope + bends * slope)) + _log_average(weights, log_slopes)
         return _average(out, y) + loc, _log_average(out, log_slopes)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         return self._pass(u, self._constrained())
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         arrays = self._constrained()
         u = invert_monotone(lambda u, arrays: self._pass(u, arrays)[0], x, arrays)
         return u, -self._pass(u, arrays)[1]
@@ -301,7 +301,7 @@ class IntegralNetwork(_Monotone):
         starts = np.linspace(-self.bound, self.bound, self.nodes + 1, dtype=f.dtype)[:-1]
         return jnp.asarray(starts), knots[:-1], knots[-1], jnp.stack([left, f, right])
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         u_starts, x_starts, _, samples = self._cells()
         v = clamp(u, -self.bound, self.bound)
         here, width = in_bin(v, u_starts), 2 * self.bound / self.nodes
@@ -311,7 +311,7 @@ class IntegralNetwork(_Monotone):
         # The tangent goes on beyond the ends; inside its length is 0, and so is what it adds to the slope.
         return x0 + width * _area(xi, box) + slope * (u - v), jnp.log(slope)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u_starts, x_starts, end, samples = self._cells()
         y = clamp(x, x_starts[0], end)
         here, width = in_bin(y, x_starts), 2 * self.bound / self.nodes

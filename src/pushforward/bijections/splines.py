@@ -79,7 +79,7 @@ class _Spline(AbstractBijection):
     def _run(self, eta: Array, a: Array, b: Array, *others: Array) -> Array:
         r"""$\xi = f^{-1}(\eta)$."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         bins = self._bins()
         v, outside, excess, slope = self._clip(u, bins[2])
         u0, w, x0, h, *box = at_bin(v, bins[0][0], bins)
@@ -87,7 +87,7 @@ class _Spline(AbstractBijection):
         x = jnp.where(outside, u + (slope - 1) * excess, x0 + h * eta)
         return x, jnp.where(outside, jnp.log(slope), jnp.log(h / w) + log_slope)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         bins = self._bins()
         y, outside, excess, slope = self._clip(x, bins[2])
         u0, w, x0, h, *box = at_bin(y, bins[1][0], bins)

@@ -1,14 +1,11 @@
 """Bijections that hold one other: its inverse, or the same with its arrays held fixed."""
 
-from typing import Any
+from typing import ClassVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, PyTree
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.bijections.arrays import Constant
 from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.checks import check_bijections
 
@@ -34,6 +31,8 @@ class AbstractWrapper(AbstractBijection):
 class AbstractStandIn(AbstractWrapper):
     """A bijection that does just what another does, and holds it in a way of its own."""
 
+    vectorized: ClassVar[bool] = True
+
     @property
     def cond_shape(self) -> tuple[int, ...] | None:
         return self.bijection.cond_shape
@@ -50,23 +49,25 @@ class AbstractStandIn(AbstractWrapper):
     def numerical_inverse(self) -> bool:
         return self.bijection.numerical_inverse
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, condition, key=key)
+    def _forward(self, u, condition, key):
+        return self.bijection.forward_batch(u, condition, key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, condition, key=key)
+    def _inverse(self, x, condition, key):
+        return self.bijection.inverse_batch(x, condition, key)
 
-    def push_score(self, u, score, condition=None):
-        return self.bijection.push_score(u, score, condition)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        return self.bijection.batched(method, arrays, condition, condition_axis, key=key)
+    def _push_score(self, u, score, condition):
+        return self.bijection.push_score_batch(u, score, condition)
 
 
 class Invert(AbstractWrapper):
-    """The inverse of a bijection, as a bijection: its two directions change places."""
+    """The inverse of a bijection, as a bijection: its two directions change places.
+
+    Args:
+        bijection: the bijection to invert.
+    """
 
     bijection: AbstractBijection
+    vectorized: ClassVar[bool] = True
 
     def __init__(self, bijection: AbstractBijection):
         check_bijections("Invert", bijection)
@@ -74,7 +75,7 @@ class Invert(AbstractWrapper):
 
     @property
     def numerical_inverse(self) -> bool:
-        # Forward is direct, but for what is inverted itself.
+        # Forward of a numerical inverse is direct, unless it is inverted twice.
         return isinstance(self.bijection, Invert) and self.bijection.bijection.numerical_inverse
 
     @property
@@ -89,60 +90,18 @@ class Invert(AbstractWrapper):
     def codomain(self) -> Constraint:
         return self.bijection.domain
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(u, condition, key=key)
+    def _forward(self, u, condition, key):
+        return self.bijection.inverse_batch(u, condition, key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(x, condition, key=key)
-
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        other = {"forward_and_log_det": "inverse_and_log_det", "inverse_and_log_det": "forward_and_log_det"}
-        if method not in other:
-            return super().batched(method, arrays, condition, condition_axis)
-        return self.bijection.batched(other[method], arrays, condition, condition_axis, key=key)
-
-
-class Constant(eqx.Module):
-    """A pytree that no optimiser moves and no conditioner supplies.
-
-    All inexact arrays of a bijection are its parameters. These are kept as integers of the same bits, so that they are
-    none, and are still saved, compiled and mapped over as arrays are.
-
-    Args:
-        tree: arrays of real numbers, and anything that can be hashed, as functions. No gradient flows to the arrays.
-    """
-
-    arrays: tuple[Array | None, ...]
-    dtypes: tuple[str | None, ...] = eqx.field(static=True)
-    others: tuple[Any, ...] = eqx.field(static=True)
-    structure: Any = eqx.field(static=True)
-
-    def __init__(self, tree: PyTree):
-        leaves, self.structure = jax.tree.flatten(tree)
-        arrays = [jnp.asarray(leaf) if isinstance(leaf, (jax.Array, np.ndarray)) else None for leaf in leaves]
-        self.others = tuple(leaf if a is None else None for leaf, a in zip(leaves, arrays, strict=True))
-        self.dtypes = tuple(a.dtype.name if a is not None and eqx.is_inexact_array(a) else None for a in arrays)
-        self.arrays = tuple(
-            a if a is None or dtype is None else jax.lax.bitcast_convert_type(a, f"int{8 * a.dtype.itemsize}")
-            for a, dtype in zip(arrays, self.dtypes, strict=True)
-        )
-
-    @property
-    def value(self) -> Any:
-        """The pytree."""
-        arrays = [
-            bits if bits is None or dtype is None else jax.lax.bitcast_convert_type(bits, dtype)
-            for bits, dtype in zip(self.arrays, self.dtypes, strict=True)
-        ]
-        leaves = [other if a is None else a for a, other in zip(arrays, self.others, strict=True)]
-        return jax.tree.unflatten(self.structure, leaves)
+    def _inverse(self, x, condition, key):
+        return self.bijection.forward_batch(x, condition, key)
 
 
 class Frozen(AbstractStandIn):
-    """A bijection whose arrays are no parameters: training does not move them.
+    """A bijection whose arrays are data: training does not move them, and no conditioner supplies them.
 
     Args:
-        bijection: any.
+        bijection: the bijection to freeze.
     """
 
     constant: Constant

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.circular import to_circle
-from pushforward.flow import Flow, apply_batched
+from pushforward.flow import Flow
 from pushforward.training import Rows
 from pushforward.training.objectives import AbstractObjective
 
@@ -82,7 +82,7 @@ class MaximumLikelihood(AbstractObjective):
         x = x if self.steps is None else x + self.steps * jr.uniform(noise_key, x.shape)
         # Without a linear part of the condition, whitening does not take one.
         shift = None if self.whitening.cond_shape is None else condition
-        z, log_det = apply_batched(self.whitening, "inverse_and_log_det", (x,), shift)
+        z, log_det = self.whitening.batched.inverse_and_log_det(x, shift)
         if any(self.angles):
             # A step may begin before the end of the circle, and rounding may lead beyond it.
             turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)

@@ -49,6 +49,7 @@ class AtCondition(AbstractBijection):
     bijection: AbstractBijection
     condition: Array
     cond_shape: ClassVar[None] = None
+    vectorized: ClassVar[bool] = True
 
     def __init__(self, bijection: AbstractBijection, condition: Array):
         self.bijection, self.condition = bijection, condition
@@ -73,11 +74,14 @@ class AtCondition(AbstractBijection):
     def numerical_inverse(self) -> bool:
         return self.bijection.numerical_inverse
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
-        return self.bijection.forward_and_log_det(u, self.condition, key=key)
+    def _forward(self, u, condition, key):
+        return self.bijection.forward_batch(u, self.condition, key)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
-        return self.bijection.inverse_and_log_det(x, self.condition, key=key)
+    def _inverse(self, x, condition, key):
+        return self.bijection.inverse_batch(x, self.condition, key)
+
+    def _push_score(self, u, score, condition):
+        return self.bijection.push_score_batch(u, score, self.condition)
 
 
 class AmortizedPosterior(eqx.Module):

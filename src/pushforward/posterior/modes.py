@@ -60,9 +60,9 @@ def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) 
 def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " modes"]:
     """The fraction of the target's mass in the image of each component of the base."""
     z = flow.base_distribution.sample(key, (NUM_DRAWS,))
-    x, log_det = flow.bijection.batched("forward_and_log_det", (z.T,))
+    x, log_det = flow.bijection.batched.forward_and_log_det(z)
     log_base = flow.base_distribution.log_prob(z)
-    log_weights = jax.lax.map(target, x.T, batch_size=1000) - log_base + log_det
+    log_weights = jax.lax.map(target, x, batch_size=1000) - log_base + log_det
     log_weights = jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
     mixing = flow.base_distribution.mixing_distribution.probs
     parts = flow.base_distribution.component_distribution.log_prob(z[:, None])

@@ -231,7 +231,7 @@ def _initial_points(target: Target, flow: Flow, key: PRNGKeyArray, num_chains: i
 
 @eqx.filter_jit
 def _push(flow: Flow, z: Float[Array, "chains draws dim"]) -> Float[Array, "chains draws dim"]:
-    return jax.lax.map(lambda chain: flow.bijection.batched("forward_and_log_det", (chain.T,))[0].T, z)
+    return jax.lax.map(flow.bijection.batched.forward, z)
 
 
 @eqx.filter_jit

@@ -98,12 +98,12 @@ class AbstractRosenblatt(AbstractBijection):
     def quantiles(self, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
         """$x$, one coordinate after the other."""
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x = strictly_inside(u, self.domain)
         y = self.logits(x)
         return y, self._log_det(x, y)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         u = self.quantiles(x)
         return u, -self._log_det(u, x)
 

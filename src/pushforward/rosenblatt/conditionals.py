@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.bijections.arrays import Constant
 from pushforward.bijections.elementwise import clamp
-from pushforward.bijections.wrappers import Constant
 from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
 
 Conditional = Callable[[Float[Array, " i"]], dist.Distribution]

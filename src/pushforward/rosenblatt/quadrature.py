@@ -17,8 +17,8 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.bijections.arrays import Constant
 from pushforward.bijections.splines import in_bin, pick
-from pushforward.bijections.wrappers import Constant
 from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
 from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
 
@@ -196,16 +196,9 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
     def log_prob(self, x):
         return self.log_density.value(x) - self.log_normalizer
 
-    def batched(self, method, arrays, condition=None, condition_axis=None, *, key=None):
-        size = arrays[0].shape[-1]
-        if size <= EVENTS:
-            return super().batched(method, arrays)
-        # Filled up with copies of the first, for all parts to have one size and one program.
-        count = -(-size // EVENTS)
-        parts = [
-            jnp.concatenate([a, jnp.broadcast_to(a[..., :1], (*a.shape[:-1], count * EVENTS - size))], axis=-1)
-            for a in arrays
-        ]
-        parts = [jnp.moveaxis(a.reshape(*a.shape[:-1], count, EVENTS), -2, 0) for a in parts]
-        out = jax.lax.map(lambda arrays: super(QuadratureRosenblatt, self).batched(method, arrays), tuple(parts))
-        return tuple(jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1)[..., :size] for a in out)
+    def _map(self, method, arrays, condition, key):
+        if arrays[0].ndim == 1:
+            return method(*arrays, None, None)
+        events = tuple(a.T for a in arrays)
+        out = jax.lax.map(lambda event: method(*event, None, None), events, batch_size=EVENTS)
+        return tuple(jnp.moveaxis(a, 0, -1) for a in out)

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection
+from pushforward.bijections.arrays import trainable
 from pushforward.bijections.intervals import bounds
 from pushforward.testing.parameters import into, randomize
 from pushforward.testing.structure import check_shapes, check_structure
@@ -90,7 +91,7 @@ def check_bijection(
         # How it is executed does not hang on the parameters: once is enough, at the last of them.
         if scale == scales[-1]:
             _check_execution(moved, u, condition, found, tolerance, where)
-            if bijection.vectorized or type(bijection).batched is not AbstractBijection.batched:
+            if bijection.vectorized:
                 _check_batched(moved, u, condition, found, tolerance, where)
 
 
@@ -266,8 +267,8 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
 
 @compiled_fast
 def _batched(bijection: AbstractBijection, u: Array, condition: Array | None):
-    forward = bijection.batched("forward_and_log_det", (jnp.moveaxis(u, 0, -1),), condition)
-    return *forward, *bijection.batched("inverse_and_log_det", forward[:1], condition)
+    forward = bijection.forward_batch(jnp.moveaxis(u, 0, -1), condition)
+    return *forward, *bijection.inverse_batch(forward[0], condition)
 
 
 def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
@@ -286,7 +287,7 @@ def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
 @compiled_fast
 def _gradients(bijection: AbstractBijection, method: str, points: Array, condition: Array | None, weights: Array):
     """The gradients by the arrays and by the point of a random direction of the value plus the log-determinant."""
-    arrays, static = eqx.partition(bijection, eqx.is_inexact_array)
+    arrays, static = eqx.partition(bijection, trainable(bijection))
 
     def output(arrays, point):
         value, log_det = getattr(eqx.combine(arrays, static), method)(point, condition)
@@ -312,7 +313,7 @@ def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None,
     """Derivatives along a random direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
     of both log-determinants, which is 0; and as a measure those of the inverse alone.
     """
-    arrays, static = eqx.partition((bijection, condition), eqx.is_inexact_array)
+    arrays, static = eqx.partition((bijection, condition), trainable((bijection, condition)))
     leaves, structure = jax.tree.flatten(arrays)
     keys = jr.split(key, max(1, len(leaves)))
     moves = [jr.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=False)]

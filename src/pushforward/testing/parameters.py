@@ -10,8 +10,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import Elementwise, Scan
+from pushforward.bijections.arrays import trainable
 from pushforward.bijections.intervals import bounds
-from pushforward.flow import trainable
 
 T = TypeVar("T")
 

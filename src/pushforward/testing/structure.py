@@ -7,6 +7,7 @@ import jax
 
 from pushforward import serialization
 from pushforward.bijections import AbstractBijection
+from pushforward.bijections.arrays import Constant
 
 
 def check_structure(bijection: AbstractBijection) -> None:
@@ -43,7 +44,7 @@ def _check_static(module: eqx.Module, name: str) -> None:
             )
         else:
             for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
-                if isinstance(part, eqx.Module):
+                if isinstance(part, eqx.Module) and not isinstance(part, Constant):
                     _check_static(part, where)
 
 

@@ -9,7 +9,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from pushforward.flow import trainable
+from pushforward.bijections.arrays import trainable
 from pushforward.training.compilation import compiled_fast
 from pushforward.training.data import AbstractBatches
 from pushforward.training.objectives import AbstractObjective

@@ -133,19 +133,19 @@ class Coupling(AbstractBijection):
             num_parameters(self.transformer), len(self.mask) - len(head), *head.shape[1:]
         )
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         head, tail = self._split(u)
         tail, log_slopes = transform(self.transformer, self._shifts(head, condition), tail)
-        head, log_det = self.head.forward_and_log_det(head)
+        head, log_det = self.head.forward_batch(head)
         return self._join(head, tail), log_slopes.sum(0) + log_det
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         head, tail = self._split(x)
-        head, log_det = self.head.inverse_and_log_det(head)
+        head, log_det = self.head.inverse_batch(head)
         tail, log_slopes = transform(self.transformer, self._shifts(head, condition), tail, inverse=True)
         return self._join(head, tail), log_slopes.sum(0) + log_det
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         (head, tail), (head_score, tail_score) = self._split(u), self._split(score)
         shifts = self._shifts(head, condition)
         x_tail, log_slopes, tail_score = transform_score(self.transformer, shifts, tail, tail_score)
@@ -153,5 +153,5 @@ class Coupling(AbstractBijection):
         frozen, condition = detach((self, condition))
         _, pull = jax.vjp(lambda head: frozen._shifts(head, condition), detach(head))
         head_score = head_score - pull(shift_cotangents(self.transformer, shifts, tail, tail_score))[0]
-        x_head, log_det, head_score = self.head.push_score(head, head_score)
+        x_head, log_det, head_score = self.head.push_score_batch(head, head_score)
         return self._join(x_head, x_tail), log_slopes.sum(0) + log_det, self._join(head_score, tail_score)

@@ -116,11 +116,11 @@ class MaskedAutoregressive(AbstractAutoregressive):
     def _inputs(self, u: Array, condition: Array | None) -> Array:
         return with_condition(u[as_slice(np.array(self.seen, int))], condition)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         x, log_slopes = transform(self.transformer, self._shifts(u, condition), u)
         return x, log_slopes.sum(0)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         def sweep(u, args):
             bijection, x, condition = args
             return transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
@@ -133,9 +133,9 @@ class MaskedAutoregressive(AbstractAutoregressive):
 
         in_turn = (self.order, one) if self.transformer.numerical_inverse else None
         u = solve_triangular_fixed_point(sweep, x, (self, x, condition), in_turn=in_turn)
-        return u, -self.forward_and_log_det(u, condition)[1]
+        return u, -self._forward(u, condition, None)[1]
 
-    def push_score(self, u, score, condition=None):
+    def _push_score(self, u, score, condition):
         shifts = self._shifts(u, condition)
         x, log_slopes, local = transform_score(self.transformer, shifts, u, score)
         # J is diagonal plus strictly triangular, so the score is the local one less what later coordinates owe.

@@ -80,10 +80,10 @@ def _affine(layer: tuple[Array, Array | None, Array], x: Array) -> Array:
 
 
 def with_condition(inputs: Float[Array, "in *batch"], condition: Array | None) -> Float[Array, "all *batch"]:
-    """The inputs of a network that sees a condition too, which may be one for all events."""
+    """The inputs of a network that sees a condition too, one for all events or one for each."""
     if condition is None:
         return inputs
-    return jnp.concatenate([inputs, jnp.broadcast_to(condition, condition.shape[:1] + inputs.shape[1:])])
+    return jnp.concatenate([inputs, jnp.broadcast_to(along(condition, inputs), (len(condition), *inputs.shape[1:]))])
 
 
 def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray]:

@@ -84,7 +84,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
             cell = jax.vmap(cell, in_axes=-1, out_axes=-1)
         return cell(inputs, state)
 
-    def forward_and_log_det(self, u, condition=None, *, key=None):
+    def _forward(self, u, condition, key):
         def step(state, previous_and_flag):
             previous, flag = previous_and_flag
             state = self._advance(state, previous, flag, condition)
@@ -98,7 +98,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         x, log_slopes = transform(self.transformer, shifts, u)
         return x, log_slopes.sum(0)
 
-    def inverse_and_log_det(self, x, condition=None, *, key=None):
+    def _inverse(self, x, condition, key):
         def step(carry, x_and_flag):
             (state, previous), (x, flag) = carry, x_and_flag
             state = self._advance(state, previous, flag, condition)

@@ -17,7 +17,7 @@ def transform(transformer: AbstractBijection, shifts: Shifts, u: Array, *, inver
     """Apply the transformer to each coordinate; the log-derivatives are returned unsummed."""
 
     def one(bijection, u):
-        return bijection.inverse_and_log_det(u) if inverse else bijection.forward_and_log_det(u)
+        return bijection._inverse(u, None, None) if inverse else bijection._forward(u, None, None)
 
     return map_scalars(one, shift_arrays(transformer, shifts), u)
 
