@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from pushforward.bijections.arrays import detach, parameters
 # A point and the log-determinant there; `push_score` returns the score too.
 Mapped = tuple[Array, Array]
 Pushed = tuple[Array, Array, Array]
+R = TypeVar("R", bound=tuple[Array, ...])
 
 
 class AbstractBijection(eqx.Module):
@@ -148,15 +149,13 @@ class AbstractBijection(eqx.Module):
 
     def push_score_batch(self, u: Array, score: Array, condition: Array | None = None) -> Pushed:
         """`push_score` of each event, see `forward_batch`."""
-
-        def push(u, score, condition, key):
-            return self._push_score(u, score, condition)
-
-        return self._map(push, (u, score), condition, None)
+        return self._map(
+            lambda u, score, condition, _: self._push_score(u, score, condition), (u, score), condition, None
+        )
 
     def _map(
-        self, method: Callable, arrays: tuple[Array, ...], condition: Array | None, key: PRNGKeyArray | None
-    ) -> tuple[Array, ...]:
+        self, method: Callable[..., R], arrays: tuple[Array, ...], condition: Array | None, key: PRNGKeyArray | None
+    ) -> R:
         """Apply a method for one event to each along the last axis, if there is one."""
         if self.cond_shape is None:
             condition = None  # a part of a chain in which others take one
@@ -201,25 +200,27 @@ class Batched:
     def push_score(self, u: ArrayLike, score: ArrayLike, condition: ArrayLike | None = None) -> Pushed:
         """$T(u)$, log-determinants and scores at each, see `AbstractBijection.push_score`."""
         return self._apply(
-            lambda condition, *arrays: self.bijection.push_score_batch(*arrays, condition), condition, u, score
+            lambda condition, u, score: self.bijection.push_score_batch(u, score, condition), condition, u, score
         )
 
-    def _apply(self, method: Callable, condition: ArrayLike | None, *arrays: ArrayLike) -> tuple[Array, ...]:
+    def _apply(self, method: Callable[..., R], condition: ArrayLike | None, *arrays: ArrayLike) -> R:
         """Apply a method for events along the last axis to all events."""
         shape, cond_shape = self.bijection.shape, self.bijection.cond_shape or ()
         events, condition = _checked(self.bijection, arrays, condition, batch=True)
-        shared = condition is None or condition.ndim == len(cond_shape)
         batches = [a.shape[: a.ndim - len(shape)] for a in events]
-        batch = np.broadcast_shapes(*batches, () if shared else condition.shape[: condition.ndim - len(cond_shape)])
+        if condition is not None:
+            batches.append(condition.shape[: condition.ndim - len(cond_shape)])
+        batch = np.broadcast_shapes(*batches)
         if not batch:
             return method(condition, *events)
 
         def batch_last(a: Array, shape: tuple[int, ...]) -> Array:
             return jnp.moveaxis(jnp.broadcast_to(a, (*batch, *shape)).reshape(math.prod(batch), *shape), 0, -1)
 
-        condition = condition if shared else batch_last(condition, cond_shape)
+        if condition is not None and condition.ndim > len(cond_shape):
+            condition = batch_last(condition, cond_shape)
         out = method(condition, *(batch_last(a, shape) for a in events))
-        return tuple(jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]) for a in out)
+        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0).reshape(*batch, *a.shape[:-1]), out)
 
 
 def _checked(

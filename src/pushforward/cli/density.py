@@ -34,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `density`.
 
     Args:
-        commands: of the parser.
+        commands: the subparsers of the program.
     """
     command = add_command(commands, "density", "fit the density of the rows of a file", DESCRIPTION)
     command.add_argument("file", metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet")

@@ -33,7 +33,11 @@ weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; what 
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `demo` and `fit`."""
+    """Add `demo` and `fit`.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     demo = add_command(commands, "demo", "fit eight schools, twice", "Fit the eight-schools posterior.")
     add_common(demo, _demo)
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)

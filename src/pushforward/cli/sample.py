@@ -20,7 +20,11 @@ Draws of a posterior are of the model's sites, a column for each number. Columns
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `sample`."""
+    """Add `sample`.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     command = add_command(commands, "sample", "draw from a saved density or posterior", DESCRIPTION)
     command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
     add = command.add_argument

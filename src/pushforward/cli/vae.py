@@ -25,7 +25,11 @@ HELD_OUT = 0.1
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `vae`."""
+    """Add `vae`.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     from pushforward.vae.posteriors import POSTERIORS
     from pushforward.vae.priors import PRIORS
     from pushforward.vae.recipe import NETWORKS

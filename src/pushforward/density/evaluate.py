@@ -39,7 +39,11 @@ class Samples(NamedTuple):
     weights: Float[np.ndarray, " n"] | None = None
 
     def equally_weighted(self, key: PRNGKeyArray) -> "Samples":
-        """Rows of equal weight: the same, or as many drawn in proportion to their weights."""
+        """Rows of equal weight: the same, or as many drawn in proportion to their weights.
+
+        Args:
+            key: for the draws.
+        """
         if self.weights is None:
             return self
         rows = np.asarray(jr.choice(key, len(self.x), (len(self.x),), p=jnp.asarray(self.weights)))
@@ -63,7 +67,11 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, log_prob: Float[np.ndarray, " n"]) -> "Score":
-        """The score of rows with these log-densities."""
+        """The score of test rows.
+
+        Args:
+            log_prob: their log-densities.
+        """
         with np.errstate(invalid="ignore"):
             return cls(float(np.mean(log_prob)), float(np.std(log_prob) / len(log_prob) ** 0.5))
 

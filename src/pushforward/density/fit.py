@@ -15,7 +15,8 @@ from pushforward import training
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import Discrete, Support
-from pushforward.density.data.splitting import split_rows
+from pushforward.density.data.source import Source
+from pushforward.density.data.splitting import Split, hash_rows, split_rows
 from pushforward.density.data.validation import check_options
 from pushforward.density.evaluate import Samples
 from pushforward.density.objective import MaximumLikelihood
@@ -189,7 +190,7 @@ def fit_density(
             )  # fmt: skip
             better = improves(objective, flow, start, train_key)
             history, interrupted = run.history, run.ended
-            facts |= {"steps": len(history.losses), "seconds": run.seconds, "ended by": ENDINGS[reason]}
+            facts |= {"steps": len(history.losses), "ended by": ENDINGS[reason]}
         if run.interrupted:
             text = f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far."
             warnings.warn(text, stacklevel=2)
@@ -204,9 +205,15 @@ def fit_density(
         facts=tuple(facts.items()),
         interrupted=interrupted,
         key=kept_key,
-        training=Samples(part, *(None if a is None else a[rows] for a in (source.condition, source.weights))),
+        training=_training_samples(source, rows, part, split),
         validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
     )
+
+
+def _training_samples(source: Source, rows: np.ndarray, x: np.ndarray, split: Split) -> Samples:
+    """Those of the rows in memory that are not held out."""
+    kept = ~split.is_held_out(rows, hash_rows((x, source.condition_of(rows))))
+    return Samples(x[kept], *(None if a is None else a[rows[kept]] for a in (source.condition, source.weights)))
 
 
 def _on_host(array: Array | None) -> np.ndarray | None:

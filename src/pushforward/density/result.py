@@ -58,7 +58,11 @@ class Density(eqx.Module):
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a density of version 0.1.0, which had a flow, names and grids alone."""
+        """The fields of a density of version 0.1.0, which had a flow, names and grids alone.
+
+        Args:
+            fields: as the file has them.
+        """
         if "history" in fields:
             return fields
         kept = {
@@ -177,6 +181,8 @@ class Density(eqx.Module):
         if self.given:
             facts["given"] = ", ".join(self.given)
         facts |= dict(self.facts)
+        if self.history.evaluations:
+            facts["seconds"] = self.history.evaluations[-1].seconds
         if len(losses := self.history.series("loss")):
             facts["validation log-likelihood"] = -float(np.nanmin(losses))
         return Facts(facts)

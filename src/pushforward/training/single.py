@@ -61,8 +61,7 @@ def train(
 
     Returns:
         The best model, which may be the one given, and the history. A step whose loss or gradient is not finite is
-        skipped:
-        it changes nothing, its loss in the history is NaN, and a warning says how many there were.
+        skipped: it changes nothing, its loss in the history is NaN, and a warning says how many there were.
 
     Raises:
         FloatingPointError: if no evaluation was finite.
