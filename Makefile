@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint bench throughput vae-speed toys density bsds posteriors posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -36,6 +36,9 @@ throughput: $(VENV_BENCH)/.installed  ## train on samples beside peers: make thr
 
 vae-speed: $(VENV_BENCH)/.installed  ## steps of VAEs beside PyTorch
 	$(VENV_BENCH)/bin/python benchmarks/vae_speed.py $(ARGS)
+
+solvers: $(VENV)/.installed  ## numerical inverses beside Optimistix and Lineax
+	$(VENV)/bin/python benchmarks/solvers.py
 
 toys: $(VENV)/.installed  ## train every family on targets with known answers: make toys ARGS="--families nsf"
 	$(VENV)/bin/python benchmarks/toys.py $(ARGS)
