@@ -1,7 +1,7 @@
-"""Numerical inverses with implicit gradients, one file a method. Tolerances are in units of the dtype's rounding.
+"""Numerical inverses with implicit gradients, one file for each method. Tolerances are multiples of machine epsilon.
 
-Where a method does not converge, the result is NaN: nothing here returns a wrong value in silence.
+If a method does not converge, the result is NaN, never a wrong value.
 """
 
-# Sweeps end when no coordinate moves by more than this many roundings.
+# Iterations end when no coordinate changes by more than this many times machine epsilon.
 ROUNDINGS = 4
