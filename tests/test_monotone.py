@@ -237,7 +237,7 @@ def test_map_over_parameters_equals_a_loop(kind):
     ("make", "message"),
     [
         (lambda: bj.DeepSigmoidal(1), r"2 or more units.* got units \(1,\)"),
-        (lambda: bj.DeepSigmoidal(spread=0.0), "positive, finite spread, got .* spread=0.0"),
+        (lambda: bj.DeepSigmoidal(spread=0.0), "positive, finite spread, but got .* spread=0.0"),
         (lambda: bj.DeepSigmoidal(spread=float("nan")), "spread=nan"),
         (lambda: bj.MonotoneNetwork(()), r"got units \(\)"),
         (lambda: bj.MonotoneNetwork((4, 1)), r"got units \(4, 1\)"),

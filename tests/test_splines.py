@@ -369,7 +369,7 @@ def test_errors(bins, bound):
 @pytest.mark.parametrize(("bins", "bound"), [(0, 1.0), (3, 0.0), (3, float("inf"))])
 def test_errors_of_families(family, bins, bound):
     fewest = 3 if family == "quadratic" else 2
-    with pytest.raises(ValueError, match=f"bins >= {fewest} and a positive, finite bound, got bins={bins}"):
+    with pytest.raises(ValueError, match=f"bins >= {fewest} and a positive, finite bound, but got bins={bins}"):
         FAMILIES[family](bins, bound)
     with pytest.raises(ValueError, match=f"got bins={fewest - 1}"):
         FAMILIES[family](fewest - 1, 1.0)

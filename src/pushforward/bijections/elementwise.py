@@ -108,7 +108,7 @@ def largest_exponent(dtype: jnp.dtype) -> float:
 
 
 def bounded_exponent(x: Array) -> Array:
-    """x clipped to `largest_exponent`: an infinite exponential would make the gradients of other events NaN."""
+    """Clip x to `largest_exponent`: an infinite exponential would make the gradients of other events NaN."""
     limit = largest_exponent(x.dtype)
     return clamp(x, -limit, limit)
 
