@@ -404,8 +404,8 @@ def test_kinds_of_gaussians():
         (dist.TruncatedNormal(jnp.zeros(2), 1.0, low=-1.0).to_event(1), "cannot be separated"),
         (3, "but got int"),
         ([], "one for each coordinate"),
-        ([lambda x: 3.0], "conditional 0 must return a NumPyro distribution"),
-        ([lambda x: dist.Poisson(3.0)], "interval for support"),
+        ([lambda x: 3.0], "conditional 0 must return a univariate NumPyro distribution"),
+        ([lambda x: dist.Poisson(3.0)], "support .* must be an interval"),
         ([lambda x: dist.VonMises(0.0, 1.0)], "has no CDF|interval"),
     ],
 )
