@@ -1,4 +1,4 @@
-"""Networks depend on what they may depend on, exactly."""
+"""Network outputs depend exactly on the inputs that the adjacency allows."""
 
 import equinox as eqx
 import jax
@@ -50,7 +50,7 @@ def test_narrow_layers_lose_dependence_and_add_none(adjacency, hidden):
 
 
 def made_connectivity(dim, degrees):
-    """Germain et al. (2015), equations 12 to 14: which output sees which input, degree by degree and unit by unit."""
+    """Germain et al. (2015), equations 12 to 14: the inputs that each output depends on, in loops over units."""
     layers = [list(range(1, dim + 1)), *degrees, list(range(1, dim + 1))]
     sees = np.eye(dim, dtype=int)
     for n, (inner, outer) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
@@ -67,7 +67,7 @@ def made_connectivity(dim, degrees):
     ("dim", "hidden"), [(2, (3,)), (5, (8,)), (6, (20, 15)), (6, (3, 4)), (9, (8, 8, 8)), (9, (2,))]
 )
 def test_masks_are_those_of_made(dim, hidden):
-    """Degrees 1 to dim - 1 spread evenly over the units of each layer; the first and the last in any case."""
+    """Degrees 1 to dim - 1 are evenly spread over the units of each layer, including the first and the last."""
     degrees = [
         [1 + (k * (dim - 1) // width if width >= dim - 1 else round(k * (dim - 2) / (width - 1))) for k in range(width)]
         for width in hidden
@@ -119,7 +119,7 @@ def test_a_layer_without_units_is_an_error(hidden):
 
 
 def dependence(bijection):
-    """Which coordinate of x depends on which of u."""
+    """[i, j] is True where coordinate i of x depends on coordinate j of u."""
     moved = randomize(bijection, jr.key(1), 1.0)
     return np.asarray(jax.jacfwd(moved.forward)(jr.normal(jr.key(2), bijection.shape))) != 0
 
