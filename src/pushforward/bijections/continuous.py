@@ -2,9 +2,8 @@ r"""Continuous bijections: $x$ is the solution at time 1 of an ordinary differen
 
 Diffrax integrates it. Derivatives are those of the equation, not of the solver's steps: tangents solve the variational
 equation together with the state, cotangents solve the adjoint equation backward in time, both to the same tolerance. So
-memory does not grow with the number of steps, and both forward and reverse mode work. `DirectAdjoint`, the adjoint of
-Diffrax that supports both modes, took 2 to 5 times as long for the gradient of a batch of 64 (2 dimensions, 64 x 64
-units).
+memory does not grow with the number of steps, and forward and reverse mode work. Diffrax's `DirectAdjoint` supports
+both modes too, but took 2 to 5 times as long for the gradient of a batch of 64 (2 dimensions, 64 x 64 units).
 """
 
 import dataclasses
@@ -170,8 +169,7 @@ def _field_and_trace_of_shallow(network: MLP, inputs: Array, dim: int) -> tuple[
     r"""The field and its trace for one or two hidden layers, whose activations have the slopes $d_i$.
 
     The trace is $\mathrm{tr}(W_2 D_1 W_1) = d_1^\top \mathrm{diag}(W_1 W_2)$ or
-    $\mathrm{tr}(W_3 D_2 W_2 D_1 W_1) = d_2^\top (W_2 \circ (W_1 W_3)^\top)\, d_1$, at the cost of one layer in any
-    dimension.
+    $\mathrm{tr}(W_3 D_2 W_2 D_1 W_1) = d_2^\top (W_2 \circ (W_1 W_3)^\top)\, d_1$, as cheap as one layer.
     """
     a, slopes = inputs, []
     for weight, bias in zip(network.weights[:-1], network.biases[:-1], strict=True):
