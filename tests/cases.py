@@ -1,4 +1,4 @@
-"""Every bijection once, by name: `CASES[name](dim, key)`. A new bijection is one more line."""
+"""One case for each bijection: `CASES[name](dim, key)`. A new bijection adds one line."""
 
 import jax.random as jr
 import numpy as np
@@ -17,7 +17,7 @@ def amortized(bijection, key):
 
 
 def chain_conditional(dim, key):
-    """Parts with and without a condition."""
+    """A chain of conditional and unconditional parts."""
     coupling = bj.Coupling(bj.Affine(), dim, hidden=HIDDEN, cond_dim=COND_DIM, key=key)
     return bj.Chain([amortized(bj.Elementwise(bj.Affine(), dim), key), reversal(dim), coupling])
 
@@ -32,13 +32,13 @@ def reversal(dim):
     return bj.Permutation(np.arange(dim)[::-1])
 
 
-# What conditioners take, in the cases below; test_transformers has all of them.
+# Transformers for the cases below; test_transformers tests all of them.
 TRANSFORMERS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
     "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
 }
 
-# Every scalar bijection, onto the line or an interval.
+# Every scalar bijection onto the line or an interval.
 SCALARS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
     "shift": lambda: bj.Shift(0.5),
@@ -68,12 +68,12 @@ CONDITIONERS = {
 
 
 def from_parents(dim, key):
-    """Each coordinate depends on the next one alone, so the last comes first."""
+    """Each coordinate depends only on the next one, so the last comes first in the order."""
     return bj.MaskedAutoregressive(bj.Affine(), dim, hidden=(dim,), adjacency=np.eye(dim, k=1, dtype=bool), key=key)
 
 
 def gaussian_mixture(dim, key):
-    """Two components, not far from each other."""
+    """Two components that are close to each other."""
     factors = np.stack([np.eye(dim) + 0.3 * np.tri(dim, k=-1), 0.5 * np.eye(dim)])
     return pf.GaussianMixtureRosenblatt(np.array([0.7, 0.3]), np.stack([np.zeros(dim), np.ones(dim)]), factors)
 
@@ -115,7 +115,7 @@ CASES |= {
     for cond_dim in (None, COND_DIM)
 }
 
-# The whole catalogue, one small instance each.
+# One small instance of every bijection.
 CATALOGUE = {
     **{f"elementwise {name}": lambda dim, key, s=scalar: bj.Elementwise(s(), dim) for name, scalar in SCALARS.items()},
     "permutation": CASES["permutation"],
@@ -148,12 +148,12 @@ CATALOGUE = {
 
 
 def transformer_of(scalar: str):
-    """The scalar bijection, after an affine map if it has no arrays of its own that a conditioner could supply."""
+    """The scalar bijection, after an affine map if it has no arrays that a conditioner can set."""
     bijection = SCALARS[scalar]()
     return bijection if bj.num_parameters(bijection) else bj.Chain([bj.Affine(), bijection])
 
 
-# Every transformer of the whole line with every conditioner, with a condition and without one.
+# Every transformer of the whole line with every conditioner, with and without a condition.
 PRODUCT = {
     f"{kind} of {scalar}{' with a condition' if cond_dim else ''}": (
         lambda dim, key, make=make, scalar=scalar, cond_dim=cond_dim: make(
@@ -166,5 +166,5 @@ PRODUCT = {
     for cond_dim in (None, COND_DIM)
 }
 
-# Relative error allowed in float64 where it is not the default 1e-9: what an ODE solver is asked for.
+# Relative errors allowed in float64 other than the default 1e-9: the tolerance of the ODE solver.
 TOLERANCES = {"continuous": 1e-7}

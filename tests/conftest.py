@@ -1,12 +1,12 @@
-"""All tests run in float64 unless they ask for float32."""
+"""All tests run in float64 unless they request float32."""
 
 import importlib.metadata
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile more than they run: kernels that are made without MLIR take a quarter less of the whole time. Later
-# versions have no others than those with.
+# Compilation takes most of the time of the tests. Without XLA's MLIR fusion emitters, the suite takes a quarter less
+# time. Later versions have only these emitters.
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
@@ -34,10 +34,9 @@ def reference_data():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-    """Where a module says `COMPILED_FAST = True`, for its programs are short, optimisations are spared.
+    """Disable most optimizations in modules that set `COMPILED_FAST = True`, and clear the caches after each module.
 
-    Compiled programs hold memory mappings, of which a process may have 65,530: without forgetting them the suite runs
-    out.
+    Compiled programs hold memory mappings, and the whole suite would exceed the limit of 65,530 for one process.
     """
     jax.config.update("jax_disable_most_optimizations", getattr(request.module, "COMPILED_FAST", False))
     yield

@@ -1,4 +1,4 @@
-"""Targets and weights that tests of `posterior` share."""
+"""Targets and weights shared by the tests of `posterior`."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every bijection passes the conformance suite, and the suite catches bijections that are none."""
+"""Every bijection passes the conformance suite, and the suite catches broken bijections."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from pushforward.bijections.base import push_score_scalar
 from pushforward.bijections.positive import positive
 from pushforward.testing import check_bijection, randomize
 
-# Dimensions where they are not 5; those of `MORE_DIMS` are for `make conformance`.
+# Dimensions other than 5; those of `MORE_DIMS` are for `make conformance`.
 DIMS = {
     "identity": (1, 17),
     "permutation": (1, 2, 17),
@@ -53,7 +53,7 @@ MORE_DIMS = {
 
 
 def special_points(dim):
-    """At, next to and beyond the bounds (3) and first knots (0, 1.5) of the cases' splines, in all coordinates."""
+    """Points at, next to and beyond the bounds (3) and first knots (0, 1.5) of the splines, in all coordinates."""
     dtype = jnp.result_type(float)
     at = np.array([-3.0, -1.5, 1.5, 3.0], dtype)
     beside = [np.nextafter(at, dtype.type(to)) for to in (-100.0, 100.0)]
@@ -61,7 +61,7 @@ def special_points(dim):
 
 
 def dims(name):
-    """The dimensions of a case, with the marks of their tests."""
+    """The dimensions of a case, with pytest marks."""
     more = MORE_DIMS.get(name, ())
     yield from ((dim, ()) for dim in DIMS.get(name, () if more else (5,)))
     yield from ((dim, pytest.mark.conformance) for dim in more)
@@ -135,7 +135,7 @@ def test_other_shapes_are_refused(bijection, event, condition, message):
 
 
 def test_random_parameters_are_as_large_wherever_they_are():
-    """Stacked along layers and coordinates, vectors are no matrices."""
+    """Vectors that are stacked along layers and coordinates do not count as matrices."""
     layers = [bj.Elementwise(bj.RationalQuadraticSpline(bins=50), 40) for _ in range(3)]
     for tree, attribute in ((layers[0], "scalars"), (bj.Scan(layers), "stacked")):
         raw = randomize(tree, jr.key(0), 3.0)
@@ -145,11 +145,11 @@ def test_random_parameters_are_as_large_wherever_they_are():
     np.testing.assert_allclose([network.weights[-1].std() * 8, network.biases[-1].std()], 1.0, rtol=0.15)
 
 
-# Bijections that are none: each gets one thing wrong.
+# Broken bijections: each has one error.
 
 
 class Scale(bj.AbstractBijection):
-    """x = scale u, rightly."""
+    """x = scale u, without an error."""
 
     scale: jax.Array
     shape: ClassVar[tuple[int, ...]] = ()
@@ -187,21 +187,21 @@ class WrongInverse(Scale):
 
 
 class HalfLine(Scale):
-    """A logarithm, which most numbers do not have."""
+    """A logarithm, which is undefined for negative numbers."""
 
     def _forward(self, u, condition, key):
         return jnp.log(u), -jnp.log(u)
 
 
 class SlopeZeroAtZero(Scale):
-    """The value at 0 is right, the slope there is that of a constant."""
+    """The value at 0 is right, but its derivative is that of a constant."""
 
     def _forward(self, u, condition, key):
         return jnp.where(u == 0, 0.0, self.scale * u), jnp.log(jnp.abs(self.scale))
 
 
 class NoGradientAtZero(Scale):
-    """The value at 0 is right, but the root of a square has no slope there."""
+    """The value at 0 is right, but the square root of a square is not differentiable there."""
 
     def _forward(self, u, condition, key):
         return self.scale * jnp.sign(u) * jnp.sqrt(u**2), jnp.log(jnp.abs(self.scale))
@@ -216,7 +216,7 @@ class WithExtra(Scale):
 
 
 class NoGradientByArray(WithExtra):
-    """The root of a square has no slope at 0, where the array begins."""
+    """The square root of a square is not differentiable at 0, where the array starts."""
 
     def _forward(self, u, condition, key):
         return self.scale * u + jnp.sqrt(self.extra**2), jnp.log(jnp.abs(self.scale))
@@ -327,12 +327,12 @@ BROKEN = {
     "no_gradient_by_array": (NoGradientByArray(), "gradient by .extra is not finite"),
     "unused_array": (WithExtra(), ".extra gets no gradient from forward"),
     "detached_inverse": (DetachedInverse(), ".extra gets no gradient from inverse"),
-    "function_leaf": (FunctionLeaf(), "fields hold arrays, or are static"),
+    "function_leaf": (FunctionLeaf(), "fields must hold arrays, or be static"),
     "unhashable_static": (UnhashableStatic(), "static fields must be hashable"),
     "wrong_gradient_of_inverse": (WrongGradientOfInverse(), r"derivative of inverse\(forward\(u\)\)"),
     "detached_condition": (DetachedCondition(), "derivative of .* by arrays and condition"),
     "other_inverse_when_compiled": (OtherInverseWhenCompiled(), "eager inverse against jit and vmap"),
-    "function_without_a_name": (WithFunction(), "another function each time"),
+    "function_without_a_name": (WithFunction(), "a different function each time"),
     "wrong_score": (WrongScore(), "push_score's score"),
     "wrong_pushed_log_det": (WrongPushedLogDet(), "push_score's log_det"),
     "wrong_log_det_shape": (WrongLogDetShape(), "log_det has shape"),
@@ -352,7 +352,7 @@ def test_conformance_accepts_the_unbroken():
     check_bijection(Scale(), key=jr.key(0), num_points=4)
 
 
-# How bijections begin, and how batches go through them.
+# Initial values, and batches.
 
 forward = eqx.filter_jit(lambda bijection, u, condition=None: bijection.forward_and_log_det(u, condition))
 
@@ -390,7 +390,7 @@ def batched_and_mapped(bijection, u, score, condition, axis):
 
 @pytest.mark.parametrize("name", [n for n in CASES if "spline" not in n or "elementwise" in n])
 def test_batched_is_vmap(name):
-    """With one condition and with one for each event; `check_bijection` looks at the two other methods."""
+    """With one condition, and with one for each event; `check_bijection` tests the two other methods."""
     bijection = randomize(CASES[name](3, jr.key(0)), jr.key(1), 1.0)
     u, score = jr.normal(jr.key(2), (2, 3, 4))
     conditions = [(None, None)]
@@ -406,7 +406,7 @@ def test_batched_is_vmap(name):
 
 @pytest.mark.parametrize("kind", [bj.Coupling, bj.MaskedAutoregressive, bj.RecurrentAutoregressive, None])
 def test_parts_without_a_condition_beside_parts_with_one(kind):
-    """They go on as they were, in a chain and amortised; and a part that needs one says so."""
+    """In a chain and in `Amortized`, they ignore the condition; a part that needs one raises an error without it."""
     part = bj.Continuous(3, (4,), key=jr.key(0)) if kind is None else kind(bj.Affine(), 3, hidden=(4,), key=jr.key(0))
     part = randomize(part, jr.key(1), 0.5)
     conditional = bj.Coupling(bj.Affine(), 3, hidden=(4,), cond_dim=2, key=jr.key(2))
@@ -460,7 +460,7 @@ def rescaled(loc, scale):
         (lambda: bj.QR(2.0, key=jr.key(0)), "positive whole numbers"),
         (lambda: pf.flows.realnvp(2, num_layers=1.5, key=jr.key(0)), "whole numbers.* num_layers=1.5"),
         (lambda: bj.RecurrentAutoregressive(bj.Affine(), 2, hidden=8, key=jr.key(0)), "widths .* hidden=8"),
-        (lambda: bj.MaskedAutoregressive(bj.Affine(), 2, ordering=2, key=jr.key(0)), "ordering holds each of"),
+        (lambda: bj.MaskedAutoregressive(bj.Affine(), 2, ordering=2, key=jr.key(0)), "ordering must contain each of"),
         (lambda: bj.Permutation([1.0, 0.0]), "permutation"),
         (lambda: bj.Triangular(0), "positive"),
         (lambda: bj.QR(0, key=jr.key(0)), "positive"),
@@ -477,7 +477,7 @@ def rescaled(loc, scale):
         (lambda: bj.DeepSigmoidal(2.5), r"2 or more units.* got units \(2.5,\)"),
         (lambda: bj.IntegralNetwork(2.5), "units=2.5"),
         (lambda: bj.CircularSpline(1), "bins >= 2"),
-        (lambda: bj.RationalQuadraticSpline(4, 1e300), "positive, finite bound, got bins=4, bound=1e\\+300"),
+        (lambda: bj.RationalQuadraticSpline(4, 1e300), "positive, finite bound, but got bins=4, bound=1e\\+300"),
         (lambda: bj.OntoCircles(bj.Identity((1,)), [(1.0, 0.0)]), r"two finite ends, .*\(1.0, 0.0\)"),
         (lambda: bj.Amortized(bj.Affine(), lambda c: c, 2), "tuple of sizes, as .* but got 2"),
         (lambda: rescaled((0.0, 0.0), (1.0, 0.0)), "scale positive and finite"),
@@ -526,7 +526,7 @@ def test_numbers_are_looked_at_in_their_own_precision(scale):
     "event", [[1, 2], np.array([1, 2]), np.array([1.0, 2.0], np.float32), jnp.array([1.0, 2.0], jnp.bfloat16)], ids=repr
 )
 def test_numbers_of_any_kind_are_events(event):
-    """Searches for roots among them, whose loops keep one dtype."""
+    """Also with root searches, whose loops need a fixed dtype."""
     for scalar in (bj.Affine(), bj.DeepSigmoidal(4), bj.RationalQuadraticSpline(4)):
         layer = bj.Elementwise(scalar, 2)
         for method in (layer.forward, layer.inverse):
@@ -554,7 +554,7 @@ def test_conditions_of_any_kind_and_events_by_name():
 
 
 def test_a_condition_of_more_precision_than_the_parameters():
-    """Loops of numerical inverses keep one dtype."""
+    """The loops of numerical inverses need a fixed dtype."""
     with jax.enable_x64(False):
         layers = [
             bj.Contractive(2, (4,), cond_dim=1, key=jr.key(0)),

@@ -1,4 +1,4 @@
-"""Bijections and flows of angles: no seam where the circle is cut."""
+"""Bijections and flows of angles are continuous where the circle is cut."""
 
 import math
 
@@ -67,7 +67,7 @@ def test_densities_integrate_to_one():
 
 
 def test_angles_are_fitted_across_the_cut():
-    """Degrees around north, which are near 0 and near 360."""
+    """Angles around north, near 0 and near 360 degrees."""
     rng = np.random.default_rng(0)
     north = scipy.stats.vonmises(4.0)
     x = np.degrees(north.rvs((1500, 1), random_state=rng)) + 360

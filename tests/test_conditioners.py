@@ -1,4 +1,4 @@
-"""Networks depend on what they may depend on, exactly."""
+"""Network outputs depend exactly on the inputs that the adjacency allows."""
 
 import equinox as eqx
 import jax
@@ -50,7 +50,7 @@ def test_narrow_layers_lose_dependence_and_add_none(adjacency, hidden):
 
 
 def made_connectivity(dim, degrees):
-    """Germain et al. (2015), equations 12 to 14: which output sees which input, degree by degree and unit by unit."""
+    """Germain et al. (2015), equations 12 to 14: the inputs that each output depends on, in loops over units."""
     layers = [list(range(1, dim + 1)), *degrees, list(range(1, dim + 1))]
     sees = np.eye(dim, dtype=int)
     for n, (inner, outer) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
@@ -67,7 +67,7 @@ def made_connectivity(dim, degrees):
     ("dim", "hidden"), [(2, (3,)), (5, (8,)), (6, (20, 15)), (6, (3, 4)), (9, (8, 8, 8)), (9, (2,))]
 )
 def test_masks_are_those_of_made(dim, hidden):
-    """Degrees 1 to dim - 1 spread evenly over the units of each layer; the first and the last in any case."""
+    """Degrees 1 to dim - 1 are evenly spread over the units of each layer, including the first and the last."""
     degrees = [
         [1 + (k * (dim - 1) // width if width >= dim - 1 else round(k * (dim - 2) / (width - 1))) for k in range(width)]
         for width in hidden
@@ -119,7 +119,7 @@ def test_a_layer_without_units_is_an_error(hidden):
 
 
 def dependence(bijection):
-    """Which coordinate of x depends on which of u."""
+    """[i, j] is True where coordinate i of x depends on coordinate j of u."""
     moved = randomize(bijection, jr.key(1), 1.0)
     return np.asarray(jax.jacfwd(moved.forward)(jr.normal(jr.key(2), bijection.shape))) != 0
 
@@ -158,11 +158,11 @@ def test_roots_are_found_in_the_order_of_dependence(given):
         ({"ordering": [0, 1]}, r"\[0, 1\]"),
         ({"adjacency": np.ones((2, 2), bool)}, r"3 x 3 booleans.*\(2, 2\)"),
         ({"adjacency": np.eye(3)}, "float64"),
-        ({"adjacency": np.roll(np.eye(3, dtype=bool), 1, 0)}, r"\[0, 1, 2\].*circle"),
+        ({"adjacency": np.roll(np.eye(3, dtype=bool), 1, 0)}, r"cycle.*\[0, 1, 2\]"),
         ({"adjacency": np.eye(3, dtype=bool), "ordering": [0, 1, 2]}, "not both"),
         ({"adjacency": np.eye(3, k=1, dtype=bool), "hidden": (1,)}, r"hidden=\(1,\) is too narrow.*\[0\]"),
         ({"adjacency": np.tri(3, k=-1, dtype=bool), "hidden": (2,), "cond_dim": 1}, "too narrow"),
-        ({"hidden": (8, 1), "cond_dim": 1}, r"hidden=\(8, 1\) is too narrow: .* 3 units a layer are enough"),
+        ({"hidden": (8, 1), "cond_dim": 1}, r"hidden=\(8, 1\) is too narrow: .* 3 units per layer are enough"),
         ({"dim": 0}, "dim=0"),
         ({"cond_dim": 0}, "cond_dim=0"),
     ],

@@ -1,4 +1,4 @@
-"""Continuous bijections: against closed forms, and that what the solver cannot do is NaN."""
+"""Continuous bijections: against closed forms; failures of the solver give NaN."""
 
 import diffrax
 import equinox as eqx
@@ -33,7 +33,7 @@ def test_conformance_float32():
 
 
 def linear(matrix, rtol=None):
-    """A field without hidden layers, whose time has no weight: dz/dt = A z + b."""
+    """A field without hidden layers and with weight 0 for time: dz/dt = A z + b."""
     dim = len(matrix)
     b = Continuous(dim, (), key=KEY, rtol=rtol, atol=rtol)
     return eqx.tree_at(lambda b: b.network.weights, b, (jnp.concatenate([jnp.zeros((dim, 1)), matrix], axis=1),))
@@ -50,7 +50,7 @@ def test_linear_field_is_the_matrix_exponential(rtol, accuracy):
     np.testing.assert_allclose(b.inverse(x), u, rtol=10 * accuracy)
     np.testing.assert_allclose(jax.jacfwd(b.forward)(u), flow, atol=accuracy)
     np.testing.assert_allclose(jax.jacrev(b.forward)(u), flow, atol=accuracy)
-    # The score of N(0, I) becomes that of its image, N(0, F F^T).
+    # The score of N(0, I) is mapped to that of its image, N(0, F F^T).
     score = b.push_score(u, -u)[2]
     np.testing.assert_allclose(score, -np.linalg.solve(flow @ flow.T, x), atol=10 * accuracy)
 
@@ -71,7 +71,7 @@ def test_gradients_by_parameters_are_those_of_the_matrix_exponential():
 
 
 def test_separable_field_in_time():
-    """dz/dt = tanh(t) has x = u + log cosh 1 and no log-determinant."""
+    """dz/dt = tanh(t) gives x = u + log cosh 1 and the log-determinant 0."""
     b = Continuous(1, (1,), key=KEY)
     b = eqx.tree_at(lambda b: b.network.weights, b, (jnp.array([[1.0, 0.0]]), jnp.ones((1, 1))))
     x, log_det = b.forward_and_log_det(jnp.array([0.7]))
@@ -99,7 +99,7 @@ def test_starts_as_the_identity():
 
 
 def test_hutchinson_is_unbiased():
-    """Value, gradient by the point and gradient by a weight: means over keys within 4 standard errors."""
+    """Means over keys of value, gradient by the point and gradient by a weight are within 4 standard errors."""
     b, u, size = moved(4, (6, 6), scale=2.0, rtol=1e-5, atol=1e-5, hutchinson=True), jr.normal(KEY, (4,)), 1000
 
     def value(b, u, key):
@@ -115,7 +115,7 @@ def test_hutchinson_is_unbiased():
         error = np.std(values, axis=0) / size**0.5
         assert np.all(error > 0)
         assert np.max(np.abs(np.mean(values, axis=0) - expected) / error) < 4
-    # One key, one noise: the point does not depend on it, and the directions agree.
+    # With one key, the noise is the same: the point does not depend on it, and both directions agree.
     x, log_det = b.forward_and_log_det(u, key=KEY)
     np.testing.assert_allclose(x, b.forward(u), atol=1e-3)
     np.testing.assert_allclose(b.inverse_and_log_det(x, key=KEY)[1], -log_det, atol=1e-2)
@@ -134,7 +134,7 @@ def test_batched_is_vmap(method):
 
 
 def test_gradients_of_a_batch_are_the_sum_of_those_of_its_events():
-    """And path gradients, which go through `x` of `push_score` alone, are those of forward."""
+    """Path gradients, which flow only through `x` of `push_score`, equal those of forward."""
     b, u, weights = moved(2, (4,), rtol=1e-9, atol=1e-9), jr.normal(KEY, (2, 5)), jr.normal(jr.key(1), (2, 5))
 
     def batch(b, log_det_weight):
@@ -175,7 +175,7 @@ def test_events_that_are_not_finite_leave_the_others_alone(bad):
     expected, expected_log_det = b.forward_batch(u)
     np.testing.assert_allclose(x[:, ::2], expected[:, ::2], atol=1e-8)
     np.testing.assert_allclose(log_det[::2], expected_log_det[::2], atol=1e-8)
-    # A sum over events that holds a NaN is one.
+    # A sum over events with a NaN is NaN.
     gradient = eqx.filter_grad(lambda b: b.forward_batch(u.at[0, 1].set(bad))[0].sum())(b)
     assert all(np.isnan(g).all() for g in jax.tree.leaves(gradient))
 

@@ -15,7 +15,7 @@ from pushforward.bijections.elementwise import SMALLEST_POWER
 from pushforward.bijections.intervals import bounds
 from pushforward.testing import check_bijection, into, randomize
 
-# The splines and networks have tests of their own.
+# Splines and networks have their own tests.
 NAMES = [name for name in SCALARS if "spline" not in name and "network" not in name and name != "deep_sigmoidal"]
 names = pytest.mark.parametrize("name", NAMES)
 METHODS = ("forward_and_log_det", "inverse_and_log_det")
@@ -23,7 +23,7 @@ METHODS = ("forward_and_log_det", "inverse_and_log_det")
 
 @eqx.filter_jit
 def evaluate(bijection, points, method):
-    """Values, log-determinants, and the gradient of each by the arrays and the point."""
+    """Values, log-determinants, and their gradients with respect to the arrays and the point."""
 
     def output(bijection_and_point, which):
         value, log_det = getattr(bijection_and_point[0], method)(bijection_and_point[1])
@@ -40,7 +40,7 @@ def evaluate(bijection, points, method):
 
 @names
 def test_conformance(name, precision):
-    # 0 is among the points already; powers go from one side of it to the other.
+    # 0 is one of the points already; powers change their formula there, so points on both sides are added.
     near = jnp.array([-1e-3, 1e-3, -1.0, 1.0])
     bijection = SCALARS[name]()
     tolerance = 1e-9 if precision == "float64" else 1e-5
@@ -51,7 +51,7 @@ def test_conformance(name, precision):
 @names
 @pytest.mark.parametrize("method", METHODS)
 def test_extreme_points(name, method, precision):
-    """Values stay inside, all is finite: on the ends of the domain, beyond them and far out."""
+    """Values stay inside and are finite: at the ends of the domain, beyond them and far out."""
     dtype = jnp.result_type(float)
     info = jnp.finfo(dtype)
     sizes = np.array([0.0, info.tiny, info.eps / 2, 1e-3, 0.5, 1.0, np.pi / 2, 2.0, 20.0, 1e3, 1e8, 1e30])
@@ -64,7 +64,7 @@ def test_extreme_points(name, method, precision):
         assert jnp.isfinite(value).all()
         assert jnp.isfinite(log_det).all()
         assert jnp.all((lower.astype(dtype) < value) & (value < upper.astype(dtype)))
-        # Slopes may be larger than numbers go, but are not NaN; where they are moderate all gradients are finite.
+        # Slopes may overflow, but are not NaN; where they are moderate, all gradients are finite.
         gradients = jax.tree.leaves((by_value, by_log_det))
         assert not any(jnp.isnan(leaf).any() for leaf in gradients)
         moderate = jnp.abs(log_det) < 30
@@ -73,7 +73,7 @@ def test_extreme_points(name, method, precision):
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "exp", "arctan"])
 def test_slope_where_the_value_is_as_good_as_constant(name, precision):
-    """Automatic derivatives are those of the log-determinant, not 0, as they would be if taken from the value."""
+    """Automatic derivatives agree with the log-determinant; those of the rounded value would be 0."""
     points = jnp.array([-40.0, -20.0, 20.0, 40.0])
     bijection = SCALARS[name]()
     _, log_det, (_, slope), _ = evaluate(bijection, points, "forward_and_log_det")
@@ -116,7 +116,7 @@ def test_golden_values(name):
     u = np.asarray(into(bijection.domain, POINTS))
     x, log_det, *_ = evaluate(bijection, u, "forward_and_log_det")
     expected, expected_log_det = GOLDEN[name](u)
-    # Near 1 SciPy gives 1, which is no value of the map.
+    # Near 1 SciPy returns 1, which the map never takes.
     np.testing.assert_allclose(x, expected, rtol=1e-13, atol=1e-15)
     np.testing.assert_allclose(log_det, expected_log_det, rtol=1e-12, atol=1e-12)
 
@@ -128,7 +128,7 @@ INVERSES = {
     "tanh": (np.arctanh, [-0.9999, -1e-9, 0.0, 0.3, 0.999]),
     "arctan": (np.tan, [-1.5, -1e-9, 0.0, 0.3, 1.57]),
     "power": (lambda x: x ** (1 / 1.5), [1e-200, 0.3, 7.0, 1e200]),
-    # From data to a normal variable: Jones and Pewsey (2009), section 2, with delta = 1/t and epsilon = s/t.
+    # The map from data to a normal variable: Jones and Pewsey (2009), section 2, with delta = 1/t and epsilon = s/t.
     "sinh_arcsinh": (lambda x: np.sinh(np.arcsinh(x) / 1.2 - 0.5 / 1.2), [-1e9, -2.0, 0.0, 0.3, 1e9]),
 }
 
@@ -152,7 +152,7 @@ def test_yeo_johnson_over_its_powers(power):
 
 
 def test_yeo_johnson_stays_onto_the_line():
-    """No raw number leads to a power whose image is bounded."""
+    """No raw number gives a power with a bounded image."""
     for raw in (-1e3, 1e3):
         bijection = eqx.tree_at(lambda b: b.raw_power, bj.YeoJohnson(), jnp.asarray(raw))
         assert SMALLEST_POWER <= bijection.power <= 2 - SMALLEST_POWER
@@ -167,7 +167,7 @@ def test_constructors_keep_their_arguments():
     np.testing.assert_allclose(bj.LeakyReLU(0.25).slope, 0.25)
 
 
-# In chains.
+# Chains.
 
 REFUSED = {
     "part_of_a_domain": (lambda: [bj.Sigmoid(), bj.Power(3.0)], "part 0 of the chain, Sigmoid"),
@@ -199,7 +199,7 @@ def test_chain_refuses_vectors_of_them_too():
     ],
 )
 def test_chain_of_intervals(parts, codomain):
-    """The chain ends where its last part does; what keeps intervals lets any through."""
+    """The codomain of a chain is that of its last part that does not keep intervals."""
     chain = bj.Chain(parts)
     assert bounds(chain.domain) == (-np.inf, np.inf)
     assert bounds(chain.codomain) == codomain

@@ -1,4 +1,4 @@
-"""Flows are distributions: they integrate to one, broadcast, and agree with themselves; so are learnable bases."""
+"""Flows and learnable bases are distributions: they integrate to one, broadcast, and draw from their densities."""
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ def small(recipe, dim, cond_dim=None):
 
 
 def trained(recipe, dim, cond_dim=None, scale=0.5):
-    """A flow with parameters as far from the initial ones as training takes them; its base as it is."""
+    """A flow with parameters about as far from the initial ones as after training; the base is unchanged."""
     flow = small(recipe, dim, cond_dim)
     return eqx.tree_at(lambda f: f.bijection, flow, randomize(flow.bijection, jr.key(1), scale))
 
@@ -51,7 +51,7 @@ def score_one_by_one(flow, x, condition=None):
 
 
 def integral(log_prob, dim, size, reach):
-    """Over R^dim, by the trapezoidal rule in t where x = sinh t, which reaches far into tails."""
+    """The integral over R^dim, by the trapezoidal rule in t with x = sinh t, which reaches far into the tails."""
     t = jnp.linspace(-reach, reach, size)
     grid = jnp.stack(jnp.meshgrid(*[t] * dim, indexing="ij"), -1).reshape(-1, dim)
     log_values = log_prob(jnp.sinh(grid)) + jnp.log(jnp.cosh(grid)).sum(-1)
@@ -61,7 +61,7 @@ def integral(log_prob, dim, size, reach):
 @pytest.mark.parametrize(("dim", "cond_dim", "size"), [(1, 2, 2001), (2, None, 300), (2, 2, 300)])
 @recipes
 def test_integrates_to_one(recipe, dim, cond_dim, size):
-    # Spline flows stay near [-5, 5], but in two dimensions their ridges soon get too thin for a grid.
+    # Spline flows stay near [-5, 5], but in two dimensions their ridges are too thin for a grid.
     scale, reach = (0.1, 3.6) if recipe == "nsf" else (0.5, 7.0)
     flow = trained(recipe, dim, cond_dim, scale)
     condition = a_condition(flow)
@@ -82,7 +82,7 @@ def test_draws_agree_with_the_density(recipe):
 
 @recipes
 def test_conditional_draws_agree_with_the_density(recipe):
-    """The sample shape comes before the conditions' batch, and each draw goes with its condition."""
+    """The sample shape precedes the batch shape of conditions, and each draw belongs to its condition."""
     flow = trained(recipe, 3, 2)
     condition = a_condition(flow, (4,))
     x, log_prob, score = sample_log_prob_and_score(flow, jr.key(0), (5,), condition)
@@ -96,7 +96,7 @@ def test_conditional_draws_agree_with_the_density(recipe):
 
 
 def test_draws_follow_the_density():
-    """E_q[h] by quadrature and by draws agree within 5 standard errors."""
+    """E_q[h] from quadrature and from draws agrees within 5 standard errors."""
     flow = trained("nsf", 1)
     draws = jnp.tanh(flow.sample(jr.key(0), (20_000,))[:, 0])
     t = jnp.linspace(-9, 9, 20_001)
@@ -225,12 +225,12 @@ learnable = pytest.mark.parametrize("distribution", LEARNABLE.values(), ids=LEAR
 
 
 def moved(base, scale=1.0, seed=0):
-    """A learnable distribution with other parameters; its template as it is."""
+    """A learnable distribution with moved parameters and the same template."""
     return eqx.tree_at(lambda b: b.raw, base, randomize(base.raw, jr.key(seed), scale))
 
 
 def parameters_of(d):
-    """Every declared parameter that the distribution holds, with its constraint, of its parts too."""
+    """All declared parameters of the distribution and of its parts, with their constraints."""
     for name, constraint in d.arg_constraints.items():
         if d.__dict__.get(name) is not None:
             yield name, d.__dict__[name], constraint
@@ -283,7 +283,7 @@ def test_draws_and_density_use_the_same_parameters(distribution):
 
 @pytest.mark.parametrize("df", [1.5, 30.0])
 def test_draws_of_a_learnable_student_t_follow_its_df(df):
-    """StudentT keeps df twice, once inside a chi-squared: the tails of its draws must be those of its density."""
+    """StudentT stores df twice, once in a chi-squared: the tails of its draws must match its density."""
     base = pf.Learnable(dist.StudentT(5.0, 0.0, 1.0))
     raw = dict(base.raw, df=dist.biject_to(dist.constraints.positive).inv(jnp.array(df)))
     base = eqx.tree_at(lambda b: b.raw, base, raw)
@@ -295,7 +295,7 @@ def test_draws_of_a_learnable_student_t_follow_its_df(df):
 
 
 def test_draws_of_a_learnable_follow_its_parameters_with_a_gradient():
-    """d/dloc E[x] = 1, for draws are differentiable."""
+    """d/dloc E[x] = 1, because draws are differentiable."""
     flow = pf.Flow(pf.Learnable(dist.Normal(ZEROS, 1.0).to_event(1)), bj.Identity((3,)))
     gradient = eqx.filter_grad(lambda flow: flow.sample(jr.key(0), (10,)).mean(0).sum())(flow)
     np.testing.assert_allclose(gradient.base.raw["loc"], np.ones(3))
@@ -336,7 +336,7 @@ def test_nan_is_neither_inside_nor_outside():
 
 
 def test_nan_is_not_minus_infinity():
-    """NumPyro's normal distribution says that it is."""
+    """NumPyro's normal distribution returns -inf for NaN."""
     x = jnp.array([[jnp.nan, 0.0], [0.0, 0.0]])
     for flow in (pf.flows.linear(2, key=jr.key(0)), pf.flows.radial(2, num_layers=1, key=jr.key(0))):
         log_prob = flow.log_prob(x)

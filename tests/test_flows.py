@@ -1,4 +1,4 @@
-"""The recipes: every family trains by both objectives, goes both ways, and takes a condition and a base."""
+"""The recipes: every flow trains with both objectives, has both directions, and takes a condition and a base."""
 
 import functools
 import inspect
@@ -37,7 +37,7 @@ def test_every_family_has_a_recipe():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_draws_have_their_density(recipe):
-    """By the forward and by the inverse map, far from the start, with and without a condition."""
+    """Forward and inverse agree, far from the initial parameters, with and without a condition."""
     for cond_dim in (None, 2):
         flow = randomize(build(recipe, 3, cond_dim=cond_dim), jr.key(1), 0.5)
         condition = None if cond_dim is None else jr.normal(jr.key(2), (5, 2))
@@ -48,10 +48,10 @@ def test_draws_have_their_density(recipe):
             assert not np.allclose(flow.log_prob(x, condition[::-1]), log_prob)
 
 
-# `circular` is for angles; `benchmarks/toys.py` trains to known optima.
+# `circular` is for angles. `benchmarks/toys.py` trains to known optima.
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "circular"])
 def test_trains_by_both_objectives(recipe):
-    """Nearer to a Gaussian by at least half, in few steps; the objectives start at the same divergence or another."""
+    """A few steps at least halve the divergence from a Gaussian, for both objectives."""
     data = TARGET.sample(jr.key(5), (4000,))
     entropy = float(TARGET.entropy())
     for side, objective, floor in (
@@ -72,7 +72,7 @@ def test_trains_by_both_objectives(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_are_made_inside_compiled_programs(recipe):
-    """As `jax.vmap` over seeds makes several at once, and `eval_shape` none at all."""
+    """`jax.vmap` over seeds makes several flows at once, and `eval_shape` only their shapes."""
 
     def log_prob(key):
         flow = getattr(pf.flows, recipe)(3, key=key)

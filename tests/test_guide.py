@@ -1,4 +1,4 @@
-"""Flows inside NumPyro: as priors, likelihoods, guides and coordinates of NUTS."""
+"""Flows in NumPyro: as priors, likelihoods, guides and reparametrizations for NUTS."""
 
 import jax
 import jax.numpy as jnp

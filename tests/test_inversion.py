@@ -14,14 +14,14 @@ from pushforward.testing import randomize
 
 
 def contract(y, args):
-    """Each coordinate from those before it."""
+    """Each coordinate depends on those before it."""
     matrix, offset = args
     below = jnp.tril(matrix, -1) @ jnp.sin(y)
     return below + offset.reshape(offset.shape + (1,) * (y.ndim - 1))
 
 
 def sequential(fn, dim, args):
-    """One coordinate at a time, each exact once those before it are."""
+    """The solution by one coordinate at a time; each is exact once those before it are."""
     y = jnp.zeros(dim)
     for i in range(dim):
         y = y.at[i].set(fn(y, args)[i])
@@ -82,7 +82,7 @@ def test_gradients_against_finite_differences(seed):
         return solve(jax.tree.map(lambda a, d: a + t * d, args, direction))
 
     step = 1e-4
-    # Central differences of fourth order.
+    # Fourth-order central differences.
     expected = (8 * (along(step) - along(-step)) - (along(2 * step) - along(-2 * step))) / (12 * step)
     _, tangent = jax.jvp(solve, (args,), (direction,))
     np.testing.assert_allclose(tangent, expected, rtol=1e-7, atol=1e-7)
@@ -106,7 +106,7 @@ def test_gradients_of_gradients():
 
 
 def squares(y, args):
-    """Each coordinate from the square of the one before: sweeps overflow where the solution does not."""
+    """Each coordinate depends on the square of the one before: sweeps may overflow though the solution does not."""
     return args - jnp.concatenate([jnp.zeros(1, y.dtype), 30 * y[:-1] ** 2])
 
 
@@ -122,7 +122,7 @@ def test_iterates_may_overflow_meanwhile(x64):
             worst = jnp.maximum(worst, jnp.abs(iterate).max())
         assert not jnp.isfinite(worst)
         y = solve_triangular_fixed_point(squares, jnp.full(dim, 10.0), offset)
-        # Each coordinate multiplies the error of the one before by 60 |y| < 6.
+        # Each coordinate multiplies the error of the previous one by 60 |y| < 6.
         np.testing.assert_allclose(y[:8], solution[:8], atol=1e-8 if x64 else 1e-3)
         assert jnp.isfinite(y).all()
 
@@ -158,7 +158,7 @@ def test_nilpotent_against_dense_solve(dim, upper):
 
 @pytest.mark.parametrize(("make", "options"), [(pf.flows.iaf, {}), (pf.flows.residual, {"fast": "density"})])
 def test_gradients_are_right_to_the_size_of_their_weights(make, options):
-    """Of a term of weight 1e-8, and of 1e-25, whose squares are 0 in single precision."""
+    """For terms with weights 1e-8 and 1e-25, the square of which is 0 in single precision."""
     with jax.enable_x64(False):
         flow = make(4, num_layers=1, hidden=(8,), key=jr.key(0), **options)
         flow = randomize(flow, jr.key(1), 1.0)

@@ -1,4 +1,4 @@
-"""Imports point down, files stay small, and public names say what they are."""
+"""Packages import only from packages below, files stay small, and public names have docstrings."""
 
 import ast
 import graphlib
@@ -15,10 +15,10 @@ import pushforward as pf
 
 SOURCE = Path(pf.__file__).parent
 FILES = {".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in sorted(SOURCE.rglob("*.py"))}
-# A package goes by its own name.
+# A package is listed by its own name.
 FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
 
-# From the ground up. A module imports from its own package and from the floors below it.
+# From the bottom up. A module imports from its own package and from packages below it.
 FLOORS = (
     ("bijections", "serialization", "tables"),
     ("flow",),
@@ -36,14 +36,14 @@ def is_part(name, of):
 
 
 def imports(path):
-    """The modules of ours that a file imports, also inside functions; "" is the package itself."""
+    """The modules of this library that a file imports, also inside functions; "" is the package itself."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            # `from package import module` imports the module, `from module import name` the module that holds it.
+            # `from package import module` imports `module`, and `from module import name` also imports `module`.
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             if is_part(name, "pushforward"):
@@ -95,7 +95,7 @@ def test_public_names_have_docstrings(module, name):
     value = getattr(importlib.import_module(module), name)
     documented = inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)
     doc = value.__doc__ if documented else "a constant"
-    # Dataclasses get their signature for want of a docstring, and other classes their parent's.
+    # Without a docstring, dataclasses get their signature as one, and other classes inherit that of their parent.
     assert doc and not doc.startswith(f"{name}(")
     assert not inspect.isclass(value) or all(doc != base.__doc__ for base in value.__mro__[1:])
 
@@ -116,7 +116,7 @@ def test_type_checkers_read_the_annotations():
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    """Also with a submodule imported first, public names are what the stub says."""
+    """Also if a submodule is imported first, public names are those of the stub."""
     program = """
 import sys
 import pushforward

@@ -1,4 +1,4 @@
-"""Linear bijections: against the matrices that they stand for, written out."""
+"""Linear bijections against their matrices, written out."""
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def test_rotation_is_the_product_of_reflections(dim, m):
 
 @pytest.mark.parametrize("raw", [0.0, 1e3, 1e8])
 def test_rotation_is_orthogonal_for_any_arrays(raw):
-    """Parallel reflectors, zero ones and huge ones too."""
+    """Including parallel, zero and huge reflectors."""
     matrix = pf.bijections.linear.rotate(jnp.full((9, 9), raw), jnp.eye(9))
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(9), atol=1e-13)
 

@@ -1,4 +1,4 @@
-"""Low-rank bijections: against the papers' formulas, written out, and at parameters where those are hard to keep."""
+"""Low-rank bijections against the papers' formulas, written out, and at parameters that are numerically difficult."""
 
 import equinox as eqx
 import jax
@@ -70,7 +70,7 @@ def test_batch_last(name):
 
 
 def test_planar_golden():
-    """Rezende and Mohamed (2015), equations 10 to 12 and A.1, where w.v = 10 becomes about 9.00."""
+    """Rezende and Mohamed (2015), equations 10 to 12 and A.1, where w.v = 10 is mapped to about 9.00."""
     b = randomize(Planar(3, key=KEY), KEY, 1.0)
     w = np.array([1.0, -2.0, 0.5])
     v = 10 * w / (w @ w) + np.array([2.0, 1.0, 0.0])
@@ -98,7 +98,7 @@ def test_radial_golden():
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
 @pytest.mark.parametrize("name", ["Sylvester", "TriangularSylvester"])
 def test_sylvester_golden(name, scale):
-    """x = u + V tanh(W^T u + b), J = I + V S W^T in full; and the condition on the factors."""
+    """x = u + V tanh(W^T u + b) and the full J = I + V S W^T; and the condition on the factors."""
     b = randomize(BUILD[name](5), KEY, scale)
     v, w, inner = map(np.asarray, b.factors)
     u = np.asarray(jr.normal(KEY, (5,)))
@@ -109,7 +109,7 @@ def test_sylvester_golden(name, scale):
     np.testing.assert_allclose(log_det, np.log(np.linalg.det(jacobian)), atol=1e-11)
     np.testing.assert_allclose(w.T @ v, inner, atol=1e-11)
     if name == "TriangularSylvester":
-        # QU and QL with the product over i = 1, ..., m.
+        # QU and QL, with the product over i = 1, ..., m.
         q = np.linalg.qr(w)[0]
         np.testing.assert_allclose(np.tril(w.T @ v, -1), 0, atol=1e-12)
         np.testing.assert_allclose(log_det, np.log1p((1 - np.tanh(a) ** 2) * np.diag(w.T @ v)).sum(), atol=1e-12)
@@ -121,7 +121,7 @@ def test_sylvester_golden(name, scale):
 
 @pytest.mark.parametrize("name", BUILD)
 def test_invertible_for_any_arrays(name):
-    """All arrays equal: no directions, parallel ones, huge ones."""
+    """All entries of arrays are equal: zero, parallel and huge directions."""
     u = jr.normal(KEY, (3, 50))
 
     @eqx.filter_jit
@@ -169,7 +169,7 @@ def test_newton_reports_failure_and_differentiates_twice():
 
 
 def test_radial_far_away():
-    """Where squares overflow, and at infinity, it is the identity but for a shift."""
+    """Where squares overflow, and at infinity, it is the identity up to a shift."""
     with jax.enable_x64(False):
         b = randomize(Radial(3, key=KEY), KEY, 1.0)
         far = jnp.array([[1e30, -1e20, 0.0], [jnp.inf, 0.0, 1.0]], "float32")

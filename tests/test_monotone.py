@@ -18,7 +18,7 @@ KINDS = {"deep_sigmoidal": bj.DeepSigmoidal, "integral": bj.IntegralNetwork, "mo
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 METHODS = ("forward_and_log_det", "inverse_and_log_det")
 
-# As many as there are tails, so that everything is compiled once.
+# As many as the points in the tails, so that everything is compiled once.
 POINTS = np.array([-7.0, -5.0, -4.9, -3.1, -1.7, -1e-3, 0.0, 0.3, 1.0, 2.2, 3.7, 4.99, 5.0, 9.0])
 TAILS = np.array([-1e8, -1e4, -9999.0, -1e3, -100.0, -30.0, -8.0, 8.0, 30.0, 100.0, 1e3, 9999.0, 1e4, 1e8])
 
@@ -29,7 +29,7 @@ def moved(kind, seed=0, scale=3.0):
 
 @eqx.filter_jit
 def evaluate(bijection, points):
-    """Both directions' values, log-determinants, and gradients of their sum by the arrays and the point."""
+    """Values and log-determinants of both directions, and gradients of their sum by the arrays and the point."""
 
     def total(bijection_and_point, method):
         value, log_det = getattr(bijection_and_point[0], method)(bijection_and_point[1])
@@ -44,7 +44,7 @@ def evaluate(bijection, points):
 
 @kinds
 def test_conformance(kind, precision):
-    # In float32 this is a tenth of the default.
+    # A tenth of the default in float32.
     tolerance = 1e-9 if precision == "float64" else 1e-5
     points = jnp.array([-5.0, 5.0, -20.0, 1e3])
     check_bijection(kind(), key=jr.key(0), scales=(0.1, 3.0), points=points, tolerance=tolerance)
@@ -70,7 +70,7 @@ def test_units_do_not_begin_alike(name):
 @kinds
 @pytest.mark.parametrize("scale", [0.0, 3.0, 10.0])
 def test_tails(kind, scale, precision):
-    """Values and gradients are finite, and tails are lines."""
+    """Values and gradients are finite, and the tails are lines."""
     eps = jnp.finfo(jnp.result_type(float)).eps
     tails = jnp.asarray(TAILS, jnp.result_type(float))
     for seed in range(3):
@@ -79,7 +79,7 @@ def test_tails(kind, scale, precision):
             for leaf in jax.tree.leaves((value, log_det, gradients)):
                 assert leaf.dtype == tails.dtype
                 assert jnp.isfinite(leaf).all()
-            # Where a line is long, its secant from 1e4 to 1e8 is its slope.
+            # The secant of a long line from 1e4 to 1e8 is its slope.
             for end, near in ((0, 1), (-1, -2)):
                 slope = (value[end] - value[near]) / (tails[end] - tails[near])
                 np.testing.assert_allclose(jnp.log(slope), log_det[end], atol=1e-3)
@@ -91,7 +91,7 @@ def test_tails(kind, scale, precision):
 
 @kinds
 def test_increasing_with_the_slope_that_is_reported(kind):
-    """Far from where it begins, at points that are close; the log-determinant is the slope's to rounding."""
+    """Far from the initial parameters, at close points; the log-determinant equals the log-slope up to rounding."""
     u = jnp.linspace(-8.0, 8.0, 2001)
 
     @eqx.filter_jit
@@ -106,7 +106,7 @@ def test_increasing_with_the_slope_that_is_reported(kind):
             np.testing.assert_allclose(log_det, jnp.log(slope), rtol=1e-10, atol=1e-10)
 
 
-# Formulas, naively.
+# Naive formulas.
 
 
 def positive(raw):
@@ -169,7 +169,7 @@ def test_monotone_network_takes_other_activations(activation):
 
 
 def integrand(bijection, t):
-    """The positive network of an integral, in numpy."""
+    """The positive network of an integral, in NumPy."""
     slopes, biases = np.asarray(bijection.slopes), np.asarray(bijection.biases)
     t = np.clip(t, -bijection.bound, bijection.bound)
     return positive(np.tanh(np.multiply.outer(t, slopes) + biases) @ np.asarray(bijection.weights) + bijection.offset)
@@ -177,14 +177,14 @@ def integrand(bijection, t):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_integral_of_the_spline_of_the_network(seed):
-    """SciPy's B-spline with the network's values for coefficients, and its integral from 0."""
+    """SciPy's B-spline with the network's values as coefficients, and its integral from 0."""
     bijection = moved(bj.IntegralNetwork, seed, 3.0)
     n, bound = bijection.nodes, bijection.bound
     width = 2 * bound / n
     knots = -bound + width * np.arange(-3, n + 4)
     centres = -bound + width * (np.arange(-1, n + 1) + 0.5)
     samples = integrand(bijection, np.clip(centres, centres[1], centres[-2]))
-    # One more on each side, as the slope is constant beyond.
+    # One more coefficient on each side, because the slope is constant outside.
     spline = BSpline(knots, np.concatenate([samples[:1], samples, samples[-1:]]), 2)
     (x, log_det, _), _ = evaluate(bijection, POINTS)
     inside = np.clip(POINTS, -bound, bound)
@@ -197,7 +197,7 @@ def test_integral_of_the_spline_of_the_network(seed):
 
 
 def test_integral_of_the_network_in_the_limit_of_many_nodes():
-    """The error goes down with the square of the cells' width."""
+    """The error is proportional to the square of the cell width."""
     errors, points = [], POINTS[np.abs(POINTS) < 5]
     for nodes in (32, 128):
         bijection = randomize(bj.IntegralNetwork(nodes=nodes), jr.key(3), 1.0)
@@ -224,7 +224,7 @@ def test_integral_has_two_derivatives_at_knots_and_ends():
 
 @kinds
 def test_map_over_parameters_equals_a_loop(kind):
-    """As conditioners use them: another bijection for each number, on the last axis."""
+    """As conditioners use them: a different bijection for each number, along the last axis."""
     many = [moved(kind, seed, 1.0) for seed in range(len(POINTS))]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, -1), *many)
     got = eqx.filter_jit(map_scalars)(lambda b, u: b.forward_and_log_det(u), stacked, jnp.asarray(POINTS))
@@ -237,7 +237,7 @@ def test_map_over_parameters_equals_a_loop(kind):
     ("make", "message"),
     [
         (lambda: bj.DeepSigmoidal(1), r"2 or more units.* got units \(1,\)"),
-        (lambda: bj.DeepSigmoidal(spread=0.0), "positive, finite spread, got .* spread=0.0"),
+        (lambda: bj.DeepSigmoidal(spread=0.0), "positive, finite spread, but got .* spread=0.0"),
         (lambda: bj.DeepSigmoidal(spread=float("nan")), "spread=nan"),
         (lambda: bj.MonotoneNetwork(()), r"got units \(\)"),
         (lambda: bj.MonotoneNetwork((4, 1)), r"got units \(4, 1\)"),

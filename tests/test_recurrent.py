@@ -39,7 +39,7 @@ def test_jacobian_is_triangular(transformer):
 
 
 def test_is_its_formula():
-    """Coordinate by coordinate, with the cell written out (Cho et al., equations 5 to 8, with the GRU's bias)."""
+    """One coordinate after the other, with the cell written out (Cho et al., equations 5 to 8, plus a bias)."""
     b = randomize(RecurrentAutoregressive(Affine(), 3, hidden=(4, 6), cond_dim=2, key=KEY), KEY, 1.0)
     u, condition = jr.normal(KEY, (3,)), jnp.array([0.3, -1.2])
     x, log_det = b.forward_and_log_det(u, condition)

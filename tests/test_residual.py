@@ -1,4 +1,4 @@
-"""Contractive residual bijections: the certified bound, the inverse, and the estimators of the log-determinant."""
+"""Contractive residual bijections: the Lipschitz bound, the inverse, and the log-determinant estimators."""
 
 import functools
 
@@ -35,7 +35,7 @@ def test_lipschitz_bound_holds_for_any_weights(scale, activation):
     slope = {jax.nn.silu: 1.1}.get(activation, 1.0)
     assert np.prod(spectral) * slope**2 <= 0.95 * (1 + 1e-12)
     if scale >= 10:
-        # Nor is much of the bound wasted.
+        # The bound is not much larger than necessary.
         assert np.prod(spectral) * slope**2 >= 0.95 * 0.93
     jacobians = jax.vmap(jax.jacfwd(lambda u: b.forward(u) - u))(5 * jr.normal(KEY, (100, 6)))
     assert np.linalg.norm(jacobians, 2, axis=(1, 2)).max() <= 0.95
@@ -58,7 +58,7 @@ def test_starts_as_the_identity():
 
 @functools.cache
 def estimates(estimator):
-    """Values and gradients of an estimator for many keys, and the exact ones."""
+    """Values and gradients of an estimator for many keys, and the exact values and gradients."""
     b = randomize(Contractive(4, (8,), log_det=estimator, key=KEY), KEY, 3.0)
     u = jr.normal(KEY, (4,))
 
@@ -80,16 +80,16 @@ def estimates(estimator):
 
 @pytest.mark.parametrize("estimator", [RussianRoulette(1), RussianRoulette(3, probes=2), PowerSeries(60)])
 def test_estimators_are_unbiased(estimator):
-    """Value, gradient by a weight and gradient by the point: mean over 10^4 keys within 4 standard errors."""
+    """Means over 10^4 keys of value, gradient by a weight and gradient by the point are within 4 standard errors."""
     for exact, got in zip(*estimates(estimator), strict=True):
         error = np.std(got, axis=0) / 100
-        # The gradient has many entries: the largest of their scores is compared.
+        # The largest z-score of the gradient's entries is compared.
         assert np.max(np.abs(np.mean(got, axis=0) - exact) / error) < (4 if exact.size < 5 else 4.5)
     assert np.abs(estimates(estimator)[0][0]) > 0.1
 
 
 def test_roulette_is_the_log_det_not_the_gradient_surrogate():
-    """For J = 1/2 in one dimension the truth is log 1.5 = 0.405, and the surrogate of residual flows' code 0.333."""
+    """For J = 1/2 in one dimension the value is log 1.5 = 0.405; the surrogate of residual flows' code is 0.333."""
     b = Contractive(1, (1,), key=KEY, activation=jnp.sin, lipschitz=0.9, log_det=RussianRoulette(4))
     b = eqx.tree_at(lambda b: b.weights, b, (jnp.full((1, 1), 0.5**0.5), jnp.full((1, 1), 0.5**0.5)))
     values = jax.jit(jax.vmap(lambda key: b.forward_and_log_det(jnp.zeros(1), key=key)[1]))(jr.split(KEY, 10_000))
@@ -133,7 +133,7 @@ def test_contraction_converges_near_the_limit_and_reports_failure():
         y = solve_contraction(step, jnp.zeros(2), rate, rate)
         np.testing.assert_allclose(y, np.linalg.solve(np.eye(2) - rate * rotation, np.ones(2)), atol=1e-12)
 
-    # Not a contraction, though it is said to be one: no fixed point within reach.
+    # Not a contraction, contrary to the given rate: the iteration cannot find a fixed point.
     def runaway(y, _):
         return 2 * y + 1
 

@@ -1,4 +1,4 @@
-"""The Rosenblatt map: conformance, the theorem's claims about it, exact transports, and what has no such map."""
+"""The Rosenblatt map: conformance, the claims of the theorem, exact transports, and sources without such a map."""
 
 import equinox as eqx
 import jax
@@ -54,7 +54,7 @@ MAPS = {
 def test_conformance(name):
     bijection = MAPS[name]()
     scales = (0.0, 1.0, 3.0) if bj.num_parameters(bijection) else (0.0,)
-    # Quadrature is right to its tolerance.
+    # Quadrature is accurate to its tolerance.
     tolerance = 1e-8 if name == "quadrature" else None
     check_bijection(bijection, key=jr.key(0), scales=scales, num_points=8, tolerance=tolerance)
 
@@ -64,7 +64,7 @@ def test_round_trips_in_float32(name):
     with jax.enable_x64(False):
         straighten = MAPS[name]()
         carry = pf.transport(normal(straighten.dim), straighten)
-        # Farther out, numbers next to an end of a support are too coarse to lead back.
+        # Farther out, numbers near an end of a support are too coarse for a round trip.
         z = jnp.clip(2 * jr.normal(jr.key(0), (100, *carry.shape)), -3, 3)
         x, log_det, back, log_det_back = round_trip(carry, z)
         assert x.dtype == log_det.dtype == jnp.float32
@@ -79,7 +79,7 @@ def round_trip(bijection, z):
     return x, log_det, back, log_det_back
 
 
-# What the theorem says of F.
+# The claims of the theorem about F.
 
 
 def maps_and_log_probs():
@@ -128,7 +128,7 @@ def test_draws_become_uniform_and_independent(dim):
     u = np.asarray(forward(pf.rosenblatt(model), model.sample(jr.key(1), (size,))))
     assert ((u > 0) & (u < 1)).all()
     assert min(scipy.stats.kstest(column, "uniform").pvalue for column in u.T) > 1e-3 / dim
-    # Neither the numbers nor how far they are from the middle are correlated.
+    # Neither the coordinates nor their distances from the middle are correlated.
     for values in (u, np.abs(u - 0.5)):
         correlation = np.corrcoef(values.T) - np.eye(dim)
         assert np.abs(correlation).max() < 4.5 / size**0.5
@@ -146,7 +146,7 @@ def test_normal_draws_become_those_of_a_mixture(dim):
     exact = model.sample(jr.key(2), (size,))
     p_values = [scipy.stats.ks_2samp(a, b).pvalue for a, b in zip(np.asarray(x).T, np.asarray(exact).T, strict=True)]
     assert min(p_values) > 1e-3 / dim
-    # The energy distance is as among exact draws.
+    # The energy distance is that between exact draws.
     parts = np.asarray(model.sample(jr.key(3), (6, 1000)))
     null = [energy_distance(parts[i], parts[j]) for i in range(6) for j in range(i)]
     assert energy_distance(np.asarray(x[:1000]), np.asarray(exact[:1000])) < np.mean(null) + 4 * np.std(null)
@@ -158,7 +158,7 @@ def energy_distance(x, y):
 
 
 def test_the_divergence_of_a_pushforward_vanishes():
-    """KL(q || p) by quadrature, q by the automatic Jacobian: nothing here takes the log-determinant's word."""
+    """KL(q || p) by quadrature; q uses the automatic Jacobian, not the log-determinant."""
     target = mixture(2, count=5, spread=1.5).log_prob
     straighten = pf.rosenblatt(target, box=([-11.0, -11.0], [11.0, 18.0]))
     carry = pf.transport(normal(2), straighten)
@@ -176,7 +176,7 @@ def test_the_divergence_of_a_pushforward_vanishes():
 
 
 def test_tails_beyond_the_cube():
-    """Where all CDFs round to 1, the transport still has all its digits; it keeps x if base and target are one."""
+    """Where all CDFs round to 1, the transport is still precise; it is the identity if base and target are equal."""
     far = jnp.array([30.0, -20.0])
     wide = dist.Normal(jnp.zeros(2), 2.0).to_event(1)
     np.testing.assert_allclose(forward(pf.transport(normal(2), wide), far[None]), 2 * far[None], rtol=1e-12)
@@ -195,7 +195,7 @@ def test_a_transport_is_a_bijection_like_any_other():
 
 
 def test_the_map_of_a_triangular_flow():
-    """F carries the flow's draws to the cube; transport from the base gives the flow back."""
+    """F maps the flow's draws to the cube; the transport from the base to the flow is the flow's bijection."""
     layer = bj.MaskedAutoregressive(bj.DeepSigmoidal(4), 3, hidden=(8,), key=jr.key(0))
     flow = pf.Flow(normal(3), pf.testing.randomize(layer, jr.key(1), 0.5))
     x, log_prob = flow.sample_and_log_prob(jr.key(2), (10,))
@@ -218,12 +218,12 @@ def test_a_learned_flow_comes_near_to_the_exact_map():
     flow, _ = pf.train(flow, pf.ReverseKL(model.log_prob, num_samples=128), key=jr.key(1), steps=1500)
     error = jnp.sqrt(jnp.mean((forward(flow.bijection, z) - expected) ** 2))
     assert error < 0.1 * jnp.std(expected)
-    # It began far from there.
+    # It started far from the exact map.
     assert error < 0.3 * jnp.sqrt(jnp.mean((z - expected) ** 2))
 
 
 def test_supports_that_move():
-    """The end of a uniform law that hangs on another coordinate: its interval is as good as the whole line."""
+    """A uniform law with an end that depends on another coordinate: that end of the domain is infinite."""
     source = [lambda x: dist.Exponential(1.0), lambda x: dist.Uniform(0.0, x[0])]
     flow = pf.Flow(normal(2), pf.transport(normal(2), source))
     x, log_prob = jax.jit(lambda key: flow.sample_and_log_prob(key, (100,)))(jr.key(0))
@@ -236,7 +236,7 @@ def test_supports_that_move():
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_normalizers(dim):
-    """A Gaussian cut by a box, somewhat narrow and off centre."""
+    """A Gaussian truncated to a box, somewhat narrow and off center."""
     matrix = np.tril(np.full((dim, dim), 0.3)) + 0.4 * np.eye(dim)
     straighten = pf.rosenblatt(
         lambda x: 5.0 - 0.5 * jnp.sum(jnp.linalg.solve(matrix, x - 0.7) ** 2), box=([-6.0] * dim, [9.0] * dim)
@@ -250,7 +250,7 @@ def test_normalizers(dim):
 @pytest.mark.parametrize("offset", [-5000.0, 5000.0])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_offsets(dim, offset):
-    """Log-densities of models are large numbers."""
+    """Log-densities of models may be large numbers."""
     ends = 9 * np.ones(dim)
     straighten = pf.rosenblatt(lambda x: offset - 0.5 * x @ x, box=(-ends, ends)).to_line
     assert straighten.log_normalizer == pytest.approx(offset + 0.5 * dim * np.log(2 * np.pi), abs=1e-8)
@@ -262,7 +262,7 @@ def test_boxes_that_cut():
 
 
 def test_three_dimensions():
-    """Against the closed form, in batches larger than are computed at a time."""
+    """Against the closed form, with a batch larger than one chunk."""
     matrix = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [-0.3, 0.4, 1.2]])
     model, inverse = dist.MultivariateNormal(jnp.ones(3), scale_tril=matrix), jnp.linalg.inv(matrix)
     ends = 9 * np.ones(3)
@@ -376,7 +376,7 @@ def test_log_tails(distribution, reference):
 
 
 def test_kinds_of_gaussians():
-    """All ways to write one down have the same map."""
+    """All ways to write the same Gaussian have the same map."""
     loc, scale = jnp.array([1.0, -2.0]), jnp.array([0.5, 2.0])
     x = jnp.array([0.3, 1.0])
     expected = scipy.special.ndtr((x - loc) / scale)
@@ -404,8 +404,8 @@ def test_kinds_of_gaussians():
         (dist.TruncatedNormal(jnp.zeros(2), 1.0, low=-1.0).to_event(1), "cannot be separated"),
         (3, "but got int"),
         ([], "one for each coordinate"),
-        ([lambda x: 3.0], "conditional 0 must return a NumPyro distribution"),
-        ([lambda x: dist.Poisson(3.0)], "interval for support"),
+        ([lambda x: 3.0], "conditional 0 must return a univariate NumPyro distribution"),
+        ([lambda x: dist.Poisson(3.0)], "support .* must be an interval"),
         ([lambda x: dist.VonMises(0.0, 1.0)], "has no CDF|interval"),
     ],
 )
@@ -458,7 +458,7 @@ def test_weights_of_zero_and_unions_of_conditionals():
 
 
 def test_upper_tails_that_are_cut():
-    """Where a family tells its CDF only, what is beyond 1 - eps ends there, and is not NaN."""
+    """If a family has only a CDF, its upper tail ends at 1 - eps and is not NaN."""
     carry = pf.transport(normal(1), [dist.AsymmetricLaplace(0.0, 1.0, 2.0)])
     x = forward(carry, jnp.array([[8.0], [12.0], [30.0]]))
     assert jnp.isfinite(x).all()
@@ -466,7 +466,7 @@ def test_upper_tails_that_are_cut():
 
 
 def test_saved_and_loaded(tmp_path):
-    """A map of numbers and of module-level functions is saved as any bijection is."""
+    """A map of numbers and module-level functions can be saved like any bijection."""
     straighten = pf.rosenblatt(banana, box=([-6.0, -4.0], [6.0, 9.0]))
     pf.save(tmp_path / "map.npz", straighten)
     loaded = pf.load(tmp_path / "map.npz", trusted=[__name__])

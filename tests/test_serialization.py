@@ -1,4 +1,4 @@
-"""Saving and loading: what comes back is the same to the bit, and what cannot come back is refused with a reason."""
+"""Saving and loading: results are equal to the bit, and trees that cannot be saved raise an error with a reason."""
 
 import dataclasses
 import importlib
@@ -72,7 +72,7 @@ def round_trip(path):
 
 
 def perturb(tree, key, scale=0.3):
-    """A tree away from its initialisation."""
+    """A tree far from its initialization."""
     vector = scale * jr.normal(key, (bj.num_parameters(tree),))
     return bj.shift_arrays(tree, vector)
 
@@ -82,7 +82,7 @@ def shift_bijection(flow):
 
 
 def check_flow(flow, loaded):
-    """Equal to the bit, and nothing is compiled again."""
+    """The loaded flow is equal to the bit, and nothing is compiled again."""
     traces = []
 
     @eqx.filter_jit
@@ -133,7 +133,7 @@ def test_bases(name, learnable, round_trip):
 
 
 def test_a_user_s_network_of_equinox(round_trip):
-    """Its final activation is a lambda, but one that has a name."""
+    """Its final activation is a lambda that can be imported by name."""
     network = eqx.nn.MLP(2, bj.num_parameters(bj.Triangular(3)), 8, 2, activation=jax.nn.gelu, key=KEY)
     flow = pf.Flow(DISTRIBUTIONS["independent"], bj.Amortized(bj.Triangular(3), network, (2,)))
     loaded = round_trip(flow)
@@ -206,7 +206,7 @@ def test_keys(impl, round_trip):
 
 
 def test_weak_types(round_trip):
-    """Without them, float32 data would give float64 densities, and all would be compiled again."""
+    """Without weak types, float32 data would give float64 densities, and everything would be compiled again."""
     tree = (jnp.full(3, 0.1), jnp.asarray(2), jnp.full((0, 2), 1j))
     assert all(x.weak_type for x in tree)
     loaded = round_trip(tree)
@@ -225,7 +225,7 @@ def test_constraints(round_trip):
 def test_transforms(round_trip):
     given = [dist.biject_to(c) for c in (constraints.simplex, constraints.interval(1.0, 3.0), constraints.positive)]
     given += [given[2].inv, transforms.ComposeTransform([transforms.ExpTransform(), transforms.AffineTransform(1, 2)])]
-    assert given[2].inv is given[3]  # by a weak reference, which is not saved
+    assert given[2].inv is given[3]  # a weak reference, which is not saved
     assert round_trip(given) == given
 
 
@@ -271,7 +271,7 @@ def run_python(code, *args):
 
 
 def test_fresh_process(path):
-    """No code but the library's is needed to load, and none but what is trusted is imported."""
+    """Loading needs only the library's code, and imports only trusted modules."""
     flow = shift_bijection(pf.flows.maf(3, key=KEY, num_layers=2, hidden=(8,), base=DISTRIBUTIONS["mixture"]))
     save(path, flow)
     code = (
@@ -346,7 +346,7 @@ def read(path):
 
 
 def write(path, tree, **changes):
-    """A file whose description is given, as an attacker or another version might write it."""
+    """Write a file with the given description, as an attacker or another version might."""
     document = {"format": 1, "versions": {"pushforward": "0.0.1"}, "tree": tree} | changes
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(DOCUMENT, json.dumps(document))
@@ -478,7 +478,7 @@ def test_changed_fields(x, field, path):
     change_fields(path, f'"{field}"', '"former"')
     with pytest.raises(ValueError, match=rf"{type(x).__name__}, whose .* missing .*\['{field}'\]") as error:
         load(path, trusted=HERE)
-    # Constraints and transforms know their fields only with all values set.
+    # The fields of constraints and transforms are known only if all values are set.
     assert "unknown to the class are ['former']" in str(error.value) or isinstance(
         x, constraints.Constraint | transforms.Transform
     )

@@ -1,4 +1,4 @@
-"""The scikit-learn estimator: the checks of scikit-learn, pipelines and searches."""
+"""The scikit-learn estimator: scikit-learn's checks, pipelines and searches."""
 
 import pickle
 
@@ -21,7 +21,7 @@ SMALL = FlowDensity(flow="linear", max_epochs=1, random_state=0)
 X = np.random.default_rng(0).normal(3, 2, size=(200, 2))
 
 
-# A selection of the checks of scikit-learn, each of which compiles; `benchmarks/sklearn_checks.py` runs them all.
+# Some of scikit-learn's checks, each of which compiles; `benchmarks/sklearn_checks.py` runs all of them.
 KEPT = {
     "check_all_zero_sample_weights_error",
     "check_estimators_nan_inf",

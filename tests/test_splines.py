@@ -1,4 +1,4 @@
-"""The splines against the papers' formulas, written naively: the rational-quadratic one first, then all families."""
+"""Splines against the papers' formulas, written naively: first the rational-quadratic one, then all families."""
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ def random_spline(bins, bound, seed=0, scale=2.0):
 
 
 def knots_of(spline):
-    """Knots and slopes at them, from the raw arrays: numpy only."""
+    """The knots and the slopes at them from the raw arrays, in NumPy."""
 
     def positions(raw):
         share = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
@@ -122,7 +122,7 @@ def test_monotone(bins, bound):
 
 
 def test_slope_of_the_inverse_at_knots():
-    """Where an equal bin begins the inverse has slope 1: a gradient shared between branches would be a half."""
+    """At the start of an equal bin the inverse has slope 1; a gradient split between branches would be 1/2."""
     spline = bj.RationalQuadraticSpline(4, 2.0)
     np.testing.assert_allclose(jax.vmap(jax.grad(spline.inverse))(jnp.array([-2.0, -1.0, 0.0, 1.0, 2.0])), 1.0)
 
@@ -138,7 +138,7 @@ FAMILIES = {
 }
 families = pytest.mark.parametrize("family", FAMILIES)
 METHODS = ("forward_and_log_det", "inverse_and_log_det")
-# Without linear splines, whose slopes jump.
+# Without linear splines, whose slopes are discontinuous.
 smooth = pytest.mark.parametrize("family", [f for f in FAMILIES if f != "linear"])
 
 
@@ -147,20 +147,20 @@ def member(family, seed=0, scale=2.0):
 
 
 def all_knots(spline):
-    """Knots in u and in x, the slopes there, and what else the family has of each bin."""
+    """The knots in u and in x, the slopes there, and the further values of each bin."""
     (u, w), (x, h), slopes, others = spline._bins()
     return *(np.append(start, start[-1] + size[-1]) for start, size in ((u, w), (x, h))), np.asarray(slopes), *others
 
 
 def beside(points, dtype):
-    """The points, and their neighbours on both sides."""
+    """The points and their floating-point neighbors on both sides."""
     points = np.asarray(points, dtype)
     return np.concatenate([points, *(np.nextafter(points, dtype(to)) for to in (-np.inf, np.inf))])
 
 
 @eqx.filter_jit
 def evaluate(spline, points):
-    """Both directions' values and log-determinants."""
+    """The values and log-determinants of both directions."""
     return [jax.vmap(getattr(spline, method))(points) for method in METHODS]
 
 
@@ -189,7 +189,7 @@ def naive_linear(spline, points):
 
 
 def naive_quadratic(spline, points):
-    """Müller et al. (2019), equations 14 to 16: the slope is a polygon, the value its area."""
+    """Müller et al. (2019), equations 14 to 16: the slope is piecewise linear, the value its integral."""
     us, raw = naive_positions(np.asarray(spline.raw_widths), 3.0), np.asarray(spline.raw_slopes)
     inner = np.concatenate([[0.0], (raw + np.sqrt(raw**2 + 4)) / 2, [0.0]])
     ends = np.array([1.0, 0, 0, 0, 0, 1.0])
@@ -203,7 +203,7 @@ def naive_quadratic(spline, points):
 
 
 def naive_cubic(spline, points):
-    """Steffen (1990), equations 8 to 11, with SciPy's Hermite spline; the end slopes are the family's own."""
+    """Steffen (1990), equations 8 to 11, with SciPy's Hermite spline; the end slopes are learned."""
     us, xs = (naive_positions(np.asarray(raw), 3.0) for raw in (spline.raw_widths, spline.raw_heights))
     h, s = np.diff(us), np.diff(xs) / np.diff(us)
     p = (s[:-1] * h[1:] + s[1:] * h[:-1]) / (h[:-1] + h[1:])
@@ -271,7 +271,7 @@ def test_begins_as_the_identity(family):
 
 @families
 def test_conformance_at_own_knots(family, precision):
-    """At knots, at their neighbours, between and beyond."""
+    """At knots, at their neighbors, between them and outside."""
     spline = member(family)
     dtype = jnp.result_type(float).type
     us, *_ = all_knots(spline)
@@ -318,7 +318,7 @@ def test_slope_of_families_is_continuous(family):
 
 @families
 def test_lines_outside(family):
-    """The identity, but for cubic splines, whose end slopes are learned."""
+    """The identity, except for cubic splines, whose end slopes are learned."""
     spline = member(family)
     u = np.array([-1e6, -6.0, -3.0, 3.0, 7.0, 1e6])
     first, *_, last = all_knots(spline)[2]
@@ -346,13 +346,13 @@ def test_infinity_stays_infinite(family):
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31 - 1), scale=st.floats(0.0, 5.0))
 def test_families_increase_and_come_back(family, seed, scale):
-    """Whatever the parameters: the round trip, the two log-determinants, and the order of the points."""
+    """For any parameters: the round trip, both log-determinants, and the order of the points."""
     spline = member(family, seed, scale)
     points = np.sort(np.random.default_rng(seed).uniform(-4.0, 4.0, 200))
     (x, log_det), _ = evaluate(spline, points)
     _, (u, inverse_log_det) = evaluate(spline, x)
     assert jnp.all(jnp.diff(x) > 0)
-    # What rounding x does to u, by the slope.
+    # The error of u that rounding of x causes, from the slope.
     allowed = 1e-13 * (1 + jnp.abs(x)) * (1 + jnp.exp(-log_det))
     assert jnp.all(jnp.abs(u - points) <= 100 * allowed)
     far = jnp.min(jnp.abs(points[:, None] - all_knots(spline)[0]), axis=1) > 1e-9
@@ -369,7 +369,7 @@ def test_errors(bins, bound):
 @pytest.mark.parametrize(("bins", "bound"), [(0, 1.0), (3, 0.0), (3, float("inf"))])
 def test_errors_of_families(family, bins, bound):
     fewest = 3 if family == "quadratic" else 2
-    with pytest.raises(ValueError, match=f"bins >= {fewest} and a positive, finite bound, got bins={bins}"):
+    with pytest.raises(ValueError, match=f"bins >= {fewest} and a positive, finite bound, but got bins={bins}"):
         FAMILIES[family](bins, bound)
     with pytest.raises(ValueError, match=f"got bins={fewest - 1}"):
         FAMILIES[family](fewest - 1, 1.0)

@@ -25,7 +25,7 @@ CONDITIONERS = {
 
 @compiled_fast
 def both_ways(bijection, u, condition, weights):
-    """Everything at once, as each part compiles: values, Jacobians, log-determinants, and gradients by all arrays."""
+    """Values, Jacobians, log-determinants, and gradients by all arrays, in one program to save compilation."""
 
     def one(bijection, u):
         x, log_det = bijection.forward_and_log_det(u, condition)
@@ -42,7 +42,7 @@ def both_ways(bijection, u, condition, weights):
     return found, jacobian, gradient
 
 
-# Of those without arrays one is enough: they all follow an affine map.
+# One transformer without arrays is enough, because all of them follow an affine map.
 USED = [name for name, scalar in SCALARS.items() if bj.num_parameters(scalar()) or name == "exp"]
 
 
@@ -51,7 +51,7 @@ FLOAT64, FLOAT32 = (True, 3, COND_DIM, 1e-10), (False, 2, None, 1e-4)
 
 
 def products():
-    """Each pair in one of the two precisions, in turn; `make conformance` tests the other one."""
+    """Each pair in one of the two precisions, alternately; `make conformance` tests the other one."""
     for (i, kind), (j, scalar) in itertools.product(enumerate(CONDITIONERS), enumerate(USED)):
         for number, (name, case) in enumerate({"float64": FLOAT64, "float32": FLOAT32}.items()):
             marks = [pytest.mark.conformance] if (i + j + number) % 2 else []
@@ -64,8 +64,8 @@ def test_every_transformer_with_every_conditioner(kind, scalar, x64, dim, cond_d
         transformer, keys = transformer_of(scalar), jr.split(jr.key(0), 5)
         bijection = CONDITIONERS[kind](transformer, dim, hidden=HIDDEN, cond_dim=cond_dim, key=keys[0])
         bijection = randomize(bijection, keys[1], 1.0)
-        # Where coordinates pass unchanged, the domain is not the transformer's for them; inside both it is.
-        # Not far out, where what saturates loses digits.
+        # Unchanged coordinates have a larger domain, so all points are in the transformer's domain. They are not far
+        # out, where saturating functions lose digits.
         u = into(transformer.domain, jr.normal(keys[2], (8, dim)))
         condition = None if cond_dim is None else jr.normal(keys[3], (cond_dim,))
         found, jacobian, gradient = both_ways(bijection, u, condition, jr.normal(keys[4], (dim,)))
@@ -73,19 +73,19 @@ def test_every_transformer_with_every_conditioner(kind, scalar, x64, dim, cond_d
     lower, upper = bounds(bijection.codomain)
     assert np.all((lower < x) & (x < upper))
     np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=tolerance, atol=tolerance)
-    # Where the map is steep the other way, rounding of x moves u by so much more.
+    # Where the inverse is steep, rounding of x is amplified.
     allowed = tolerance * np.maximum(np.linalg.norm(np.linalg.inv(jacobian), axis=(1, 2)), 1)
     assert np.all(np.abs(back - u).max(1) <= allowed * (1 + np.abs(u).max(1)))
     assert np.all(np.abs(inverse_log_det + log_det) <= allowed * (1 + np.abs(log_det)))
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        # A coordinate that sees nothing, in two dimensions, has a network without inputs.
+        # In two dimensions, a coordinate without parents has a network without inputs.
         assert not leaf.size or np.any(leaf), path
 
 
 @pytest.mark.parametrize("kind", CONDITIONERS)
 def test_ranges_that_do_not_fit_are_refused(kind):
-    """A logarithm after what gives any number, by its parts' names; after what gives positive ones it is right."""
+    """A logarithm after a map onto the line is refused, with the parts' names; after a map onto (0, inf) it is not."""
     key, logarithm = jr.key(0), bj.Elementwise(bj.Invert(bj.Exp()), 3)
     with pytest.raises(ValueError, match="part 0 .*codomain .* of part 1, Elementwise"):
         bj.Chain([CONDITIONERS[kind](bj.Affine(), 3, key=key), logarithm])
@@ -101,5 +101,5 @@ def test_nothing_to_supply_is_refused(kind):
         CONDITIONERS[kind](bj.Exp(), 3, key=jr.key(0))
 
 
-# A coupling lets some coordinates pass, unless they are transformed too.
+# A coupling leaves some coordinates unchanged, unless they are transformed too.
 WHOLE = {"coupling": {"transform_head": True}}

@@ -1,4 +1,4 @@
-"""Images and small VAEs that tests of `vae` share."""
+"""Images and small VAEs shared by the tests of `vae`."""
 
 import functools
 
@@ -18,7 +18,7 @@ SHAPE = (3, 4)
 
 
 def images(n=20, seed=0):
-    """Bars: two kinds of pictures, with noise."""
+    """Images of bars of two kinds, with noise."""
     rng = np.random.default_rng(seed)
     bars = np.zeros((2, *SHAPE))
     bars[0, 1], bars[1, :, 2] = 1, 1
@@ -32,7 +32,7 @@ def small(posterior="gaussian", prior="normal", *, dim=2, likelihood=None):
 
 
 def far(tree, scale=0.3):
-    """Parameters away from where they begin."""
+    """Parameters far from their initial values."""
     rng = np.random.default_rng(7)
     arrays, rest = eqx.partition(tree, pf.flow.trainable(tree))
     return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a + scale * rng.normal(size=a.shape)), arrays), rest)

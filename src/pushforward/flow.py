@@ -1,4 +1,4 @@
-"""A flow: the pushforward of a base distribution by a bijection, as a distribution over arrays of any batch shape."""
+"""A flow: the pushforward of a base distribution by a bijection."""
 
 import inspect
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from pushforward.bijections.intervals import bounds, covers
 
 
 class Learnable(eqx.Module):
-    """A NumPyro distribution with trainable parameters, each kept inside the constraint that the distribution declares.
+    """A NumPyro distribution with trainable parameters, which always satisfy the constraints that it declares.
 
     Args:
-        distribution: gives the family and the initial parameters, which must be real-valued.
+        distribution: its family and its parameters, which are the initial values and must be real-valued.
     """
 
     raw: dict[str, Array]
@@ -60,7 +60,12 @@ class Learnable(eqx.Module):
 def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distribution:
     """The distribution with each parameter replaced by `visit(path, value, constraint)`.
 
-    It goes through the constructors, for some distributions keep copies of their parameters.
+    It calls the constructors, because some distributions store values computed from their parameters.
+
+    Args:
+        d: the distribution; also `Independent`, `Expanded`, `Transformed` and `MixtureSameFamily` ones.
+        visit: a function of the parameter's path, its value and its constraint that returns the new value.
+        path: a prefix of the paths.
     """
     if isinstance(d, dist.Independent):
         return rebuild(d.base_dist, visit, path).to_event(d.reinterpreted_batch_ndims)
@@ -70,7 +75,7 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
         mixing = rebuild(d.mixing_distribution, visit, f"{path}mixing.")
         return dist.MixtureSameFamily(mixing, rebuild(d.component_distribution, visit, f"{path}component."))
     accepted = inspect.signature(type(d).__init__).parameters
-    # What is computed from other parameters, as a covariance from its factor, is none itself.
+    # Lazy properties, such as a covariance computed from its factor, are not parameters.
     own = [name for name in d.arg_constraints if not isinstance(getattr(type(d), name, None), lazy_property)]
     names = [name for name in own if name in accepted and d.__dict__.get(name) is not None]
     if names:
@@ -86,13 +91,13 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
 class Flow(eqx.Module):
     r"""The distribution of $x = T(u)$, $u \sim$ base: $\log q(x) = \log p_u(T^{-1}(x)) + \log|\det J_{T^{-1}}(x)|$.
 
-    Methods take leading batch axes, which broadcast between `x` and `condition`. To compile one, take
-    `equinox.filter_jit(flow.log_prob)`, or `jax.jit(lambda x: flow.log_prob(x))`: a bound method of a module with
-    arrays cannot be hashed, as `jax.jit` alone needs. For second derivatives take `jax.hessian`, forward over reverse:
-    JAX does not go back twice through the loops of numerical inverses.
+    Methods take leading batch axes; those of `x` and `condition` broadcast. To compile a method, use
+    `equinox.filter_jit(flow.log_prob)` or `jax.jit(lambda x: flow.log_prob(x))`: `jax.jit(flow.log_prob)` fails,
+    because a bound method of a module with arrays is not hashable. For second derivatives use `jax.hessian`, forward
+    over reverse: JAX cannot apply reverse mode twice to the loops of numerical inverses.
 
     Args:
-        base: a NumPyro distribution over arrays of the bijection's shape, fixed; or a `Learnable` one.
+        base: a NumPyro distribution over arrays of the bijection's shape, which is not trained, or a `Learnable` one.
         bijection: $T$.
 
     References:
@@ -138,27 +143,36 @@ class Flow(eqx.Module):
         return self.base.distribution if isinstance(self.base, Learnable) else self.base
 
     def log_prob(self, x: Array, condition: Array | None = None, *, log_det_key: PRNGKeyArray | None = None) -> Array:
-        """The log-density of each event of `x`, of shape batch (in nats).
+        """The log-density of each event in nats, an array of the batch shape.
 
-        With a `log_det_key`, parts that have a stochastic log-determinant use it, for unbiased gradients at less cost.
+        Args:
+            x: events, of shape (..., *shape).
+            condition: for a conditional flow, of shape (..., *cond_shape).
+            log_det_key: makes stochastic log-determinants random estimates, which cost less; without it they are exact.
         """
         x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
         lower, upper = bounds(self.bijection.codomain)
         bounded = not (np.isneginf(lower).all() and np.isposinf(upper).all())
-        # What is outside is kept from spoiling the gradients of the others.
+        # Events outside are clipped, so that they do not make the gradients of other events NaN.
         inside = jnp.clip(x, lower.astype(x.dtype), upper.astype(x.dtype)) if bounded else x
         condition = self.checked_condition(condition)
         u, log_det = self.bijection.batched.inverse_and_log_det(inside, condition, key=log_det_key)
-        # For NaN some of NumPyro's distributions say -inf, as for what is outside their support.
+        # For NaN some distributions of NumPyro return -inf, as for values outside the support.
         log_prob = jnp.where(jnp.isnan(u).any(axis=self._event_axes(u)), jnp.nan, self._base_log_prob(u)) + log_det
         if not bounded:
             return log_prob
-        # NaN is nowhere, and stays NaN.
+        # NaN is neither inside nor outside, and stays NaN.
         return jnp.where(jnp.any((x < lower) | (x > upper), axis=self._event_axes(x)), -jnp.inf, log_prob)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
-        """Draws of shape sample_shape + condition batch + event."""
+        """Draws of shape sample_shape + batch shape of the condition + event shape.
+
+        Args:
+            key: a random key.
+            sample_shape: the number of draws, as a shape, for each condition.
+            condition: for a conditional flow, of shape (..., *cond_shape).
+        """
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 
     def sample_and_log_prob(
@@ -169,7 +183,14 @@ class Flow(eqx.Module):
         *,
         log_det_key: PRNGKeyArray | None = None,
     ) -> tuple[Array, Array]:
-        """Draws and their log-densities, in one pass and without an inverse; for `log_det_key` see `log_prob`."""
+        """Draws and their log-densities, in one pass and without an inverse.
+
+        Args:
+            key: a random key.
+            sample_shape: as in `sample`.
+            condition: as in `sample`.
+            log_det_key: as in `log_prob`.
+        """
         condition = self.checked_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
         x, log_det = self.bijection.batched.forward_and_log_det(u, condition, key=log_det_key)
@@ -181,6 +202,11 @@ class Flow(eqx.Module):
         r"""Draws, their log-densities and scores $\nabla_x \log q(x)$, in one pass.
 
         Gradients flow through the draws and log-densities, not through the scores.
+
+        Args:
+            key: a random key.
+            sample_shape: as in `sample`.
+            condition: as in `sample`.
         """
         condition = self.checked_condition(condition)
         u = self._sample_base(key, sample_shape, condition)
@@ -193,7 +219,7 @@ class Flow(eqx.Module):
         return range(array.ndim - len(self.shape), array.ndim)
 
     def _base_log_prob(self, u):
-        if not u.size:  # NumPyro cannot sum over the events of an empty batch
+        if not u.size:  # NumPyro fails on empty batches
             return jnp.zeros(u.shape[: u.ndim - len(self.shape)], u.dtype)
         return self.base_distribution.log_prob(u)
 
@@ -212,7 +238,11 @@ class Flow(eqx.Module):
         return common_dtype(self.bijection, jnp.asarray(value))
 
     def checked_condition(self, condition: Array | None) -> Array | None:
-        """The condition in the flow's dtype; raises where it is missing, needless or of another shape."""
+        """The condition in the flow's dtype; raise if it is missing, not needed or of the wrong shape.
+
+        Args:
+            condition: of shape (..., *cond_shape), or None for an unconditional flow.
+        """
         if self.cond_shape is None:
             if condition is not None:
                 raise ValueError("this flow takes no condition, but one was given; build it with cond_dim.")
@@ -225,7 +255,7 @@ class Flow(eqx.Module):
 
 
 def _may_hold(domain: Constraint, support: Constraint | None) -> bool:
-    """Whether the domain holds the support, as far as it is known: supports need not be intervals."""
+    """Whether the domain contains the support; true if the support is not an interval, which cannot be checked."""
     try:
         return support is None or covers(domain, support)
     except ValueError:

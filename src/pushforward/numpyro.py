@@ -1,4 +1,4 @@
-"""Flows and bijections in NumPyro: as distributions, as transforms, and as the guide of any model."""
+"""Flows and bijections in NumPyro: as distributions, as transforms, and as guides of models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,14 +23,15 @@ from pushforward.flows.default import default_flow
 class FlowDistribution(dist.Distribution):
     """A flow as a NumPyro distribution: `numpyro.sample("x", pf.FlowDistribution(flow))`.
 
-    Samples carry their log-density along, so that a guide is never inverted.
+    NumPyro keeps the log-density of each sample, so evaluating a guide needs no inverse.
 
     Args:
         flow: the flow.
-        condition: of shape (..., *flow.cond_shape) for a conditional flow; its leading axes are the batch.
+        condition: for a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the batch shape.
+        validate_args: as in NumPyro.
 
     Raises:
-        ValueError: if the condition is missing, or has another shape.
+        ValueError: if the condition is missing, not needed or of the wrong shape.
     """
 
     pytree_data_fields = ("flow", "condition")
@@ -70,7 +71,7 @@ class BijectionTransform(Transform):
     """A bijection as a NumPyro transform, for `TransformedDistribution` and `NeuTraReparam`.
 
     Args:
-        bijection: the bijection; leading axes of what it is applied to are batch.
+        bijection: the bijection; leading axes of its inputs are batch axes.
         condition: for a conditional bijection, of shape (..., *bijection.cond_shape).
     """
 
@@ -109,20 +110,19 @@ def _over_events(constraint: constraints.Constraint, bijection: AbstractBijectio
 class AutoFlow(AutoContinuous):
     """A flow over the unconstrained latent sites of a model, as a guide for `numpyro.infer.SVI`.
 
-    It takes the place of NumPyro's automatic guides: `sample_posterior`, `median` of draws, `Predictive` and, as
-    `NeuTraReparam(guide, params)`, NUTS in the flow's coordinates. `fit_posterior` does more: it finds scales, stops by
-    itself and judges the result.
+    It works like NumPyro's automatic guides, with `sample_posterior`, `Predictive` and `NeuTraReparam(guide, params)`
+    for NUTS in the flow's coordinates. `fit_posterior` also finds scales, stops automatically and diagnoses the result.
 
     Args:
         model: a NumPyro model with continuous latent sites.
         flow: a function of (dim, key=) that returns a Flow of shape (dim,), such as `pf.flows.nsf`; by default affine
-            couplings, in one dimension a spline, and an affine map.
+            couplings (in one dimension a spline), then an affine map.
         key: for the flow's initial parameters.
-        prefix: of the names of the guide's sites.
-        init_loc_fn: where the guide begins; the flow is moved there.
+        prefix: the prefix of the names of the guide's sites.
+        init_loc_fn: NumPyro's initialization strategy; the flow is shifted to the initial values.
 
     Raises:
-        ValueError: when the model is first seen, if the flow has another shape or takes a condition.
+        ValueError: when the guide first runs, if the flow has the wrong shape or takes a condition.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class AutoFlow(AutoContinuous):
         flow = self._make(self.latent_dim, key=self._key)
         if flow.shape != (self.latent_dim,) or flow.cond_shape is not None:
             raise ValueError(
-                f"AutoFlow needs a flow of shape ({self.latent_dim},) and no condition, for the model has "
+                f"AutoFlow needs a flow of shape ({self.latent_dim},) without a condition, because the model has "
                 f"{self.latent_dim} unconstrained dimensions, but got shape {flow.shape} and cond_shape "
                 f"{flow.cond_shape}."
             )
@@ -150,8 +150,10 @@ class AutoFlow(AutoContinuous):
         self._flow = Flow(flow.base, Chain([flow.bijection, shift]))
 
     def flow(self, params: dict | None = None) -> Flow:
-        """The flow at trained parameters, `SVI.get_params(state)` or `SVIRunResult.params`; without any, inside a
-        guide, at the current ones.
+        """The flow with trained parameters.
+
+        Args:
+            params: `SVI.get_params(state)` or `SVIRunResult.params`; None inside a guide, for the current parameters.
         """
         initial, static = eqx.partition(self._flow, trainable(self._flow))
         name = f"{self.prefix}_flow$params"
@@ -163,11 +165,11 @@ class AutoFlow(AutoContinuous):
     def get_base_dist(self) -> dist.Distribution:
         """The base of the flow."""
         if isinstance(self._flow.base, Learnable):
-            raise NotImplementedError("the base of this flow is learned, so it is not the same for all parameters.")
+            raise NotImplementedError("the base of this flow is learned, so it depends on the parameters.")
         return self._flow.base
 
     def get_transform(self, params: dict) -> BijectionTransform:
-        """The flow's bijection, to the unconstrained latent vector."""
+        """The flow's bijection, which maps to the unconstrained latent vector."""
         self.get_base_dist()
         return BijectionTransform(self.flow(params).bijection)
 

@@ -1,7 +1,7 @@
-"""Flows, results and any pytree of theirs in one file, without pickle.
+"""Saving and loading of flows, results and pytrees of them in one file, without pickle.
 
-A file is an .npz archive. It holds the arrays, and a JSON document that says how they belong together. Classes and
-functions are in it by name, so loading a file runs no code from the file.
+A file is an .npz archive of the arrays and a JSON document that describes the tree. Classes and functions are saved by
+name, so loading a file runs no code from the file.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ from numpyro.distributions.transforms import Transform
 FORMAT = 1
 DOCUMENT = "pushforward.json"
 
-# What a file may name without being trusted. Instances of some classes call a function with arguments, and a file can
-# choose both. Functions must therefore be compiled ones, which only compute, or come from a module whose functions only
-# compute (`pushforward.save`, for example, writes a file). Equinox's wrappers of functions are such classes: left out.
+# The names that a file may use without being trusted. Instances of some classes call a function with arguments, and a
+# file can choose both. So functions must be JAX-compiled or ufuncs, or come from a module of functions without effects
+# (`pushforward.save`, for example, writes a file). Equinox itself is left out because its wrappers call functions.
 PACKAGES = ("pushforward", "numpyro", "jax", "equinox.nn", "diffrax", "optax", "numpy", "builtins")
 COMPILED = (jax.stages.Wrapped, jax.custom_jvp, jax.custom_vjp, jnp.ufunc, np.ufunc)
 FUNCTIONS = ("pushforward.bijections", "pushforward.rosenblatt", "equinox.nn", "jax.nn", "jax.lax", "jax.scipy")
 SCALARS = (int, float, complex, str, np.generic)
-# The present names of classes and functions that files of earlier versions name.
+# The current names of classes and functions that files of earlier versions use under old names.
 RENAMED: dict[str, str] = {
     "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
@@ -53,7 +53,7 @@ RENAMED: dict[str, str] = {
     "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
     "pushforward.universality:Rosenblatt": "pushforward.rosenblatt.transport:Rosenblatt",
     "pushforward.universality:_Coordinate": "pushforward.rosenblatt.transport:_Coordinate",
-    # These two functions found the data in a target.
+    # These two were functions that found the data in a target.
     "pushforward.posterior.amortized:_density_data": "pushforward.posterior.spaces.base:SupportSpace",
     "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
@@ -72,18 +72,18 @@ PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
 
 
 def save(path: str | os.PathLike, tree: PyTree) -> None:
-    """Save a flow, a result or any pytree of such things to one file.
+    """Save a flow, a result or any pytree of them to one file.
 
     A tree may hold Equinox modules and other dataclasses, NumPyro distributions, constraints and transforms, (named)
     tuples, lists, dicts, arrays, random keys, numbers, strings, dtypes, tree structures, and functions and classes from
     the top level of a module, which are saved by name. The file is an .npz archive that `numpy.load` reads too.
 
     Args:
-        path: where to save; no suffix is added. An existing file is replaced, and kept if saving fails.
+        path: the path of the file; no suffix is added. An existing file is replaced, but kept if saving fails.
         tree: what to save.
 
     Raises:
-        ValueError: if the tree holds anything else, for instance a lambda; the message says where.
+        ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -95,14 +95,22 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
 
 
 def to_bytes(tree: PyTree) -> bytes:
-    """The content of the file that `save` would write."""
+    """The content of the file that `save` would write.
+
+    Args:
+        tree: the tree to save.
+    """
     file = io.BytesIO()
     _write(file, tree)
     return file.getvalue()
 
 
 def from_bytes(data: bytes) -> PyTree:
-    """Load the tree that `to_bytes` encoded. Unlike `load`, it trusts all modules that are imported."""
+    """Load the tree that `to_bytes` encoded. Unlike `load`, it trusts all imported modules.
+
+    Args:
+        data: the result of `to_bytes`.
+    """
     return load(io.BytesIO(data), trusted=[*sys.modules])
 
 
@@ -120,20 +128,20 @@ def _write(file: Path | io.BytesIO, tree: PyTree) -> None:
 def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -> PyTree:
     """Load a file that `save` wrote.
 
-    Loading runs no code that the file chooses. The file can name the data classes of this library, NumPyro, JAX, Optax
-    and `equinox.nn`, whose fields are set without calling a constructor, and functions of these packages that only
-    compute. Arrays keep their dtypes; but if JAX is not in 64-bit mode, its 64-bit arrays become 32-bit ones, with a
-    warning.
+    Loading runs no code that the file chooses. The file may use data classes of this library, NumPyro, JAX, Optax,
+    Diffrax and `equinox.nn`, whose fields are set without calling a constructor, and functions of these packages
+    without side effects. Arrays keep their dtypes, except that 64-bit JAX arrays become 32-bit arrays, with a warning,
+    if JAX is not in 64-bit mode.
 
     Args:
         path: the path of the file, or a file object that reads bytes.
-        trusted: further modules that the file may name, or packages with all their modules: those that define your
-            own classes and functions. Loading imports them.
+        trusted: further modules or packages that the file may use, such as those of your own classes and functions.
+            Loading imports them.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if `save` did not write the file, if it is damaged or newer than this library, if it names anything
-            that is not trusted or does not exist, or if the fields of a class have changed.
+        ValueError: if `save` did not write the file, if it is damaged or of a newer format, if it names anything that
+            is not trusted or does not exist, or if the fields of a class have changed.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -189,7 +197,7 @@ def _encode(x: Any, where: str, arrays: list[np.ndarray]) -> Any:
         return described("weak" if x.aval.weak_type else "jax", x)
     if (cls is np.ndarray or issubclass(cls, np.generic)) and not x.dtype.hasobject:
         return described("numpy" if cls is np.ndarray else "scalar", x)
-    # Constraints such as `real` too: each has one instance, and NumPyro compares them by identity.
+    # Constraints such as `real` are also saved by name: each has one instance, and NumPyro compares them by identity.
     by_name = hasattr(x, "__qualname__") or isinstance(x, (Constraint, *COMPILED))
     if by_name and (name := _import_name(x)):
         return {"kind": "name", "name": name}
@@ -241,14 +249,14 @@ class _Decoder:
         raise ValueError(f"{self.source} holds a value that this version cannot read: {str(node)[:80]}")
 
     def constant(self, fields: dict[str, Any]) -> Any:
-        """A `Constant` of version 0.1, which held numbers as integers of the same bits, and the structure apart."""
+        """A `Constant` of version 0.1, which stored numbers as integers with the same bits, separate from the tree."""
         dtypes, others = self.decode(fields["dtypes"]), self.decode(fields["others"])
 
         def leaf(i: int) -> Any:
             node = fields["arrays"]["items"][i]
             if node is None or dtypes[i] is None:
                 return others[i] if node is None else self.decode(node)
-            # Not by JAX, which would cut integers of 64 bits to 32 where these are its default.
+            # Decoded with NumPy, because in 32-bit mode JAX would truncate 64-bit integers.
             array = self.array("numpy", node["array"], node).view(np.dtype(dtypes[i]))
             self.narrowed |= jnp.asarray(array).dtype != array.dtype
             return jnp.asarray(array)
@@ -258,7 +266,7 @@ class _Decoder:
         return self.resolve("pushforward.bijections.arrays:Constant")(tree)
 
     def array(self, kind: str, index: str, node: dict[str, str]) -> Any:
-        # Only reading the whole entry compares its checksum.
+        # Read the whole entry, because only that verifies its checksum.
         array = np.load(io.BytesIO(self.archive.read(f"{index}.npy")), allow_pickle=False)
         array = array.view(np.dtype(node["dtype"])) if "dtype" in node else array
         if kind == "key":
@@ -271,7 +279,7 @@ class _Decoder:
         return jnp.full(array.shape, array.dtype.type(0).item()).at[...].set(strong) if kind == "weak" else strong
 
     def resolve(self, name: str) -> Any:
-        """The class, function or constraint of that name, if the file may use it."""
+        """The class, function or constraint with this name, if the file may use it."""
         module, _, attribute = RENAMED.get(name, name).partition(":")
         trusted = _within(module, self.trusted)
         if trusted or (_within(module, PACKAGES) and "__main__" not in module):
@@ -282,15 +290,15 @@ class _Decoder:
             if trusted or _is_harmless(found, module):
                 return found
         raise ValueError(
-            f"{self.source} names {name}, which files may not use by default. If you trust this file and that code, "
+            f"{self.source} uses {name}, which files may not use by default. If you trust this file and that code, "
             f"load it with trusted=({module!r},)."
         )
 
     def build(self, cls: Any, fields: dict[str, Any]) -> Any:
-        """An instance with these fields, without calling its constructor; absent fields take their defaults."""
+        """An instance with these fields, made without the constructor; missing fields take their defaults."""
         if not _is_data_class(cls):
             raise ValueError(f"{self.source} holds an instance of {cls}, which is not a data class.")
-        # Classes whose fields have changed say how those of earlier versions become theirs.
+        # A class whose fields have changed maps the fields of earlier versions to the current ones.
         fields = getattr(cls, "upgraded_fields", dict)(fields)
         declared: Any = dataclasses.fields(cls) if hasattr(cls, "__dataclass_fields__") else ()
         fields = {f.name: f.default for f in declared if f.default is not dataclasses.MISSING} | fields
@@ -298,10 +306,10 @@ class _Decoder:
             x = tuple.__new__(cls, map(fields.get, cls._fields))
         else:
             x = object.__new__(cls)
-            vars(x).update(fields)  # no setters, and no attributes of the class
+            vars(x).update(fields)  # without setters or descriptors of the class
         try:
             names = _field_names(x)
-        except AttributeError as error:  # constraints and transforms know their fields only with all values set
+        except AttributeError as error:  # the fields of constraints and transforms are known only if all are set
             names = [*fields, str(error.name)]
         absent, unknown = [n for n in names if n not in fields], [n for n in fields if n not in names]
         if absent or unknown:
@@ -315,7 +323,7 @@ class _Decoder:
 def _is_data_class(cls: Any) -> bool:
     """Whether the fields of an instance determine it."""
     return isinstance(cls, type) and (
-        (dataclasses.is_dataclass(cls) and cls.__dictoffset__ != 0)  # not those with slots
+        (dataclasses.is_dataclass(cls) and cls.__dictoffset__ != 0)  # not classes with slots
         or _is_named_tuple(cls)
         or issubclass(cls, Distribution | Constraint | Transform)
     )
@@ -326,7 +334,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 
 def _field_names(x: Any) -> list[str]:
-    """The fields of an instance of a data class, static ones included."""
+    """The fields of an instance of a data class, including static ones."""
     if _is_named_tuple(type(x)):
         return list(x._fields)
     if isinstance(x, Distribution):
@@ -345,7 +353,7 @@ def _field_names(x: Any) -> list[str]:
 
 
 def _import_name(x: Any) -> str | None:
-    """The most public name, as "module:name", by which x can be imported."""
+    """The most public name by which x can be imported, as "module:name"; None if there is none."""
     parts = (getattr(x, "__module__", None) or "").split(".")
     for module in (*PUBLIC, *(".".join(parts[: n + 1]) for n in range(len(parts)))):
         members = dict(vars(sys.modules[module])) if module in sys.modules else {}
@@ -359,7 +367,7 @@ def _import_name(x: Any) -> str | None:
 
 
 def _is_harmless(found: Any, module: str) -> bool:
-    """Whether a file may use an attribute of a module of PACKAGES: the module may have imported it from elsewhere."""
+    """Whether a file may use an attribute of a module in PACKAGES, which may have imported it from elsewhere."""
     return _within(getattr(found, "__module__", None) or module, PACKAGES) and (
         isinstance(found, (Constraint, *COMPILED))
         or _is_data_class(found)

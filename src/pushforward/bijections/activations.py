@@ -1,4 +1,4 @@
-"""Activations by their steepest slopes, on which the invertibility of low-rank and residual bijections rests."""
+"""Activation functions and their Lipschitz constants, which low-rank and residual bijections need to be invertible."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Activation = Callable[[Array], Array]
 
 
 def lipswish(x: Array) -> Array:
-    r"""$x\,\sigma(x) / 1.1$: smooth, with slopes between -0.1 and 1, and a curvature that does not die out at 1.
+    r"""LipSwish, $x\,\sigma(x) / 1.1$: smooth, slopes between -0.1 and 1, curved where the slope is close to 1.
 
     References:
         Chen et al., Residual Flows for Invertible Generative Modeling (2019), section 3.3.
@@ -21,7 +21,7 @@ def lipswish(x: Array) -> Array:
     return jax.nn.silu(x) / 1.1
 
 
-# sup |slope| of what increases everywhere ...
+# sup |slope| of the increasing activations ...
 INCREASING: dict[Activation, float] = {
     jnp.tanh: 1.0,
     jax.nn.tanh: 1.0,
@@ -32,21 +32,21 @@ INCREASING: dict[Activation, float] = {
     jax.nn.softplus: 1.0,
     jax.scipy.special.erf: 2 / np.pi**0.5,
 }
-# ... and of what does not.
+# ... and of the others.
 OTHERS: dict[Activation, float] = {lipswish: 1.0, jax.nn.silu: 1.1, jnp.sin: 1.0, jnp.cos: 1.0}
 
 
 def steepest_slope(activation: Activation, given: float | None = None, *, increasing: bool = False) -> float:
-    """The largest size of an activation's slope: as tabulated, or as given and then checked at many points.
+    """The largest absolute slope of an activation: from the tables, or `given` and checked at many points.
 
     Args:
         activation: a smooth elementwise function.
-        given: a bound of the slope's size, for activations that are not in the tables; taken on trust beyond the
-            points of the check, [-20, 20] and powers of ten.
-        increasing: whether the slope must not be negative.
+        given: a bound on the absolute slope, for activations that are not in the tables. It is checked only on a grid
+            of [-20, 20] and at powers of ten.
+        increasing: whether the slope must be nonnegative.
 
     Raises:
-        ValueError: for an activation that breaks the bound or decreases, or has none.
+        ValueError: if the activation breaks the bound, decreases somewhere, or has no known bound.
     """
     name = getattr(activation, "__name__", str(activation))
     known = INCREASING if increasing else INCREASING | OTHERS
@@ -54,18 +54,18 @@ def steepest_slope(activation: Activation, given: float | None = None, *, increa
         if activation not in known:
             tables = ", ".join(sorted({f.__name__ for f in known}))
             raise ValueError(
-                f"the steepest slope of activation {name} is not known: give it as max_slope, or take one of {tables}."
+                f"the steepest slope of activation {name} is not known: give it as max_slope, or use one of {tables}."
             )
         return known[activation]
     if not 0 < given < math.inf:
         raise ValueError(f"max_slope must be positive and finite, but is {given}.")
-    with jax.ensure_compile_time_eval():  # whatever is compiled around it
+    with jax.ensure_compile_time_eval():  # also inside jit
         far = 10.0 ** jnp.arange(2, 9)
         points = jnp.concatenate([jnp.linspace(-20.0, 20.0, 4001), far, -far])
         slopes = np.asarray(jax.vmap(jax.grad(activation))(points))
     lowest, highest = slopes.min(), np.abs(slopes).max()
     if not highest <= given * (1 + 1e-5) or (increasing and lowest < 0):
-        wanted = "from 0 to" if increasing else "of size at most"
+        wanted = "from 0 to" if increasing else "of absolute value at most"
         raise ValueError(
             f"the activation {name} must have slopes {wanted} max_slope={given}, but has {lowest:.4g} to "
             f"{slopes.max():.4g}."

@@ -1,4 +1,4 @@
-"""Bijections whose arrays a condition gives, and the units of conditions."""
+"""Bijections whose arrays depend on a condition, and the standardization of conditions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ class Amortized(AbstractWrapper):
 
     Args:
         bijection: the template; its arrays are $\theta$.
-        network: maps a condition to a vector with one entry for each scalar in the template's arrays.
+        network: $g$; maps a condition to a vector with one entry for each scalar in the template's arrays.
         cond_shape: the shape of the condition.
     """
 
@@ -36,7 +36,7 @@ class Amortized(AbstractWrapper):
     ):
         check_bijections("Amortized", bijection)
         if not isinstance(cond_shape, Sequence) or not all(map(is_size, cond_shape)):
-            raise ValueError(f"cond_shape is a tuple of sizes, as (2,), but got {cond_shape!r}.")
+            raise ValueError(f"cond_shape must be a tuple of sizes, as in (2,), but got {cond_shape!r}.")
         self.bijection, self.network, self.cond_shape = bijection, network, tuple(cond_shape)
         merge_cond_shapes([self, bijection])
         given, expected = (
@@ -50,7 +50,7 @@ class Amortized(AbstractWrapper):
             )
 
     def at(self, condition: Any) -> AbstractBijection:
-        """The bijection for one condition."""
+        """The bijection at one condition."""
         return shift_arrays(self.bijection, self.network(condition))
 
     def _forward(self, u, condition, key):
@@ -64,14 +64,14 @@ class Amortized(AbstractWrapper):
 
 
 class RescaledCondition(AbstractWrapper):
-    r"""A bijection that is given the standardised condition, $(c - m) / s$, or $\operatorname{arsinh}((c - m) / s)$.
+    r"""Passes a standardized condition to a bijection: $(c - m) / s$, or $\operatorname{arsinh}((c - m) / s)$.
 
     Args:
-        bijection: takes a condition.
-        loc: $m$, of the condition's shape; like $s$ no parameter.
-        scale: $s$.
-        arsinh: for which of the numbers, or whether for all, what is far from $m$ is brought near, as networks need it
-            of conditions with heavy tails.
+        bijection: a conditional bijection.
+        loc: $m$, of the condition's shape; not trained.
+        scale: $s$, of the condition's shape, positive; not trained.
+        arsinh: True for the entries of the condition to which arsinh is applied, which helps networks with
+            heavy-tailed conditions; one boolean for all, or one for each entry.
     """
 
     bijection: AbstractBijection

@@ -1,6 +1,6 @@
-"""The arrays of a bijection: which are its parameters, where these come from, and how they meet a batch.
+"""The arrays of a bijection: which of them are parameters, who sets them, and how they broadcast with a batch.
 
-Because a bijection is plain data, the optimizer, a conditioner and an encoder all parametrize it in the same way: by
+Because a bijection is a pytree, the optimizer, a conditioner and an encoder all set its parameters in the same way, by
 `shift_arrays`.
 """
 
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 class _Static(eqx.Module):
-    """A leaf that is no array, such as a function."""
+    """A leaf that is not an array, such as a function."""
 
     value: Any = eqx.field(static=True)
 
 
 class Constant(eqx.Module):
-    """A pytree whose arrays are data: training does not move them, and no conditioner supplies them.
+    """A pytree whose arrays are data: they are not trained, and no conditioner sets them.
 
     Args:
-        tree: arrays, and anything that can be hashed, such as functions. No gradient flows to the arrays.
+        tree: a pytree of arrays and of hashable objects, such as functions. The arrays get no gradients.
     """
 
     tree: PyTree
@@ -53,25 +53,29 @@ def trainable(tree: PyTree) -> PyTree[bool]:
 
 
 def parameters(tree: T) -> T:
-    """The arrays that are trained, and None elsewhere."""
+    """The pytree with None in place of everything that is not trained."""
     return eqx.filter(tree, trainable(tree))
 
 
 def num_parameters(tree: PyTree) -> int:
-    """The number of scalars in the parameters of `tree`: the length of `shift_arrays`' vector."""
+    """The number of scalars in the parameters: the length of the vector that `shift_arrays` takes.
+
+    Args:
+        tree: any pytree; `trainable` says which of its arrays are parameters.
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(parameters(tree)))
 
 
 def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
     """Add a vector to the raveled parameters of a pytree.
 
-    This is how a network parametrizes a bijection: the arrays that are there act as the bias of the network's last
-    layer, so a network that returns zeros leaves the bijection as it is. Further axes of the vector become last axes of
-    the arrays: many bijections in one.
+    A network parametrizes a bijection in this way: the bijection's own arrays act as the bias of the network's last
+    layer, so a network that returns zeros does not change the bijection. Batch axes of the vector become the last axes
+    of the arrays: a batch of bijections.
 
     Args:
-        tree: any pytree, see `trainable` for which of its arrays are parameters.
-        vector: one number for each scalar in them.
+        tree: any pytree; `trainable` says which of its arrays are parameters.
+        vector: one number for each scalar in the parameters.
     """
     moving, fixed = eqx.partition(tree, trainable(tree))
     leaves, structure = jax.tree.flatten(moving)
@@ -84,17 +88,17 @@ def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
 
 
 def detach(tree: T) -> T:
-    """`jax.lax.stop_gradient` for the inexact arrays of a pytree that holds other things too."""
+    """`jax.lax.stop_gradient` of the inexact arrays of a pytree; other leaves stay the same."""
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
 def along(vector: Array, u: Array) -> Array:
-    """A vector with as many axes as `u`, to go with the first axes of `u`; the batch, if any, is last."""
+    """Append axes of size 1 to the vector, so that it broadcasts along the first axes of `u`; batch axes are last."""
     return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
 
 
 def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array) -> Any:
-    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays: last axes of the parameters."""
+    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, the last axes of the parameters."""
     axes = jax.tree.map(lambda moving: -1 if moving else None, trainable(scalars))
     for _ in range(arrays[0].ndim):
         fn = jax.vmap(fn, in_axes=(axes,) + (-1,) * len(arrays), out_axes=-1)

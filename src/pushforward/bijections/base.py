@@ -1,4 +1,4 @@
-"""What a bijection is, and how it takes a batch of events."""
+"""The interface of bijections, for one event and for batches."""
 
 import abc
 import math
@@ -26,14 +26,14 @@ class AbstractBijection(eqx.Module):
     r"""A diffeomorphism $x = T(u)$ of one event, with the log-determinants of both directions.
 
     `forward` maps base to data (u to x), `inverse` data to base; each returns the log-determinant of its own direction.
-    A `key` makes stochastic log-determinants random estimates; without it they are exact.
+    With a `key`, stochastic log-determinants are random estimates; without it they are exact.
 
-    A subclass gives `shape` (of the event), `cond_shape` (of the condition, or None) and two methods, `_forward` and
-    `_inverse`. They take one event. Where coordinates do not lie on the whole line, `domain` and `codomain` say where.
+    A subclass defines `shape` (of the event), `cond_shape` (of the condition, or None) and the methods `_forward` and
+    `_inverse` of one event. If coordinates are not on the whole real line, it also defines `domain` and `codomain`.
 
-    Users call `forward_and_log_det` and the other methods without an underscore, which check shapes and dtypes, or
-    those of `batched`, which take leading batch axes. Bijections that hold others call `forward_batch`,
-    `inverse_batch` and `push_score_batch`, which check nothing and take events along a last axis, if there is one.
+    Users call the methods without an underscore, such as `forward_and_log_det`, which check shapes and dtypes, or the
+    methods of `batched`, which take leading batch axes. Bijections that contain others call `forward_batch`,
+    `inverse_batch` and `push_score_batch`, which check nothing and take one event, or events along the last axis.
     By default these are `jax.vmap` of the methods for one event.
 
     References:
@@ -45,11 +45,11 @@ class AbstractBijection(eqx.Module):
     cond_shape: eqx.AbstractVar[tuple[int, ...] | None]
     domain: ClassVar[Constraint] = constraints.real
     codomain: ClassVar[Constraint] = constraints.real
-    # Whether `_forward`, `_inverse` and `_push_score` also take events along a last axis, and one condition for
-    # all, or one for each along its last axis. That is faster than `jax.vmap`, which puts the batch first: then the
-    # same coordinate of two events is far apart in memory.
+    # Whether `_forward`, `_inverse` and `_push_score` also take events along a last axis, with one condition for all
+    # events, or one for each along its last axis. That is faster than `jax.vmap`, which puts the batch axis first, so
+    # that the same coordinate of two events is far apart in memory.
     vectorized: ClassVar[bool] = False
-    # Whether it maps every interval that is the same for all coordinates onto itself, as a permutation does.
+    # Whether it maps every box with the same interval in all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -61,7 +61,7 @@ class AbstractBijection(eqx.Module):
         r"""$T^{-1}(x)$ and $\log|\det J_{T^{-1}}(x)|$."""
 
     def _push_score(self, u: Array, score: Array, condition: Array | None) -> Pushed:
-        """See `push_score`; bijections that need no inverse pass for it override this method."""
+        """See `push_score`; bijections that can compute it without an inverse pass override this method."""
         if u.ndim == 0:
             return push_score_scalar(self, u, score, condition)
         x, log_det = self._forward(u, condition, None)
@@ -71,12 +71,12 @@ class AbstractBijection(eqx.Module):
 
     @property
     def stochastic(self) -> bool:
-        """Whether a key makes log-determinants random estimates: if it does so for a part."""
+        """Whether log-determinants are random estimates when there is a key: true if this holds for any part."""
         return any(part.stochastic for part in self._parts())
 
     @property
     def numerical_inverse(self) -> bool:
-        """Whether the inverse is iterative, at the cost of many evaluations: if that of a part is."""
+        """Whether the inverse is iterative, which takes many evaluations: true if this holds for any part."""
         return any(part.numerical_inverse for part in self._parts())
 
     def _parts(self) -> list["AbstractBijection"]:
@@ -84,7 +84,7 @@ class AbstractBijection(eqx.Module):
         nodes = jax.tree.leaves(vars(self), is_leaf=lambda node: isinstance(node, AbstractBijection))
         return [node for node in nodes if isinstance(node, AbstractBijection)]
 
-    # For users: one event, checked.
+    # Methods for users: one event, with checks.
 
     def forward_and_log_det(
         self, u: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
@@ -109,12 +109,17 @@ class AbstractBijection(eqx.Module):
         return self.inverse_and_log_det(x, condition)[0]
 
     def push_score(self, u: ArrayLike, score: ArrayLike, condition: ArrayLike | None = None) -> Pushed:
-        r"""Map the score of a density along: from $\nabla_u \log q_u(u)$ to $\nabla_x \log q_x(x)$ at $x = T(u)$.
+        r"""Push a score forward: from $\nabla_u \log q_u(u)$ to $\nabla_x \log q_x(x)$ at $x = T(u)$.
 
-        This is what a path gradient needs. The score solves $J_T^\top s_x = s_u - \nabla_u \log|\det J_T(u)|$. The
-        inverse's vector-Jacobian product gives it for any bijection; many need no inverse pass.
+        Path gradients need it. The score solves $J_T^\top s_x = s_u - \nabla_u \log|\det J_T(u)|$. The vector-Jacobian
+        product of the inverse gives it for any bijection; many bijections need no inverse pass.
 
-        Gradients flow through $x$ and the log-determinant, never through the score.
+        Gradients flow through $x$ and the log-determinant, not through the score.
+
+        Args:
+            u: one event.
+            score: the score at `u`, of the same shape.
+            condition: the condition, if the bijection takes one.
 
         Returns:
             $x$, $\log|\det J_T(u)|$ and the score at $x$.
@@ -131,15 +136,15 @@ class AbstractBijection(eqx.Module):
         """The same methods for arrays with leading batch axes, as in `bijection.batched.forward(u)`."""
         return Batched(self)
 
-    # For bijections that hold others: one event, or events along the last axis, unchecked.
+    # Methods for bijections that contain others: one event, or events along the last axis, without checks.
 
     def forward_batch(self, u: Array, condition: Array | None = None, key: PRNGKeyArray | None = None) -> Mapped:
-        """`forward_and_log_det` of each event; the results have the batch axis last too.
+        """`forward_and_log_det` of each event; the results also have the batch axis last.
 
         Args:
             u: of shape (*shape,) or (*shape, batch).
             condition: one for all events, or one for each along its last axis; ignored if the bijection takes none.
-            key: for stochastic log-determinants, which differ from event to event.
+            key: for stochastic log-determinants; each event gets its own randomness.
         """
         return self._map(self._forward, (u,), condition, key)
 
@@ -156,9 +161,9 @@ class AbstractBijection(eqx.Module):
     def _map(
         self, method: Callable[..., R], arrays: tuple[Array, ...], condition: Array | None, key: PRNGKeyArray | None
     ) -> R:
-        """Apply a method for one event to each along the last axis, if there is one."""
+        """Apply a method for one event to each event along the last axis, if there is one."""
         if self.cond_shape is None:
-            condition = None  # a part of a chain in which others take one
+            condition = None  # in a chain, other parts may take one
         if self.vectorized or arrays[0].ndim == len(self.shape):
             return method(*arrays, condition, key)
         shared = condition is None or condition.ndim == len(self.cond_shape or ())
@@ -168,10 +173,9 @@ class AbstractBijection(eqx.Module):
 
 
 class Batched:
-    """A bijection of arrays with leading batch axes, which broadcast between events and conditions.
+    """The methods of a bijection for arrays of shape (..., *shape) and conditions of shape (..., *cond_shape).
 
-    Its methods are those of the bijection, for arrays of shape (..., *shape) and conditions of shape
-    (..., *cond_shape).
+    The leading batch axes of events and conditions broadcast.
     """
 
     def __init__(self, bijection: AbstractBijection):
@@ -180,13 +184,13 @@ class Batched:
     def forward_and_log_det(
         self, u: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
     ) -> Mapped:
-        """$T(u)$ and log-determinants of each event; a `key` is used where these are stochastic."""
+        """$T(u)$ and the log-determinant of each event; stochastic log-determinants use the `key`."""
         return self._apply(lambda condition, u: self.bijection.forward_batch(u, condition, key), condition, u)
 
     def inverse_and_log_det(
         self, x: ArrayLike, condition: ArrayLike | None = None, *, key: PRNGKeyArray | None = None
     ) -> Mapped:
-        """$T^{-1}(x)$ and log-determinants of each event; a `key` is used where these are stochastic."""
+        """$T^{-1}(x)$ and the log-determinant of each event; stochastic log-determinants use the `key`."""
         return self._apply(lambda condition, x: self.bijection.inverse_batch(x, condition, key), condition, x)
 
     def forward(self, u: ArrayLike, condition: ArrayLike | None = None) -> Array:
@@ -198,7 +202,7 @@ class Batched:
         return self.inverse_and_log_det(x, condition)[0]
 
     def push_score(self, u: ArrayLike, score: ArrayLike, condition: ArrayLike | None = None) -> Pushed:
-        """$T(u)$, log-determinants and scores at each, see `AbstractBijection.push_score`."""
+        """$T(u)$, the log-determinant and the score of each event, see `AbstractBijection.push_score`."""
         return self._apply(
             lambda condition, u, score: self.bijection.push_score_batch(u, score, condition), condition, u, score
         )
@@ -226,7 +230,7 @@ class Batched:
 def _checked(
     bijection: AbstractBijection, events: tuple[ArrayLike, ...], condition: ArrayLike | None, *, batch: bool = False
 ) -> tuple[tuple[Array, ...], Array | None]:
-    """Events and the condition in one dtype; raise if they have other shapes than the bijection's."""
+    """The events and the condition in one dtype; raise if their shapes are not those of the bijection."""
     if bijection.cond_shape is None:
         condition = None
     elif condition is None:
@@ -246,7 +250,7 @@ def _checked(
 
 
 def common_dtype(bijection: AbstractBijection, *values: Array) -> jnp.dtype:
-    """One dtype for all that goes in, as wide as the parameters: loops need results to have the dtype of inputs."""
+    """The promoted dtype of inputs and parameters: in loops, results must have the dtype of the inputs."""
     dtype = jnp.result_type(float, *values, *jax.tree.leaves(parameters(bijection)))
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{type(bijection).__name__} takes real numbers, but got {dtype}.")
@@ -254,14 +258,14 @@ def common_dtype(bijection: AbstractBijection, *values: Array) -> jnp.dtype:
 
 
 def no_log_det(bijection: AbstractBijection, u: Array) -> Array:
-    """The log-determinant 0, for each event of `u`."""
+    """The log-determinant 0 for each event of `u`."""
     return jnp.zeros(u.shape[len(bijection.shape) :], u.dtype)
 
 
 def push_score_scalar(
     bijection: AbstractBijection, u: Float[Array, ""], score: Float[Array, ""], condition: Array | None = None
 ) -> Pushed:
-    r"""`push_score` of a scalar bijection, whose Jacobian is known: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
+    r"""`push_score` of a scalar bijection: $s_x = (s_u - \partial_u \log T'(u)) / T'(u)$."""
     x, log_det = bijection._forward(u, condition, None)
     frozen, fixed_condition = detach((bijection, condition))
     slope = jax.grad(lambda u: frozen._forward(u, fixed_condition, None)[1])(detach(u))

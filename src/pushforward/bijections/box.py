@@ -1,4 +1,4 @@
-"""From the whole space onto a box, each coordinate onto an interval of its own."""
+"""A bijection from the whole space onto a box, the product of one interval for each coordinate."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -16,12 +16,13 @@ from pushforward.bijections.intervals import bounds
 
 
 class OntoBox(AbstractBijection):
-    r"""The whole space onto $\prod_i (a_i, b_i)$, where ends may be infinite; every coordinate increases.
+    r"""Maps the whole space onto $\prod_i (a_i, b_i)$, where ends may be infinite; increasing in every coordinate.
 
-    $x = a + (b - a)\,\sigma(u)$ between two ends, $a + e^u$ above one, $b - e^{-u}$ below one, and $u$ without ends.
+    $x = a + (b - a)\,\sigma(u)$ if both ends are finite, $a + e^u$ if only the lower one is, $b - e^{-u}$ if only the
+    upper one is, and $u$ if none is.
 
     Args:
-        intervals: NumPyro constraints, one for each coordinate, that are intervals.
+        intervals: one NumPyro constraint for each coordinate, an interval.
     """
 
     ends: tuple[tuple[float, float], ...] = eqx.field(static=True)
@@ -31,7 +32,7 @@ class OntoBox(AbstractBijection):
     def __init__(self, intervals: Sequence[Constraint]):
         self.ends = tuple((float(lower), float(upper)) for lower, upper in map(bounds, intervals))
         if not self.ends or any(not lower < upper for lower, upper in self.ends):
-            raise ValueError(f"a box needs intervals, the lower end of each below the upper, but got {self.ends}.")
+            raise ValueError(f"each interval of a box must have its lower end below its upper, but got {self.ends}.")
 
     @property
     def shape(self) -> tuple[int, ...]:

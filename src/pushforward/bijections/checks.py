@@ -1,4 +1,4 @@
-"""Checks of arguments, which raise where something else was expected."""
+"""Checks of arguments."""
 
 from numbers import Integral
 
@@ -9,7 +9,7 @@ from pushforward.bijections.base import AbstractBijection
 
 
 def check_bijections(taker: str, *given: object) -> None:
-    """Raise unless all are bijections, and not their classes."""
+    """Raise unless all are instances of bijections."""
     for other in given:
         if not isinstance(other, AbstractBijection):
             hint = f"; for an instance write {other.__name__}(...)" if isinstance(other, type) else ""
@@ -27,17 +27,17 @@ def check_transformer(bijection: AbstractBijection) -> None:
 
 
 def check_sizes(**sizes: int | None) -> None:
-    """Raise unless they are positive; None is for what there is none of."""
+    """Raise unless all sizes are positive integers or None."""
     if not all(size is None or is_size(size) for size in sizes.values()):
         given = ", ".join(f"{name}={size!r}" for name, size in sizes.items() if size is not None)
         raise ValueError(f"sizes must be positive whole numbers, but got {given}.")
 
 
 def is_size(value: object, least: int = 1) -> bool:
-    """Whether it is a whole number, and at least so large."""
+    """Whether the value is an integer of at least `least`."""
     return isinstance(value, Integral) and int(value) >= least
 
 
 def is_known(*arrays: Array) -> bool:
-    """Whether their values can be looked at: of what is computed in a compiled program nothing is known yet."""
+    """Whether the arrays have concrete values: they do not while JAX traces a function."""
     return not any(isinstance(array, Tracer) for array in arrays)

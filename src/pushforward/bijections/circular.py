@@ -1,8 +1,8 @@
 r"""Bijections of circles.
 
-One of angles is a map of the line that commutes with full turns, $T(u + 2\pi) = T(u) + 2\pi$.
+A bijection of angles is a map of the line that commutes with full turns, $T(u + 2\pi) = T(u) + 2\pi$.
 
-Such maps are chained and conditioned like any others; `OntoCircles` makes of them a map onto circles and lines.
+Such maps are chained and conditioned like any other; `OntoCircles` turns them into a map onto circles and lines.
 """
 
 import math
@@ -30,13 +30,13 @@ TURN = 2 * math.pi
 
 
 class CircularSpline(AbstractBijection):
-    r"""A rational-quadratic spline of the circle, and a rotation.
+    r"""A rational-quadratic spline of the circle, followed by a rotation.
 
-    On $[-\pi, \pi)$ it is the spline of `RationalQuadraticSpline`, but with one learned slope for both ends, so that
-    the slope is continuous all around. The rotation lets the point at which the circle is cut move.
+    On $[-\pi, \pi)$ it is the spline of `RationalQuadraticSpline`, but both ends share one learned slope, so that the
+    slope is continuous on the circle. The rotation can move the point at which the circle is cut.
 
     Args:
-        bins: the number of bins, at least 1.
+        bins: the number of bins, at least 2.
 
     References:
         Rezende et al., Normalizing Flows on Tori and Spheres (2020), section 2.1.2. https://arxiv.org/abs/2002.02428
@@ -77,21 +77,21 @@ class CircularSpline(AbstractBijection):
 
 
 def to_circle(x: Array, lower: float | Array, period: float | Array) -> Array:
-    """The number that is the same angle and lies in [lower, lower + period)."""
+    """The same angle in [lower, lower + period)."""
     return x - period * jnp.floor((x - lower) / period)
 
 
 class OntoCircles(AbstractWrapper):
-    r"""Normal numbers onto circles and lines: in the coordinates that are angles
-    $x = T(2\pi\,\Phi(u) - \pi)$, as it lies on its circle, and $x = T(u)$ in the others.
+    r"""Maps the whole space onto circles and lines: $x = T(2\pi\,\Phi(u) - \pi)$, wrapped onto its circle, in the
+    coordinates that are angles, and $x = T(u)$ in the others.
 
-    With a standard normal base, the angles that $T$ takes are uniform, so the density has no seam where the circle is
-    cut, if $T$ has none: if it advances by a whole circle when an angle advances by $2\pi$, and is else the same. A
-    coordinate's $u$ is cut to where the precision of numbers lets $\Phi$ be inverted.
+    With a standard normal base, the angles that $T$ takes are uniform. So the density is continuous where the circle
+    is cut, if $T$ is: if it adds a full circle when an angle grows by $2\pi$, and does not change otherwise. In the
+    inverse, $u$ is clipped to the range in which $\Phi$ can be inverted in the dtype.
 
     Args:
         bijection: $T$.
-        circles: the ends of the interval that each angle lies in, None for the other coordinates.
+        circles: for each coordinate, the ends of the interval that its angle lies in, or None if it is not an angle.
 
     References:
         Rezende et al., Normalizing Flows on Tori and Spheres (2020), section 2.1. https://arxiv.org/abs/2002.02428
@@ -105,9 +105,9 @@ class OntoCircles(AbstractWrapper):
         check_bijections("OntoCircles", bijection)
         self.bijection, self.circles = bijection, tuple(circles)
         if bijection.shape != (len(self.circles),):
-            raise ValueError(f"there must be one entry of circles for each coordinate, of {bijection.shape}.")
+            raise ValueError(f"there must be one entry of circles for each coordinate of shape {bijection.shape}.")
         if not all(c is None or (len(c) == 2 and -math.inf < c[0] < c[1] < math.inf) for c in self.circles):
-            raise ValueError(f"a circle has two finite ends, the lower one first, but got {self.circles}.")
+            raise ValueError(f"a circle must have two finite ends, the lower one first, but got {self.circles}.")
 
     @property
     def angles(self) -> tuple[bool, ...]:
@@ -127,7 +127,7 @@ class OntoCircles(AbstractWrapper):
         return constraints.interval(lower, upper)
 
     def _turned(self, u: Array) -> tuple[Array, Array]:
-        """The coordinates that T takes, and the log-determinant."""
+        """The input of T, and the log-determinant."""
         angles = along(jnp.array(self.angles), u)
         log_slope = math.log(TURN) - 0.5 * u**2 - 0.5 * math.log(TURN)
         return jnp.where(angles, TURN * (ndtr(u) - 0.5), u), jnp.where(angles, log_slope, 0).sum(0)

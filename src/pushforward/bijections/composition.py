@@ -1,4 +1,4 @@
-"""How bijections are put together: chained, repeated, applied to each coordinate."""
+"""Compositions of bijections: chained, repeated, applied to each coordinate."""
 
 import abc
 import itertools
@@ -20,7 +20,11 @@ from pushforward.bijections.intervals import bounds, same_interval
 
 
 class Identity(AbstractBijection):
-    """$x = u$."""
+    """$x = u$.
+
+    Args:
+        shape: the shape of an event.
+    """
 
     keeps_intervals: ClassVar[bool] = True
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -38,7 +42,7 @@ class Identity(AbstractBijection):
 
 
 class _Composition(AbstractBijection):
-    """What Chain and Scan share: every method is a fold over parts that hands arrays on and adds log-determinants."""
+    """Shared by Chain and Scan: each method is a fold over the parts that composes maps and adds log-determinants."""
 
     vectorized: ClassVar[bool] = True
 
@@ -57,10 +61,12 @@ class _Composition(AbstractBijection):
 
 
 class Chain(_Composition):
-    r"""The composition $T = T_K \circ \dots \circ T_1$ of bijections, given in the order of forward.
+    r"""The composition $T = T_K \circ \dots \circ T_1$ of bijections.
 
-    Each must take what the one before it gives: its domain must be that one's codomain, so that the whole maps its
-    domain onto its codomain.
+    The domain of each must be the codomain of the one before it.
+
+    Args:
+        bijections: $T_1, \dots, T_K$: the first is applied first in the forward direction.
     """
 
     bijections: tuple[AbstractBijection, ...]
@@ -71,7 +77,7 @@ class Chain(_Composition):
         shapes = [b.shape for b in self.bijections]
         if not shapes or any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"Chain needs one or more bijections of one shape, but got shapes {shapes}.")
-        # What keeps intervals stands in nobody's way, if they are the same for all coordinates.
+        # Parts that keep intervals pass them on, if these are the same for all coordinates.
         mapping = [(i, b) for i, b in enumerate(self.bijections) if not b.keeps_intervals]
         for (i, first), (j, then) in itertools.pairwise(mapping):
             if not same_interval(then.domain, first.codomain):
@@ -117,21 +123,21 @@ class Chain(_Composition):
 
 
 def _check_even(interval: Constraint, i: int, part: AbstractBijection, j: int, other: AbstractBijection) -> None:
-    """Raise if intervals differ by coordinate next to what may reorder coordinates."""
+    """Raise if the intervals of coordinates differ, and the neighbor may reorder coordinates."""
     if any(np.unique(end).size > 1 for end in bounds(interval)):
         raise ValueError(
             f"part {i} of the chain, {type(part).__name__}, has the interval {interval}, which is not the same for all "
-            f"coordinates, so nothing that reorders them may be next to it, but part {j} is {type(other).__name__}."
+            f"coordinates; part {j}, {type(other).__name__}, may reorder coordinates and must not be next to it."
         )
 
 
 class Scan(_Composition):
-    """A chain of layers of equal structure, compiled once whatever their number.
+    """A chain of layers of equal structure, of which only one is compiled.
 
-    The layers' arrays are stacked along a new first axis and applied by `jax.lax.scan`.
+    The layers' arrays are stacked along a new first axis; `jax.lax.scan` applies them.
 
     Args:
-        layers: bijections that differ in nothing but the values of their arrays.
+        layers: bijections that differ only in the values of their arrays.
     """
 
     stacked: AbstractBijection
@@ -150,7 +156,7 @@ class Scan(_Composition):
             if not eqx.tree_equal(static[0], static[i]) or not eqx.tree_equal(kinds[0], kinds[i]):
                 raise ValueError(
                     f"Scan needs layers of equal structure, but layer {i} differs from layer 0 in more than the values "
-                    f"of its arrays; use Chain for layers that differ."
+                    f"of its arrays; use Chain for layers of different structure."
                 )
         domain, codomain = layers[0].domain, layers[0].codomain
         if not same_interval(domain, codomain):
@@ -160,7 +166,7 @@ class Scan(_Composition):
             )
         self.num_layers = len(layers)
         self.stacked = eqx.combine(jax.tree.map(lambda *a: jnp.stack(a), *arrays), static[0])
-        # A layer may tell its shape by its arrays, which are stacked.
+        # Of a single layer: a property may read the shape from arrays, which are stacked here.
         self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
 
     @property
@@ -192,10 +198,10 @@ class Scan(_Composition):
 
 
 class Elementwise(AbstractBijection):
-    """A scalar bijection with its own arrays for each coordinate of a vector.
+    """A scalar bijection applied to each coordinate of a vector; each coordinate has its own arrays.
 
     Args:
-        bijection: a scalar bijection; each coordinate starts with its arrays.
+        bijection: a scalar bijection; its arrays are the initial arrays of each coordinate.
         dim: the number of coordinates.
     """
 
@@ -242,7 +248,7 @@ class Elementwise(AbstractBijection):
 
 
 def merge_cond_shapes(bijections: Sequence[AbstractBijection]) -> tuple[int, ...] | None:
-    """The one condition shape that several bijections share; those without a condition do not count."""
+    """The condition shape that all conditional bijections share, or None if all are unconditional."""
     shapes = {b.cond_shape for b in bijections if b.cond_shape is not None}
     if len(shapes) > 1:
         raise ValueError(f"all parts must take a condition of the same shape, but got {sorted(shapes)}.")

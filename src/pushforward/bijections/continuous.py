@@ -1,9 +1,9 @@
-r"""Continuous bijections: where an ordinary differential equation carries $u$ in unit time.
+r"""Continuous bijections: $x$ is the solution at time 1 of an ordinary differential equation that starts at $u$.
 
-Diffrax integrates. Derivatives are those of the equation and not of the solver's steps: tangents solve the variational
-equation along with the state, and cotangents the adjoint equation backwards, both to the same tolerance. So memory
-does not grow with the number of steps, and reverse and forward mode both work. Of Diffrax's own ways the one that has
-both modes, `DirectAdjoint`, took 2 to 5 times as long for a gradient of a batch of 64 (2 dimensions, 64 x 64 units).
+Diffrax integrates it. Derivatives are those of the equation, not of the solver's steps: tangents solve the variational
+equation together with the state, cotangents solve the adjoint equation backward in time, both to the same tolerance. So
+memory does not grow with the number of steps, and forward and reverse mode work. Diffrax's `DirectAdjoint` supports
+both modes too, but took 2 to 5 times as long for the gradient of a batch of 64 (2 dimensions, 64 x 64 units).
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from pushforward.bijections.autoregressive.networks import MLP, with_condition
 from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.checks import check_sizes
 
-# Error allowed in a step by default: the dtype's rounding to this power, 4e-11 in float64 and 2e-5 in float32.
+# The default tolerance of a step is the dtype's machine epsilon to this power: 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3
-# The adjoint equation takes the state back to where it was; if it misses that by more, relatively, gradients are NaN.
+# The adjoint equation integrates the state back to its start; if the relative error there is larger, gradients are NaN.
 LARGEST_DRIFT = 0.3
-# For tolerances below this, fewer steps of order 8 are cheaper than more of order 5.
+# For tolerances below this, fewer steps of order 8 cost less than more steps of order 5.
 HIGH_ORDER_BELOW = 1e-6
 
 Vector = Float[Array, "dim *batch"]
@@ -33,7 +33,7 @@ Numbers = Float[Array, " *batch"]
 
 
 def _diffrax() -> Any:
-    """Diffrax, which takes long to import and is needed only here; not in a trace, where its constants would leak."""
+    """Diffrax, which is slow to import and used only here; outside of any trace, which its constants would leak."""
     with jax.ensure_compile_time_eval():
         import diffrax
     return diffrax
@@ -43,34 +43,34 @@ class Continuous(AbstractBijection):
     r"""$x = z(1)$ where $\dot z = f(t, z, \text{condition})$, $z(0) = u$, and
     $\log|\det J_T(u)| = \int_0^1 \mathrm{tr}\,\partial f / \partial z \;\mathrm dt$.
 
-    The field $f$ is a network that takes $t$ among its inputs, so nothing restricts the Jacobian's form, yet both
-    directions cost the same: the inverse integrates from 1 to 0. The trace is exact: up to two hidden layers at the
-    cost of one more layer, and by `dim` derivatives of deeper fields. With `hutchinson`, where a key is given, as in
-    training, it is Hutchinson's unbiased estimate $v^\top (\partial f / \partial z) v$, with random signs $v$ that are
-    fixed over the time.
+    The vector field $f$ is a network of $t$, $z$ and the condition. The Jacobian has no prescribed structure, and both
+    directions cost the same: the inverse integrates from 1 to 0. The trace is exact: for up to two hidden layers it
+    costs as much as one more layer, for deeper networks `dim` derivatives. With `hutchinson` and a key, as in training,
+    it is Hutchinson's unbiased estimate $v^\top (\partial f / \partial z) v$, with random signs $v$ that stay the same
+    at all times.
 
-    Steps are chosen so that the error of each coordinate and of the log-determinant stays below
-    `atol + rtol * size` a step. A batch (of `Flow`) is one equation with one sequence of steps, those of its most
-    demanding event; events that are not finite are NaN and demand nothing. Where `max_steps` do not suffice the result
-    is NaN, and so are gradients; they are too where the adjoint equation, on its way back, misses the start, as it does
-    where the flow contracts more than the tolerance allows. Looser tolerances, 1e-5 say, make training cheaper; all
-    that is computed then is right to about that. Second derivatives raise an error.
+    The step size controller keeps the error of each coordinate and of the log-determinant below `atol + rtol * size`
+    per step. A batch (of `Flow`) is solved as one equation with one sequence of steps, determined by the most demanding
+    event; events that are not finite give NaN and do not affect the steps. If `max_steps` is reached, results and
+    gradients are NaN. Gradients are also NaN if the adjoint equation does not return to the start, which happens when
+    the flow contracts more than the tolerance allows. Looser tolerances such as 1e-5 make training cheaper, with
+    results of about that accuracy. Second derivatives raise an error.
 
     Starts as the identity.
 
     Args:
         dim: the dimension.
-        hidden: widths of the field's hidden layers.
-        cond_dim: the size of a condition that the field sees.
-        activation: of the field; smooth, as the solver's order counts on it, and a module-level function. Bounded ones
-            keep the field from running away.
-        rtol: relative error allowed in a step, by default the 2/3rd power of the dtype's rounding.
-        atol: absolute error allowed in a step, by default the same.
-        max_steps: how many steps may be tried.
-        hutchinson: whether to estimate the trace when there is a key: for deep fields in many dimensions.
-        solver: any adaptive solver of Diffrax, by default `Dopri8()` for tolerances below 1e-6 and `Tsit5()` for
-            looser ones, where it is cheaper.
-        key: for the field's initial weights.
+        hidden: widths of the network's hidden layers.
+        cond_dim: the size of a condition, an input of the network.
+        activation: of the network: a module-level function, smooth, as high-order solvers require it. A bounded one
+            keeps the field from growing without bound.
+        rtol: the relative tolerance of a step, by default machine epsilon to the power 2/3.
+        atol: the absolute tolerance of a step, with the same default.
+        max_steps: the maximum number of steps, rejected ones included.
+        hutchinson: whether to estimate the trace when there is a key: for deep networks in many dimensions.
+        solver: an adaptive solver of Diffrax, by default `Dopri8()` for tolerances below 1e-6 and `Tsit5()`, which
+            then costs less, for looser ones.
+        key: for the network's initial weights.
 
     References:
         Chen et al., Neural Ordinary Differential Equations (2018), theorem 1 and appendix B.
@@ -129,13 +129,13 @@ class Continuous(AbstractBijection):
         return _evolve(self, x, condition, key if self.hutchinson else None, 1.0, 0.0)
 
     def _push_score(self, u, score, condition):
-        r"""In one forward solve: the score moves along with the state, by
+        r"""In one forward solve, together with the state:
         $\dot s = -(\partial f / \partial z)^\top s - \nabla_z \mathrm{tr}\,\partial f / \partial z$.
         """
         return _evolve_score(self, u, score, condition)
 
 
-# A field is a function of (t, z, args) with the tuple of dz/dt and, if need be, of the rate of the log-determinant.
+# A field is a function of (t, z, args). It returns a tuple: dz/dt and, optionally, the rate of the log-determinant.
 
 
 def _inputs(t: Array, z: Vector, condition: Array | None) -> Array:
@@ -166,10 +166,10 @@ def _transport_and_trace(t: Array, z: Vector, args: Any) -> tuple[Vector, Number
 
 
 def _field_and_trace_of_shallow(network: MLP, inputs: Array, dim: int) -> tuple[Vector, Numbers]:
-    r"""For one or two hidden layers, of slopes $d_i$, the trace needs no derivatives of the field: it is
-    $\mathrm{tr}(W_2 D_1 W_1) = d_1^\top \mathrm{diag}(W_1 W_2)$ or
-    $\mathrm{tr}(W_3 D_2 W_2 D_1 W_1) = d_2^\top (W_2 \circ (W_1 W_3)^\top)\, d_1$, for any dimension at the cost of a
-    layer.
+    r"""The field and its trace for one or two hidden layers, whose activations have the slopes $d_i$.
+
+    The trace is $\mathrm{tr}(W_2 D_1 W_1) = d_1^\top \mathrm{diag}(W_1 W_2)$ or
+    $\mathrm{tr}(W_3 D_2 W_2 D_1 W_1) = d_2^\top (W_2 \circ (W_1 W_3)^\top)\, d_1$, as cheap as one layer.
     """
     a, slopes = inputs, []
     for weight, bias in zip(network.weights[:-1], network.biases[:-1], strict=True):
@@ -186,7 +186,7 @@ def _field_and_trace_of_shallow(network: MLP, inputs: Array, dim: int) -> tuple[
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """All of an equation but its arrays: these are the start and the leaves of the field's args."""
+    """The static part of an equation. Its arrays are the initial state and the leaves of the field's args."""
 
     field: Callable
     args_structure: Any
@@ -201,20 +201,20 @@ class _Problem:
         return self.field(t, z, jax.tree.unflatten(self.args_structure, leaves))
 
     def integrate(self, rates: Callable, vectors: tuple, numbers: tuple, totals: tuple, *, backwards: bool = False):
-        """Solve for vectors and numbers of each event, and for totals, integrals over all events that steer no step.
+        """Solve for vectors and numbers of each event, and for totals, which are sums over events.
 
         Args:
             rates: maps t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
-            vectors: where they start; numbers and totals likewise.
-            numbers: of each event.
-            totals: pytrees of arrays without events.
-            backwards: whether to go from the end to the start.
+            vectors: initial vectors, one for each event.
+            numbers: initial numbers, one for each event.
+            totals: initial totals, pytrees of arrays without event axes. They do not affect the step sizes.
+            backwards: whether to integrate from the end to the start.
 
         Returns:
-            All three at the end; NaN where that was not reached.
+            All three at the end; NaN if it was not reached.
         """
         diffrax = _diffrax()
-        # An event that is not finite would hold up all others.
+        # An event that is not finite would make the steps of all others fail.
         fine = jnp.stack([jnp.isfinite(v).all(0) for v in vectors]).all(0)
         vectors = tuple(jnp.where(fine, v, 0) for v in vectors)
         default = float(jnp.finfo(vectors[0].dtype).eps) ** TOLERANCE_POWER
@@ -222,7 +222,7 @@ class _Problem:
         solver = self.solver
         if solver is None:
             solver = diffrax.Dopri8() if min(rtol, atol) < HIGH_ORDER_BELOW else diffrax.Tsit5()
-        # Diffrax takes no empty tuples within a state.
+        # Diffrax does not accept empty tuples in a state.
         state, structure = jax.tree.flatten((vectors, numbers, totals))
         controlled = len(vectors) + len(numbers)
         controller = diffrax.PIDController(
@@ -240,7 +240,7 @@ class _Problem:
             None,
             state,
             stepsize_controller=controller,
-            # Nothing is differentiated through the steps; this is the loop that costs least.
+            # There is no differentiation through the steps, so the cheapest loop will do.
             adjoint=diffrax.ForwardMode(),
             max_steps=self.max_steps,
             throw=False,
@@ -253,13 +253,13 @@ class _Problem:
 
 
 def _pose(bijection: Continuous, field: Callable, args: Any, start_time: float, end_time: float):
-    """The problem, and the arrays that it depends on."""
+    """The problem and the arrays that it depends on."""
     leaves, structure = jax.tree.flatten(args)
     b = bijection
     return _Problem(field, structure, start_time, end_time, b.rtol, b.atol, b.max_steps, b.solver), leaves
 
 
-# Compiled here too, or each eager call would compile the solver anew.
+# Compiled here, because otherwise each eager call would compile the solver again.
 @eqx.filter_jit
 def _evolve(bijection: Continuous, z: Vector, condition: Array | None, key, start_time: float, end_time: float):
     signs = None if key is None else jr.rademacher(key, z.shape, z.dtype)
@@ -289,7 +289,7 @@ def _evolve_score(bijection: Continuous, u: Vector, score: Vector, condition: Ar
 
     numbers = (jnp.zeros(u.shape[1:], u.dtype),)
     (x, score), (log_det,), _ = problem.integrate(rates, (fixed_u, detach(score)), numbers, ())
-    # The two have rules of their own, so that a gradient by the path alone, as path gradients are, needs no trace.
+    # x and log_det have separate derivative rules, so that path gradients, which use only x, do not compute the trace.
     alone = dataclasses.replace(problem, field=_transport)
     log_det = _with_derivatives((x, log_det), u, *leaves, problem=problem)[1]
     return _with_derivatives((x,), u, *leaves, problem=alone)[0], log_det, score
@@ -301,7 +301,7 @@ def _as_state(rates: tuple[Array, ...]):
 
 @eqx.filter_custom_jvp
 def _with_derivatives(value: tuple[Array, ...], start: Vector, *leaves: Array, problem: _Problem):
-    """The value, which solves the problem, with derivatives by where it starts and by the leaves."""
+    """The value, which solves the problem, with derivatives with respect to the start and the leaves."""
     del start, leaves, problem
     return value
 
@@ -310,7 +310,7 @@ def _with_derivatives(value: tuple[Array, ...], start: Vector, *leaves: Array, p
 def _with_derivatives_jvp(primals, tangents, *, problem):
     value, *_ = primals
     arrays = [_once(array) for array in primals[1:]]
-    # The tangent is None where it is known to be zero.
+    # A tangent is None if it is known to be zero.
     moving = {i: tangent for i, tangent in enumerate(tangents[1:]) if tangent is not None}
     chosen = {i: arrays[i] for i in moving if i > 0}
 
@@ -318,7 +318,7 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
         return problem.rates(t, z, [chosen.get(i, arrays[i]) for i in range(1, len(arrays))])
 
     def push(tangent):
-        """The variational equation: the tangent of the state moves by the field's own tangent."""
+        """The variational equation: the rate of the state's tangent is the tangent of the field."""
         start = tangent.get(0, jnp.zeros_like(arrays[0]))
         fine = jnp.isfinite(start).all(0)
         tangent, size = _normalise(tangent | {0: jnp.where(fine, start, 0)})
@@ -334,8 +334,8 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
         return tuple(jnp.where(fine, size * a, jnp.nan) for a in (end, *numbers))
 
     def pull(cotangent):
-        """The adjoint equation, backwards, for the state; and for other arrays the integrals that go with it."""
-        # Events whose cotangents are not finite leave the others alone, but not sums over events.
+        """The adjoint equation, backward in time, for the state, with the integrals for the other arrays."""
+        # Events whose cotangents are not finite do not affect other events, but do affect sums over events.
         fine = jnp.stack([jnp.isfinite(cotangent[0]).all(0), *map(jnp.isfinite, cotangent[1:])]).all(0)
         (end, *numbers), size = _normalise([jnp.where(fine, a, 0) for a in cotangent])
 
@@ -347,7 +347,7 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
 
         totals = jax.tree.map(jnp.zeros_like, chosen)
         (back, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
-        # Where the flow contracts, the way back is unstable: if it does not lead to the start, all of it is wrong.
+        # If the flow contracts, integrating back is unstable: if it does not return to the start, the result is wrong.
         lost = ~fine | (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
         by_start = jnp.where(lost, jnp.nan, by_start)
         by_chosen = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), by_chosen)
@@ -357,17 +357,17 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
 
 
 def _normalise(tree):
-    """Arrays of size 1, for which an absolute tolerance has a meaning, and the size that they had."""
+    """The arrays scaled to size 1, so that an absolute tolerance is meaningful, and their original size."""
     size = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]))
     size = jnp.where(size == 0, 1, size)
     return jax.tree.map(lambda leaf: leaf / size, tree), size
 
 
 def _linear(push: Callable, pull: Callable, tangent: Any, like: Any):
-    r"""`push(tangent)` for a linear map whose transpose is `pull`; `like` has the shape of the result.
+    r"""`push(tangent)` for a linear map $L$ whose transpose is `pull`; `like` has the shape of the result.
 
-    JAX lets one state the transpose of a solution of linear equations only. So this is the second part of the solution
-    of $(a, b - L a) = (\text{tangent}, 0)$; the transposed system is solved by $(\bar a + L^\top \bar b, \bar b)$.
+    JAX accepts a custom transpose only for linear solves. So this is the second part of the solution of
+    $(a, b - L a) = (\text{tangent}, 0)$; the transposed system has the solution $(\bar a + L^\top \bar b, \bar b)$.
     """
 
     def solve(_, right):
@@ -378,22 +378,22 @@ def _linear(push: Callable, pull: Callable, tangent: Any, like: Any):
         a, b = right
         return jax.tree.map(jnp.add, a, pull(b)), b
 
-    # JAX wants all of the right side to depend on the tangent; not by a product with 0, which may be NaN.
+    # JAX requires the whole right side to depend on the tangent. A product with 0 could be NaN, hence `where`.
     zero = sum(jnp.sum(jnp.where(jnp.zeros(a.shape, bool), a, 0)) for a in jax.tree.leaves(tangent))
     right = jax.tree.map(lambda a: a + zero, tangent), jax.tree.map(lambda a: jnp.zeros_like(a) + zero, like)
-    # The matrix itself would matter only to derivatives of L, which `_once` forbids.
+    # The matrix would matter only for derivatives of L, which `_once` forbids.
     return jax.lax.custom_linear_solve(lambda v: v, right, solve, transpose_solve)[1]
 
 
 @jax.custom_jvp
 def _once(x: Array) -> Array:
-    """The identity, for what derivatives depend on."""
+    """The identity, for arrays that derivatives depend on: it can be differentiated only once."""
     return x
 
 
 @_once.defjvp
 def _once_jvp(primals, tangents):
     raise NotImplementedError(
-        "second derivatives of a Continuous bijection are not implemented; use jax.lax.stop_gradient on those that are "
-        "not needed."
+        "second derivatives of a Continuous bijection are not implemented; apply jax.lax.stop_gradient to first "
+        "derivatives whose derivatives are not needed."
     )

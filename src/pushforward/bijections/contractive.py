@@ -1,4 +1,4 @@
-r"""Contractive residual bijections $x = u + g(u)$, and the ways to compute their log-determinants."""
+r"""Contractive residual bijections $x = u + g(u)$, and methods to compute their log-determinants."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from pushforward.bijections.checks import check_sizes
 from pushforward.bijections.positive import positive, raw_positive
 from pushforward.bijections.solvers.contraction import solve_contraction
 
-# The norm that bounds the spectral norm: Schatten's of order 4 x 2^5.
+# The spectral norm is bounded by the Schatten norm of order 4 x 2^5.
 SQUARINGS = 5
 FIRST_SHARPNESS = 8.0
 
 
 class AbstractLogDet(eqx.Module):
-    r"""How to compute $\log\det(I + J)$, where $J$ is the Jacobian of a contraction."""
+    r"""A method to compute $\log\det(I + J)$, where $J$ is the Jacobian of a contraction."""
 
     @abc.abstractmethod
     def __call__(
@@ -39,7 +39,7 @@ class AbstractLogDet(eqx.Module):
 
 
 class ExactLogDet(AbstractLogDet):
-    """The determinant of the Jacobian: `dim` passes of the network, and its cube."""
+    """The exact log-determinant of the Jacobian: `dim` passes of the network and $O(dim^3)$ operations."""
 
     def __call__(self, fn, u, args, rate, key):
         jacobian = jax.jacfwd(fn)(u, args)
@@ -47,13 +47,13 @@ class ExactLogDet(AbstractLogDet):
 
 
 class PowerSeries(AbstractLogDet):
-    r"""$\sum_{k=1}^n \frac{(-1)^{k+1}}{k} v^\top J^k v$ with random signs $v$: $n$ passes, whatever the dimension is.
+    r"""$\sum_{k=1}^n \frac{(-1)^{k+1}}{k} v^\top J^k v$ with random signs $v$: $n$ passes, in any dimension.
 
-    Biased by at most $d\,c^{n+1} / ((n+1)(1-c))$, $c$ the Lipschitz constant.
+    The bias is at most $d\,c^{n+1} / ((n+1)(1-c))$, where $c$ is the Lipschitz constant.
 
     Args:
         terms: $n$.
-        probes: how many $v$ to average.
+        probes: the number of vectors $v$ to average over.
 
     References:
         Behrmann et al., Invertible Residual Networks (2019), section 3.3. https://arxiv.org/abs/1811.00995
@@ -72,12 +72,12 @@ class PowerSeries(AbstractLogDet):
 class RussianRoulette(AbstractLogDet):
     r"""$\sum_{k=1}^N \frac{(-1)^{k+1}}{k\,P(N \ge k)} v^\top J^k v$ with a random $N$ and random signs $v$: unbiased.
 
-    $N$ is `exact_terms` plus a geometric number with $P(N \ge k + 1) = c\,P(N \ge k)$, where $c$ is the Lipschitz
-    constant, so $c / (1 - c)$ on average; that is heavy enough for a finite variance. The gradient is unbiased too.
+    $N$ is `exact_terms` plus a geometric variable with $P(N \ge k + 1) = c\,P(N \ge k)$ and mean $c / (1 - c)$, where
+    $c$ is the Lipschitz constant. Its tail is heavy enough for a finite variance. The gradient is unbiased too.
 
     Args:
-        exact_terms: how many terms there are in any case.
-        probes: how many pairs of $v$ and $N$ to average.
+        exact_terms: the number of terms that are always computed.
+        probes: the number of pairs of $v$ and $N$ to average over.
 
     References:
         Chen et al., Residual Flows for Invertible Generative Modeling (2019), equations 6 to 8.
@@ -104,9 +104,9 @@ class RussianRoulette(AbstractLogDet):
 def _mean_of_series(fn, u, args, key, probes, number, weight):
     r"""The mean over probes of $\sum_{k=1}^{n} (-1)^{k+1} w_k / k \; v^\top J^k v$.
 
-    The value is this sum. Its gradient is another estimate of the same: as
-    $\mathrm d \log\det(I + J) = \mathrm{tr}((I + J)^{-1} \mathrm dJ)$, that of $y^\top J v$ with the vector
-    $y^\top = \sum_k (-1)^{k+1} w_k v^\top J^{k-1}$ held fixed, one pass instead of $n$ (Chen et al., equation 8).
+    The value is this sum. Its gradient is estimated separately, by the gradient of $y^\top J v$ with the vector
+    $y^\top = \sum_k (-1)^{k+1} w_k v^\top J^{k-1}$ held fixed: one pass instead of $n$ (Chen et al., equation 8),
+    because $\mathrm d \log\det(I + J) = \mathrm{tr}((I + J)^{-1} \mathrm dJ)$.
     """
     fixed_u, fixed_args = detach((u, args))
     _, pull = jax.vjp(lambda u: fn(u, fixed_args), fixed_u)
@@ -132,18 +132,19 @@ def _mean_of_series(fn, u, args, key, probes, number, weight):
 
 
 class Contractive(AbstractBijection):
-    r"""$x = u + g(u)$ with a network $g$ whose Lipschitz constant is at most $c < 1$, for any arrays.
+    r"""$x = u + g(u)$ with a network $g$ whose Lipschitz constant is at most $c < 1$, for any parameters.
 
-    **The bound is a theorem** for the activations that the library knows; a given `max_slope` is taken on trust. $g$
-    has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
-    $\|W\|_S = (\sum_j \sigma_j^p)^{1/p}$ is the Schatten norm of order $p = 128$: never below the largest singular
-    value, at most 3% above it at width 64, and smooth where that has kinks. $\kappa$ is such that the product over
-    layers and the slopes of activations is $c$. So bounded, units see little of an activation's curvature; therefore
-    each has a sharpness $s > 0$, which is learned, and gives $a(s h) / s$: curved on the scale $1/s$, and no steeper
-    (Chen et al. learn one for each layer). A condition shifts the first layer's bias, by a network without bounds.
+    **The bound is proved** for the activations that the library knows; a given `max_slope` is checked only at points.
+    $g$ has weights $W_i \min(1, \kappa / \|W_i\|_S)$, where
+    $\|W\|_S = (\sum_j \sigma_j^p)^{1/p}$ is the Schatten norm of order $p = 128$: at least the largest singular value,
+    at most 3% more at width 64, and smooth where the largest singular value is not. $\kappa$ makes the product of the
+    layers' bounds and the activations' slopes equal to $c$. With bounded weights, an activation is almost linear over
+    the range of its inputs; therefore each unit learns a sharpness $s > 0$ and computes $a(s h) / s$, which curves on
+    the scale $1/s$ and has the same slopes (Chen et al. learn one for each layer). A condition shifts the first layer's
+    bias; the network that computes the shift is not bounded.
 
-    Forward costs one pass and the log-determinant. The inverse is Banach's iteration, accelerated; it converges for
-    certain, or gives NaN where rounding forbids. It starts as the identity.
+    Forward costs one pass and the log-determinant. The inverse is an accelerated Banach fixed-point iteration; it
+    always converges, or gives NaN where rounding prevents that. It starts as the identity.
 
     Args:
         dim: the dimension.
@@ -151,7 +152,7 @@ class Contractive(AbstractBijection):
         lipschitz: $c$.
         cond_dim: the size of a condition.
         activation: smooth; a module-level function.
-        max_slope: the largest size of the activation's slope; needed for those that the library does not know.
+        max_slope: the largest absolute slope of the activation; needed if the library does not know it.
         log_det: how to compute the log-determinant when a key is given; without a key it is exact.
         key: for the initial weights.
 
@@ -186,7 +187,7 @@ class Contractive(AbstractBijection):
     ):
         check_sizes(dim=dim, cond_dim=cond_dim)
         if not 0 < lipschitz < 1:
-            raise ValueError(f"a contraction has a Lipschitz constant between 0 and 1, but got lipschitz={lipschitz}.")
+            raise ValueError(f"the Lipschitz constant must be between 0 and 1, but got lipschitz={lipschitz}.")
         if log_det is not None and not isinstance(log_det, AbstractLogDet):
             raise TypeError(f"log_det must be an instance such as PowerSeries(), but got {log_det!r}.")
         if not hidden:
@@ -213,7 +214,11 @@ class Contractive(AbstractBijection):
         return not isinstance(self.log_det, ExactLogDet)
 
     def layers(self, condition: Any = None) -> tuple[tuple[Array, Array], ...]:
-        """The weights and biases of $g$, within their bounds."""
+        """The bounded weights and the biases of $g$.
+
+        Args:
+            condition: the condition, if the bijection takes one.
+        """
         weights = [weight * _shrink(weight, self.layer_bound) for weight in self.weights]
         first, *rest = self.biases
         if self.condition_network is not None:
@@ -221,7 +226,7 @@ class Contractive(AbstractBijection):
         return tuple(zip(weights, (first, *rest), strict=True))
 
     def _sharp_layers(self, condition: Any) -> tuple[tuple[Array, Array], ...]:
-        """The same, with the sharpness of each unit in the weights before and after it."""
+        """`layers`, with the sharpness of each unit multiplied into the weights before and after it."""
         ends = jnp.ones_like(self.biases[-1])
         sharpness = [ends, *map(positive, self.raw_sharpness), ends]
         return tuple(
@@ -248,7 +253,7 @@ class Contractive(AbstractBijection):
         frozen, u, condition = detach((self, u, condition))
         layers = frozen._sharp_layers(condition)
         score = score - jax.grad(lambda u: frozen._log_det(u, layers, None))(u)
-        # The exact log-determinant has taken all of the Jacobian, so solving (I + J)^T s_x = score costs no more.
+        # The exact log-determinant computes the whole Jacobian, so solving (I + J)^T s_x = score costs little more.
         jacobian = jax.jacfwd(lambda u: _network(u, layers, frozen.activation))(u)
         return x, log_det, jnp.linalg.solve(jnp.eye(u.size, dtype=u.dtype) + jacobian.T, score)
 
@@ -265,12 +270,12 @@ def _network(u: Float[Array, " dim"], layers, activation: Activation) -> Float[A
 
 
 def _shrink(weight: Float[Array, "out in"], bound: float) -> Float[Array, ""]:
-    """By how much to shrink a matrix so that its spectral norm is at most `bound`; 1 if it is so already.
+    """The factor that reduces the spectral norm of a matrix to at most `bound`; 1 if it is small enough already.
 
-    With the Gram matrix G, the largest eigenvalue to the power n is at most |G^n| in Frobenius' norm.
+    For the Gram matrix G, the largest eigenvalue to the power n is at most the Frobenius norm of G^n.
     """
     small, large = sorted((weight, weight.T), key=len)
-    # What is added keeps the norm differentiable at 0, and can only increase it.
+    # The added diagonal makes the norm differentiable at 0, and can only increase it.
     gram = small @ large + jnp.finfo(weight.dtype).eps * bound**2 * jnp.eye(len(small), dtype=weight.dtype)
     log_square = 0.0
     for n in range(SQUARINGS):

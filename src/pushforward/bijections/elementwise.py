@@ -1,4 +1,4 @@
-"""Scalar bijections in closed form. Each is a transformer for the conditioners of `autoregressive`."""
+"""Scalar bijections in closed form, which serve as transformers of autoregressive bijections."""
 
 import abc
 import math
@@ -17,7 +17,7 @@ from pushforward.bijections.checks import is_known
 from pushforward.bijections.intervals import bounds
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
-# The powers of Yeo and Johnson stay this far inside (0, 2), for at its ends the image is no longer the whole line.
+# The powers of Yeo and Johnson stay this far inside (0, 2): at the ends the image is not the whole line.
 SMALLEST_POWER = 1e-2
 
 
@@ -25,10 +25,10 @@ def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[
     """An argument of a scalar bijection as an array; raise a ValueError unless it is one finite number."""
     if np.shape(value) != ():
         raise ValueError(
-            f"{name} of a scalar bijection must be one number, but has shape {np.shape(value)}; see Elementwise for "
-            "one a coordinate."
+            f"{name} of a scalar bijection must be one number, but has shape {np.shape(value)}; for a vector use "
+            "Elementwise."
         )
-    # Looked at in the precision that it is kept in: it may be 0 or infinite there.
+    # Checked in the dtype of the parameter, in which it may be 0 or infinite.
     with np.errstate(over="ignore"):
         number = jnp.asarray(value, dtype=float)
     if is_known(number) and not (np.isfinite(number) and (number >= np.finfo(number.dtype).tiny or not positive)):
@@ -88,33 +88,33 @@ class Shift(AbstractBijection):
 
 
 def strictly_inside(x: Array, constraint: Constraint) -> Array:
-    """The nearest number of its dtype inside the open interval: rounding must not put a number on an end."""
+    """The nearest floating-point number inside the open interval: rounding must not put a value on an end."""
     tiny, infinity = np.asarray(jnp.finfo(x.dtype).tiny), np.asarray(np.inf, x.dtype)
     lower, upper = (end.astype(x.dtype) for end in bounds(constraint))
     lower, upper = np.nextafter(lower, infinity), np.nextafter(upper, -infinity)
-    # Next to 0 are subnormal numbers, which some devices take for 0.
+    # Next to 0 are subnormal numbers, which some devices flush to 0.
     lower, upper = np.where(np.abs(lower) < tiny, tiny, lower), np.where(np.abs(upper) < tiny, -tiny, upper)
     return clamp(x, lower, upper)
 
 
 def clamp(x: Array, lower: ArrayLike, upper: ArrayLike) -> Array:
-    """`jnp.clip`, but with slope 1 at the ends, where `jnp.clip` has one half."""
+    """`jnp.clip`, but with slope 1 at the ends, where the slope of `jnp.clip` is one half."""
     return jnp.where(x < lower, lower, jnp.where(x > upper, upper, x))
 
 
 def largest_exponent(dtype: jnp.dtype) -> float:
-    """The exponentials of this number and of its negative are finite, and not subnormal."""
+    """A number such that its exponential and that of its negative are finite and not subnormal."""
     return -(1 - 1e-4) * math.log(float(jnp.finfo(dtype).tiny))
 
 
 def bounded_exponent(x: Array) -> Array:
-    """The nearest exponent to x whose exponential is such a number: an infinite one spoils the gradients of others."""
+    """Clip x to `largest_exponent`: an infinite exponential would make the gradients of other events NaN."""
     limit = largest_exponent(x.dtype)
     return clamp(x, -limit, limit)
 
 
 class _Fixed(AbstractBijection):
-    """A bijection without arrays, given by its value, its inverse and its log-slope, all as functions of one number."""
+    """A bijection without arrays, defined by its value, its inverse and its log-slope, all functions of one number."""
 
     shape: ClassVar[tuple[int, ...]] = ()
     cond_shape: ClassVar[None] = None
@@ -146,13 +146,13 @@ def _forward(bijection: _Fixed, u: Array) -> Array:
 
 @_forward.def_jvp
 def _forward_jvp(primals, tangents):
-    # By the log-slope, which is exact where the value is as good as constant and its own derivative cancels to 0.
+    # From the log-slope, which stays exact where the value saturates and its automatic derivative rounds to 0.
     (bijection, u), (_, tangent) = primals, tangents
     return _forward(bijection, u), None if tangent is None else tangent * jnp.exp(bijection._log_slope(u))
 
 
 class Exp(_Fixed):
-    r"""$x = e^u$, from the line onto the positive numbers; $\log T' = u$. The logarithm is `Invert(Exp())`."""
+    r"""$x = e^u$, from the line onto the positive numbers; $\log T' = u$. For the logarithm use `Invert(Exp())`."""
 
     codomain: ClassVar[Constraint] = constraints.positive
 
@@ -169,7 +169,7 @@ class Exp(_Fixed):
 class Softplus(_Fixed):
     r"""$x = \log(1 + e^u)$, from the line onto the positive numbers; $\log T' = -\log(1 + e^{-u})$.
 
-    Unlike the exponential it grows linearly.
+    It grows linearly, unlike the exponential.
     """
 
     codomain: ClassVar[Constraint] = constraints.positive
@@ -187,8 +187,8 @@ class Softplus(_Fixed):
 class Sigmoid(_Fixed):
     r"""$x = 1/(1 + e^{-u})$, from the line onto (0, 1); $\log T' = -\log(1 + e^u) - \log(1 + e^{-u})$.
 
-    Results stay inside (0, 1) in floating point too. Near 1 they are as coarse as numbers there are: in float32 u comes
-    back from x with an absolute error of about $10^{-7} e^u$, and u > 17 not at all.
+    Results are also inside (0, 1) in floating point, but near 1 these numbers are coarse: in float32 the inverse
+    recovers u with an absolute error of about $10^{-7} e^u$, and cannot recover u > 17.
     """
 
     codomain: ClassVar[Constraint] = constraints.unit_interval
@@ -206,8 +206,8 @@ class Sigmoid(_Fixed):
 class Tanh(_Fixed):
     r"""$x = \tanh u$, from the line onto (-1, 1); $\log T' = 2(\log 2 - u - \log(1 + e^{-2u}))$.
 
-    Results stay inside (-1, 1) in floating point too. Near the ends they are as coarse as numbers there are: in float32
-    u comes back from x with an absolute error of about $10^{-8} e^{2|u|}$, and |u| > 9 not at all.
+    Results are also inside (-1, 1) in floating point, but near the ends these numbers are coarse: in float32 the
+    inverse recovers u with an absolute error of about $10^{-8} e^{2|u|}$, and cannot recover |u| > 9.
     """
 
     codomain: ClassVar[Constraint] = constraints.open_interval(-1.0, 1.0)
@@ -234,11 +234,11 @@ class Arctan(_Fixed):
         return jnp.tan(x)
 
     def _log_slope(self, u):
-        return -2 * _log_cosh(jnp.arcsinh(u))  # as the square would overflow
+        return -2 * _log_cosh(jnp.arcsinh(u))  # because the square could overflow
 
 
 class LeakyReLU(_Fixed):
-    r"""$x = u$ for $u \ge 0$ and $x = s u$ for $u < 0$, whose density jumps at 0.
+    r"""$x = u$ for $u \ge 0$ and $x = s u$ for $u < 0$; the density is discontinuous at 0.
 
     Args:
         slope: $s$, positive.
@@ -261,10 +261,10 @@ class LeakyReLU(_Fixed):
 
 
 class Power(AbstractBijection):
-    r"""$x = u^p$ on the positive numbers, with a positive exponent; $\log T' = \log p + (p - 1) \log u$.
+    r"""$x = u^p$ on the positive numbers; $\log T' = \log p + (p - 1) \log u$.
 
     Args:
-        exponent: $p$.
+        exponent: $p$, positive.
     """
 
     raw_exponent: Float[Array, ""]
@@ -292,14 +292,14 @@ class Power(AbstractBijection):
 
 
 class YeoJohnson(AbstractBijection):
-    r"""A power on each side of 0, for skewness: the line onto itself, with continuous slope, 1 at 0.
+    r"""The Yeo-Johnson transformation, a power on each side of 0: adds skewness; its slope is continuous, and 1 at 0.
 
     $$x = \frac{(1 + u)^\lambda - 1}{\lambda} \quad (u \ge 0), \qquad
     x = -\frac{(1 - u)^{2 - \lambda} - 1}{2 - \lambda} \quad (u < 0),$$
-    with $0 < \lambda < 2$, 1 for the identity; $\log T' = \pm(\lambda - 1) \log(1 + |u|)$.
+    with $0 < \lambda < 2$; $\log T' = \pm(\lambda - 1) \log(1 + |u|)$.
 
     Args:
-        power: $\lambda$.
+        power: $\lambda$; 1 gives the identity.
 
     References:
         Yeo and Johnson, A New Family of Power Transformations to Improve Normality or Symmetry (2000), equation 2.1.
@@ -320,7 +320,7 @@ class YeoJohnson(AbstractBijection):
         return self._power(jnp.ones(()))
 
     def _power(self, side: Array) -> Array:
-        """The power on that side of 0."""
+        """The power on the side of 0 that `side` is on."""
         raw = jnp.where(side < 0, -self.raw_power, self.raw_power)
         return SMALLEST_POWER + (2 - 2 * SMALLEST_POWER) * jax.nn.sigmoid(raw)
 
@@ -341,7 +341,7 @@ def _at_most(x: Array, upper: float) -> Array:
 
 
 class SinhArcsinh(AbstractBijection):
-    r"""$x = \sinh(t \operatorname{arsinh} u + s)$: $s$ skews, $t$ makes tails heavier (above 1) or lighter (below 1).
+    r"""$x = \sinh(t \operatorname{arsinh} u + s)$: $s$ adds skewness; $t > 1$ makes tails heavier, $t < 1$ lighter.
 
     $\log T' = \log t + \log\cosh(t \operatorname{arsinh} u + s) - \log\cosh(\operatorname{arsinh} u)$.
 

@@ -1,4 +1,4 @@
-"""The intervals that bijections map from and onto: their ends, and how they compare."""
+"""The intervals that are domains and codomains of bijections: their ends and their comparison."""
 
 import numpy as np
 from numpyro.distributions import constraints
@@ -6,9 +6,9 @@ from numpyro.distributions.constraints import Constraint
 
 
 def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of an interval that NumPyro names: real, positive, unit_interval, greater_than ... or interval.
+    """The ends of an interval that is a NumPyro constraint: real, positive, unit_interval, greater_than, interval ...
 
-    An interval may have arrays for ends: one interval for each coordinate.
+    The ends may be arrays: one interval for each coordinate.
     """
     while isinstance(constraint, constraints.independent):
         constraint = constraint.base_constraint
@@ -20,11 +20,11 @@ def bounds(constraint: Constraint) -> tuple[np.ndarray, np.ndarray]:
 
 
 def covers(domain: Constraint, codomain: Constraint) -> bool:
-    """Whether one interval holds another. Ends do not count: no density has mass there."""
+    """Whether an interval contains another. Open and closed ends count as equal, because ends have no mass."""
     (low, high), (inner_low, inner_high) = bounds(domain), bounds(codomain)
     return bool(np.all(low <= inner_low) and np.all(inner_high <= high))
 
 
 def same_interval(one: Constraint, other: Constraint) -> bool:
-    """Whether two intervals are one but for their ends."""
+    """Whether two intervals have the same ends; open and closed ends count as equal."""
     return covers(one, other) and covers(other, one)

@@ -1,4 +1,4 @@
-"""Linear bijections whose determinants cost no more than the dimension, and whose inverses need no factorisation."""
+"""Linear bijections in factored form: determinants cost O(dim), and inverses need no factorization."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -17,7 +17,7 @@ from pushforward.bijections.base import AbstractBijection, no_log_det
 from pushforward.bijections.checks import check_sizes, is_known
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
-# How many reflections are applied at once.
+# The number of reflections that are applied at once.
 BLOCK = 32
 
 
@@ -25,7 +25,7 @@ class Permutation(AbstractBijection):
     """$x_i = u_{p(i)}$ for a fixed permutation; the log-determinant is 0.
 
     Args:
-        order: the permutation $p$, a sequence that holds 0, ..., dim - 1 once each.
+        order: the permutation $p$, a sequence that contains each of 0, ..., dim - 1 once.
     """
 
     order: Int[Array, " dim"]
@@ -35,12 +35,12 @@ class Permutation(AbstractBijection):
     vectorized: ClassVar[bool] = True
 
     def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):
-        if isinstance(order, Tracer):  # of one that is made under vmap, say, nothing is known yet
+        if isinstance(order, Tracer):  # under vmap, for example, the values cannot be checked
             self.order, self.back = order, jnp.argsort(order)
             return
         order = np.asarray(order)
         if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(order.size)):
-            raise ValueError(f"a permutation holds each of 0, ..., dim - 1 once, but got {order.tolist()}.")
+            raise ValueError(f"a permutation must contain each of 0, ..., dim - 1 once, but got {order.tolist()}.")
         self.order, self.back = jnp.asarray(order), jnp.asarray(np.argsort(order))
 
     @property
@@ -58,22 +58,22 @@ class Permutation(AbstractBijection):
 
 
 def _permute(x, order, back):
-    """`x[order]`, whose transpose is the gather `x[back]`: a scatter, which XLA would use, is slow on CPU.
+    """`x[order]` with the transpose `x[back]`, a gather: XLA would use a scatter, which is slow on CPU.
 
-    The result y solves `y[back] = x`, and a linear solve is where JAX lets one give the transpose.
+    JAX accepts a custom transpose for linear solves, and the result y solves `y[back] = x`.
     """
     return jax.lax.custom_linear_solve(lambda y: y[back], x, lambda _, x: x[order], lambda _, x: x[back])
 
 
 class Triangular(AbstractBijection):
-    r"""$x = L u + b$ with $L$ lower triangular, its diagonal positive; $\log|\det| = \sum_i \log L_{ii}$.
+    r"""$x = L u + b$ with $L$ lower triangular with a positive diagonal; $\log|\det| = \sum_i \log L_{ii}$.
 
-    The inverse is one triangular solve. With all arrays zero it is the identity.
+    The inverse is one triangular solve. If all arrays are zero, it is the identity.
 
     Args:
         dim: the dimension.
         loc: $b$, by default 0.
-        matrix: $L$, by default the identity; its upper part must be zero and its diagonal positive.
+        matrix: $L$, by default the identity; lower triangular with a positive diagonal.
     """
 
     loc: Float[Array, " dim"]
@@ -128,20 +128,20 @@ class PLU(AbstractBijection):
     r"""$x = P L U u + b$ with a fixed permutation $P$, $L$ unit lower triangular and $U$ upper triangular with a
     positive diagonal; $\log|\det| = \sum_i \log U_{ii}$.
 
-    With a free $P$ these are all invertible matrices; a fixed one reaches almost all of one sign of determinant.
-    Both directions cost two triangular products or solves. With all arrays zero it is the permutation.
+    It can represent exactly the matrices $A$ for which all leading principal minors of $P^{-1} A$ are positive.
+    Both directions cost two triangular products or solves. If all arrays are zero, it is the permutation.
 
     Args:
         dim: the dimension.
-        order: the permutation, row i of $LUu$ going where `order` holds i; by default a random one.
-        key: for the permutation, unless `order` is given.
+        order: the permutation $p$ that $P$ applies, $(P y)_i = y_{p(i)}$; by default a random one.
+        key: for the random permutation; needed unless `order` is given.
 
     References:
         Kingma and Dhariwal, Glow (2018), section 3.2. https://arxiv.org/abs/1807.03039
     """
 
     loc: Float[Array, " dim"]
-    # As LAPACK stores them: L below the diagonal, U above; on it the raw diagonal of U.
+    # In LAPACK's layout: L below the diagonal, U above it, and the raw diagonal of U on it.
     factors: Float[Array, "dim dim"]
     permutation: Permutation
     cond_shape: ClassVar[None] = None
@@ -191,8 +191,8 @@ class QR(AbstractBijection):
     r"""$x = Q R u + b$ with a rotation $Q$, see `rotate`, and $R$ upper triangular with a positive diagonal;
     $\log|\det| = \sum_i \log R_{ii}$.
 
-    It reaches almost every matrix of positive determinant. It starts as a random rotation; with all arrays zero it is
-    the identity.
+    It can represent almost every matrix with a positive determinant. It starts as a random rotation; if all arrays are
+    zero, it is the identity.
 
     Args:
         dim: the dimension.
@@ -204,7 +204,7 @@ class QR(AbstractBijection):
     """
 
     loc: Float[Array, " dim"]
-    # As LAPACK stores them: the reflections below the diagonal, R above; on it the raw diagonal of R.
+    # In LAPACK's layout: the reflectors below the diagonal, R above it, and the raw diagonal of R on it.
     factors: Float[Array, "dim dim"]
     cond_shape: ClassVar[None] = None
     vectorized: ClassVar[bool] = True
@@ -237,13 +237,13 @@ class QR(AbstractBijection):
 
 
 class Orthogonal(AbstractBijection):
-    r"""$x = Q u$ with a rotation $Q$ made of Householder reflections, see `rotate`; the log-determinant is 0.
+    r"""$x = Q u$ with a rotation $Q$, a product of Householder reflections, see `rotate`; the log-determinant is 0.
 
-    It starts as a random rotation; with all arrays zero it is the identity.
+    It starts as a random rotation; if all arrays are zero, it is the identity.
 
     Args:
         dim: the dimension.
-        num_reflections: at most `dim`, which is the default and reaches almost every rotation; fewer cost less.
+        num_reflections: at most `dim`, the default, which can represent almost every rotation; fewer cost less.
         key: for the initial rotation.
 
     References:
@@ -295,12 +295,17 @@ def rotate(
     reflectors: Float[Array, "dim m"], u: Float[Array, "dim *batch"], *, back: bool = False
 ) -> Float[Array, "dim *batch"]:
     r"""$Q u$, or $Q^\top u$ if `back`, for $Q = H_1 \cdots H_m D$ with $H_k = I - 2 v_k v_k^\top / \|v_k\|^2$ and
-    $D$ the signs that make $Q$ the identity where all reflectors are zero.
+    $D$ the diagonal signs that make $Q$ the identity if all reflectors are zero.
 
-    $v_k$ is 0 above entry k, 1 there, and below column k of `reflectors`, whose other entries play no part: never
-    zero, so that Q is orthogonal and smooth for any arrays. The product is applied in blocks, each at once as
-    $I - V T V^\top$ with unit $v_k$ and $T^{-1} = \tfrac12 I + \mathrm{striu}(V^\top V)$: $O(dm)$ a vector, after
-    $O(dm)$ times the size of a block.
+    $v_k$ is 0 above entry k, 1 at entry k, and equal to column k of `reflectors` below it; the other entries of
+    `reflectors` are ignored. So $v_k$ is never zero, and Q is orthogonal and smooth for any arrays. The product is
+    applied in blocks of reflections, $I - V T V^\top$ with unit $v_k$ and
+    $T^{-1} = \tfrac12 I + \mathrm{striu}(V^\top V)$: $O(dm)$ per vector, after $O(dm)$ times the size of a block.
+
+    Args:
+        reflectors: $v_k$ below the diagonal, as columns.
+        u: a vector, or a batch along the last axes.
+        back: whether to apply the inverse $Q^\top$.
 
     References:
         Joffrain et al., Accumulating Householder Transformations, Revisited (2006).
@@ -309,7 +314,7 @@ def rotate(
     v = jnp.tril(reflectors, -1) + jnp.eye(dim, m, dtype=reflectors.dtype)
     v = v / jnp.linalg.norm(v, axis=0)
     signs = along(jnp.where(np.arange(dim) < m, -1, 1).astype(v.dtype), u)
-    # Reflectors of a block are zero above its first row.
+    # The reflectors of a block are zero above its first row.
     blocks = [(start, v[start:, start : start + BLOCK]) for start in range(0, m, BLOCK)]
     if back:
         for start, block in blocks:
@@ -322,7 +327,7 @@ def rotate(
 
 
 def _reflect(v: Float[Array, "rest m"], u: Float[Array, "dim *batch"], start: int, back: bool) -> Array:
-    """A block of reflections, of the coordinates from `start` on."""
+    """Apply a block of reflections to the coordinates from `start` on."""
     inverse_t = jnp.triu(v.T @ v, 1) + 0.5 * jnp.eye(v.shape[1], dtype=v.dtype)
     rest = u[start:]
     rest = rest - v @ solve_triangular(inverse_t, v.T @ rest, trans="T" if back else "N")
@@ -330,7 +335,7 @@ def _reflect(v: Float[Array, "rest m"], u: Float[Array, "dim *batch"], start: in
 
 
 def unpack_reflectors(below: Float[Array, " n"], dim: int, num_reflections: int) -> Float[Array, "dim m"]:
-    """The entries below the diagonal, row by row, as a matrix for `rotate`."""
+    """A matrix for `rotate` from its entries below the diagonal, row by row."""
     zeros = jnp.zeros((dim, num_reflections), below.dtype)
     return zeros.at[np.tril_indices(dim, -1, num_reflections)].set(below)
 

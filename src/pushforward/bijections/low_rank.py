@@ -1,11 +1,11 @@
-r"""Bijections that differ from the identity in few directions: Sylvester, planar and radial.
+r"""Low-rank bijections, which change few directions: Sylvester, planar and radial.
 
-The first two are $x = u + V \sigma(W^\top u + b)$ with $V, W \in \mathbb R^{d \times m}$ and an increasing $\sigma$, so
-that $J = I_d + V S W^\top$ with $S = \mathrm{diag}(\sigma')$ and, by the determinant lemma,
-$\det J = \det(I_m + S M)$ with $M = W^\top V$. They differ in how they keep it positive, whatever their arrays are.
+Sylvester and planar bijections are $x = u + V \sigma(W^\top u + b)$ with $V, W \in \mathbb R^{d \times m}$ and an
+increasing $\sigma$. So $J = I_d + V S W^\top$ with $S = \mathrm{diag}(\sigma')$ and, by the matrix determinant lemma,
+$\det J = \det(I_m + S M)$ with $M = W^\top V$. They differ in how they keep it positive for all parameters.
 
-Their inverse solves $a + M \sigma(a) = W^\top x + b$ for $a = W^\top u + b$: $m$ equations, whatever $d$ is; then
-$u = x - V \sigma(a)$. It is exact to rounding, but forward is the cheap side.
+Their inverse solves $a + M \sigma(a) = W^\top x + b$ for $a = W^\top u + b$, only $m$ equations for any $d$; then
+$u = x - V \sigma(a)$. It is exact up to rounding, but forward costs less.
 """
 
 import abc
@@ -32,7 +32,7 @@ from pushforward.bijections.solvers.newton import invert_newton
 
 
 class _LowRank(AbstractBijection):
-    r"""What all $x = u + V \sigma(W^\top u + b)$ share."""
+    r"""Shared by all bijections $x = u + V \sigma(W^\top u + b)$."""
 
     dim: eqx.AbstractVar[int]
     bias: eqx.AbstractVar[Float[Array, " m"]]
@@ -52,11 +52,11 @@ class _LowRank(AbstractBijection):
 
     @abc.abstractmethod
     def preactivation(self, target: Float[Array, " m"], m: Float[Array, "m m"]) -> Float[Array, " m"]:
-        r"""The $a$ for which $a + M \sigma(a)$ is the target."""
+        r"""The solution $a$ of $a + M \sigma(a) =$ target."""
 
     @abc.abstractmethod
     def solve(self, matrix: Float[Array, "m m"], vector: Float[Array, " m"]) -> Float[Array, " m"]:
-        r"""Solve a linear system; its matrix has zeros where $M^\top$ has."""
+        r"""Solve a linear system; its matrix has the zeros of $M^\top$."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,24 +101,24 @@ class Sylvester(_LowRank):
     $M + M^\top \succ -\tfrac{2}{s} I$.
     *Proof.* For slopes $S \succ 0$, the symmetric part of $S^{-1} + M$ is at least $\tfrac1s I + \tfrac12(M + M^\top)
     \succ 0$, so its determinant is never 0, and it is positive as $S \to 0$; hence
-    $\det J = \det S \det(S^{-1} + M)$ is positive. Where slopes are 0, the same holds for the rows and columns of the
+    $\det J = \det S \det(S^{-1} + M)$ is positive. If some slopes are 0, the same holds for the rows and columns of the
     others. So $J^{-1}$ is bounded over the compact cube $[0, s]^m$ of slopes, and by Hadamard's theorem the map is a
     diffeomorphism. ∎
 
-    The arrays `v` and `w`, of shape (dim, m), parametrise such pairs freely, for $m < d$ all but a null set (for
-    $m = d$ those with $\det W > 0$, as $Q$ is a rotation):
-    $W = Q \begin{bmatrix} R \\ 0 \end{bmatrix}$, with the rotation $Q$ and the triangular $R$, its diagonal positive,
-    stored in `w` as LAPACK does; and
+    The unconstrained arrays `v` and `w`, of shape (dim, m), parametrize such pairs $(V, W)$: almost all of them if
+    $m < d$, and those with $\det W > 0$ if $m = d$, because $Q$ is a rotation. They are
+    $W = Q \begin{bmatrix} R \\ 0 \end{bmatrix}$ with a rotation $Q$ and a triangular $R$ with a positive diagonal, both
+    stored in `w` in LAPACK's layout, and
     $V = Q \begin{bmatrix} R^{-\top} M \\ B \end{bmatrix}$, $M = \tfrac1s (L D L^\top - I) + K - K^\top$, where `v`
     holds the unit lower triangular $L$ below the diagonal, the raw diagonal of $D$ on it, the strictly upper triangular
-    $K$ above, and $B$ from row $m$ on. As $L D L^\top \succ 0$, the condition holds. For $v = 0$ it is the identity:
-    the start. The inverse is Newton's method in $m$ dimensions.
+    $K$ above it, and $B$ from row $m$ on. The condition holds because $L D L^\top \succ 0$. It starts at $v = 0$, as
+    the identity. The inverse is Newton's method in $m$ dimensions.
 
     Args:
         dim: the dimension $d$.
         num_units: $m$, at most `dim`.
         activation: $\sigma$, increasing and smooth; a module-level function.
-        max_slope: $s = \sup \sigma'$; needed for activations that the library does not know.
+        max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
         key: for the initial directions $W$.
 
     References:
@@ -171,7 +171,7 @@ class Sylvester(_LowRank):
 
 
 class _UpperTriangular(_LowRank):
-    """The low-rank maps whose $M$ is upper triangular: its diagonal decides, and its equations are solved in turn."""
+    """Low-rank maps with an upper triangular $M$: its diagonal gives the determinant; back substitution inverts."""
 
     def log_det(self, slopes, m):
         return jnp.log1p(slopes * along(jnp.diag(m), slopes)).sum(0)
@@ -194,25 +194,26 @@ class TriangularSylvester(_UpperTriangular):
     r"""$x = u + V \sigma(W^\top u + b)$ with $V = QU$, $W = QL$, $Q^\top Q = I_m$, $U$ upper and $L$ lower triangular;
     $\log\det = \sum_{i=1}^m \log(1 + \sigma'_i L_{ii} U_{ii})$.
 
-    An event costs $O(dm)$, in both directions, and setting up its matrices $O(dm^2)$, once for a batch. It is a
-    diffeomorphism if all $L_{ii} U_{ii} > -1/s$, $s = \sup \sigma'$: $W^\top V = L^\top U$ is upper triangular, so
-    each equation of the inverse is one of an increasing scalar function. For any arrays that holds, for
+    Both directions cost $O(dm)$ per event, after $O(dm^2)$ per batch for the matrices. It is a diffeomorphism if all
+    $L_{ii} U_{ii} > -1/s$, $s = \sup \sigma'$: $W^\top V = L^\top U$ is upper triangular, so each equation of the
+    inverse is one of an increasing scalar function. This holds for all parameters, because
     $L_{ii} = p(l_i) > 0$ and $U_{ii} = (p(u_i) - 1) / (s L_{ii})$ with a positive $p$. $Q$ is a product of
     Householder reflections, see `rotate`. It starts as the identity.
 
     Args:
         dim: the dimension $d$.
         num_units: $m$, at most `dim`.
-        num_reflections: how many make $Q$; by default $m$, which reaches all $m$ columns. With 0 it is the identity.
+        num_reflections: the number of reflections in $Q$, by default $m$, which can represent almost all $m$ columns;
+            with 0, $Q$ is the identity.
         activation: $\sigma$, increasing and smooth; a module-level function.
-        max_slope: $s = \sup \sigma'$; needed for activations that the library does not know.
+        max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
         key: for the initial $Q$.
 
     References:
         van den Berg et al. (2018), sections 3.1 and 3.2. https://arxiv.org/abs/1803.05649
     """
 
-    # Below the diagonal L, on it l; above it U.
+    # L below the diagonal, l on it, and U above it.
     triangles: Float[Array, "m m"]
     raw_gains: Float[Array, " m"]
     below: Float[Array, " n"]
@@ -235,7 +236,7 @@ class TriangularSylvester(_UpperTriangular):
         _check_units(dim, num_units)
         self.num_reflections = num_units if num_reflections is None else num_reflections
         if not is_size(self.num_reflections, 0) or self.num_reflections > dim:
-            raise ValueError(f"num_reflections must be in 0, ..., dim, got {num_reflections}, dim={dim}.")
+            raise ValueError(f"num_reflections must be in 0, ..., dim, but got {num_reflections}, dim={dim}.")
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.triangles, self.raw_gains = jnp.zeros((num_units, num_units)), jnp.zeros(num_units)
@@ -248,7 +249,7 @@ class TriangularSylvester(_UpperTriangular):
         diagonal, gains = positive(jnp.diag(self.triangles)), (positive(self.raw_gains) - 1) / self.max_slope
         lower = jnp.tril(self.triangles, -1) + jnp.diag(diagonal)
         upper = jnp.triu(self.triangles, 1) + jnp.diag(gains / diagonal)
-        # Rounding must not turn a diagonal of L^T U that just holds the bound into one that does not.
+        # The diagonal of L^T U is set directly, because rounding in the product could violate the bound.
         inner = jnp.triu(lower.T @ upper, 1) + jnp.diag(gains)
         both = jnp.eye(self.dim, m, dtype=lower.dtype) @ jnp.concatenate([upper, lower], axis=1)
         if self.num_reflections:
@@ -259,16 +260,16 @@ class TriangularSylvester(_UpperTriangular):
 class Planar(_UpperTriangular):
     r"""$x = u + \hat v\, \sigma(w^\top u + b)$ with $\log\det = \log(1 + \sigma' w^\top \hat v)$: one Sylvester unit.
 
-    It is a diffeomorphism as $w^\top \hat v > -1/s$, $s = \sup \sigma'$, for any $v$ and $w$: with
+    It is a diffeomorphism because $w^\top \hat v > -1/s$, $s = \sup \sigma'$, for all $v$ and $w$: with
     $\hat v = v + \big(\tfrac1s (\mathrm{softplus}(w^\top v) - 1) - w^\top v\big) w / \|w\|^2$,
-    $w^\top \hat v = \tfrac1s (\mathrm{softplus}(w^\top v) - 1)$; and for $w = 0$, where $\hat v = v$, it is a shift.
-    (For $w^\top v = 10$ and tanh, $w^\top \hat v \approx 9.00$.) The inverse is one scalar root.
+    $w^\top \hat v = \tfrac1s (\mathrm{softplus}(w^\top v) - 1)$. If $w = 0$, then $\hat v = v$, and it is a shift.
+    (For $w^\top v = 10$ and tanh, $w^\top \hat v \approx 9.00$.) The inverse finds one scalar root.
     It starts as the identity.
 
     Args:
         dim: the dimension.
         activation: $\sigma$, increasing and smooth; a module-level function.
-        max_slope: $s = \sup \sigma'$; needed for activations that the library does not know.
+        max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
         key: for the initial direction $w$.
 
     References:
@@ -290,13 +291,13 @@ class Planar(_UpperTriangular):
         self.dim, self.activation = dim, activation
         self.max_slope = steepest_slope(activation, max_slope, increasing=True)
         self.w, self.bias = jr.normal(key, (dim,)), jnp.zeros(1)
-        # softplus(w v) = 1: the identity.
+        # softplus(w v) = 1 gives the identity.
         self.v = math.log(math.e - 1) * self.w / jnp.sum(self.w**2)
 
     @property
     def factors(self):
         square, product = jnp.sum(self.w**2), self.w @ self.v
-        # The floor keeps the gain above -1/s where softplus is lost in the rounding of the difference.
+        # The floor keeps the gain above -1/s where softplus - 1 rounds to -1.
         floor = jnp.finfo(product.dtype).eps ** 0.5
         gain = (jnp.maximum(jax.nn.softplus(product), floor) - 1) / self.max_slope
         nonzero = square > 0
@@ -308,13 +309,14 @@ class Radial(AbstractBijection):
     r"""$x = u + \frac{\beta}{\alpha + r} (u - u_0)$ with $r = \|u - u_0\|$;
     $\det = \big(1 + \tfrac{\alpha\beta}{(\alpha + r)^2}\big) \big(1 + \tfrac{\beta}{\alpha + r}\big)^{d-1}$.
 
-    With $\alpha = p(\alpha') > 0$ and $\beta = \alpha\,(p(\beta') - 1) > -\alpha$, which makes it a diffeomorphism for
-    any arrays. The distance of $x$ from $u_0$ is $r (r + \alpha p(\beta')) / (r + \alpha)$, so that the inverse is the
-    root of a quadratic: both directions are closed forms. It starts as the identity.
+    It is a diffeomorphism for all parameters, because $\alpha = p(\alpha') > 0$ and
+    $\beta = \alpha\,(p(\beta') - 1) > -\alpha$ with a positive $p$. The distance of $x$ from $u_0$ is
+    $r (r + \alpha p(\beta')) / (r + \alpha)$, so the inverse is the root of a quadratic: both directions have closed
+    forms. It starts as the identity.
 
     Args:
         dim: the dimension.
-        key: for the initial centre.
+        key: for the initial center $u_0$.
 
     References:
         Rezende and Mohamed (2015), equation 14 and appendix A.2. https://arxiv.org/abs/1505.05770
@@ -351,7 +353,7 @@ class Radial(AbstractBijection):
     def _inverse(self, x, condition, key):
         offset = x - along(self.center, x)
         length = _length(offset)
-        # r^2 + (alpha p - length) r - alpha length = 0; of the two forms of its root the one that adds.
+        # r^2 + (alpha p - length) r - alpha length = 0, solved by the formula without cancellation.
         half = (self.alpha * positive(self.raw_beta) - length) / 2
         rest = self.alpha * length
         unit = _unit(half)
@@ -361,7 +363,7 @@ class Radial(AbstractBijection):
         return along(self.center, x) + offset / stretch, -log_det
 
     def _stretch(self, r: Array) -> tuple[Array, Array]:
-        """|x - center| / r, and the log-determinant; nothing here cancels."""
+        """|x - center| / r, and the log-determinant, without cancellation."""
         alpha, p = self.alpha, positive(self.raw_beta)
         near, far = alpha / (r + alpha), jnp.where(jnp.isinf(r), 1, r / (r + alpha))
         stretch = far + near * p
@@ -369,17 +371,17 @@ class Radial(AbstractBijection):
 
 
 def _length(vector: Float[Array, "dim *batch"]) -> Float[Array, "*batch"]:
-    """The Euclidean norm; where it is zero and has no gradient, the gradient is zero."""
+    """The Euclidean norm, with the gradient 0 at 0."""
     unit = _unit(jnp.max(jnp.abs(vector), 0))
     square = jnp.sum((vector / unit) ** 2, 0)
     return unit * jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _unit(size: Array) -> Array:
-    """In which to take squares of numbers of a size, which may be infinite: they may be too large otherwise."""
+    """The unit in which numbers of this size, which may be infinite, can be squared without overflow."""
     return jax.lax.stop_gradient(jnp.clip(jnp.abs(size), 1, float(jnp.finfo(size.dtype).max) ** 0.5))
 
 
 def _check_units(dim: int, num_units: int) -> None:
     if not (is_size(dim) and is_size(num_units) and num_units <= dim):
-        raise ValueError(f"num_units must be in 1, ..., dim, and dim positive, got num_units={num_units}, dim={dim}.")
+        raise ValueError(f"num_units must be in 1, ..., dim, with dim positive; got num_units={num_units}, dim={dim}.")

@@ -1,7 +1,7 @@
 r"""Monotone networks as scalar bijections of the line: mixtures of sigmoids, positive weights, integrals.
 
-All begin as the identity, but their units do not begin alike: units that did would get equal gradients, and stay equal.
-Each unit turns about a pivot of its own, $m + a(u - m)$, so that the slopes $a$ of different units move them apart.
+All start as the identity. Their units must still differ, because equal units would get equal gradients and stay equal.
+So each unit $m + a(u - m)$ has its own fixed pivot $m$, and the gradients of the slopes $a$ differ.
 """
 
 import math
@@ -22,7 +22,7 @@ from pushforward.bijections.positive import log_positive, positive
 from pushforward.bijections.solvers.monotone import invert_monotone
 from pushforward.bijections.splines import in_bin, pick, unit
 
-# No weight of a monotone network is smaller than this share of an equal weight: a sum of slopes cannot underflow.
+# The smallest weight of a monotone network, as a share of an equal weight, so that sums of slopes cannot underflow.
 SMALLEST_WEIGHT = 1e-2
 
 Number = Float[Array, ""]
@@ -36,13 +36,13 @@ def _check_units(units: Sequence[int], spread: float) -> None:
     sizes = isinstance(units, Sequence) and len(units) > 0 and all(is_size(n, 2) for n in units)
     if not sizes or not 0 < spread < math.inf:
         raise ValueError(
-            f"a monotone network needs layers of 2 or more units, and pivots with a positive, finite spread, got units "
+            f"a monotone network needs layers of 2 or more units and a positive, finite spread, but got units "
             f"{units} and spread={spread}."
         )
 
 
 class _Monotone(AbstractBijection):
-    """What the three share: the inverse is numerical, so scores are carried along without it."""
+    """Shared by the three: the inverse is numerical, and scores are pushed forward without it."""
 
     shape: ClassVar[tuple[int, ...]] = ()
     cond_shape: ClassVar[None] = None
@@ -53,21 +53,21 @@ class _Monotone(AbstractBijection):
 
 
 class DeepSigmoidal(_Monotone):
-    r"""The logit of a mixture of sigmoids: the line onto itself, with as many steps as there are units.
+    r"""The logit of a mixture of sigmoids: a map of the line with one step for each unit.
 
     $$x = \operatorname{logit} \sum_j w_j\, \sigma(a_j u + b_j), \qquad
     w = \operatorname{softmax}, \quad a_j > 0, \quad b_j = \beta_j + (1 - a_j) m_j.$$
     With $z_j = a_j u + b_j$, $P_j \propto w_j\sigma(z_j)$ and $Q_j \propto w_j\sigma(-z_j)$,
     $$x = \log\sum_j w_j \sigma(z_j) - \log\sum_j w_j \sigma(-z_j), \qquad
     T' = \sum_j a_j \left(P_j\,\sigma(-z_j) + Q_j\,\sigma(z_j)\right),$$
-    computed from logarithms, where nothing cancels or underflows. The tails are lines, with the slope of the
+    computed in the log domain without cancellation or underflow. The tails are lines, with the slope of the
     flattest unit. The inverse is numerical.
 
-    At first it is the identity, $a = 1$ and $\beta = 0$. The pivots $m$ are fixed.
+    It starts as the identity, $a = 1$ and $\beta = 0$. The pivots $m$ are fixed.
 
     Args:
         num_units: the number of sigmoids, at least 2.
-        spread: pivots are at equal distances from -spread to spread.
+        spread: the pivots are equally spaced from -spread to spread.
 
     References:
         Huang et al., Neural Autoregressive Flows (2018), equation 8. https://arxiv.org/abs/1804.00779
@@ -91,7 +91,7 @@ class DeepSigmoidal(_Monotone):
 
     def _log_slope(self, u: Number, mixture: tuple[Array, Array, Array]) -> Number:
         log_sides, log_parts = _log_sigmoids(u, mixture)
-        # Normalised before they are added, for in the tails both are large and differ by little.
+        # Normalize before adding: in the tails both terms are large and differ by little.
         log_shares = jax.nn.log_softmax(log_parts, axis=-1)
         return jax.nn.logsumexp(log_positive(self.raw_slopes) + log_shares + log_sides[::-1])
 
@@ -106,7 +106,7 @@ class DeepSigmoidal(_Monotone):
 
 
 def _log_sigmoids(u: Number, mixture: tuple[Array, Array, Array]) -> tuple[Float[Array, "2 units"], ...]:
-    r"""$\log\sigma(z)$ and $\log\sigma(-z)$, without the weights and with them."""
+    r"""$\log\sigma(z)$ and $\log\sigma(-z)$, without and with the weights."""
     log_w, a, b = mixture
     z = a * u + b
     log_sides = -jax.nn.softplus(jnp.stack([-z, z]))
@@ -119,7 +119,7 @@ def _logit_of_mixture(u: Number, mixture: tuple[Array, Array, Array]) -> Number:
 
 
 class _Layer(eqx.Module):
-    """Units that turn and bend what they average, with positive weights that sum to one; the first has one input."""
+    """Units that average their inputs with positive weights that sum to one; the first layer has only one input."""
 
     raw_weights: Float[Array, "units inputs"] | None
     raw_slopes: Float[Array, " units"]
@@ -141,29 +141,28 @@ def _weights(raw: Float[Array, "*units inputs"]) -> Float[Array, "*units inputs"
 
 
 def _average(weights: Array | None, values: Array) -> Array:
-    """A sum of products, for with a batch on the last axis a matrix product is slower."""
+    """A sum of products; with a batch on the last axis it is faster than a matrix product."""
     return values if weights is None else jnp.sum(weights * values, -1)
 
 
 class MonotoneNetwork(_Monotone):
-    r"""A network with positive weights and strictly increasing activations: the line onto itself.
+    r"""A network with positive weights and strictly increasing activations, a map of the line onto itself.
 
-    Layer by layer, from $y = u$, each unit $i$ takes an average of those before it, turns it about its pivot and bends
-    it; the output is an average too:
+    From $y = u$, each unit $i$ of a layer averages the units of the layer before, applies an affine map around its
+    pivot, and a nonlinearity; the output is also an average:
     $$z_i = a_i \left(\textstyle\sum_j w_{ij} y_j - m_i\right) + b_i, \qquad
     y_i \leftarrow m_i + z_i + (p_i - 1)\,\psi(z_i), \qquad x = \mathrm{loc} + \textstyle\sum_j w_j y_j,$$
-    where $\psi$ is increasing with slopes up to 1. So a unit bends from slope 1 to a slope $p_i$ of any positive size,
-    where $\psi$ is steepest, and never becomes flat: the map is onto the line. The log-derivative goes through the
-    layers as logarithms, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse
-    is numerical.
+    where $\psi$ is increasing with slopes up to 1. So the slope of a nonlinearity is between 1 and $p_i > 0$, which it
+    reaches where $\psi$ is steepest. It is never 0, and the map is onto the line. The log-derivative is computed layer
+    by layer, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse is numerical.
 
-    At first it is the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
+    It starts as the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
 
     Args:
         hidden: widths of the hidden layers, at least 2 each.
-        activation: $\psi$ up to its scale: smooth and increasing; a module-level function.
-        max_slope: the steepest slope of an activation that `steepest_slope` does not know.
-        spread: the pivots of a layer are at equal distances from -spread to spread.
+        activation: $\psi$ up to a factor, smooth and increasing; a module-level function.
+        max_slope: the largest slope of the activation; needed if `steepest_slope` does not know it.
+        spread: the pivots of a layer are equally spaced from -spread to spread.
 
     References:
         Papamakarios et al. (2021), section 3.1.1.
@@ -199,7 +198,7 @@ class MonotoneNetwork(_Monotone):
         return value / self.max_slope, slope / self.max_slope
 
     def _pass(self, u: Number, arrays: tuple[list, Array, Array]) -> tuple[Number, Number]:
-        """The value, and the log-derivative."""
+        """The value and the log-derivative."""
         layers, out, loc = arrays
         y, log_slopes = u[None], jnp.zeros_like(u)[None]
         for weights, a, b, bends in layers:
@@ -220,7 +219,7 @@ class MonotoneNetwork(_Monotone):
 
 
 def _log_average(weights: Array | None, logs: Array) -> Array:
-    """The logarithm of an average of positive numbers, which are far below the largest one or count."""
+    """The logarithm of an average of positive numbers, given by their logarithms."""
     most = jax.lax.stop_gradient(jnp.max(logs))
     return most + jnp.log(_average(weights, jnp.exp(logs - most)))
 
@@ -230,22 +229,23 @@ class IntegralNetwork(_Monotone):
 
     $$f(t) = p\left(c + \textstyle\sum_j v_j\, \psi(a_j t + b_j)\right), \qquad
     s(t) = \textstyle\sum_k f(t_k)\, B\left(\frac{t - t_k}{h}\right),$$
-    where $p(r) = (r + \sqrt{r^2 + 4})/2$, $t_k$ are the centres of cells of width $h$ that fill [-bound, bound], and
-    $B$ is the quadratic B-spline. Beyond, $s$ is constant: the tails are lines.
+    where $p(r) = (r + \sqrt{r^2 + 4})/2$, $t_k$ are the centers of cells of width $h$ that fill [-bound, bound], and
+    $B$ is the quadratic B-spline. Outside, $s$ is constant, so the tails are lines.
 
-    Quadrature of $f$ itself gives a sum whose derivative is not $f(u)$, and which need not increase once parameters
-    make $f$ sharper than the nodes can resolve. Here the quadrature defines the map: $s$ is the variation diminishing
-    spline of $f$, positive as a sum of positive numbers and as wiggly as $f$ at most, and its integral is exact. So the
-    log-determinant is that of the map as computed, for all parameters, and the network is evaluated at `nodes`
-    points whatever $u$. For a smooth $f$, $s - f = O(h^2)$. The inverse is numerical within one cell.
+    Quadrature of $f$ gives a sum whose derivative is not exactly $f(u)$, and which may decrease when $f$ is sharper
+    than the nodes can resolve. Here the quadrature defines the map: $s$ is the variation diminishing spline of $f$. It
+    is positive, oscillates no more than $f$, and its integral is exact. So the log-determinant is exactly that of the
+    computed map, for all parameters, and the network is evaluated at `nodes` points for any $u$. For a smooth $f$,
+    $s - f = O(h^2)$. The inverse is numerical within one cell.
 
-    At first it is the identity, $v = c = 0$.
+    It starts as the identity if $\mathrm{loc} = 0$, with $v = c = 0$.
 
     Args:
-        num_units: the width of the network's hidden layer; one layer can come near to any function of one number.
-        nodes: the number of cells, even, so that 0 is between two.
+        num_units: the width of the network's only hidden layer, which can approximate any function of one number.
+        nodes: the number of cells, even, so that 0 is an edge of two cells.
         bound: half the width of the interval.
         activation: $\psi$; a module-level function.
+        loc: the image of 0.
 
     References:
         Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019), section 2, which integrates by quadrature
@@ -276,26 +276,26 @@ class IntegralNetwork(_Monotone):
                 f"an integral network needs num_units >= 1, an even number of nodes and a positive, finite bound, got "
                 f"num_units={num_units}, nodes={nodes}, bound={bound}."
             )
-        # Units that each see a part of the interval.
+        # Each unit varies on its own part of the interval.
         self.slopes = jnp.full(num_units, num_units / (2 * bound))
         self.biases = -self.slopes * _centres(num_units, bound, self.slopes.dtype)
         self.weights, self.offset, self.loc = jnp.zeros(num_units), jnp.zeros(()), one_number("loc", loc)
         self.nodes, self.bound, self.activation = nodes, float(bound), activation
 
     def _integrand(self, t: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
-        """$f$: by sums of products, see `_average`."""
+        """$f$, with sums of products, see `_average`."""
         features = self.activation(self.slopes[:, None] * t + self.biases[:, None])
         return positive(self.offset + jnp.sum(self.weights[:, None] * features, 0))
 
     def _cells(self) -> tuple[Array, Array, Array, Array]:
-        """Where cells begin in u and in x, where the last ends in x, and three samples for each cell: of the cells to
-        its left, its own and to its right.
+        """The starts of cells in u and in x, the end of the last in x, and three samples for each cell: those of its
+        left neighbor, of itself and of its right neighbor.
         """
         f = self._integrand(jnp.asarray(_centres(self.nodes, self.bound, self.slopes.dtype)))
-        # Beyond the ends the samples repeat, so the slope arrives there with derivative 0.
+        # The end samples are repeated outside, so the derivative of the slope is 0 at both ends.
         left, right = jnp.concatenate([f[:1], f[:-1]]), jnp.concatenate([f[1:], f[-1:]])
         areas = (left + 4 * f + right) * (self.bound / (3 * self.nodes))
-        # Added up from 0 towards both ends, where errors matter less.
+        # Summed from 0 toward both ends, where errors matter less.
         below, above = jnp.cumsum(areas[: self.nodes // 2][::-1])[::-1], jnp.cumsum(areas[self.nodes // 2 :])
         knots = self.loc + jnp.concatenate([-below, jnp.zeros(1, f.dtype), above])
         starts = np.linspace(-self.bound, self.bound, self.nodes + 1, dtype=f.dtype)[:-1]
@@ -308,7 +308,7 @@ class IntegralNetwork(_Monotone):
         u0, x0, box = pick(here, u_starts), pick(here, x_starts), pick(here, samples)
         xi = (v - u0) / width
         slope = _slope(xi, box)
-        # The tangent goes on beyond the ends; inside its length is 0, and so is what it adds to the slope.
+        # Outside, the map continues along the tangent. Inside, u - v and its derivative are 0.
         return x0 + width * _area(xi, box) + slope * (u - v), jnp.log(slope)
 
     def _inverse(self, x, condition, key):
@@ -324,7 +324,7 @@ class IntegralNetwork(_Monotone):
 
 
 def _centres(cells: int, bound: float, dtype: jnp.dtype) -> np.ndarray:
-    """The centres of equal cells that fill [-bound, bound]."""
+    """The centers of equal cells that fill [-bound, bound]."""
     return _pivots(cells, bound * (1 - 1 / cells), dtype)
 
 

@@ -1,11 +1,11 @@
 r"""Monotone splines as scalar bijections of the whole line: a spline inside [-bound, bound], lines outside.
 
-Knots $(u_k, x_k)$ cut the square $[-B, B]^2$ into boxes of widths $w_k$ and heights $h_k$. Inside each the spline is an
-increasing curve from corner to corner, which a family writes in the box's own units,
+Knots $(u_k, x_k)$ divide the square $[-B, B]^2$ into boxes of widths $w_k$ and heights $h_k$. In each box the spline is
+an increasing curve from corner to corner, which each family defines in the box's own units,
 $$\xi = (u - u_k)/w_k, \quad \eta = (x - x_k)/h_k, \quad \eta = f(\xi;\, a, b, \dots), \quad
 \log T'(u) = \log(h_k/w_k) + \log f'(\xi),$$
-with $a = f'(0)$ and $b = f'(1)$: the slopes at the two knots, times $w_k/h_k$. Outside, $x$ goes on with the slope at
-the last knot. All arrays zero is the identity.
+where $a = f'(0)$ and $b = f'(1)$ are the slopes at the two knots times $w_k/h_k$. Outside, $x$ continues with the slope
+at the end knot. If all arrays are zero, the spline is the identity.
 """
 
 import abc
@@ -23,45 +23,45 @@ from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.positive import positive
 from pushforward.bijections.solvers.monotone import invert_monotone
 
-# No bin is narrower or lower than this share of an equal bin: it bounds the condition number of the inverse. Other
-# shares that a spline learns stay as far from 0 and 1.
+# The smallest width or height of a bin, as a share of an equal bin: it bounds the condition number of the inverse.
+# Other shares that a spline learns keep the same distance from 0 and 1.
 SMALLEST_SHARE = 1e-2
 
 Bins = tuple[Float[Array, " bins"], Float[Array, " bins"]]
 
 
 def knots(raw: Float[Array, " bins"], bound: float) -> Bins:
-    """Where bins begin, and their sizes: they fill [-bound, bound], and are equal for equal raw numbers."""
+    """The starts and sizes of bins that fill [-bound, bound]; equal raw numbers give equal bins."""
     sizes = 2 * bound * (SMALLEST_SHARE / raw.size + (1 - SMALLEST_SHARE) * jax.nn.softmax(raw))
     return starts_of(sizes, bound), sizes
 
 
 def starts_of(sizes: Float[Array, " bins"], bound: float) -> Float[Array, " bins"]:
-    """Where bins of these sizes begin, the first at -bound."""
+    """The starts of bins of these sizes; the first is -bound."""
     return jnp.concatenate([jnp.zeros(1, sizes.dtype), jnp.cumsum(sizes[:-1])]) - bound
 
 
 def in_bin(value: Float[Array, ""], starts: Float[Array, " bins"]) -> Bool[Array, " bins"]:
-    """One-hot: which bin holds the value. A mask selects faster than an index, and so does its gradient."""
+    """The bin that contains the value, one-hot: selection by a mask and its gradient are faster than by an index."""
     above = value >= starts[1:]
     yes, no = jnp.ones(1, bool), jnp.zeros(1, bool)
     return jnp.concatenate([yes, above]) & ~jnp.concatenate([above, no])
 
 
 def pick(here: Bool[Array, " bins"], values: Float[Array, "*more bins"]) -> Float[Array, "*more"]:
-    """What a bin has, given by `in_bin`."""
+    """The values of the bin that `in_bin` found."""
     return jnp.sum(jnp.where(here, values, 0), -1)
 
 
 def share(raw: Array, middle: float = 0.5) -> Array:
-    """A number between 0 and 1, `middle` for raw 0, and no nearer to the ends than `SMALLEST_SHARE`."""
+    """A number between `SMALLEST_SHARE` and 1 - `SMALLEST_SHARE`; it is `middle` if raw is 0."""
     middle = (middle - SMALLEST_SHARE) / (1 - 2 * SMALLEST_SHARE)
     shift = math.log(middle) - math.log1p(-middle)
     return SMALLEST_SHARE + (1 - 2 * SMALLEST_SHARE) * jax.nn.sigmoid(raw + shift)
 
 
 class _Spline(AbstractBijection):
-    """What the splines share: to find the bin, and to go on outside. A family gives its bins, and one box."""
+    """Shared by the splines: the search for the bin, and the lines outside. A family defines bins and one box."""
 
     bound: eqx.AbstractVar[float]
     shape: ClassVar[tuple[int, ...]] = ()
@@ -69,7 +69,7 @@ class _Spline(AbstractBijection):
 
     @abc.abstractmethod
     def _bins(self) -> tuple[Bins, Bins, Float[Array, " bins+1"], tuple[Float[Array, " bins"], ...]]:
-        """The bins of u, those of x, the slopes at all knots, and what else the family wants to know of each bin."""
+        """The bins of u, those of x, the slopes at all knots, and further values of each bin that the family needs."""
 
     @abc.abstractmethod
     def _rise(self, xi: Array, a: Array, b: Array, *others: Array) -> tuple[Array, Array]:
@@ -99,17 +99,17 @@ class _Spline(AbstractBijection):
     def _clip(self, value: Array, slopes: Array) -> tuple[Array, Array, Array, Array]:
         """The value clipped to [-bound, bound]; whether and how far it is outside, and the slope on that side.
 
-        Clip first: the branch that is not taken must be finite too, for its gradient is multiplied by zero.
+        The unused branch of `where` must be finite too, because its gradient is multiplied by zero.
         """
         clipped = clamp(value, -self.bound, self.bound)
-        # The largest number instead of infinity, which times 0 would be NaN.
+        # The largest finite number replaces infinity, because 0 times infinity is NaN.
         most = float(jnp.finfo(value.dtype).max)
         excess = jnp.clip(value, -most, most) - jax.lax.stop_gradient(clipped)
         return clipped, ~(jnp.abs(value) < self.bound), excess, jnp.where(value < 0, slopes[0], slopes[-1])
 
 
 def at_bin(value: Array, starts: Array, bins: tuple) -> list[Array]:
-    """The bin that holds the value: where it begins and how large it is, in u and in x; a, b and the others."""
+    """The bin that contains the value: its start and size in u, the same in x, then a, b and the other values."""
     (u_starts, widths), (x_starts, heights), slopes, others = bins
     here = in_bin(value, starts)
     arrays = u_starts, widths, x_starts, heights, slopes[:-1], slopes[1:], *others
@@ -118,17 +118,17 @@ def at_bin(value: Array, starts: Array, bins: tuple) -> list[Array]:
 
 
 def unit(share: Array) -> Array:
-    """Rounding may lead out of [0, 1], where roots need not exist; the slope is as if it had not."""
+    """Clip to [0, 1], which rounding may leave and outside of which roots may not exist; the derivative stays 1."""
     return share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
 
 
 def _check(bins: int, bound: float, fewest: int = 2) -> None:
-    """With one bin there would be nothing to learn: it fills the box."""
+    """Raise unless bins and bound are valid. A single bin would fill the square and have nothing to learn."""
     numbers = jnp.finfo(jnp.result_type(float))
-    # Products of a few lengths must be numbers too.
+    # Products of a few lengths must not overflow or underflow.
     if not is_size(bins, fewest) or not float(numbers.tiny) ** 0.25 < bound < float(numbers.max) ** 0.25:
         raise ValueError(
-            f"this spline needs bins >= {fewest} and a positive, finite bound, got bins={bins}, bound={bound}."
+            f"this spline needs bins >= {fewest} and a positive, finite bound, but got bins={bins}, bound={bound}."
         )
 
 
@@ -138,13 +138,13 @@ def _between_ones(slopes: Float[Array, " bins-1"]) -> Float[Array, " bins+1"]:
 
 
 class LinearSpline(_Spline):
-    r"""A polygon on [-bound, bound] and the identity outside: $\eta = \xi$.
+    r"""A piecewise linear function on [-bound, bound] and the identity outside: $\eta = \xi$.
 
-    Its density jumps at the knots. The gradient of an expected log-density misses what the jumps contribute as knots
-    move, so train the smoother splines, and use this one for what is known to be piecewise constant.
+    The density jumps at the knots. The gradient of an expected log-density lacks the contribution of moving jumps, so
+    prefer the smoother splines for training, and use this one for densities that are known to be piecewise constant.
 
     Args:
-        bins: the number of bins, at least 1.
+        bins: the number of bins, at least 2.
         bound: half the width of the interval.
 
     References:
@@ -173,12 +173,12 @@ class LinearSpline(_Spline):
 
 
 class QuadraticSpline(_Spline):
-    r"""A quadratic spline on [-bound, bound] and the identity outside: its slope is a polygon, 1 at both ends.
+    r"""A quadratic spline on [-bound, bound] and the identity outside: its slope is piecewise linear, 1 at both ends.
 
     $\eta = a\xi + (b - a)\xi^2/2$, where $a + b = 2$: the heights follow from the slopes.
 
     Args:
-        bins: the number of bins, at least 3: with fewer, the area under the slopes leaves nothing to choose.
+        bins: the number of bins, at least 3: with two, the area under the slopes determines the only inner slope.
         bound: half the width of the interval.
 
     References:
@@ -196,7 +196,7 @@ class QuadraticSpline(_Spline):
 
     def _bins(self):
         u_starts, widths = knots(self.raw_widths, self.bound)
-        # The area under the slopes is 2 bound. The two end slopes are given, so the others are scaled to fill it.
+        # The area under the slopes must be 2 bound. The end slopes are fixed, so the inner slopes are scaled.
         inner, ends = positive(self.raw_slopes), (widths[0] + widths[-1]) / 2
         inner *= (2 * self.bound - ends) / jnp.sum(inner * (widths[:-1] + widths[1:]) / 2)
         slopes = _between_ones(inner)
@@ -207,19 +207,19 @@ class QuadraticSpline(_Spline):
         return xi * (a + (b - a) * xi / 2), jnp.log(a * (1 - xi) + b * xi)
 
     def _run(self, eta, a, b):
-        # The root in the form that divides by a sum of positive numbers.
+        # The form of the root without cancellation: its denominator is a sum of positive numbers.
         return 2 * eta / (a + jnp.sqrt(a**2 * (1 - eta) + b**2 * eta))
 
 
 class CubicSpline(_Spline):
-    r"""A cubic spline on [-bound, bound] with continuous slope, which goes on along its tangents outside.
+    r"""A cubic spline on [-bound, bound] with continuous slope; it continues along its end tangents outside.
 
-    $\eta = a\xi(1 - \xi)^2 + (3 - b)\xi^2(1 - \xi) + \xi^3$. The inner slopes follow from widths and heights,
-    by Steffen's rule, which keeps the spline monotone; those at the ends are learned. The inverse is numerical, for
-    closed forms of a cubic's root lose digits to cancellation.
+    $\eta = a\xi(1 - \xi)^2 + (3 - b)\xi^2(1 - \xi) + \xi^3$. The inner slopes follow from widths and heights by
+    Steffen's rule, which keeps the spline monotone; the end slopes are learned. The inverse is numerical, because
+    closed forms of cubic roots lose digits to cancellation.
 
     Args:
-        bins: the number of bins, at least 1.
+        bins: the number of bins, at least 2.
         bound: half the width of the interval.
 
     References:
@@ -245,7 +245,7 @@ class CubicSpline(_Spline):
         before, after = secants[:-1], secants[1:]
         parabola = (before * w[1:] + after * w[:-1]) / (w[:-1] + w[1:])
         inner = jnp.minimum(2 * jnp.minimum(before, after), parabola)
-        # An end may be up to three times as steep as its secant.
+        # An end slope may be up to three times the slope of its secant.
         first, last = 3 * share(self.raw_ends, 1 / 3) * jnp.stack([secants[0], secants[-1]])
         return (u_starts, w), (x_starts, h), jnp.concatenate([first[None], inner, last[None]]), ()
 
@@ -269,7 +269,7 @@ class RationalQuadraticSpline(_Spline):
     $$\eta = \frac{\xi^2 + a\,\xi(1-\xi)}{1 + (a + b - 2)\,\xi(1-\xi)}.$$
 
     Args:
-        bins: the number of bins, at least 1.
+        bins: the number of bins, at least 2.
         bound: half the width of the interval.
 
     References:
@@ -299,7 +299,7 @@ class RationalQuadraticSpline(_Spline):
 
 
 def rational_quadratic(xi: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    r"""$\eta$ and the logarithm of its slope in a box, see `RationalQuadraticSpline`."""
+    r"""$\eta$ and its log-slope in a box, see `RationalQuadraticSpline`."""
     mixed = xi * (1 - xi)
     bottom = 1 + (a + b - 2) * mixed
     top = b * xi**2 + 2 * mixed + a * (1 - xi) ** 2
@@ -308,7 +308,7 @@ def rational_quadratic(xi: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 def rational_quadratic_root(eta: Array, a: Array, b: Array) -> Array:
     r"""$\xi$ for which `rational_quadratic` is $\eta$."""
-    # Equations 6 to 8, with the discriminant as a sum of positive numbers, and the root as a ratio of such sums.
+    # Equations 6 to 8 without cancellation: the discriminant and both parts of the ratio are sums of positive numbers.
     g = a * (1 - eta) - b * eta
     root = jnp.sqrt(g**2 + 4 * eta * (1 - eta))
     top = jnp.where(g > 0, 2 * eta, root - g)
@@ -318,19 +318,19 @@ def rational_quadratic_root(eta: Array, a: Array, b: Array) -> Array:
 class LinearRationalSpline(_Spline):
     r"""A monotone linear-rational spline on [-bound, bound] and the identity outside, with continuous slope.
 
-    Each bin has two pieces that meet at $\xi = \lambda$ with one slope. The first is
+    Each bin has two pieces that meet at $\xi = \lambda$ with the same slope. The first is
     $$\eta = \frac{\lambda a\,\xi}{\lambda + (c - 1)\,\xi}, \qquad
     c = \sqrt a\,(\lambda\sqrt a + (1 - \lambda)\sqrt b),$$
     and the second its mirror image: $1 - \eta$ for $1 - \xi$ with $b, a, 1 - \lambda$. Both directions are ratios of
-    linear functions, without a root.
+    linear functions, without roots.
 
     Args:
-        bins: the number of bins, at least 1.
+        bins: the number of bins, at least 2.
         bound: half the width of the interval.
 
     References:
-        Dolatabadi et al., Invertible Generative Modeling using Linear Rational Splines (2020), algorithm 1, from which
-        $y_m$ and the weights are eliminated. https://arxiv.org/abs/2001.05168
+        Dolatabadi et al., Invertible Generative Modeling using Linear Rational Splines (2020), algorithm 1, with
+        $y_m$ and the weights eliminated. https://arxiv.org/abs/2001.05168
     """
 
     raw_widths: Float[Array, " bins"]

@@ -1,4 +1,4 @@
-"""Bijections that hold one other: its inverse, or the same with its arrays held fixed."""
+"""Bijections that wrap another: its inverse, or the same bijection with fixed arrays."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from pushforward.bijections.checks import check_bijections
 
 
 class AbstractWrapper(AbstractBijection):
-    """A bijection about another, between the same spaces."""
+    """A bijection that wraps another and maps between the same spaces."""
 
     bijection: eqx.AbstractVar[AbstractBijection]
 
@@ -29,7 +29,7 @@ class AbstractWrapper(AbstractBijection):
 
 
 class AbstractStandIn(AbstractWrapper):
-    """A bijection that does just what another does, and holds it in a way of its own."""
+    """A bijection that maps as another does, but stores it differently."""
 
     vectorized: ClassVar[bool] = True
 
@@ -60,7 +60,7 @@ class AbstractStandIn(AbstractWrapper):
 
 
 class Invert(AbstractWrapper):
-    """The inverse of a bijection, as a bijection: its two directions change places.
+    """The inverse of a bijection: its two directions are swapped.
 
     Args:
         bijection: the bijection to invert.
@@ -75,7 +75,7 @@ class Invert(AbstractWrapper):
 
     @property
     def numerical_inverse(self) -> bool:
-        # Forward of a numerical inverse is direct, unless it is inverted twice.
+        # The inverse of this is the forward direction of the bijection; only a double inversion is numerical.
         return isinstance(self.bijection, Invert) and self.bijection.bijection.numerical_inverse
 
     @property
@@ -98,7 +98,7 @@ class Invert(AbstractWrapper):
 
 
 class Frozen(AbstractStandIn):
-    """A bijection whose arrays are data: training does not move them, and no conditioner supplies them.
+    """A bijection whose arrays are data: they are not trained, and no conditioner sets them.
 
     Args:
         bijection: the bijection to freeze.
@@ -112,5 +112,5 @@ class Frozen(AbstractStandIn):
 
     @property
     def bijection(self) -> AbstractBijection:
-        """The bijection."""
+        """The bijection that was frozen."""
         return self.constant.value

@@ -1,9 +1,9 @@
 """Recipes: the field's flows by their names, each a few lines over shared parts.
 
 All take `dim`, a `key`, `cond_dim` for a conditional flow, and `base` (by default a standard normal). They start as the
-identity up to permutations and rotations. Where the two directions differ in cost, the docstring says which is cheap,
-and where either can be had, `fast` says which is wanted: "sampling", as training on a density needs, or "density", as
-training on samples does. Both work in any case.
+identity up to permutations and rotations. If the two directions differ in cost, the docstring says which is cheap. If
+either can be made cheap, `fast` chooses: "sampling", for training on a density, or "density", for training on samples.
+Both directions always work.
 """
 
 from pushforward.flows.autoregressive import (

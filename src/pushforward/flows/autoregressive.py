@@ -1,4 +1,4 @@
-"""Transformers and conditioners: couplings and masked autoregressive layers."""
+"""Flows of transformers and conditioners: couplings and masked autoregressive layers."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ from pushforward.flows.stack import Activation, Base, Side, spline, stack, then
 
 
 def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, cond_dim, activation) -> Callable:
-    """How to make a layer from a key."""
+    """A function that makes a layer from a key."""
 
     def layer(key: PRNGKeyArray) -> AbstractBijection:
         return conditioner(transformer, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
@@ -146,9 +146,10 @@ def arnsf(
     activation: Activation = jax.nn.silu,
     fast: Side = "sampling",
 ) -> Flow:
-    r"""Masked autoregressive layers of rational-quadratic splines. The fast side costs one pass, the other sweeps.
+    r"""Masked autoregressive layers of rational-quadratic splines. The fast side costs one pass.
 
-    With many bins, two layers suffice for sharp densities of a few coordinates.
+    The other side takes parallel sweeps, at most `dim` per layer. With many bins, two layers suffice for sharp
+    densities of a few coordinates.
 
     Args:
         dim: the dimension.
@@ -245,7 +246,7 @@ def naf(
 ) -> Flow:
     r"""Masked autoregressive layers of deep sigmoidal transformers. The fast side costs one pass.
 
-    The other side takes sweeps of scalar root finding.
+    The other side finds `dim` scalar roots per layer, one after the other.
 
     Args:
         dim: the dimension.
@@ -279,7 +280,7 @@ def unaf(
 ) -> Flow:
     r"""Masked autoregressive layers of integrals of positive networks. The fast side costs one pass.
 
-    The other side takes sweeps of scalar root finding.
+    The other side finds `dim` scalar roots per layer, one after the other.
 
     Args:
         dim: the dimension.

@@ -1,4 +1,4 @@
-"""Flows over angles and real numbers together."""
+"""Flows over angles and real numbers."""
 
 import math
 from collections.abc import Sequence
@@ -39,20 +39,21 @@ def circular(
     """Spline couplings of angles, in [-pi, pi), and real numbers. Sampling and density both cost one pass.
 
     Each layer transforms half of the real coordinates, given all others, then half of the angles, given all others.
-    Networks see cosines and sines of angles, and splines of angles are those of the circle, so that densities have no
-    seam at the ends.
+    Networks take cosines and sines of angles, and angles are transformed by circular splines, so densities are
+    continuous on the circles.
 
     Args:
         dim: the number of coordinates.
-        key: for initial weights and permutations.
+        key: for the initial parameters and the permutations between layers.
         angles: True for the coordinates that are angles; by default all.
-        num_layers: how many layers.
-        hidden: widths of the networks' hidden layers.
-        bins: of the splines.
+        num_layers: the number of layers.
+        hidden: the widths of the hidden layers of each network.
+        bins: the number of bins of each spline.
         bound: as in `nsf`, for the real coordinates.
-        cond_dim: the size of a condition.
-        base: by default a standard normal, which it must be in the coordinates of angles for there to be no seam.
-        activation: of the networks.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, by default a standard normal. It must be standard normal in the coordinates of angles, because
+            otherwise the density jumps at the ends.
+        activation: the activation function of the networks.
 
     References:
         Rezende et al., Normalizing Flows on Tori and Spheres (2020). https://arxiv.org/abs/2002.02428
@@ -61,7 +62,7 @@ def circular(
     turning = np.ones(dim, bool) if angles is None else np.asarray(angles, bool)
     if turning.shape != (dim,):
         raise ValueError(f"angles must hold {dim} booleans, but has shape {turning.shape}.")
-    # Inside, real coordinates come first.
+    # Inside the flow, real coordinates come first.
     order = np.argsort(turning, kind="stable")
     num_angles = int(turning.sum())
     num_real = dim - num_angles
@@ -72,7 +73,7 @@ def circular(
     )
 
     def coupling(size: int, start: int, transformer: AbstractBijection, key: PRNGKeyArray) -> AbstractBijection:
-        """One that transforms the second half of those from `start` on."""
+        """A coupling that transforms the second half of the `size` coordinates from `start` on."""
         mask = np.ones(dim, bool)
         mask[start + size // 2 : start + size] = False
         return Coupling(

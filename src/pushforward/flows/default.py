@@ -1,4 +1,4 @@
-"""The flows that posteriors are fitted with, which begin as a reordering of coordinates."""
+"""The default flows for fitting posteriors, which start as a permutation of coordinates."""
 
 from jaxtyping import PRNGKeyArray
 
@@ -14,9 +14,9 @@ def _hidden(dim: int) -> tuple[int, int]:
 
 
 def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
-    """Affine couplings that begin as the identity, followed by an affine map, which corrects location and scale.
+    """Affine couplings, then an affine map that adjusts location and scale. It starts as a permutation.
 
-    In one dimension there is no coordinate to depend on; there it is a spline.
+    In one dimension, where couplings have nothing to condition on, a spline replaces them.
 
     Args:
         dim: the dimension.
@@ -29,6 +29,11 @@ def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
 
 
 def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
-    """Couplings of splines, and an affine map on top: sharper shapes than affine couplings make, for more time."""
+    """Spline couplings, then an affine map: more flexible than affine couplings, but slower.
+
+    Args:
+        dim: the dimension.
+        key: for the initial parameters.
+    """
     couplings = nsf(dim, num_layers=6, hidden=_hidden(dim), affine=False, key=key)
     return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))

@@ -24,11 +24,11 @@ def linear(
 
     Args:
         dim: the dimension.
-        key: for initial factors and networks.
-        factors: how its matrix is parametrised.
-        hidden: widths of the network that sees the condition, if there is one.
-        cond_dim: the size of a condition.
-        base: by default a standard normal.
+        key: for the initial parameters.
+        factors: the factorization of the matrix: `Triangular`, `PLU` or `QR`.
+        hidden: the widths of the hidden layers of the network for the condition, if there is one.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
     """
     makers = {"triangular": lambda: Triangular(dim), "plu": lambda: PLU(dim, key=key), "qr": lambda: QR(dim, key=key)}
     if factors not in makers:
@@ -48,11 +48,11 @@ def gaussianization(
     cond_dim: int | None = None,
     base: Base = None,
 ) -> Flow:
-    r"""Rotations alternating with splines of single coordinates, without networks. Both directions cost one pass.
+    r"""Rotations that alternate with elementwise splines, then an affine map. Both directions cost one pass.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: for the initial parameters.
         num_layers: the number of layers.
         bins: the number of bins of each spline.
         bound: the splines act on [-bound, bound] in the coordinates of their layer.

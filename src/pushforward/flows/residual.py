@@ -37,7 +37,7 @@ def planar(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -71,7 +71,7 @@ def radial(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -105,14 +105,14 @@ def sylvester(
     r"""Sylvester layers, $x = u + V h(W^\top u + b)$ with `num_units` hidden units. The fast side is a closed form.
 
     The other side solves `num_units` scalar equations one after the other if `triangular`, otherwise a system of
-    that size.
+    `num_units` equations.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: for the initial parameters.
         num_layers: the number of layers.
-        num_units: the number of hidden units of a layer, by default `dim`, at most 32.
-        triangular: whether to use the triangular form, whose inverse solves one scalar equation per unit.
+        num_units: the number of hidden units of a layer, at most `dim`; by default the smaller of `dim` and 32.
+        triangular: whether to use `TriangularSylvester`; otherwise `Sylvester`.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
@@ -153,11 +153,11 @@ def residual(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's contractive network.
         lipschitz: the largest Lipschitz constant of a layer's network, below 1.
-        log_det: how the log-determinant is computed, by default exactly.
+        log_det: the method to compute the log-determinant, by default exactly.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the activation function of the networks.
@@ -195,16 +195,16 @@ def continuous(
     activation: Activation = jnp.tanh,
     **options,
 ) -> Flow:
-    """The flow of an ordinary differential equation. Both directions cost one solution.
+    """The flow of an ordinary differential equation. Both directions cost one solve.
 
     Args:
         dim: the dimension.
-        key: for the network's initial weights.
-        hidden: widths of the hidden layers of the vector field's network.
-        cond_dim: the size of a condition.
-        base: by default a standard normal.
-        activation: of the network.
-        **options: of `Continuous`: tolerances, solver, hutchinson.
+        key: for the initial parameters.
+        hidden: the widths of the hidden layers of the vector field's network.
+        cond_dim: the size of the condition; None for an unconditional flow.
+        base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
+        activation: the activation function of the network.
+        **options: further arguments of `Continuous`: tolerances, max_steps, solver, hutchinson.
 
     References:
         Grathwohl et al., FFJORD (2019). https://arxiv.org/abs/1810.01367

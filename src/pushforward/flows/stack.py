@@ -1,4 +1,4 @@
-"""What the recipes share: layers in a row, their order, their base, and the way that a condition gets in."""
+"""Shared by the recipes: stacks of layers, the permutations between them, bases, and conditions."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -35,12 +35,12 @@ def standard_normal(dim: int) -> dist.Distribution:
 
 
 def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
-    """The base that was given, or the default."""
+    """The given base, or a standard normal if it is None."""
     return standard_normal(dim) if base is None else base
 
 
 def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
-    """The transformer of spline flows: a spline inside [-bound, bound], then an affine map of the whole line."""
+    """The transformer of spline flows: a spline, then an affine map if `affine`."""
     inside = RationalQuadraticSpline(bins, bound)
     return Chain([inside, Affine()]) if affine else inside
 
@@ -48,7 +48,7 @@ def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
 def given(
     bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key: PRNGKeyArray
 ) -> AbstractBijection:
-    """The bijection with arrays that depend on a condition, if there is to be one."""
+    """The bijection with arrays that depend on a condition; unchanged if `cond_dim` is None."""
     if cond_dim is None:
         return bijection
     check_sizes(cond_dim=cond_dim)
@@ -66,7 +66,7 @@ def stack(
     fast: Side = "sampling",
     mix: bool = True,
 ) -> Flow:
-    """Equal layers, inverted if the density is to be fast, with permutations between them if they are to `mix`."""
+    """Layers of equal structure, inverted if `fast` is "density", each followed by a permutation if `mix`."""
     check_sizes(dim=dim, num_layers=num_layers)
     if fast not in ("sampling", "density"):
         raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
@@ -81,15 +81,15 @@ def stack(
 
 
 def then(flow: Flow, bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key) -> Flow:
-    """The flow, and after it a bijection whose arrays may depend on the condition."""
+    """The flow followed by a bijection whose arrays may depend on the condition."""
     return Flow(flow.base, Chain([flow.bijection, given(bijection, cond_dim, hidden, jr.fold_in(key, 1))]))
 
 
 def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray | Array]:
-    """Permutations to follow the layers: by turns a reversal and a random one.
+    """Permutations after the layers, alternately a reversal and a random one.
 
-    After a reversal the coordinates that conditioned are conditioned, so that every pair of layers treats all; the
-    random ones see to it that all coordinates meet.
+    After a reversal, the conditioning coordinates are transformed, so that each pair of layers transforms all; the
+    random permutations mix all coordinates.
     """
     reverse = np.arange(dim)[::-1]
     return [

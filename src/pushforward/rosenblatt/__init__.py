@@ -1,1 +1,1 @@
-"""The universality theorem as code: which exact maps straighten a distribution, and carry one to another?"""
+"""The universality theorem as code: which exact maps turn a distribution into a uniform or another distribution?"""

@@ -1,8 +1,8 @@
-r"""The Rosenblatt map: any positive density, straightened coordinate by coordinate through its conditional CDFs.
+r"""The Rosenblatt map, which transforms any positive density to a uniform one by its conditional CDFs.
 
-$F$ with $u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$ carries a density $p$ to the uniform one on the open cube, and
-$\det J_F = p(x)$. The bijections here go on to the whole space, $y_i = \operatorname{logit} u_i$, where no digit of a
-tail is lost: near 1 numbers are too coarse to tell one $u_i$ from another, but $\log u_i$ and $\log(1 - u_i)$ are not.
+$F$ with $u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$ maps a density $p$ to the uniform density on the open cube, and
+$\det J_F = p(x)$. The bijections here map onto the whole space, $y_i = \operatorname{logit} u_i$, which is precise in
+both tails: near 1 floating-point numbers are too coarse for $u_i$, but $\log u_i$ and $\log(1 - u_i)$ are precise.
 
 References:
     Rosenblatt, Remarks on a Multivariate Transformation (1952), Ann. Math. Statist. 23, 470-472.
@@ -26,11 +26,11 @@ Number = Float[Array, ""]
 
 
 class AbstractLaw(eqx.Module):
-    """The law of one number: what the Rosenblatt map needs to know of a conditional distribution."""
+    """A univariate distribution: what the Rosenblatt map needs of a conditional distribution."""
 
     @abc.abstractmethod
     def log_tails(self, x: Number) -> tuple[Number, Number]:
-        r"""$\log P(x' \le x)$ and $\log P(x' > x)$, each to a relative precision of rounding."""
+        r"""$\log P(x' \le x)$ and $\log P(x' > x)$; both probabilities have a small relative error."""
 
     @abc.abstractmethod
     def log_prob(self, x: Number) -> Number:
@@ -38,14 +38,14 @@ class AbstractLaw(eqx.Module):
 
     @abc.abstractmethod
     def from_line(self, t: Number) -> Number:
-        """An increasing map of the line onto the support; the quantile is searched for on the line."""
+        """An increasing map of the line onto the support; `quantile` searches on the line."""
 
     def logit(self, x: Number) -> Number:
         """The logit of the CDF."""
         return _logit(self, x)
 
     def quantile(self, y: Number) -> Number:
-        """Where the logit of the CDF is `y`; NaN if that is not found."""
+        """The point at which the logit of the CDF is `y`; NaN if the search fails."""
         return self.from_line(invert_monotone(lambda t, law: law.logit(law.from_line(t)), y, self))
 
 
@@ -57,7 +57,7 @@ def _logit(law: AbstractLaw, x: Number) -> Number:
 
 @_logit.def_jvp
 def _logit_jvp(primals, tangents):
-    # By the density, which is exact; the derivative of a CDF as it is computed need not be.
+    # Uses the density, which is exact; the derivative of a computed CDF may not be.
     (law, x), (law_tangent, x_tangent) = primals, tangents
     y, tangent = _logit(law, x), 0.0
     if jax.tree.leaves(law_tangent):
@@ -74,7 +74,7 @@ def _log_slope_of_logit(y: Array) -> Array:
 
 
 class AbstractRosenblatt(AbstractBijection):
-    r"""$y_i = \operatorname{logit} P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the space.
+    r"""$y_i = \operatorname{logit} P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto $\mathbb R^d$.
 
     The Jacobian is lower triangular, and $\log\det = \log p(x) - \sum_i \log u_i (1 - u_i)$.
     """
@@ -88,7 +88,7 @@ class AbstractRosenblatt(AbstractBijection):
 
     @abc.abstractmethod
     def log_prob(self, x: Float[Array, " dim"]) -> Number:
-        r"""$\log p(x)$, normalised."""
+        r"""$\log p(x)$, normalized."""
 
     @abc.abstractmethod
     def logits(self, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
@@ -96,7 +96,7 @@ class AbstractRosenblatt(AbstractBijection):
 
     @abc.abstractmethod
     def quantiles(self, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        """$x$, one coordinate after the other."""
+        """$x$, solved for one coordinate after the other."""
 
     def _forward(self, u, condition, key):
         x = strictly_inside(u, self.domain)
@@ -112,11 +112,11 @@ class AbstractRosenblatt(AbstractBijection):
 
 
 class AbstractSequentialRosenblatt(AbstractRosenblatt):
-    """A Rosenblatt map by laws of single coordinates given those before, each another."""
+    """A Rosenblatt map with a separate law of each coordinate given those before it."""
 
     @abc.abstractmethod
     def law(self, before: Float[Array, " i"]) -> AbstractLaw:
-        """The law of the coordinate that comes after these."""
+        """The law of the next coordinate, given those before it."""
 
     def logits(self, x):
         return jnp.stack([self.law(x[:i]).logit(x[i]) for i in range(self.dim)])

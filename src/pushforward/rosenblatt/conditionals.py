@@ -21,7 +21,7 @@ from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblat
 
 Conditional = Callable[[Float[Array, " i"]], dist.Distribution]
 
-# log F of symmetric families, standardised: the upper tail is the lower one of -z.
+# log F of symmetric families, standardized: the upper tail at z is the lower tail at -z.
 SYMMETRIC: dict[type, Callable[[Any, Number], Number]] = {
     dist.Normal: lambda d, z: log_ndtr(z),
     dist.Logistic: lambda d, z: -jax.nn.softplus(-z),
@@ -40,15 +40,15 @@ def _student_log_cdf(df: Number, z: Number) -> Number:
 
 @_student_log_cdf.def_jvp
 def _student_log_cdf_jvp(primals, tangents):
-    # At 0 the automatic derivative is 0 times infinity.
+    # The automatic derivative at 0 is 0 times infinity.
     (df, z), (df_tangent, z_tangent) = primals, tangents
     if df_tangent is not None:
-        raise NotImplementedError("the CDF of StudentT has no derivative by its degrees of freedom.")
+        raise NotImplementedError("the derivative of StudentT's CDF by its degrees of freedom is not implemented.")
     log_cdf = _student_log_cdf(df, z)
     return log_cdf, None if z_tangent is None else z_tangent * jnp.exp(dist.StudentT(df).log_prob(z) - log_cdf)
 
 
-# log F and log(1 - F) of families that are not symmetric, each without a difference of numbers near 1.
+# log F and log(1 - F) of asymmetric families, without differences of numbers near 1.
 TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
     dist.Exponential: lambda d, x: (_log(-jnp.expm1(-d.rate * x)), -d.rate * x),
     dist.Weibull: lambda d, x: _tails_of_hazard((x / d.scale) ** d.concentration),
@@ -73,7 +73,7 @@ def _tails_of_gamma(concentration: Number, x: Number) -> tuple[Number, Number]:
 
 
 def _tails_of_hazard(hazard: Number) -> tuple[Number, Number]:
-    """For the law whose upper tail is the exponential of minus this."""
+    """The tails of the law with this cumulative hazard: its upper tail is exp(-hazard)."""
     return _log(-jnp.expm1(-hazard)), -hazard
 
 
@@ -84,8 +84,8 @@ def _swapped(below: Number, above: Number) -> tuple[Number, Number]:
 def log_tails(d: Any, x: Number) -> tuple[Number, Number]:
     r"""$\log F(x)$ and $\log(1 - F(x))$.
 
-    Both are precise for the families that are named above, and for monotone transformations of those. Others tell their
-    CDF only, as NumPyro computes it: the upper tail beyond $1 - \epsilon$, the rounding of numbers near 1, is cut.
+    Both are precise for the families in the tables above and for monotone transformations of them. Other families have
+    only NumPyro's CDF: their upper tail is truncated where the CDF reaches $1 - \epsilon$, the largest number below 1.
     """
     kind = type(d)
     if kind in SYMMETRIC:
@@ -116,15 +116,15 @@ def _log(probability: Number) -> Number:
 
 
 def _ends(support: Any) -> tuple[Any, Any]:
-    """The ends of an interval, which may hang on other coordinates; None where it has none."""
+    """The ends of an interval, which may depend on other coordinates; None for a missing end."""
     lower, upper = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
     if support.is_discrete or (support is not constraints.real and lower is None and upper is None):
-        raise ValueError(f"a conditional distribution must have an interval for support, but its support is {support}.")
+        raise ValueError(f"the support of a conditional distribution must be an interval, but is {support}.")
     return lower, upper
 
 
 class NumPyroLaw(AbstractLaw):
-    """A NumPyro distribution of one number, with a CDF."""
+    """A univariate NumPyro distribution with a CDF."""
 
     distribution: dist.Distribution
 
@@ -139,7 +139,7 @@ class NumPyroLaw(AbstractLaw):
 
     def quantile(self, y):
         if not _tells_its_tails(self.distribution):
-            # Beyond, there is nothing: its tail is cut.
+            # The tail is truncated there, see `log_tails`.
             eps = float(jnp.finfo(y.dtype).epsneg)
             y = clamp(y, -jnp.inf, -math.log(2 * eps))
         return super().quantile(y)
@@ -157,7 +157,7 @@ class NumPyroLaw(AbstractLaw):
 
 
 class _Always(eqx.Module):
-    """A distribution that depends on nothing, as a conditional."""
+    """A conditional that always returns the same distribution."""
 
     distribution: dist.Distribution
 
@@ -169,9 +169,9 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
     """The Rosenblatt map of a chain of distributions.
 
     Args:
-        conditionals: functions that map the coordinates before, an array of shape (i,), to the NumPyro distribution of
-            coordinate i: of one number, continuous, on an interval, with a CDF. A distribution stands for a function
-            that always returns it. What such a function closes over is no parameter.
+        conditionals: one function for each coordinate i. It maps the coordinates before, an array of shape (i,), to a
+            univariate, continuous NumPyro distribution on an interval with a CDF. A distribution stands for a function
+            that always returns it. Values that a function closes over are not trained.
     """
 
     conditionals: Constant
@@ -182,8 +182,8 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
         conditionals = [_Always(c) if isinstance(c, dist.Distribution) else c for c in conditionals]
         if not conditionals or not all(callable(conditional) for conditional in conditionals):
             raise ValueError(
-                "conditionals must be functions, one for each coordinate, that map the coordinates before to a NumPyro "
-                f"distribution, but got {conditionals!r}."
+                "conditionals must be functions, one for each coordinate, that map the previous coordinates to a "
+                f"NumPyro distribution, but got {conditionals!r}."
             )
         self.conditionals, self.dim = Constant(tuple(conditionals)), len(conditionals)
         for i in range(self.dim):
@@ -191,14 +191,14 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
         self.intervals = tuple(self._interval(i) for i in range(self.dim))
 
     def _check(self, i: int) -> None:
-        """Before anything is computed."""
+        """Raise unless conditional i is valid, without running it."""
 
         def look(before):
             d = self.conditionals.value[i](before)
             if not isinstance(d, dist.Distribution) or d.event_shape or d.batch_shape:
                 shape = getattr(d, "shape", lambda: "?")()
                 raise ValueError(
-                    f"conditional {i} must return a NumPyro distribution of one number, but returns "
+                    f"conditional {i} must return a univariate NumPyro distribution, but returns "
                     f"{type(d).__name__} of shape {shape}."
                 )
             _ends(d.support)
@@ -210,11 +210,11 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
         jax.eval_shape(look, jnp.zeros(i))
 
     def _interval(self, i: int) -> tuple[float, float]:
-        """Where a coordinate lies; an end that hangs on others is infinite."""
+        """The interval of a coordinate; an end that depends on other coordinates is infinite."""
         found: list[float] = []
 
         def look(before):
-            # What hangs on `before` is traced here, and nothing else is.
+            # Exactly the values that depend on `before` are tracers here.
             for end, infinite in zip(_ends(self.law(before).distribution.support), (-np.inf, np.inf), strict=True):
                 found.append(infinite if end is None or isinstance(end, Tracer) else float(end))
             return before

@@ -30,7 +30,7 @@ class GaussianMixtureLaw(AbstractLaw):
         return jax.nn.logsumexp(self.log_weights + _log_normal((x - self.locs) / self.scales, self.scales))
 
     def from_line(self, t):
-        # By the moments, which need no gradient: they tell where to search, not what is found.
+        # Uses the moments without gradients: they affect only where the search starts, not its result.
         weights, locs, scales = jax.lax.stop_gradient((jnp.exp(self.log_weights), self.locs, self.scales))
         loc = jnp.sum(weights * locs)
         return loc + t * jnp.sqrt(jnp.sum(weights * (scales**2 + (locs - loc) ** 2)))
@@ -44,13 +44,13 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
     r"""The Rosenblatt map of a Gaussian mixture, in any dimension.
 
     Given $x_{<i}$, component $k$ is normal with $m_{ki} = \mu_{ki} + \sum_{j<i} L_{kij} z_{kj}$ and scale $L_{kii}$,
-    where $z_k = L_k^{-1}(x - \mu_k)$; its weight is $w_k \prod_{j<i} \mathcal N(x_j; m_{kj}, L_{kjj}^2)$, normalised.
-    So forward is one triangular solve for each component. The inverse solves for the coordinates in turn.
+    where $z_k = L_k^{-1}(x - \mu_k)$; its weight is $w_k \prod_{j<i} \mathcal N(x_j; m_{kj}, L_{kjj}^2)$, normalized.
+    So forward is one triangular solve for each component. The inverse solves for one coordinate after the other.
 
-    Its arrays are parameters without constraints: the mixture can be learned.
+    Its arrays are unconstrained parameters: the mixture can be trained.
 
     Args:
-        weights: of the components, positive; they need not sum to one.
+        weights: the weights $w_k$, positive; they need not sum to one.
         locs: the means $\mu_k$.
         scale_trils: the lower Cholesky factors $L_k$ of the covariances.
     """
@@ -66,18 +66,18 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         scale_trils: Float[Array, "components dim dim"],
     ):
         if not is_known(weights, locs, scale_trils):
-            raise ValueError("a mixture's map is built outside of jit and grad, and passed to what they transform.")
+            raise ValueError("build the map of a mixture outside of jit and grad, and pass it as an argument.")
         weights, locs, scale_trils = (np.asarray(a, dtype=float) for a in (weights, locs, scale_trils))  # pyright: ignore
         count, dim = locs.shape if locs.ndim == 2 else (0, 0)
         if not count or not dim or weights.shape != (count,) or scale_trils.shape != (count, dim, dim):
             raise ValueError(
                 "a mixture of K components in d dimensions has weights (K,), locs (K, d) and scale_trils (K, d, d), "
-                f"but they have shapes {weights.shape}, {locs.shape} and {scale_trils.shape}."
+                f"but got shapes {weights.shape}, {locs.shape} and {scale_trils.shape}."
             )
         if not (np.all(weights > 0) and np.all(np.isfinite(weights)) and np.all(np.isfinite(locs))):
             raise ValueError(f"weights must be positive and finite, and locs finite, but got {weights} and {locs}.")
         if not np.all(np.isfinite(scale_trils)):
-            raise ValueError("the scale_trils must be finite.")
+            raise ValueError("scale_trils must be finite.")
         self.raw_weights = jnp.log(jnp.asarray(weights / weights.sum()))
         each = [Triangular(dim, loc, matrix) for loc, matrix in zip(locs, scale_trils, strict=True)]
         self.components = jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
@@ -106,7 +106,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         def step(state, at):
             log_weights, z = state
             i, y, rows, locs, scales = at
-            # The coordinates to come are still 0 in z.
+            # Later coordinates of z are still 0.
             locs = locs + jnp.sum(rows * z, axis=1)
             x = GaussianMixtureLaw(jax.nn.log_softmax(log_weights), locs, scales).quantile(y)
             new = (x - locs) / scales

@@ -1,4 +1,4 @@
-r"""Where to evaluate a density: panels along each axis of a box, halved until integrals are precise enough."""
+r"""Adaptive quadrature of a density on a box: panels along each axis are halved until integrals are precise enough."""
 
 import functools
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from jaxtyping import Array, Float
 LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
 
 FIRST_PANELS = 8
-# How many panels an axis may have, by dimension.
+# The maximum number of panels of an axis, by dimension.
 MOST_PANELS = {1: 2000, 2: 200, 3: 24}
-# Points at which the density is evaluated at a time.
+# The number of points at which the density is evaluated at a time.
 CHUNK = 1 << 16
-# Points, beside the nodes, at which the density is looked at, by dimension; and the share of mass of one that must not
-# be new.
+# The number of points besides the nodes at which the density is checked, by dimension; and the largest share of mass
+# that the nodes may miss at one of them.
 PROBES = {1: CHUNK, 2: 1 << 14, 3: 1 << 12}
 LARGEST_MISSED = 1e-3
 
 
 class Grid(NamedTuple):
-    """Panels and what was found with them, see `QuadratureRosenblatt`; the values are those of the first coordinate."""
+    """Panels and their results, see `QuadratureRosenblatt`; the values are the log-density of the first coordinate."""
 
     edges: list[np.ndarray]
     log_values: np.ndarray
@@ -35,18 +35,18 @@ class Grid(NamedTuple):
 
 @functools.cache
 def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes in [-1, 1], and weights."""
+    """The nodes in [-1, 1] and the weights of a Gauss-Legendre rule."""
     return np.polynomial.legendre.leggauss(order)
 
 
 def nodes_of(edges: Any, order: int) -> Any:
-    """The nodes of panels, of shape (panels, order), NumPy's or JAX's as their edges are."""
+    """The nodes of panels, of shape (panels, order): an array of NumPy or JAX, as the edges."""
     nodes = gauss_legendre(order)[0].astype(edges.dtype)
     return edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * (nodes + 1) / 2
 
 
 def lagrange(xi: Any, order: int) -> Any:
-    """At points of [-1, 1], the polynomials that are 1 at one node and 0 at the others, of shape (points, order)."""
+    """The Lagrange polynomials of the nodes at points in [-1, 1], of shape (points, order)."""
     numpy = jnp if isinstance(xi, jax.Array) else np
     nodes, other = gauss_legendre(order)[0], ~np.eye(order, dtype=bool)
     scales = np.where(other, nodes[:, None] - nodes, 1).prod(1).astype(xi.dtype)
@@ -55,7 +55,7 @@ def lagrange(xi: Any, order: int) -> Any:
 
 
 def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolerance: float, order: int) -> Grid:
-    """Halve panels until the distribution of each coordinate, given those before, is as precise as the tolerance."""
+    """Halve panels until the error of each coordinate's distribution, given those before, is below the tolerance."""
     evaluate_at = _evaluator(log_density, lower.size)
 
     def evaluate(nodes):
@@ -103,7 +103,7 @@ def _refuse(edges: np.ndarray, errors: np.ndarray, axis: int, tolerance: float) 
     raise ValueError(
         f"the integral of the density does not converge near x[{axis}] = {place:.6g}: with {errors.size} panels its "
         f"error is {errors.sum():.2g} of the mass, and the tolerance {tolerance:.2g}; is the density integrable there? "
-        "If it is, but not smooth (but for lines that are parallel to axes), give a larger tolerance."
+        "If it is, but has kinks that are not parallel to the axes, give a larger tolerance."
     )
 
 
@@ -117,7 +117,7 @@ def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.n
     run = jax.jit(jax.vmap(log_density))
 
     def evaluate_at(points):
-        # Filled up, for one size is compiled; in double precision, whatever the setting: this is done once.
+        # Padded, because only one size is compiled; always in double precision, because this is done only once.
         filled = np.concatenate([points, np.broadcast_to(points[:1], (CHUNK - len(points), dim))])
         with jax.enable_x64(True):
             log_values = np.asarray(run(filled), float)[: len(points)]
@@ -128,10 +128,10 @@ def _evaluator(log_density: LogDensity, dim: int) -> Callable[[np.ndarray], np.n
 
 
 def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np.ndarray]:
-    """For each axis, 1 for panels in which quasi-random points show mass that the nodes do not: a peak between them."""
+    """For each axis, 1 for panels in which quasi-random points find mass that the nodes miss: a peak between them."""
     dim = values.ndim
     lower, upper = np.array([e[0] for e in edges]), np.array([e[-1] for e in edges])
-    from scipy.stats import qmc  # here, because importing it takes long
+    from scipy.stats import qmc  # imported here because it is slow to import
 
     halton = qmc.Halton(dim, seed=0).random(PROBES[dim])  # pyright: ignore[reportCallIssue]
     points = lower + (upper - lower) * halton
@@ -143,7 +143,7 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
     for e, p, i in zip(edges, points.T, panels, strict=True):
         xi = 2 * (p - e[i]) / (e[i + 1] - e[i]) - 1
         expected = np.einsum("pn,pn...->p...", lagrange(xi, order), expected)
-    # Each point stands for an equal share of the box.
+    # Each point represents an equal share of the box.
     log_share = np.log(upper - lower).sum() - np.log(len(points)) - log_total
     found = evaluate_at(points)
     more = np.exp(np.minimum(found + log_share, 0.0)) - np.exp(np.minimum(expected + log_share, 0.0))
@@ -158,7 +158,7 @@ def _check(log_values: np.ndarray, points: np.ndarray) -> None:
         what = "positive" if np.isneginf(value) else "finite"
         raise ValueError(
             f"the density must be positive and finite on the box, but is not {what} at {point}, where its logarithm is "
-            f"{value}" + ("; if it is integrable there, give a box that ends there." if value > 0 else ".")
+            f"{value}" + ("; if it is integrable there, choose a box with an end there." if value > 0 else ".")
         )
 
 
@@ -176,10 +176,10 @@ def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> A
 def _errors(
     values, fine_values, log_weights: list[np.ndarray], widths: np.ndarray, axis: int, order: int
 ) -> np.ndarray:
-    """For each panel of an axis, the share of mass by which its integral, and the interpolation in it, are wrong."""
+    """The error of each panel of an axis, in its integral and its interpolation, as a share of the mass."""
     dim, panels = values.ndim, widths.size
     later = range(axis + 1, dim)
-    # (outer nodes, panels, nodes of a panel), the fine ones being those of both halves.
+    # (outer nodes, panels, nodes of a panel); the fine nodes are those of both halves.
     coarse = _integrate(values, log_weights, later).reshape(-1, panels, order)
     fine = _integrate(fine_values, log_weights, later).reshape(-1, panels, 2 * order)
     outer = np.zeros(1)
@@ -194,7 +194,7 @@ def _errors(
     if axis < dim - 1:
         halves = np.concatenate([(nodes - 1) / 2, (nodes + 1) / 2])
         between = coarse @ lagrange(halves, order).T
-        # Where it is far too large, the panel is split for that.
+        # The cap avoids overflow; such a panel is split in any case.
         ratio = np.exp(np.minimum(between - fine, 100.0))
         wrong = wrong + np.sum(fine_masses * np.abs(ratio - 1), -1)
     return wrong.sum(0) / max(masses.sum(), fine_masses.sum())

@@ -1,10 +1,10 @@
-r"""The Rosenblatt map of an unnormalised density in up to three dimensions, by quadrature.
+r"""The Rosenblatt map of an unnormalized density in up to three dimensions, by quadrature.
 
-The box is cut into panels along each axis, in each of which there are Gauss-Legendre nodes. The density of the first
-coordinate, $g_1(x_1) = \int p$, is computed at its nodes once; that of each next one, at all its nodes given the
-coordinates before. Between nodes $\log g_i$ is a polynomial in each panel, so that $g_i$ is positive; the density
-itself, of the last coordinate, is not interpolated. A CDF is a sum of masses of panels and a part of one. All terms
-are positive, so both tails keep their digits.
+Each axis of the box is divided into panels with Gauss-Legendre nodes. The marginal density of the first coordinate,
+$g_1(x_1) = \int p$, is computed once at its nodes; that of each later coordinate at its nodes for the given previous
+coordinates. In each panel $\log g_i$ is interpolated by a polynomial, so $g_i$ is positive; for the last coordinate the
+density itself is used without interpolation. A CDF is the sum of the masses of whole panels and of part of one. All
+terms are positive, so both tails keep their relative precision.
 """
 
 from collections.abc import Callable
@@ -22,19 +22,19 @@ from pushforward.bijections.splines import in_bin, pick
 from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
 from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
 
-# By dimension: Gauss-Legendre nodes in a panel.
+# The number of Gauss-Legendre nodes in a panel, by dimension.
 ORDERS = {1: 16, 2: 16, 3: 10}
-# Events of a batch at a time: each takes a panel's nodes times all panels.
+# The number of events of a batch that are computed at a time, to limit memory: each needs all nodes of all panels.
 EVENTS = 256
 
 
 class PanelLaw(AbstractLaw):
-    """A law on an interval that is cut into panels.
+    """A law on an interval that is divided into panels.
 
     Args:
-        edges: of the panels.
-        log_values: the log-density, up to a constant, at their nodes.
-        density: maps a point to the log-density, up to the same constant; without it, it is interpolated.
+        edges: the edges of the panels.
+        log_values: the log-density, up to a constant, at the nodes.
+        density: maps a point to the log-density, up to the same constant; None to interpolate `log_values`.
     """
 
     edges: Float[Array, " panels+1"]
@@ -47,7 +47,7 @@ class PanelLaw(AbstractLaw):
         return log_widths + jax.nn.logsumexp(self.log_values, axis=1, b=jnp.asarray(weights, self.edges.dtype))
 
     def _log_density(self, points: Float[Array, " points"], here: Array) -> Float[Array, " points"]:
-        """At points of one panel."""
+        """The log-density at points of one panel."""
         if self.density is not None:
             return jax.vmap(self.density)(points)
         order = self.log_values.shape[1]
@@ -69,10 +69,10 @@ class PanelLaw(AbstractLaw):
         nodes, weights = jnp.asarray(nodes, x.dtype), jnp.asarray(weights, x.dtype)
 
         def tail(from_, to, whole):
-            """The mass of the panels that are whole, and of one from one point to another."""
+            """The log-mass of all whole panels, and of part of one panel between two points."""
             points = from_ + (to - from_) * (nodes + 1) / 2
             part = self._log_density(points, here)
-            # A panel may be empty, as its edge may be x; so lengths are factors, and have no logarithm.
+            # The part may have length 0, if x is an edge; so lengths are factors without a logarithm.
             whole_masses = jnp.where(whole, masses, -jnp.inf)
             log_size = jax.lax.stop_gradient(jnp.maximum(jnp.max(whole_masses), jnp.max(part)))
             mass = jnp.sum(jnp.exp(whole_masses - log_size))
@@ -89,7 +89,7 @@ class PanelLaw(AbstractLaw):
 
 
 class _Slice(eqx.Module):
-    """A log-density as a function of its last coordinate."""
+    """A log-density as a function of the last coordinate."""
 
     log_density: Constant
     before: Float[Array, " i"]
@@ -104,31 +104,30 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
     $$u_1 = \int_{a_1}^{x_1} g_1(t)\,\mathrm dt \Big/ Z, \qquad
     u_2 = \int_{a_2}^{x_2} g_2(x_1, t)\,\mathrm dt \Big/ \int_{a_2}^{b_2} g_2(x_1, t)\,\mathrm dt, \;\dots$$
     where $g_i$ is the integral of the density over the coordinates after $i$. Panels are halved where the integrals or
-    the polynomials that stand for $\log g_i$ are not precise enough. What is outside of the box is cut: it is no part
-    of the density that is straightened.
+    the interpolation of $\log g_i$ are not precise enough. The density is truncated to the box.
 
-    A point costs `order` times as many evaluations of the density as the last axis has panels, in three dimensions the
-    square of that.
+    A point costs one evaluation of the density at each node of the last axis, which has `order` nodes per panel; in
+    three dimensions the square of that number.
 
     Args:
-        log_density: a function of an array (dim,), smooth but for lines that are parallel to axes. What it closes over
-            is no parameter.
+        log_density: a function of an array (dim,). It must be smooth, except for kinks at lines parallel to the axes.
+            Values that it closes over are not trained.
         lower: the lower ends of the box, shape (dim,).
-        upper: the upper ends.
-        tolerance: the error of each coordinate's distribution that is aimed at, as a share of all mass; by default
-            1e-10 in float64 and 1e-5 in float32.
-        order: the number of nodes in a panel.
+        upper: the upper ends of the box, shape (dim,).
+        tolerance: the target error of each coordinate's distribution, as a share of the mass; by default 1e-10 in
+            float64 and 1e-5 in float32.
+        order: the number of nodes per panel.
 
     Attributes:
         log_normalizer: the logarithm of the density's integral over the box.
-        error: what was reached of the tolerance. It is measured where the density was looked at: a peak so narrow
-            that neither nodes nor thousands of points between them see it remains unknown.
-        edge_density: the largest density of any coordinate at an end of the box, in units of the uniform density:
-            how far the tails are cut.
+        error: the estimated error that was reached, at most the tolerance. A peak that is too narrow for the nodes
+            and for thousands of points between them remains undetected.
+        edge_density: the largest density of any coordinate near an end of the box, relative to the uniform density:
+            it measures the truncation of the tails.
 
     Raises:
-        ValueError: where the density is not positive or not finite, or where its integral does not converge; the
-            message says at which point.
+        ValueError: if the density is not positive or not finite, or if its integral does not converge; the message
+            gives the point.
     """
 
     log_density: Constant
@@ -152,16 +151,16 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
         lower, upper = (np.asarray(end, float) for end in (lower, upper))
         if lower.shape != upper.shape or lower.ndim != 1 or lower.size not in ORDERS:
             raise ValueError(
-                f"a box has lower and upper ends of shape (dim,), in 1 to {max(ORDERS)} dimensions, but they have "
+                f"a box must have lower and upper ends of shape (dim,), in 1 to {max(ORDERS)} dimensions, but got "
                 f"shapes {lower.shape} and {upper.shape}."
             )
         if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)) and np.all(lower < upper)):
-            raise ValueError(f"a box has finite ends, the lower below the upper, but got {lower} and {upper}.")
-        # A distribution's method would broadcast a point of another shape.
+            raise ValueError(f"a box must have finite ends, the lower below the upper, but got {lower} and {upper}.")
+        # Checked, because a distribution's log_prob would broadcast a point of another shape.
         owner = getattr(log_density, "__self__", None)
         shape = getattr(owner, "event_shape", getattr(owner, "shape", lower.shape))
         if isinstance(shape, tuple) and shape != lower.shape:
-            raise ValueError(f"the log-density is one of arrays of shape {shape}, but the box has shape {lower.shape}.")
+            raise ValueError(f"the log-density takes arrays of shape {shape}, but the box has shape {lower.shape}.")
         self.dim, self.box = lower.size, (tuple(lower.tolist()), tuple(upper.tolist()))
         dtype = jnp.result_type(float)
         tolerance = (1e-10 if dtype == jnp.float64 else 1e-5) if tolerance is None else tolerance

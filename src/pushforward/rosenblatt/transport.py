@@ -1,7 +1,7 @@
 r"""The universality theorem as code: the Rosenblatt map of a distribution, and the transport between any two.
 
-Any positive density $p$ has a triangular map $F$ to the uniform one on the cube, $u_i = P(x'_i \le x_i \mid x_{<i})$;
-so with $G$ for the base and $F$ for the target, $T = F^{-1} \circ G$ carries the one exactly to the other.
+Any positive density has a triangular map $F$ to the uniform density on the cube, $u_i = P(x'_i \le x_i \mid x_{<i})$.
+If $G$ is this map for the base and $F$ for the target, $T = F^{-1} \circ G$ maps the base exactly to the target.
 
 References:
     Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference (2021), section 2.2.
@@ -37,11 +37,11 @@ from pushforward.rosenblatt.conditionals import ConditionalRosenblatt
 from pushforward.rosenblatt.mixture import GaussianMixtureRosenblatt
 from pushforward.rosenblatt.quadrature import QuadratureRosenblatt
 
-# What has a Rosenblatt map, see `rosenblatt`.
+# Anything that has a Rosenblatt map, see `rosenblatt`.
 Source = Any
 Box = tuple[ArrayLike, ArrayLike]
 
-# Points and parameters at which a flow is seen to be triangular.
+# The number of points and parameters at which a flow is checked to be triangular.
 PROBES = 4
 
 
@@ -49,15 +49,15 @@ class Rosenblatt(AbstractStandIn):
     r"""$u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the open cube; $\det J = p(x)$.
 
     Args:
-        to_line: the bijection onto the whole space, $x \mapsto \operatorname{logit} u$, which loses no digits of the
-            tails, as the cube does: a Rosenblatt map, or a chain that ends in one.
+        to_line: the bijection onto the whole space, $x \mapsto \operatorname{logit} u$: a Rosenblatt map, or a chain
+            that ends in one. Unlike the map onto the cube, it keeps all digits in the tails.
     """
 
     to_line: AbstractBijection
 
     @property
     def bijection(self) -> Chain:
-        """The two steps to the cube."""
+        """`to_line`, then a sigmoid in each coordinate."""
         return Chain([self.to_line, Elementwise(Sigmoid(), self.to_line.shape[0])])
 
 
@@ -69,26 +69,26 @@ def rosenblatt(
     Args:
         source: one of
 
-            - a NumPyro distribution over arrays of shape (dim,): normal, a Gaussian mixture in any dimension, or
-              independent coordinates that have CDFs; `Learnable` ones at their present parameters;
-            - a sequence of functions, each from the coordinates before, an array (i,), to the NumPyro distribution of
-              coordinate i;
-            - a triangular `Flow`: coordinate i of x an increasing function of coordinate i of u that depends on none of
-              those after it, as in one or more `MaskedAutoregressive` without permutations between them;
+            - a NumPyro distribution over arrays of shape (dim,): a Gaussian or a Gaussian mixture in any dimension, or
+              independent coordinates that have CDFs; a `Learnable` one is used at its current parameters;
+            - a sequence of functions; function i maps the coordinates before i, an array (i,), to the NumPyro
+              distribution of coordinate i;
+            - a triangular `Flow`: coordinate i of x increases with coordinate i of u and does not depend on later
+              ones, as in one or more `MaskedAutoregressive` without permutations between them;
             - a log-density up to a constant, a function of an array (dim,) in one to three dimensions, with a `box`.
-        box: the lower and the upper ends of the box on which a log-density is taken, each of shape (dim,). Outside, the
-            density counts as 0.
+        box: the lower and upper ends of the box of a log-density, each of shape (dim,). Outside, the density is taken
+            to be 0.
         tolerance: for a log-density, see `QuadratureRosenblatt`.
-        order: likewise.
+        order: for a log-density, see `QuadratureRosenblatt`.
 
     Returns:
-        A bijection x -> u. It has no parameters except those of a flow: training does not change it. Its `to_line` is
-        the bijection x -> logit u; for a log-density that has a `log_normalizer`, an `error` and an `edge_density`. To
-        train a Gaussian mixture, use `GaussianMixtureRosenblatt`. Values that functions close over get no gradient.
+        A bijection x -> u. Only the parameters of a flow can be trained. `to_line` is the bijection x -> logit u; for a
+        log-density it has the attributes `log_normalizer`, `error` and `edge_density`. To train a Gaussian mixture, use
+        `GaussianMixtureRosenblatt`. Values that functions close over get no gradients.
 
     Raises:
-        ValueError: for sources that have no such map, and for densities that are not positive, not finite or not
-            integrable on the box.
+        ValueError: if the source has no such map, or if a density is not positive, not finite or not integrable on the
+            box.
 
     References:
         Papamakarios et al. (2021), section 2.2.
@@ -104,17 +104,20 @@ def transport(
     tolerance: float | None = None,
     order: int | None = None,
 ) -> Chain:
-    r"""$T = F^{-1} \circ G$, which carries `base` exactly to `target`: the Knothe-Rosenblatt rearrangement.
+    r"""The Knothe-Rosenblatt rearrangement $T = F^{-1} \circ G$, which maps `base` exactly to `target`.
 
-    Of all maps that do so it is the one that is triangular and increasing. `Flow(base, transport(base, target))` has
-    the target's density. It goes by logits of CDFs, so it is right in tails where all CDFs are rounded to 1.
+    It is the only triangular and increasing map that does so. `Flow(base, transport(base, target))` has the target's
+    density. It uses logits of CDFs, so it is precise even in tails where CDFs round to 1.
 
     Args:
-        base: see `rosenblatt`; or what that returns.
-        target: likewise.
-        box: for those of the two that are log-densities.
-        tolerance: likewise.
-        order: likewise.
+        base: a source for `rosenblatt`, or the result of `rosenblatt`.
+        target: a source for `rosenblatt`, or its result, of the same shape.
+        box: the box of log-densities, used for each of the two that is a log-density.
+        tolerance: for log-densities, see `QuadratureRosenblatt`.
+        order: for log-densities, see `QuadratureRosenblatt`.
+
+    Raises:
+        ValueError: if the shapes differ; also as in `rosenblatt`.
     """
     options = _options(box, tolerance, order, [base, target])
     start, end = (_to_line(source, options) for source in (base, target))
@@ -129,13 +132,13 @@ def _is_density(source: Source) -> bool:
 
 
 def _options(box: Box | None, tolerance: float | None, order: int | None, sources: list[Source]) -> dict[str, Any]:
-    """What `QuadratureRosenblatt` is given; raise if there is nothing to give it to."""
+    """The options of `QuadratureRosenblatt`; raise if there are options but no log-density."""
     if not any(map(_is_density, sources)):
         if any(option is not None for option in (box, tolerance, order)):
-            raise ValueError("box, tolerance and order are for log-densities, but none was given.")
+            raise ValueError("box, tolerance and order are for log-densities, but no log-density was given.")
         return {}
     if box is None or len(box) != 2:
-        raise ValueError(f"a log-density needs a box to be integrated on, box=(lower, upper), but got box={box}.")
+        raise ValueError(f"a log-density needs a box for its integrals, box=(lower, upper), but got box={box}.")
     return {"lower": box[0], "upper": box[1], "tolerance": tolerance, "order": order}
 
 
@@ -165,7 +168,7 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
     if len(d.event_shape) != 1 or d.batch_shape:
         raise ValueError(
             f"a distribution must have an event shape (dim,) and no batch shape, but has event shape {d.event_shape} "
-            f"and batch shape {d.batch_shape}; .expand([dim]).to_event(1) makes one of independent numbers."
+            f"and batch shape {d.batch_shape}; .expand([dim]).to_event(1) gives independent coordinates."
         )
     gaussians = _gaussians(d)
     if gaussians is not None:
@@ -173,8 +176,8 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
     size, one = d.event_shape[0], _unwrapped(d)
     if one.event_shape:
         raise ValueError(
-            f"{type(d).__name__} has no conditional CDFs that are known here; give a sequence of conditionals, or its "
-            "log_prob and a box."
+            f"{type(d).__name__} has no conditional CDFs that the library knows; give a sequence of conditionals, or "
+            "its log_prob and a box."
         )
     try:
         return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])
@@ -186,14 +189,14 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
 
 
 def _unwrapped(d: dist.Distribution) -> dist.Distribution:
-    """Without the shapes that were put around it."""
+    """The distribution without `Independent` and `ExpandedDistribution` around it."""
     while isinstance(d, (dist.Independent, dist.ExpandedDistribution)):
         d = d.base_dist
     return d
 
 
 class _Coordinate(eqx.Module):
-    """One of independent numbers, as a conditional."""
+    """One of several independent coordinates, as a conditional."""
 
     distribution: dist.Distribution
     index: int = eqx.field(static=True)
@@ -204,7 +207,7 @@ class _Coordinate(eqx.Module):
 
 
 def _gaussians(d: Any) -> tuple[Array, Array, Array] | None:
-    """Weights, means and Cholesky factors, if it is a Gaussian or a mixture of such."""
+    """Weights, means and Cholesky factors, if it is a Gaussian or a Gaussian mixture; otherwise None."""
     if isinstance(d, dist.MixtureSameFamily):
         parts, weights = [d.component_distribution], d.mixing_distribution.probs
     elif isinstance(d, dist.MixtureGeneral):
@@ -216,12 +219,12 @@ def _gaussians(d: Any) -> tuple[Array, Array, Array] | None:
         return None
     locs, factors = (jnp.concatenate([m[i] for m in moments if m is not None]) for i in range(2))
     weights = jnp.broadcast_to(jnp.asarray(weights), locs.shape[:1])
-    # Those that never occur have no part in it.
+    # Components with weight 0 are dropped.
     return weights[weights > 0], locs[weights > 0], factors[weights > 0]
 
 
 def _moments(d: Any) -> tuple[Array, Array] | None:
-    """Means and Cholesky factors of a batch of Gaussians, None of others."""
+    """Means and Cholesky factors of a batch of Gaussians; None for other distributions."""
     shape = (*(d.batch_shape or (1,)), *d.event_shape)
     one: Any = _unwrapped(d)
     size = d.event_shape[-1]
@@ -239,11 +242,11 @@ def _moments(d: Any) -> tuple[Array, Array] | None:
 
 
 def _check_triangular(flow: Flow) -> None:
-    """Raise unless x_i depends on u_1 to u_i alone, and increases with u_i: at the given parameters and at others."""
+    """Raise unless x_i depends only on u_1, ..., u_i and increases with u_i, at the given and at other parameters."""
     if len(flow.shape) != 1 or flow.cond_shape is not None:
         raise ValueError(
-            f"a flow that has a Rosenblatt map has shape (dim,) and no condition, but this one has shape {flow.shape} "
-            f"and cond_shape {flow.cond_shape}."
+            f"a flow with a Rosenblatt map must have shape (dim,) and no condition, but this one has shape "
+            f"{flow.shape} and cond_shape {flow.cond_shape}."
         )
     points = flow.base_distribution.sample(jr.key(0), (PROBES,))
     moves = 0.3 * jr.normal(jr.key(1), (PROBES, num_parameters(flow.bijection))) * (jnp.arange(PROBES) > 0)[:, None]
@@ -259,7 +262,7 @@ def _check_triangular(flow: Flow) -> None:
         i, j = above[0]
         raise ValueError(
             f"the flow is not triangular: coordinate {i} of x depends on coordinate {j} of u, which comes after it. "
-            "Permutations and couplings between coordinates spoil it; `MaskedAutoregressive` keeps it."
+            "`MaskedAutoregressive` is triangular; permutations and couplings are not."
         )
     flat = np.flatnonzero(~(np.diagonal(found, axis1=1, axis2=2) > 0).all(0))
     if flat.size:

@@ -1,4 +1,4 @@
-"""One suite for all bijections."""
+"""One conformance suite for all bijections."""
 
 import functools
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from pushforward.testing.parameters import into, randomize
 from pushforward.testing.structure import check_shapes, check_structure
 from pushforward.training.compilation import compiled_fast
 
-# Errors up to this many times the effect of a nudge by a few roundings are rounding errors.
+# A nudge is a relative perturbation by a few machine epsilons. Errors up to this many times its effect are allowed.
 NUDGES = 300
 # Random log-determinants are averaged over NUM_KEYS keys; their mean may be off by STANDARD_ERRORS standard errors.
 NUM_KEYS, STANDARD_ERRORS = 2000, 5
-# A point is well-conditioned if a nudge by a few roundings changes the value by less than the share WELL. Derivatives
-# at such points may be off by the share OFF.
+# A point is well-conditioned if the relative effect of a nudge is less than WELL. The relative error of derivatives at
+# such points may be up to OFF.
 WELL, OFF = 1e-4, 5e-3
 
 
@@ -37,32 +37,30 @@ def check_bijection(
     tolerance: float | None = None,
     bias: float = 0.0,
 ) -> None:
-    """Check that a bijection is one, and that it does all that the package expects of bijections.
+    """Check that a bijection is invertible and has all properties that the package expects of bijections.
 
-    At random points, and with parameters as given and far from there: shapes and dtypes; the round trip; the
-    log-determinants of both directions against automatic Jacobians, and against each other; `push_score` against the
-    automatic gradient; random log-determinants, if it has them, against the exact ones; `jit` against eager
-    execution, `vmap` against a loop, and `batched`, which flows use, against `vmap`; finite gradients by every
-    point and parameter; a gradient for every array from both directions, and that the two directions' derivatives
-    by arrays and condition cancel, as those of the identity do; that what is no array is static, hashable and known
-    by name, so that equal bijections compile once; and that it is saved and loaded as it is.
+    At random points, with parameters as given and far from them, it checks shapes and dtypes; the round trip; the
+    log-determinants of both directions against automatic Jacobians and against each other; `push_score` against the
+    automatic gradient; stochastic log-determinants, if any, against the exact ones; `jit` against eager execution,
+    `vmap` against a loop, and batches along the last axis, which flows use, against `vmap`; that gradients with respect
+    to points and parameters are finite; that every parameter gets a gradient from both directions; that the
+    derivatives of the two directions with respect to parameters and condition cancel; that all other fields are static,
+    hashable and importable by name, so that equal bijections compile once; and that saving and loading preserves it.
 
     Args:
         bijection: the bijection.
         key: for points, conditions and parameters.
-        scales: how far to move the parameters: standard deviations of what `randomize` adds to every array (those of
-            more than one axis over the root of the last).
-        points: more points u to check at, of shape (n, *shape): boundaries and knots, where things go wrong.
-        num_points: how many random points, half of them standard normal and half of five times that width, both
-            carried into the bijection's domain.
-        tolerance: relative error allowed, by default 1e-9 in float64 and 1e-4 in float32. Where the map is
-            ill-conditioned, a few hundred times what a nudge of its input by eight roundings does is allowed besides;
-            a point at which that is as large as the value itself is left out of the comparison, and of those that
-            begin with this value.
-        bias: how far the mean of random log-determinants may be off, beyond its standard error.
+        scales: the values of `scale` with which `randomize` moves the parameters.
+        points: further points u to check, of shape (n, *shape), such as boundaries and knots.
+        num_points: the number of random points, mapped into the bijection's domain: one half is standard normal, the
+            other five times as wide.
+        tolerance: the relative error allowed, by default 1e-9 in float64 and 1e-4 in float32, plus a few hundred times
+            the effect of perturbing inputs and parameters by eight machine epsilons. Where that is as large as the
+            value itself, neither the value nor those computed from it are compared.
+        bias: the allowed bias of the mean of stochastic log-determinants, beyond its standard error.
 
     Raises:
-        AssertionError: names the property that fails, how and at which parameters and point.
+        AssertionError: if a property fails; the message gives the property, the parameters, the point and the error.
     """
     point_key, condition_key, weight_key, *move_keys = jr.split(key, 3 + len(scales))
     u = jr.normal(point_key, (num_points, *bijection.shape))
@@ -83,12 +81,12 @@ def check_bijection(
         found = {name: np.asarray(value) for name, value in _measure(moved, u, condition, weights).items()}
         _check_found(found, u, tolerance, where)
         _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
-        # Where parameters are moved, but not far: most points are well-conditioned then.
+        # Only at the first nonzero scale, where most points are well-conditioned.
         if scale == next(filter(None, scales), scales[-1]):
             _check_derivatives_cancel(moved, u, condition, found, move_key, where)
             if bijection.stochastic:
                 _check_random_log_dets(moved, u, condition, found, move_key, tolerance, bias, where)
-        # How it is executed does not hang on the parameters: once is enough, at the last of them.
+        # Execution does not depend on the parameters: once is enough, at the last scale.
         if scale == scales[-1]:
             _check_execution(moved, u, condition, found, tolerance, where)
             if bijection.vectorized:
@@ -123,7 +121,7 @@ def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, we
         again, _ = forward(found["back"])
         pushed_x, pushed_log_det, score = bijection.push_score(u, -u, condition)
 
-        # What a nudge of a few roundings does: no computation can be nearer to the truth than that.
+        # The effect of a nudge of a few machine epsilons: no computation can be more accurate than that.
         def nudged(sign):
             nudge = sign * roundings
             near = jax.tree.map(lambda a: a * (1 + nudge).astype(a.dtype) if eqx.is_inexact_array(a) else a, bijection)
@@ -161,7 +159,7 @@ def _move(x: Array, direction: Array, domain: Constraint) -> Array:
 
 
 def _compare(what: str, got, expected, allowed, u, where: str) -> None:
-    """Assert |got - expected| <= allowed for each point, and say where not."""
+    """Assert |got - expected| <= allowed for each point; the message gives the worst point."""
     axes = tuple(range(1, np.ndim(got)))
     error = np.max(np.abs(got - expected), axis=axes) if axes else np.abs(got - expected)
     bad = ~(error <= allowed)
@@ -180,12 +178,12 @@ def _check_found(found, u, tolerance, where) -> None:
     points = np.asarray(u).reshape(len(u), -1)
 
     def allow(name: str, slack: float | np.ndarray = 0.0):
-        """The error allowed for what should equal found[name]: any, where a nudge changes it altogether."""
+        """The error allowed for a value that should equal found[name]; infinite where a nudge changes it completely."""
         size = 1 + np.abs(found[name]).reshape(len(u), -1).max(1)
         rounding = NUDGES * found[f"sensitivity of {name}"]
         return tolerance * size + np.where(rounding < size, rounding, np.inf) + slack
 
-    # Where rounding leaves nothing of u or of x, nobody knows where it leads from there.
+    # Where rounding loses u or x completely, the point after the round trip can be anything.
     lost = np.isinf(allow("back")) | np.isinf(allow("x"))
     flat["again"] = np.where(lost[:, None], flat["x"], flat["again"])
     for name, value in (found | {"again": flat["again"]}).items():
@@ -194,7 +192,7 @@ def _check_found(found, u, tolerance, where) -> None:
     _compare("the round trip x -> u -> x", flat["again"], flat["x"], allow("x"), u, where)
     for name, jacobian in (("log_det", "jacobian"), ("inverse_log_det", "inverse_jacobian")):
         expected, error = _log_abs_det(found[jacobian].astype(np.float64), float(jnp.finfo(u.dtype).eps))
-        # A slope that is smaller than numbers go is 0, and right to be.
+        # A slope may underflow to 0 where the exact log-determinant is below the smallest number's logarithm.
         underflow = np.isneginf(expected) & (found[name] < np.log(float(jnp.finfo(u.dtype).tiny)))
         expected = np.where(underflow, found[name], expected)
         _compare(f"{name} against the automatic Jacobian", found[name], expected, allow(name, error), u, where)
@@ -206,7 +204,7 @@ def _check_found(found, u, tolerance, where) -> None:
 
 
 def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """log|det| of a batch of matrices, and how wrong rounding may have made it."""
+    """log|det| of a batch of matrices, and a bound on its rounding error."""
     if np.array_equal(jacobian, np.tril(jacobian)) or np.array_equal(jacobian, np.triu(jacobian)):
         slopes = np.abs(np.diagonal(jacobian, axis1=1, axis2=2))
         with np.errstate(divide="ignore"):
@@ -214,7 +212,7 @@ def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarr
     else:
         log_det, conditioning = np.linalg.slogdet(jacobian)[1], np.linalg.cond(jacobian)
     error = NUDGES * eps * conditioning
-    # What is next to singular says nothing, but what is singular is no bijection's.
+    # A nearly singular Jacobian shows nothing, but an exactly singular one cannot be that of a bijection.
     return log_det, np.where(error < 1, error, np.where(np.isinf(log_det), 0.0, np.inf))
 
 
@@ -224,7 +222,7 @@ def _random_log_dets(bijection: AbstractBijection, method: str, point: Array, co
 
 
 def _check_random_log_dets(bijection, u, condition, found, key, tolerance, bias, where) -> None:
-    """With keys: the same point, and log-determinants whose mean is the exact one, in both directions."""
+    """With keys, both directions must give the same point, and log-determinants with the exact mean."""
     keys = jr.split(key, NUM_KEYS)
     for direction, points, values, log_dets in (
         ("forward", u, found["x"], found["log_det"]),
@@ -243,10 +241,10 @@ def _check_random_log_dets(bijection, u, condition, found, key, tolerance, bias,
 
 
 def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
-    """Eager execution, one by one, against the compiled batch."""
+    """Eager execution of single points against the compiled batch."""
     for i in (0, len(u) - 1):
         x, log_det = bijection.forward_and_log_det(u[i], condition)
-        # Rounding differs between the two, and the map may enlarge it.
+        # Rounding differs between the two, and the map may amplify it.
         sensitivity = found["sensitivity of x"][i] + found["sensitivity of log_det"][i]
         allowed = np.array([tolerance * (1 + np.abs(x).max() + np.abs(log_det)) + NUDGES * sensitivity])
         _compare(
@@ -259,7 +257,7 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
         )
         eager = np.asarray(log_det)[None]
         _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
-    # One inverse, for those that search for a root take long.
+    # Only one inverse, because numerical inverses are slow when run eagerly.
     back, _ = bijection.inverse_and_log_det(jnp.asarray(found["x"][0]), condition)
     allowed = np.array([tolerance * (1 + np.abs(back).max()) + NUDGES * found["sensitivity of back"][0]])
     _compare("eager inverse against jit and vmap", np.asarray(back)[None], found["back"][:1], allowed, u, where)
@@ -272,7 +270,7 @@ def _batched(bijection: AbstractBijection, u: Array, condition: Array | None):
 
 
 def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
-    """Events along the last axis, as flows apply a bijection to them."""
+    """Events along the last axis, as flows use them, against `vmap`."""
     names = ("x", "log_det", "back", "inverse_log_det")
     for name, value in zip(names, _batched(bijection, u, condition), strict=True):
         expected = found[name]
@@ -286,7 +284,7 @@ def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
 
 @compiled_fast
 def _gradients(bijection: AbstractBijection, method: str, points: Array, condition: Array | None, weights: Array):
-    """The gradients by the arrays and by the point of a random direction of the value plus the log-determinant."""
+    """The gradients of weights . value + log-determinant with respect to the arrays and the point."""
     arrays, static = eqx.partition(bijection, trainable(bijection))
 
     def output(arrays, point):
@@ -303,7 +301,7 @@ def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
         for path, gradient in jax.tree.leaves_with_path(by_array):
             name = jax.tree_util.keystr(path)
             _assert_finite(gradient, points, f"{where}: {direction}'s gradient by {name}")
-            # As given, a part may wait for another: a layer behind a zero one gets no gradient yet.
+            # At the given parameters some gradients may be 0, such as those of layers before a zero layer.
             unmoved = scale and gradient.size and not np.any(gradient)
             assert not unmoved, f"{where}: {name} gets no gradient from {direction}"
 
@@ -311,7 +309,7 @@ def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
 @compiled_fast
 def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, key: PRNGKeyArray):
     """Derivatives along a random direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
-    of both log-determinants, which is 0; and as a measure those of the inverse alone.
+    of both log-determinants, which is 0. The sizes of the terms that must cancel are returned for comparison.
     """
     arrays, static = eqx.partition((bijection, condition), trainable((bijection, condition)))
     leaves, structure = jax.tree.flatten(arrays)
@@ -342,7 +340,7 @@ def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None,
 
 def _check_derivatives_cancel(bijection, u, condition, found, key, where) -> None:
     moved, size, log_det_moved, log_det_size = map(np.asarray, _cancelling(bijection, u, condition, key))
-    # Where the map is ill-conditioned, derivatives are even more so: a wrong one shows at the other points.
+    # Only at well-conditioned points: derivatives are worse conditioned than the map.
     names = ("back", "inverse_log_det", "x")
     sizes = [1 + np.abs(found[name]).reshape(len(u), -1).max(1) for name in names]
     well = np.all(

@@ -1,4 +1,4 @@
-"""Parameters far from where they begin, and points of any domain."""
+"""Parameters far from their initial values, and points of any domain."""
 
 from typing import TypeVar
 
@@ -17,10 +17,19 @@ T = TypeVar("T")
 
 
 def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
-    """Add normal numbers of standard deviation `scale` to all arrays that are trained, far from where they start.
+    """Add normal noise with standard deviation `scale` to all parameters, to move them far from their initial values.
 
-    Those of matrices are divided by the root of their last axis, as initialisers do, so that `scale` means the same
-    for networks of any width. Axes along which arrays of many layers or coordinates are stacked do not count.
+    The noise of a matrix is divided by the square root of the size of its last axis, as in initializers, so that
+    `scale` means the same for networks of any width. Axes that stack layers (`Scan`) or coordinates (`Elementwise`)
+    are ignored.
+
+    Args:
+        tree: any pytree, such as a bijection or a flow.
+        key: for the noise.
+        scale: the standard deviation.
+
+    Returns:
+        The pytree with moved parameters.
     """
     arrays, static = eqx.partition(tree, trainable(tree))
     leaves, treedef = jax.tree.flatten(arrays)
@@ -33,7 +42,7 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
 
 
 def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
-    """The last axis of each matrix, and 1 for what is none, apart from stacked axes before and after its own."""
+    """The size of each matrix's last axis, and 1 for other arrays, ignoring stacked axes before and after its own."""
     widths = []
     for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, (Scan, Elementwise))):
         if isinstance(node, Scan):
@@ -47,7 +56,12 @@ def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
 
 
 def into(domain: Constraint, z: Array) -> Array:
-    """Carry points of the whole line into an interval, each coordinate into its own."""
+    """Map points of the whole space into a domain, coordinate by coordinate.
+
+    Args:
+        domain: an interval, a NumPyro constraint; its ends may be arrays.
+        z: points of the whole space.
+    """
     lower, upper = (jnp.asarray(end, z.dtype) for end in bounds(domain))
     low, high = jnp.where(jnp.isfinite(lower), lower, 0), jnp.where(jnp.isfinite(upper), upper, 0)
     one_end = jnp.where(jnp.isfinite(lower), low + jnp.exp(z), jnp.where(jnp.isfinite(upper), high - jnp.exp(z), z))

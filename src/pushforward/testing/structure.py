@@ -1,4 +1,4 @@
-"""What a bijection is made of, and the shapes of what it returns: all that is known without running it."""
+"""Checks that do not run a bijection: the kinds of its fields, and the shapes of its results."""
 
 import dataclasses
 
@@ -11,20 +11,20 @@ from pushforward.bijections.arrays import Constant
 
 
 def check_structure(bijection: AbstractBijection) -> None:
-    """Raise unless fields are arrays or static, and a file gives back what was saved."""
+    """Raise unless fields are arrays or static, and saving and loading preserve the bijection."""
     name = type(bijection).__name__
     _check_static(bijection, name)
     for path, leaf in jax.tree.leaves_with_path(bijection):
         assert eqx.is_array(leaf), (
-            f"{name}{jax.tree_util.keystr(path)} is a {type(leaf).__name__}: fields hold arrays, or are static"
+            f"{name}{jax.tree_util.keystr(path)} is a {type(leaf).__name__}: fields must hold arrays, or be static"
         )
 
     try:
         saved = serialization.to_bytes(bijection)
     except ValueError:
-        return  # classes and functions of a running program cannot be named in a file
+        return  # local classes and functions cannot be saved
     again = serialization.from_bytes(saved)
-    assert bool(eqx.tree_equal(bijection, again)), f"{name}: it is not the same once saved and loaded"
+    assert bool(eqx.tree_equal(bijection, again)), f"{name}: saving and loading changes it"
 
 
 def _check_static(module: eqx.Module, name: str) -> None:
@@ -35,12 +35,12 @@ def _check_static(module: eqx.Module, name: str) -> None:
                 hash(value)
             except TypeError as error:
                 raise AssertionError(
-                    f"{where}: static fields must be hashable, to be compiled once: {error}"
+                    f"{where}: static fields must be hashable, so that JAX compiles only once: {error}"
                 ) from error
             name_of_function = getattr(value, "__qualname__", "")
             assert "<" not in name_of_function, (
-                f"{where}: {name_of_function} is another function each time that it is made, so everything would be "
-                "compiled again; take one from the top level of a module"
+                f"{where}: {name_of_function} is a different function each time that it is created, so JAX would "
+                "compile everything again; use a function from the top level of a module"
             )
         else:
             for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
@@ -49,7 +49,7 @@ def _check_static(module: eqx.Module, name: str) -> None:
 
 
 def check_shapes(bijection, u, condition, where) -> None:
-    """Each method's shapes and dtypes, without running it."""
+    """Raise unless each method returns the right shapes and dtypes, without running it."""
     for method in ("forward_and_log_det", "inverse_and_log_det", "push_score"):
         arguments = (u, u) if method == "push_score" else (u,)
         try:

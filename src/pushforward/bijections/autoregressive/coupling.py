@@ -1,4 +1,4 @@
-"""Couplings: some coordinates supply the transformer of the others."""
+"""Couplings: some coordinates condition the transformer of the others."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -28,21 +28,21 @@ from pushforward.bijections.intervals import bounds
 
 
 class Coupling(AbstractBijection):
-    r"""Some coordinates pass as they are and supply the transformer of the others:
+    r"""Some coordinates stay unchanged and condition the transformer of the others:
     $x_a = u_a$, $x_b = \tau(u_b;\, c(u_a))$.
 
-    Both directions cost one pass of the network. At first it is the transformer as given, in every coordinate of b.
-    With `transform_head`, the coordinates of a go through the transformer too, with arrays of their own that depend on
-    nothing: $x_i = \tau(u_i; \theta_i)$.
+    Both directions cost one pass of the network. It starts as the given transformer in every coordinate of b.
+    With `transform_head`, the coordinates of a are transformed too, with their own arrays, which depend on no other
+    coordinate and no condition: $x_i = \tau(u_i; \theta_i)$.
 
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
         hidden: widths of the conditioner's hidden layers.
-        mask: True for the coordinates that pass; by default the first `dim // 2`.
-        transform_head: whether those are transformed by constants, rather than left as they are.
-        angles: True for coordinates that are angles: the network sees their cosines and sines.
-        cond_dim: the size of a condition that the network sees too.
+        mask: True for the coordinates of a; by default the first `dim // 2`.
+        transform_head: whether the coordinates of a are transformed rather than unchanged.
+        angles: True for coordinates that are angles: the network takes their cosines and sines.
+        cond_dim: the size of a condition, a further input of the network.
         activation: of the network; a module-level function.
         key: for the network's initial weights.
 
@@ -80,7 +80,8 @@ class Coupling(AbstractBijection):
             )
         if passes.all() or (dim > 1 and not passes.any()):
             raise ValueError(
-                f"the mask must let some coordinates pass and not all, but all are {bool(passes.all())} (dim={dim})."
+                f"the mask must be True for some coordinates and not for all, but all are {bool(passes.all())} "
+                f"(dim={dim})."
             )
         turning = np.zeros(dim, bool) if angles is None else np.asarray(angles)
         if turning.shape != (dim,) or turning.dtype != bool:
@@ -109,7 +110,7 @@ class Coupling(AbstractBijection):
         return self._beside(self.head.codomain, self.transformer.codomain)
 
     def _beside(self, head: Constraint, tail: Constraint) -> Constraint:
-        """One constraint for the coordinates that pass, and one for the others."""
+        """One constraint for the coordinates of a, and one for the others."""
         if head is tail:
             return tail
         lower, upper = zip(bounds(head), bounds(tail), strict=True)
@@ -149,7 +150,7 @@ class Coupling(AbstractBijection):
         (head, tail), (head_score, tail_score) = self._split(u), self._split(score)
         shifts = self._shifts(head, condition)
         x_tail, log_slopes, tail_score = transform_score(self.transformer, shifts, tail, tail_score)
-        # The head's score loses what the tail and the log-determinant owe to the head, through the network.
+        # Subtract from the head's score the dependence of the tail and the log-determinant on it, through the network.
         frozen, condition = detach((self, condition))
         _, pull = jax.vjp(lambda head: frozen._shifts(head, condition), detach(head))
         head_score = head_score - pull(shift_cotangents(self.transformer, shifts, tail, tail_score))[0]

@@ -1,4 +1,4 @@
-"""Autoregressive bijections whose conditioner is one masked network."""
+"""Autoregressive bijections whose conditioner is a masked network."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from pushforward.bijections.solvers.triangular import solve_nilpotent, solve_tri
 
 
 class AbstractAutoregressive(AbstractBijection):
-    """What those share that transform all coordinates."""
+    """Shared by autoregressive bijections that transform all coordinates."""
 
     transformer: eqx.AbstractVar[AbstractBijection]
     dim: eqx.AbstractVar[int]
@@ -41,13 +41,13 @@ class AbstractAutoregressive(AbstractBijection):
 class MaskedAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c_i(u_{<i}))$ for all $i$ in one pass of a masked network.
 
-    Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps, which end when nothing
-    moves: at most `dim` of them, in practice few. If the transformer's own inverse is numerical, it solves for one
-    coordinate after the other instead, which takes `dim` passes of the network but one root for each. At first it is
-    the transformer as given, in every coordinate.
-    Instead of all that come before it in an ordering, each coordinate may see those that an adjacency names. With an
-    ordering, layers of fewer than `dim - 1` units (with a condition, `dim`) make nearby orders share their inputs, as
-    in MADE; the last still sees all.
+    Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps until convergence: at
+    most `dim` sweeps, in practice few. If the transformer's inverse is numerical, it solves for one coordinate after
+    the other instead: `dim` passes of the network, but only one root search per coordinate. It starts as the given
+    transformer in every coordinate.
+    By default each coordinate depends on all coordinates before it in an ordering; an adjacency can restrict it to some
+    of them. With an ordering and layers of fewer than `dim - 1` units (with a condition, `dim`), neighbors in the
+    ordering share their inputs, as in MADE; the last coordinate still depends on all.
     `Flow(base, MaskedAutoregressive(...))` samples fast (inverse autoregressive flow), and
     `Flow(base, Invert(MaskedAutoregressive(...)))` has a fast density (masked autoregressive flow).
 
@@ -55,11 +55,11 @@ class MaskedAutoregressive(AbstractAutoregressive):
         transformer: a scalar bijection.
         dim: the dimension.
         hidden: widths of the conditioner's hidden layers.
-        cond_dim: the size of a condition that every output sees.
-        ordering: the coordinates, first to last; coordinate `ordering[k]` sees those of `ordering[:k]`. By default
-            0, 1, ..., dim - 1.
+        cond_dim: the size of a condition, an input for every output.
+        ordering: the coordinates, first to last; coordinate `ordering[k]` depends on those of `ordering[:k]`. By
+            default 0, 1, ..., dim - 1.
         adjacency: instead of an ordering, boolean array (dim, dim), True where coordinate i of x may depend on
-            coordinate j of u. There must be an ordering that it agrees with; its diagonal plays no part.
+            coordinate j of u. It must be acyclic; its diagonal is ignored.
         activation: of the network; a module-level function.
         key: for the network's initial weights.
 
@@ -96,7 +96,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         self.cond_shape = None if cond_dim is None else (cond_dim,)
         before = _adjacency(dim, ordering, adjacency)
         self.order = _order(before)
-        # Coordinates that no other depends on, as the last, are not among the inputs.
+        # Coordinates that no other depends on, such as the last, are no inputs.
         self.seen = tuple(np.flatnonzero(before.any(0)).tolist())
         sees = np.concatenate([before[:, self.seen], np.ones((dim, cond_dim or 0), bool)], axis=1)
         _check_width(sees, hidden, all_of_it=adjacency is not None)
@@ -138,7 +138,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
     def _push_score(self, u, score, condition):
         shifts = self._shifts(u, condition)
         x, log_slopes, local = transform_score(self.transformer, shifts, u, score)
-        # J is diagonal plus strictly triangular, so the score is the local one less what later coordinates owe.
+        # J is diagonal plus strictly triangular: subtract the terms of later coordinates from the elementwise score.
         frozen, frozen_shifts, fixed_u, fixed_condition = detach((self, shifts, u, condition))
         slopes = jnp.exp(detach(log_slopes))
         _, through_network = jax.vjp(lambda u: frozen._shifts(u, fixed_condition), fixed_u)
@@ -153,20 +153,20 @@ class MaskedAutoregressive(AbstractAutoregressive):
 
 
 def _check_width(sees: np.ndarray, hidden: Sequence[int], all_of_it: bool) -> None:
-    """Raise if layers are too narrow to hold all the sets of parents, so that some dependence would be lost; unless
-    `all_of_it` is asked for, only if an input would be seen by none.
+    """Raise if layers are too narrow: with `all_of_it`, if any dependence would be lost; otherwise, if any input would
+    have no effect.
     """
     check_widths(hidden)
     reached = functools.reduce(lambda below, mask: mask.astype(int) @ below > 0, layer_masks(sees, hidden))
-    enough = f"{len(np.unique(sees, axis=0))} units a layer are enough"
+    enough = f"{len(np.unique(sees, axis=0))} units per layer are enough"
     lost = np.flatnonzero((sees & ~reached).any(1))
     if all_of_it and lost.size:
         raise ValueError(
-            f"hidden={tuple(hidden)} is too narrow for this adjacency: the coordinates {lost.tolist()} would not see "
-            f"all that they may; {enough}."
+            f"hidden={tuple(hidden)} is too narrow for this adjacency: the coordinates {lost.tolist()} would not "
+            f"depend on all their parents; {enough}."
         )
     if not reached.any(0).all():
-        raise ValueError(f"hidden={tuple(hidden)} is too narrow: some inputs would be seen by no coordinate; {enough}.")
+        raise ValueError(f"hidden={tuple(hidden)} is too narrow: some inputs would affect no coordinate; {enough}.")
 
 
 def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
@@ -174,7 +174,7 @@ def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray |
     if adjacency is None:
         order = np.arange(dim) if ordering is None else np.atleast_1d(ordering)
         if sorted(order.tolist()) != list(range(dim)):
-            raise ValueError(f"an ordering holds each of 0, ..., {dim - 1} once, but got {order.tolist()}.")
+            raise ValueError(f"an ordering must contain each of 0, ..., {dim - 1} once, but got {order.tolist()}.")
         place = np.argsort(order)
         return place[None, :] < place[:, None]
     if ordering is not None:
@@ -188,14 +188,14 @@ def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray |
 
 
 def _order(sees: np.ndarray) -> tuple[int, ...]:
-    """The coordinates, each after all that it sees."""
+    """The coordinates in topological order: each after all that it depends on."""
     order, left = [], np.ones(len(sees), bool)
     while (ready := left & ~sees[:, left].any(1)).any():
         order += np.flatnonzero(ready).tolist()
         left &= ~ready
     if left.any():
         raise ValueError(
-            f"the adjacency must agree with some ordering, but the coordinates {np.flatnonzero(left).tolist()} depend "
-            "on one another in a circle."
+            f"the adjacency must be acyclic, but there is a cycle among the coordinates "
+            f"{np.flatnonzero(left).tolist()}."
         )
     return tuple(order)

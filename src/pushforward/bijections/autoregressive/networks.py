@@ -1,4 +1,4 @@
-"""The networks that conditioners use: multilayer perceptrons with a prescribed pattern of dependence."""
+"""The networks of conditioners: multilayer perceptrons, masked if not all outputs may depend on all inputs."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,17 +14,17 @@ from pushforward.bijections.checks import is_size
 
 
 class MLP(eqx.Module):
-    """A multilayer perceptron whose outputs depend on just the inputs that `adjacency` allows.
+    """A multilayer perceptron whose outputs depend only on the inputs that `adjacency` allows.
 
-    The last layer starts at zero, so a conditioner starts by leaving its transformer as it is.
+    The last layer starts at zero, so a conditioner does not change its transformer at first.
 
     Args:
         in_size: the number of inputs.
         out_size: the number of outputs.
         hidden: the widths of the hidden layers.
         activation: applied after each hidden layer; a module-level function.
-        adjacency: boolean array (out_size, in_size), True where the output may depend on the input; by default
-            all do. The Jacobian has exact zeros elsewhere.
+        adjacency: boolean array (out_size, in_size), True where the output may depend on the input; by default True
+            everywhere. The Jacobian has exact zeros elsewhere.
         key: for the initial weights.
 
     References:
@@ -50,7 +50,7 @@ class MLP(eqx.Module):
         check_widths(hidden)
         sizes = (in_size, *hidden, out_size)
         keys = jr.split(key, len(sizes) - 1)
-        # He initialisation for the hidden layers; fan-in of zero (nothing to condition on) leaves no weights to scale.
+        # He initialization of the hidden layers; with a fan-in of zero there are no weights to scale.
         shapes = zip(keys[:-1], sizes[:-2], hidden, strict=True)
         inner = [(2 / max(i, 1)) ** 0.5 * jr.normal(k, (o, i)) for k, i, o in shapes]
         self.weights = (*inner, jnp.zeros((out_size, sizes[-2])))
@@ -59,7 +59,12 @@ class MLP(eqx.Module):
         self.activation = activation
 
     def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
-        """The outputs, or those in some rows: the others cost nothing."""
+        """The outputs, or only the given rows of the outputs, at no cost for the others.
+
+        Args:
+            x: the inputs, with batch axes last.
+            rows: the indices of outputs, by default all.
+        """
         masks = (None,) * len(self.weights) if self.masks is None else self.masks
         *hidden, last = zip(self.weights, masks, self.biases, strict=True)
         for layer in hidden:
@@ -69,9 +74,9 @@ class MLP(eqx.Module):
 
 
 def check_widths(hidden: Sequence[int]) -> None:
-    """Raise unless these are widths of layers."""
+    """Raise unless these are positive widths of layers."""
     if not isinstance(hidden, Sequence) or not all(map(is_size, hidden)):
-        raise ValueError(f"hidden holds widths of hidden layers, at least one unit each, but got hidden={hidden}.")
+        raise ValueError(f"hidden must hold widths of hidden layers, at least one unit each, but got hidden={hidden}.")
 
 
 def _affine(layer: tuple[Array, Array | None, Array], x: Array) -> Array:
@@ -80,23 +85,23 @@ def _affine(layer: tuple[Array, Array | None, Array], x: Array) -> Array:
 
 
 def with_condition(inputs: Float[Array, "in *batch"], condition: Array | None) -> Float[Array, "all *batch"]:
-    """The inputs of a network that sees a condition too, one for all events or one for each."""
+    """Append a condition, one for all events or one for each, to the inputs of a network."""
     if condition is None:
         return inputs
     return jnp.concatenate([inputs, jnp.broadcast_to(along(condition, inputs), (len(condition), *inputs.shape[1:]))])
 
 
 def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray]:
-    """One mask a layer, such that through them output o sees input i only if `adjacency[o, i]`.
+    """One mask for each layer, such that output o depends on input i only if `adjacency[o, i]`.
 
-    Each hidden unit is given the set of inputs that some output may see (a row of the adjacency), and feeds the units
-    whose sets hold its own. For an autoregressive adjacency this is MADE, the sets being its degrees.
+    Each hidden unit gets the set of inputs that some output may depend on (a row of the adjacency). It feeds the units
+    whose sets contain its own. For an autoregressive adjacency this is MADE, whose degrees are the sizes of the sets.
     """
     adjacency = np.asarray(adjacency, bool)
     rows = np.unique(adjacency, axis=0)
     rows = rows[np.argsort(rows.sum(1), kind="stable")]
     if len(rows) > 1 and not rows[0].any():
-        rows = rows[1:]  # a unit that sees nothing is a bias
+        rows = rows[1:]  # a unit without inputs would only be a bias
     masks, seen = [], np.eye(adjacency.shape[1], dtype=bool)
     for width in hidden:
         sets = rows[_spread(width, len(rows))]
@@ -106,12 +111,12 @@ def layer_masks(adjacency: np.ndarray, hidden: Sequence[int]) -> list[np.ndarray
 
 
 def _spread(width: int, count: int) -> np.ndarray:
-    """Which of `count` sets each unit is given: evenly; the smallest and the largest at any rate, if not all."""
+    """The index of each unit's set out of `count`, evenly spread from the smallest set to the largest."""
     if width < count:
         return np.linspace(0, count - 1, width).round().astype(int)
     return np.arange(width) * count // width
 
 
 def _holds(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """[o, i] is True where the set `inner[i]` is part of the set `outer[o]`."""
+    """[o, i] is True where the set `inner[i]` is a subset of `outer[o]`."""
     return ~np.any(inner[None] & ~outer[:, None], axis=-1)

@@ -1,4 +1,4 @@
-r"""Autoregressive bijections whose conditioner is a recurrent network, shared by all coordinates."""
+r"""Autoregressive bijections whose conditioner is a recurrent network shared by all coordinates."""
 
 from collections.abc import Sequence
 
@@ -14,23 +14,23 @@ from pushforward.bijections.autoregressive.networks import MLP, check_widths, wi
 from pushforward.bijections.autoregressive.transformer import check_parts, transform
 from pushforward.bijections.base import AbstractBijection
 
-# The state of the cell, for each event.
+# The state of the cell for each event.
 State = Float[Array, "state *batch"]
 
 
 class RecurrentAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c(h_i))$ with $h_i = \mathrm{GRU}(h_{i-1}, [u_{i-1}, \text{start}, \text{condition}])$.
 
-    The parameters are shared by all coordinates: their number does not depend on `dim`. Both directions are one exact
-    scan of `dim` steps; the inverse solves for one coordinate a step, so there is nothing to iterate. At first it is
-    the transformer as given, in every coordinate. Before the first coordinate the state is learned, and the input is
-    $u_0 = 0$ with the start flag 1, which is 0 from then on.
+    All coordinates share the parameters, whose number does not depend on `dim`. Each direction is one scan of `dim`
+    steps; the inverse solves for one coordinate per step, without iteration. It starts as the given transformer in
+    every coordinate. The initial state is learned. The first input is $u_0 = 0$ with the start flag 1; the flag is 0
+    afterwards.
 
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
         hidden: the size of the GRU's state, then the widths of the hidden layers between it and the transformer.
-        cond_dim: the size of a condition that the GRU sees at every coordinate.
+        cond_dim: the size of a condition, an input of the GRU at every coordinate.
         key: for the networks' initial weights.
 
     References:
@@ -60,7 +60,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         check_widths(hidden)
         if not hidden:
             raise ValueError(
-                f"hidden must hold the size of the GRU's state, and then widths of layers, but got hidden={hidden}."
+                f"hidden must hold the size of the GRU's state, then the widths of layers, but got hidden={hidden}."
             )
         cell_key, head_key = jr.split(key)
         self.transformer, self.dim = transformer, dim
@@ -76,7 +76,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         return jnp.zeros(self.dim, u.dtype).at[0].set(1)
 
     def _advance(self, state: State, previous: Array, flag: Array, condition: Array | None) -> State:
-        """The next state, from the coordinate before."""
+        """The next state, given the previous coordinate."""
         batch = previous.shape
         inputs = with_condition(jnp.stack([previous, jnp.broadcast_to(flag, batch)]), condition)
         cell = self.cell
@@ -90,7 +90,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
             state = self._advance(state, previous, flag, condition)
             return state, state
 
-        # All of u is known, so only the states are computed one by one.
+        # u is known, so only the states are computed sequentially.
         previous = jnp.concatenate([jnp.zeros_like(u[:1]), u[:-1]])
         _, states = jax.lax.scan(step, self._start(u), (previous, self._flags(u)))
         states = jnp.moveaxis(states, 0, 1)

@@ -1,12 +1,11 @@
-"""Numerical inverses with implicit gradients, one file a method. Tolerances are in units of the dtype's rounding.
+"""Numerical inverses with implicit gradients, one file for each method. Tolerances are multiples of machine epsilon.
 
-Where a method does not converge, the result is NaN: nothing here returns a wrong value in silence.
+If a method does not converge, the result is NaN, never a wrong value.
 
 Optimistix and Lineax are not used. `make solvers` compares: Optimistix's Newton method loses a quarter of the roots of
-an increasing function with a plateau, and the time for a triangular fixed point is 1.4 to 15 times ours. Only its plain
-fixed-point iteration is faster, on contractions that are cheap and contract far more than their bound says; it has no
-safeguard where they do not.
+an increasing function with a plateau, and a triangular fixed point takes it 1.4 to 15 times as long. Its plain
+fixed-point iteration is faster only on contractions that are cheap and much stronger than their bound says.
 """
 
-# Sweeps end when no coordinate moves by more than this many roundings.
+# Iterations end when no coordinate changes by more than this many times machine epsilon.
 ROUNDINGS = 4

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
 
-# How many differences of past points Anderson acceleration combines.
+# The number of past steps that Anderson acceleration combines.
 MEMORY = 5
 
 
@@ -20,17 +20,17 @@ def solve_contraction(
 ) -> Float[Array, " dim"]:
     r"""Solve $y = f(y)$ where $f$ is Lipschitz with a constant of at most `rate` < 1.
 
-    Banach's iteration with Anderson acceleration: an accelerated point is taken only if it shortens the residual
-    $f(y) - y$ by `rate`, as the plain step does for certain, so the convergence is at least that of Banach in two
-    evaluations. The error of any point is at most its residual / (1 - rate); it gives NaN if the residual cannot be
-    brought below the root of the dtype's rounding times (1 - rate), or a few roundings where that is less. Gradients
-    are implicit, by the same iteration.
+    Banach's iteration with Anderson acceleration. An accelerated point is accepted only if it reduces the residual
+    $f(y) - y$ by the factor `rate`, as a plain step always does. So two evaluations make at least the progress of one
+    plain step. The error is at most the residual / (1 - rate). The result is NaN if the residual stays above the square
+    root of machine epsilon times (1 - rate), or above a few times machine epsilon if that is larger. Gradients are
+    implicit, by the same iteration.
 
     Args:
         fn: the map `fn(y, args)`.
-        start: the first guess.
+        start: the initial guess.
         args: a pytree that `fn` depends on; gradients flow to it.
-        rate: the bound of the Lipschitz constant, in the Euclidean norm.
+        rate: the bound on the Lipschitz constant in the Euclidean norm.
 
     References:
         Behrmann et al., Invertible Residual Networks (2019), algorithm 1. https://arxiv.org/abs/1811.00995
@@ -55,11 +55,11 @@ def solve_contraction(
 def solve_contraction_linear(
     product: Callable[[Array], Array], vector: Float[Array, " dim"], rate: float
 ) -> Float[Array, " dim"]:
-    """Solve $v = b + A v$ for a linear map with a norm of at most `rate` < 1, given as `product`."""
+    """Solve $v = b + A v$ for a linear map $A$, given as `product`, with a norm of at most `rate` < 1."""
     transpose = jax.linear_transpose(product, vector)
 
     def neumann(product, b):
-        # In units of b, for squares of what is very small would be 0.
+        # In units of b, because squares of very small numbers underflow.
         size = jnp.max(jnp.abs(b))
         size = jnp.where(size == 0, 1, size)
         unit = b / size
@@ -74,7 +74,7 @@ def solve_contraction_linear(
 
 
 def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Array:
-    """The fixed point of a contraction to rounding, relative to its size plus 1."""
+    """The fixed point of a contraction, up to rounding relative to its size plus 1."""
     eps = float(jnp.finfo(start.dtype).eps)
     most = 20 + math.ceil(2 * math.log(eps) / math.log(rate))
 
@@ -87,7 +87,7 @@ def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Arr
 
     def iterate(state):
         y, r, steps, changes, accelerate, _, count = state
-        # The combination of past changes of the residual that is nearest to it; the ridge keeps it defined.
+        # Least squares fit of the residual by its past changes; the ridge makes the solution unique.
         gram = changes @ changes.T
         ridge = eps * jnp.trace(gram) + jnp.finfo(r.dtype).tiny
         weights = jnp.linalg.solve(gram + ridge * jnp.eye(MEMORY, dtype=r.dtype), changes @ r)
@@ -95,7 +95,7 @@ def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Arr
         new_r = fn(new) - new
         old_length, length = jnp.linalg.norm(r), jnp.linalg.norm(new_r)
         good = length <= jnp.where(accelerate, rate, 1.0) * old_length
-        # A plain step that does not help has met the limit of rounding.
+        # A plain step that does not reduce the residual has reached the limit of rounding.
         moving = accelerate | (length < old_length)
         steps = jnp.where(good, jnp.concatenate([steps[1:], (new - y)[None]]), 0)
         changes = jnp.where(good, jnp.concatenate([changes[1:], (new_r - r)[None]]), 0)
@@ -104,6 +104,6 @@ def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Arr
     history = jnp.zeros((MEMORY, start.size), start.dtype)
     state = (start, fn(start) - start, history, history, jnp.array(False), jnp.array(True), jnp.array(0))
     y, r, *_ = jax.lax.while_loop(unfinished, iterate, state)
-    # Near rate 1 the second is less than the iteration aims at.
+    # Near rate 1 the second term is below the target of the iteration.
     enough = max(ROUNDINGS * eps, eps**0.5 * (1 - rate))
     return jnp.where(jnp.max(jnp.abs(r)) <= enough * size(y), y, jnp.nan)

@@ -1,4 +1,4 @@
-"""Inverses of increasing functions of one number, by a safeguarded Newton method."""
+"""Inverses of increasing scalar functions by a safeguarded Newton method."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
 
-# Enough for any bracket that a factor of four has found: half of the steps at least halve it.
+# Enough for any bracket that growth by factors of four has found: at least half of the steps halve it.
 MAX_STEPS = 200
 
 
@@ -25,21 +25,21 @@ def invert_monotone(
     lower: float | None = None,
     upper: float | None = None,
 ) -> Numbers:
-    r"""Solve $f(y) = x$, where $f$ is an increasing, differentiable function of one number.
+    r"""Solve $f(y) = x$, where $f$ is an increasing, differentiable scalar function.
 
-    A bracket is widened until it holds the root; then Newton steps inside it, or halvings where those would converge
-    slowly, go on until it is as narrow as rounding allows. So the result is right to rounding wherever $f$ is, whatever
-    its shape. Gradients are implicit: $\mathrm dy = (\mathrm dx - \partial_\theta f\,\mathrm d\theta) / f'(y)$.
+    First a bracket is widened until it contains the root. Then Newton steps inside it, or bisection where Newton would
+    converge slowly, narrow it until rounding stops them. So for any shape of $f$, the result is as accurate as $f$.
+    Gradients are implicit: $\mathrm dy = (\mathrm dx - \partial_\theta f\,\mathrm d\theta) / f'(y)$.
 
     Args:
-        fn: the function `fn(y, args)`; given an array, it must act on each number by itself.
-        x: the value to reach, or an array of such.
+        fn: the function `fn(y, args)`; it must act elementwise on arrays.
+        x: the value of $f$, or an array of values.
         args: a pytree that `fn` depends on; gradients flow to it.
-        lower: where to look, if known: $f$(lower) <= x. By default a bracket is searched for, from y = x.
-        upper: likewise x <= $f$(upper).
+        lower: the lower end of a bracket, with $f$(lower) <= x. If an end is missing, a bracket is searched from y = x.
+        upper: the upper end of the bracket, with x <= $f$(upper).
 
     Returns:
-        $y$; NaN where no root is found, or where $f$ is not finite on the way.
+        $y$; NaN where no root is found, or where $f$ is not finite during the search.
 
     References:
         Press et al., Numerical Recipes (2007), section 9.4, `rtsafe`.
@@ -76,16 +76,16 @@ def _rounding(y: Numbers) -> Numbers:
 
 
 def _find_bracket(residual: Callable[[Numbers], Numbers], start: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Two numbers between which an increasing residual changes sign, by growing steps away from the start, and whether
-    there are such.
+    """Two numbers between which an increasing residual changes sign, found by growing steps from the start, and whether
+    the search succeeded.
     """
 
     def end(y):
-        """The values travel with the ends: computed twice, a value near 0 may have two signs."""
+        """An end and its residual, kept together: a residual near 0 could change its sign if computed again."""
         return jnp.stack([y, residual(y)])
 
     def short(low, high):
-        # Not so for NaN and infinite numbers: then there is no bracket.
+        # False for NaN and infinite numbers: then there is no bracket.
         return (low[1] > 0) & jnp.isfinite(low[0]), (high[1] < 0) & jnp.isfinite(high[0])
 
     def widen(ends):
@@ -103,7 +103,7 @@ def _find_bracket(residual: Callable[[Numbers], Numbers], start: Numbers) -> tup
 
 
 def _safeguarded_newton(residual: Callable[[Numbers], Numbers], start: Numbers, lower: Numbers, upper: Numbers):
-    """The root of an increasing residual between two numbers; NaN where residuals are not finite."""
+    """The root of an increasing residual in a bracket; NaN where residuals are not finite."""
 
     def wide(y, lower, upper):
         return upper - lower > 2 * _rounding(y)
@@ -111,10 +111,10 @@ def _safeguarded_newton(residual: Callable[[Numbers], Numbers], start: Numbers, 
     def narrow(state):
         y, value, slope, lower, upper, step, step_before, _ = state
         lower, upper = jnp.where(value <= 0, y, lower), jnp.where(value >= 0, y, upper)
-        # On a plateau that rounding made, all points are roots, and the slope may be 0.
+        # On a plateau caused by rounding, all points are roots, and the slope may be 0.
         newton = jnp.where(value == 0, 0, -value / slope)
         best = y + newton
-        # No shorter than rounding, or the far side of the bracket would never come near.
+        # Steps are not shorter than rounding, because otherwise the far end of the bracket would not move.
         newton = jnp.where(newton < 0, -1, 1) * jnp.maximum(jnp.abs(newton), _rounding(y))
         # Written so that NaN counts as outside.
         good = (lower < y + newton) & (y + newton < upper) & (jnp.abs(newton) <= jnp.abs(step_before) / 2)
@@ -122,13 +122,13 @@ def _safeguarded_newton(residual: Callable[[Numbers], Numbers], start: Numbers, 
         return new, *_value_and_slope(residual, new), lower, upper, new - y, step, best
 
     def advance(state_and_count):
-        """Narrow the brackets of those numbers that need it."""
+        """Narrow the brackets that are still wide."""
         state, count = state_and_count
         moving = wide(state[0], *state[3:5])
         return tuple(jnp.where(moving, a, b) for a, b in zip(narrow(state), state, strict=True)), count + 1
 
     y, width = jnp.clip(start, lower, upper), upper - lower
-    # The values travel with the state here too.
+    # The state contains the residuals here too.
     (y, _, _, lower, upper, *_, best), _ = jax.lax.while_loop(
         lambda s: jnp.any(wide(s[0][0], *s[0][3:5])) & (s[1] < MAX_STEPS),
         advance,

@@ -1,4 +1,4 @@
-"""Systems of a few equations, by a damped Newton method."""
+"""Small systems of equations by a damped Newton method."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,22 +10,22 @@ from jaxtyping import Array, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
 
-# Damped Newton steps allowed; about 10 are usual.
+# The maximum number of damped Newton steps; about 10 are usual.
 NEWTON_STEPS = 500
 
 
 def invert_newton(fn: Callable[[Array, Any], Array], x: Float[Array, " m"], args: Any) -> Float[Array, " m"]:
-    r"""Solve $f(u) = x$ for a vector of few coordinates, $f$ a diffeomorphism with $|f(u)| \to \infty$ as
+    r"""Solve $f(u) = x$ in few dimensions, where $f$ is a diffeomorphism with $|f(u)| \to \infty$ as
     $|u| \to \infty$.
 
-    Newton's method with dense Jacobians from $u = x$; a step is halved until it shortens the residual. As the
-    Jacobian is nowhere singular, the residual has no minimum but the root, so this converges from everywhere. It ends
-    when no step shortens the residual any more, and gives NaN if that is above the root of the dtype's rounding.
-    Gradients are implicit.
+    Newton's method with dense Jacobians, from $u = x$; a step is halved until it reduces the residual. The Jacobian is
+    nowhere singular, so the residual has no local minimum except the root, and the method converges from any start. It
+    ends when no step reduces the residual further. The result is NaN if the residual is then above the square root of
+    machine epsilon, relative to the size of $x$ plus 1. Gradients are implicit.
 
     Args:
         fn: the map `fn(u, args)`.
-        x: the value to reach.
+        x: the value of $f$.
         args: a pytree that `fn` depends on; gradients flow to it.
 
     References:
@@ -52,7 +52,7 @@ def _newton(residual: Callable[[Array], Array], start: Array) -> Array:
         return jnp.all(jnp.abs(step) <= 0.5 * ROUNDINGS * eps * (jnp.abs(u) + eps**0.5))
 
     def shorter(u, step, r):
-        """Halve the step until the residual is shorter by a share of what the linear model promises."""
+        """Halve the step until it achieves a share of the reduction of the residual that the linear model predicts."""
 
         def too_long(state):
             size, new_r = state

@@ -25,22 +25,22 @@ def solve_triangular_fixed_point(
 ) -> Vector:
     """Solve $y = f(y)$ where $f_i$ depends on $y_j$ only for $j$ before $i$ in some order.
 
-    Parallel (Jacobi) sweeps: after $k$ of them the first $k$ coordinates are exact, so `dim` sweeps always suffice;
-    they end earlier when nothing moves any more. Where one coordinate of f costs far less than all, they may be solved
-    in turn instead, each once. Gradients are implicit, by sweeps in any case.
+    Parallel (Jacobi) sweeps: after $k$ sweeps the first $k$ coordinates are exact, so `dim` sweeps always suffice;
+    they end earlier if the iteration has converged. If one coordinate of f costs far less than all, the coordinates can
+    be solved one after the other instead. Gradients are implicit and always use sweeps.
 
     Args:
         fn: the map `fn(y, args)`.
-        start: the first guess.
+        start: the initial guess.
         args: a pytree that `fn` depends on; gradients flow to it.
-        in_turn: the order, and `fn_i(y, args, i)`, one coordinate of the map.
+        in_turn: if coordinates are solved one after the other: the order, and `fn_i(y, args, i)`, coordinate i of $f$.
 
     References:
         Song et al., Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving (2021).
         https://arxiv.org/abs/2002.03629
     """
-    # Coordinates that still wait for others may overflow meanwhile, and 0 x inf would spoil those that do not. So what
-    # is beyond the root of the largest number counts as 0 for the others.
+    # Coordinates that are not final yet may overflow, and 0 times infinity would make others NaN. So numbers above the
+    # square root of the largest one are replaced by 0 as inputs.
     huge = float(jnp.finfo(start.dtype).max) ** 0.5
 
     def tame(y):
@@ -72,14 +72,14 @@ def solve_triangular_fixed_point(
 
 def solve_nilpotent(product: Callable[[Vector], Vector], vector: Vector) -> Vector:
     """Solve $v = b + N v$ for a nilpotent $N$, given as `product`, by its Neumann series of at most `dim` terms."""
-    # Right to the size of b, event by event: gradients are as small as their weights.
+    # The tolerance is relative to the size of b in each event, because gradients may be very small.
     return _sweep(lambda v: vector + product(v), vector, jnp.max(jnp.abs(vector), axis=0))
 
 
 def _sweep(fn: Callable[[Vector], Vector], start: Vector, unit: Numbers | float = 1.0) -> Vector:
-    """Repeat y <- f(y) until nothing moves, at most dim times: then a strictly triangular f has reached its end.
+    """Repeat y <- f(y) until convergence, at most dim times, after which a strictly triangular f is at its fixed point.
 
-    That is until no coordinate moves by more than a few roundings of its size plus `unit`.
+    Convergence: no coordinate changes by more than a few times machine epsilon, relative to its size plus `unit`.
     """
     tolerance = ROUNDINGS * jnp.finfo(start.dtype).eps
 
