@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
@@ -142,7 +142,9 @@ class Flow(eqx.Module):
         """The base at its current parameters, a NumPyro distribution."""
         return self.base.distribution if isinstance(self.base, Learnable) else self.base
 
-    def log_prob(self, x: Array, condition: Array | None = None, *, log_det_key: PRNGKeyArray | None = None) -> Array:
+    def log_prob(
+        self, x: ArrayLike, condition: ArrayLike | None = None, *, log_det_key: PRNGKeyArray | None = None
+    ) -> Array:
         """The log-density of each event in nats, an array of the batch shape.
 
         Args:
@@ -165,7 +167,9 @@ class Flow(eqx.Module):
         # NaN is neither inside nor outside, and stays NaN.
         return jnp.where(jnp.any((x < lower) | (x > upper), axis=self._event_axes(x)), -jnp.inf, log_prob)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None) -> Array:
+    def sample(
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: ArrayLike | None = None
+    ) -> Array:
         """Draws of shape sample_shape + batch shape of the condition + event shape.
 
         Args:
@@ -179,7 +183,7 @@ class Flow(eqx.Module):
         self,
         key: PRNGKeyArray,
         sample_shape: tuple[int, ...] = (),
-        condition: Array | None = None,
+        condition: ArrayLike | None = None,
         *,
         log_det_key: PRNGKeyArray | None = None,
     ) -> tuple[Array, Array]:
@@ -197,7 +201,7 @@ class Flow(eqx.Module):
         return x, self._base_log_prob(u) - log_det
 
     def sample_log_prob_and_score(
-        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: Array | None = None
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: ArrayLike | None = None
     ) -> tuple[Array, Array, Array]:
         r"""Draws, their log-densities and scores $\nabla_x \log q(x)$, in one pass.
 
@@ -237,7 +241,7 @@ class Flow(eqx.Module):
     def _dtype(self, value: Any) -> jnp.dtype:
         return common_dtype(self.bijection, jnp.asarray(value))
 
-    def checked_condition(self, condition: Array | None) -> Array | None:
+    def checked_condition(self, condition: ArrayLike | None) -> Array | None:
         """The condition in the flow's dtype; raise if it is missing, not needed or of the wrong shape.
 
         Args:

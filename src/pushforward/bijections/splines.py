@@ -68,7 +68,7 @@ class _Spline(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     @abc.abstractmethod
-    def _bins(self) -> tuple[Bins, Bins, Float[Array, " bins+1"], tuple[Float[Array, " bins"], ...]]:
+    def _bins(self) -> tuple[Bins, Bins, Float[Array, " knots"], tuple[Float[Array, " bins"], ...]]:
         """The bins of u, those of x, the slopes at all knots, and further values of each bin that the family needs."""
 
     @abc.abstractmethod
@@ -132,7 +132,7 @@ def _check(bins: int, bound: float, fewest: int = 2) -> None:
         )
 
 
-def _between_ones(slopes: Float[Array, " bins-1"]) -> Float[Array, " bins+1"]:
+def _between_ones(slopes: Float[Array, " inner"]) -> Float[Array, " knots"]:
     one = jnp.ones(1, slopes.dtype)
     return jnp.concatenate([one, slopes, one])
 
@@ -186,7 +186,7 @@ class QuadraticSpline(_Spline):
     """
 
     raw_widths: Float[Array, " bins"]
-    raw_slopes: Float[Array, " bins-1"]
+    raw_slopes: Float[Array, " inner"]
     bound: float = eqx.field(static=True)
 
     def __init__(self, bins: int = 8, bound: float = 5.0):
@@ -278,7 +278,7 @@ class RationalQuadraticSpline(_Spline):
 
     raw_widths: Float[Array, " bins"]
     raw_heights: Float[Array, " bins"]
-    raw_slopes: Float[Array, " bins-1"]
+    raw_slopes: Float[Array, " inner"]
     bound: float = eqx.field(static=True)
 
     def __init__(self, bins: int = 8, bound: float = 5.0):
@@ -335,7 +335,7 @@ class LinearRationalSpline(_Spline):
 
     raw_widths: Float[Array, " bins"]
     raw_heights: Float[Array, " bins"]
-    raw_slopes: Float[Array, " bins-1"]
+    raw_slopes: Float[Array, " inner"]
     raw_meets: Float[Array, " bins"]
     bound: float = eqx.field(static=True)
 
