@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import pushforward as pf
+from products import few
 from pushforward.testing import randomize
 
 COMPILED_FAST = True
@@ -35,7 +36,7 @@ def test_every_family_has_a_recipe():
     }
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", few(RECIPES, "realnvp", "nsf", "iaf", "planar", "residual"))
 def test_draws_have_their_density(recipe):
     """Forward and inverse agree, far from the initial parameters, with and without a condition."""
     for cond_dim in (None, 2):
@@ -49,7 +50,7 @@ def test_draws_have_their_density(recipe):
 
 
 # `circular` is for angles. `benchmarks/toys.py` trains to known optima.
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "circular"])
+@pytest.mark.parametrize("recipe", few((name for name in RECIPES if name != "circular"), "realnvp", "maf", "planar"))
 def test_trains_by_both_objectives(recipe):
     """A few steps at least halve the divergence from a Gaussian, for both objectives."""
     data = TARGET.sample(jr.key(5), (4000,))
@@ -70,7 +71,7 @@ def test_trains_by_both_objectives(recipe):
         assert last < first / 2, (side, first, last)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", few(RECIPES, "realnvp", "residual", "continuous"))
 def test_recipes_are_made_inside_compiled_programs(recipe):
     """`jax.vmap` over seeds makes several flows at once, and `eval_shape` only their shapes."""
 

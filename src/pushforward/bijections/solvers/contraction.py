@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
+from pushforward.bijections.solvers.implicit import fixed_point
 
 # The number of past steps that Anderson acceleration combines.
 MEMORY = 5
@@ -37,40 +37,17 @@ def solve_contraction(
         Walker and Ni, Anderson Acceleration for Fixed-Point Iterations (2011), SIAM J. Numer. Anal. 49.
     """
 
-    @eqx.filter_custom_jvp
     def solve(args, start):
         return _accelerated(lambda y: fn(y, args), start, rate)
 
-    @solve.def_jvp
-    def solve_jvp(primals, tangents):
-        (args, start), (args_tangent, _) = primals, tangents
-        y = solve(args, start)
-        _, tangent = eqx.filter_jvp(lambda args: fn(y, args), (args,), (args_tangent,))
-        _, push = jax.linearize(lambda y: fn(y, args), y)
-        return y, solve_contraction_linear(push, tangent, rate)
-
-    return solve(args, start)
-
-
-def solve_contraction_linear(
-    product: Callable[[Array], Array], vector: Float[Array, " dim"], rate: float
-) -> Float[Array, " dim"]:
-    """Solve $v = b + A v$ for a linear map $A$, given as `product`, with a norm of at most `rate` < 1."""
-    transpose = jax.linear_transpose(product, vector)
-
-    def neumann(product, b):
+    def solve_linear(product, b):
         # In units of b, because squares of very small numbers underflow.
         size = jnp.max(jnp.abs(b))
         size = jnp.where(size == 0, 1, size)
         unit = b / size
         return size * _accelerated(lambda v: unit + product(v), unit, rate)
 
-    return jax.lax.custom_linear_solve(
-        lambda v: v - product(v),
-        vector,
-        solve=lambda _, b: neumann(product, b),
-        transpose_solve=lambda _, b: neumann(lambda v: transpose(v)[0], b),
-    )
+    return fixed_point(fn, start, args, solve=solve, solve_linear=solve_linear)
 
 
 def _accelerated(fn: Callable[[Array], Array], start: Array, rate: float) -> Array:

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
+from pushforward.bijections.solvers.implicit import fixed_point
 
 Vector = Float[Array, " dim *batch"]
-
-
 Numbers = Float[Array, " *batch"]
 
 
@@ -46,28 +44,13 @@ def solve_triangular_fixed_point(
     def tame(y):
         return jnp.where(jnp.abs(y) < huge, y, 0)
 
-    @eqx.filter_custom_jvp
     def solve(args, start):
         if in_turn is None:
             return _sweep(lambda y: fn(tame(y), args), start)
         order, fn_i = in_turn
         return jax.lax.scan(lambda y, i: (y.at[i].set(fn_i(tame(y), args, i)), None), start, jnp.array(order))[0]
 
-    @solve.def_jvp
-    def solve_jvp(primals, tangents):
-        (args, start), (args_tangent, _) = primals, tangents
-        y = solve(args, start)
-        _, tangent = eqx.filter_jvp(lambda args: fn(y, args), (args,), (args_tangent,))
-        _, push = jax.linearize(lambda y: fn(y, args), y)
-        pull = jax.linear_transpose(push, y)
-        return y, jax.lax.custom_linear_solve(
-            lambda v: v - push(v),
-            tangent,
-            solve=lambda _, b: solve_nilpotent(push, b),
-            transpose_solve=lambda _, b: solve_nilpotent(lambda v: pull(v)[0], b),
-        )
-
-    return solve(args, jax.lax.stop_gradient(start))
+    return fixed_point(fn, jax.lax.stop_gradient(start), args, solve=solve, solve_linear=solve_nilpotent)
 
 
 def solve_nilpotent(product: Callable[[Vector], Vector], vector: Vector) -> Vector:

@@ -1,0 +1,13 @@
+"""Which cases of a product of cases are run before each commit."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def few(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """The values for `pytest.mark.parametrize`: those of `kept` for `make test`, the others for `make conformance`."""
+    values = list(values)
+    assert set(kept) <= set(values), f"not among the cases: {set(kept) - set(values)}"
+    return [v if v in kept else pytest.param(v, marks=pytest.mark.conformance) for v in values]
