@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev  ## run the tests; other arguments for pytest: make
 	$(VENV)/bin/pytest $(ARGS)
 
 conformance: ARGS ?= -n 2 --dist worksteal
-conformance: $(VENV)/.installed-dev  ## run the exhaustive tests of all bijections, which take hours: make conformance ARGS="-k planar"
+conformance: $(VENV)/.installed-dev  ## run the exhaustive products of cases and the slowest tests, which take hours: make conformance ARGS="-k planar"
 	$(VENV)/bin/pytest -m conformance $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, format and types

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from products import few
 from pushforward.bijections import MLP, Amortized, Planar, Radial, Sylvester, TriangularSylvester, num_parameters
 from pushforward.bijections.solvers.newton import invert_newton
 from pushforward.testing import randomize
@@ -21,14 +22,16 @@ BUILD = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "dim"), [("Planar", 1), ("Planar", 5), ("Radial", 17), ("Sylvester", 5), ("TriangularSylvester", 2)]
-)
-def test_conformance(name, dim):
+DIMS = [("Planar", 1), ("Planar", 5), ("Radial", 17), ("Sylvester", 5), ("TriangularSylvester", 2)]
+
+
+@pytest.mark.parametrize("case", few(DIMS, ("Planar", 5), ("TriangularSylvester", 2)), ids=str)
+def test_conformance(case):
+    name, dim = case
     pf.testing.check_bijection(BUILD[name](dim), key=KEY)
 
 
-@pytest.mark.parametrize("name", ["Radial", "Sylvester", "TriangularSylvester"])
+@pytest.mark.parametrize("name", few(["Radial", "Sylvester", "TriangularSylvester"], "Sylvester"))
 def test_conformance_float32(name):
     with jax.enable_x64(False):
         pf.testing.check_bijection(BUILD[name](3), key=KEY, scales=(1.0,))

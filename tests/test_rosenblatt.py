@@ -158,6 +158,7 @@ def energy_distance(x, y):
     return 2 * distance(x, y).mean() - distance(x, x).mean() - distance(y, y).mean()
 
 
+@pytest.mark.conformance
 def test_the_divergence_of_a_pushforward_vanishes():
     """KL(q || p) by quadrature; q uses the automatic Jacobian, not the log-determinant."""
     target = mixture(2, count=5, spread=1.5).log_prob
@@ -262,6 +263,7 @@ def test_boxes_that_cut():
     assert straighten.edge_density == pytest.approx(2 / (1 - np.exp(-2.0)), rel=0.02)
 
 
+@pytest.mark.conformance
 def test_three_dimensions():
     """Against the closed form, with a batch larger than one chunk."""
     matrix = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [-0.3, 0.4, 1.2]])

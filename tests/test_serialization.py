@@ -456,6 +456,22 @@ def test_names_of_earlier_versions(old, new, path):
     assert load(path, trusted=("pushforward",)) is getattr(importlib.import_module(module), name)
 
 
+def test_densities_of_version_0_1(path):
+    """They had a flow and names alone, under another class."""
+    flow = pf.flows.maf(2, num_layers=1, hidden=(4,), key=KEY)
+    save(path, {"flow": flow, "columns": ("a", "b"), "given": (), "grids": (None, (0.0, 1.0))})
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    document = json.loads(content[DOCUMENT])
+    document["tree"] = {"kind": "object", "class": "pushforward:NamedFlow", "fields": dict(document["tree"]["items"])}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (content | {DOCUMENT: json.dumps(document)}).items():
+            archive.writestr(name, data)
+    density = load(path)
+    assert density.columns == ("a", "b") and density.grids == (None, (0.0, 1.0)) and str(density.summary())
+    np.testing.assert_array_equal(density.log_prob(np.ones((3, 2))), flow.log_prob(jnp.ones((3, 2))))
+
+
 def change_fields(path, old, new):
     document = read(path)
     text = json.dumps(document["tree"])

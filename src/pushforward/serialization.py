@@ -5,6 +5,7 @@ name, so loading a file runs no code from the file.
 """
 
 import dataclasses
+import glob
 import importlib
 import io
 import json
@@ -42,15 +43,15 @@ SCALARS = (int, float, complex, str, np.generic)
 # The current names of classes and functions that files of earlier versions use under old names.
 RENAMED: dict[str, str] = {
     "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
+    "pushforward.bijections.conditionals:NumPyroLaw": "pushforward.rosenblatt.conditionals:NumPyroLaw",
+    "pushforward.bijections.panels:Grid": "pushforward.rosenblatt.panels:Grid",
+    "pushforward.bijections.quadrature:PanelLaw": "pushforward.rosenblatt.quadrature:PanelLaw",
+    "pushforward.bijections.quadrature:_Slice": "pushforward.rosenblatt.quadrature:_Slice",
+    "pushforward.bijections.rosenblatt:GaussianMixtureLaw": "pushforward.rosenblatt.mixture:GaussianMixtureLaw",
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
     "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
     "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
-    "pushforward.density.columns:NamedFlow": "pushforward.density.result:Density",
-    "pushforward.density.supports:Circular": "pushforward.density.data.columns:Circular",
-    "pushforward.objectives:ForwardKL": "pushforward.training.objectives:ForwardKL",
-    "pushforward.objectives:ImportanceWeighted": "pushforward.training.objectives:ImportanceWeighted",
-    "pushforward.objectives:Renyi": "pushforward.training.objectives:Renyi",
-    "pushforward.objectives:ReverseKL": "pushforward.training.objectives:ReverseKL",
+    "pushforward:NamedFlow": "pushforward.density.result:Density",
     "pushforward.universality:Rosenblatt": "pushforward.rosenblatt.transport:Rosenblatt",
     "pushforward.universality:_Coordinate": "pushforward.rosenblatt.transport:_Coordinate",
     # These two were functions that found the data in a target.
@@ -58,10 +59,8 @@ RENAMED: dict[str, str] = {
     "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
     "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
-    "pushforward.posterior.amortized:ConditionalTarget": "pushforward.posterior.conditional:ConditionalTarget",
     "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
-    "pushforward.posterior.posterior:Posterior": "pushforward.posterior.result:Posterior",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
     "pushforward.posterior.precondition:Candidate": "pushforward.posterior.search:Candidate",
     "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
@@ -86,11 +85,26 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
         ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = _part(path, uuid.uuid4().hex)
     try:
         _write(part, tree)
         os.replace(part, path)
     finally:
+        part.unlink(missing_ok=True)
+
+
+def _part(path: Path, token: str) -> Path:
+    """A file beside the one at `path`, which it replaces when it is complete."""
+    return path.with_name(f".{path.name}.{token}.part")
+
+
+def remove_parts(path: Path) -> None:
+    """Remove incomplete files that a killed process left behind when it was saving to `path`.
+
+    Args:
+        path: the path of the complete file.
+    """
+    for part in path.parent.glob(_part(Path(glob.escape(path.name)), "[0-9a-f]" * 32).name):
         part.unlink(missing_ok=True)
 
 

@@ -127,10 +127,12 @@ def test_a_folder_that_is_not_there_is_an_error_before_training(tmp_path):
 
 
 def test_parts_of_files_of_killed_processes_are_removed(tmp_path):
-    (tmp_path / ".checkpoint.0123").write_text("part")
-    (tmp_path / ".other.0123").write_text("part")
+    parts = [tmp_path / f".{name}.{'0123' * 8}.part" for name in ("checkpoint", "other")]
+    swap = tmp_path / ".checkpoint.swp"
+    for file in (*parts, swap):
+        file.write_text("part")
     train(tmp_path / "checkpoint")
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".other.0123", "checkpoint"]
+    assert set(tmp_path.iterdir()) == {tmp_path / "checkpoint", parts[1], swap}
 
 
 def test_the_callback_stops_a_training_for_good(tmp_path):

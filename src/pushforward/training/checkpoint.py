@@ -19,7 +19,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from pushforward.serialization import load, save
+from pushforward.serialization import load, remove_parts, save
 from pushforward.training.history import History
 
 KIND = "pushforward checkpoint"
@@ -131,9 +131,7 @@ class Checkpoint:
         self.facts = facts | {"version": metadata.version("pushforward"), "key": fingerprint(key)}
         if self.path.exists():
             self.standing = self._read(self.path)
-        # Parts of files that a killed process left behind.
-        for part in self.path.parent.glob(f".{self.path.name}.*"):
-            part.unlink(missing_ok=True)
+        remove_parts(self.path)
         # A file that cannot be written is better known now than after hours.
         self.write(self.standing)
 

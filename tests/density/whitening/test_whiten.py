@@ -1,6 +1,7 @@
 """Whitening finds linear relations with a condition and heavy tails before training, and refuses dependent columns."""
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_networks_see_a_scaled_condition(precision):
     networks = flow.flow.bijection.bijections[0]
     np.testing.assert_allclose(networks.moments.value[0], [np.median(c[:780, 0]), 20 / 780], rtol=0.01)
     np.testing.assert_allclose(networks.moments.value[1][1], c[:780, 1].std(), rtol=1e-5)
-    assert np.abs(networks._rescaled(c)).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
+    assert np.abs(networks._rescaled(jnp.asarray(c.T))).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
 
 
 def test_angles_and_a_condition():
