@@ -21,11 +21,13 @@ def moved(*args, scale=1.0, **kwargs):
     return randomize(Continuous(*args, key=KEY, **kwargs), jr.key(5), scale)
 
 
+@pytest.mark.conformance
 def test_conformance():
     b = Continuous(3, (8, 8), cond_dim=2, key=KEY)
     pf.testing.check_bijection(b, key=KEY, scales=(0.1, 1.0, 3.0), tolerance=1e-7, num_points=4)
 
 
+@pytest.mark.conformance
 def test_conformance_float32():
     with jax.enable_x64(False):
         b = Continuous(1, (8,), key=KEY)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from products import few
 from pushforward.bijections import Contractive, ExactLogDet, PowerSeries, RussianRoulette
 from pushforward.bijections.solvers.contraction import solve_contraction
 from pushforward.testing import randomize
@@ -17,11 +18,13 @@ from pushforward.testing import randomize
 KEY = jr.key(0)
 
 
-@pytest.mark.parametrize(("dim", "cond_dim"), [(5, None), (2, 3)])
-def test_conformance(dim, cond_dim):
+@pytest.mark.parametrize("case", few([(5, None), (2, 3)], (2, 3)))
+def test_conformance(case):
+    dim, cond_dim = case
     pf.testing.check_bijection(Contractive(dim, (16, 16), cond_dim=cond_dim, key=KEY), key=KEY)
 
 
+@pytest.mark.conformance
 def test_conformance_float32():
     with jax.enable_x64(False):
         pf.testing.check_bijection(Contractive(3, (16,), key=KEY), key=KEY, scales=(1.0,))
@@ -115,6 +118,7 @@ def test_without_a_key_all_is_exact(estimator):
     np.testing.assert_allclose(inverse_log_det, -expected, atol=1e-12)
 
 
+@pytest.mark.conformance
 def test_single_precision_near_the_limit():
     with jax.enable_x64(False):
         b = randomize(Contractive(5, (32, 32), lipschitz=0.999, key=jr.key(0)), jr.key(3), 3.0)

@@ -13,6 +13,7 @@ import scipy.stats
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from products import few
 from pushforward import bijections as bj
 from pushforward.density.baselines import gaussian
 from pushforward.density.data import validation
@@ -27,6 +28,7 @@ def correlated(rng, size):
     return rng.normal(size=(size, 2)) @ np.array([[200.0, 0.0], [150.0, 50.0]]) + 1000
 
 
+@pytest.mark.conformance
 def test_a_gaussian_in_its_own_units():
     rng = np.random.default_rng(0)
     x, fresh = correlated(rng, 2000), correlated(rng, 2000)
@@ -80,6 +82,7 @@ def test_training_ends_when_patience_does():
     assert stops == [10, 20, 30] and history.losses.shape == (30,)
 
 
+@pytest.mark.conformance
 def test_the_learning_rate_decays_when_patience_ends_before_it_had():
     rng, seen = np.random.default_rng(0), []
     x = rng.normal(size=(60, 3))
@@ -178,6 +181,7 @@ def test_rescaled_condition():
         bj.RescaledCondition(coupling, jnp.zeros(3), jnp.ones(3))
 
 
+@pytest.mark.conformance
 def test_steps_on_a_circle_may_lead_over_its_seam():
     rng = np.random.default_rng(0)
     angles = 10.0 * rng.integers(0, 36, 400) + 5.0
@@ -240,6 +244,7 @@ def test_refused_in_single_precision(x, match):
         fit(x)
 
 
+@pytest.mark.conformance
 def test_columns_that_are_nearly_dependent_are_taken():
     x = np.stack([GOOD[:, 0], GOOD[:, 0] + 1e-5 * GOOD[:, 1]], 1)
     for wide in (True, False):
@@ -285,6 +290,7 @@ def test_correlations_of_few_rows(weighted):
     assert np.mean(equal.logpdf(fresh) - fit(x, **options).log_prob(fresh)) < 2
 
 
+@pytest.mark.conformance
 def test_a_table_given_five_times_is_fitted_as_well():
     rng = np.random.default_rng(0)
     x, fresh = rng.normal(size=(150, 2)), rng.normal(size=(4000, 2))
@@ -317,7 +323,7 @@ def assert_same(one, other):
     assert str(records[0]) == str(records[1])
 
 
-@pytest.mark.parametrize("kind", ["array", "weights", "file"])
+@pytest.mark.parametrize("kind", few(["array", "weights", "file"], "weights"))
 def test_a_killed_fit_resumes_to_the_bit(kind, tmp_path):
     x = correlated(np.random.default_rng(0), 300)
     options = {}

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from products import few
 from pushforward import bijections as bj
 from pushforward.testing import randomize
 
@@ -85,7 +86,7 @@ def gradients(flow, objective, keys):
     return jax.vmap(one)(keys)
 
 
-@pytest.mark.parametrize("recipe", ["realnvp", "nsf", "maf", "iaf"])
+@pytest.mark.parametrize("recipe", few(["realnvp", "nsf", "maf", "iaf"], "realnvp", "iaf"))
 def test_path_and_total_gradient_have_one_expectation(recipe):
     """The difference, the score term, has mean zero: within 5 standard errors in every parameter."""
     sizes = {"bins": 3} if recipe == "nsf" else {}

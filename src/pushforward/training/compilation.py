@@ -13,19 +13,23 @@ F = TypeVar("F", bound=Callable)
 
 
 def compiled_fast(fn: F, *, level: int = 0) -> F:
-    """`eqx.filter_jit` without XLA's last optimisations: what takes long is to compile the program, not to run it.
+    """`eqx.filter_jit` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
 
-    LLVM's optimisations take half of the time, and kernels made by MLIR more of the rest than those made without.
-    What runs a dozen times, or a loop of some seconds, is best at level 1. It is not for use within another `jit`.
+    LLVM's optimizations take half of the compilation time; kernels that MLIR generates compile slower than others.
+    Programs that run a dozen times, or for some seconds, are fastest at level 1. Do not call one inside another `jit`.
+
+    Args:
+        fn: the function to compile.
+        level: of LLVM's optimizations, from 0 to 3.
     """
     compiled = None
 
-    # `updated`: a class's own names are no function's.
+    # `updated=()`: the attributes of a class are not copied to the function.
     @functools.wraps(fn, updated=())
     def call(*args, **kwargs):
         nonlocal compiled
         if compiled is None:
-            # Not before, for to import the package must not start JAX.
+            # Only now, because importing the package must not start JAX.
             options = {"xla_backend_optimization_level": level}
             if _is_known("xla_cpu_use_fusion_emitters", False):
                 options["xla_cpu_use_fusion_emitters"] = False
@@ -37,7 +41,7 @@ def compiled_fast(fn: F, *, level: int = 0) -> F:
 
 @functools.cache
 def _is_known(name: str, value: int | bool) -> bool:
-    """Whether this XLA has the option: they come and go."""
+    """Whether this version of XLA has the option."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -47,5 +51,10 @@ def _is_known(name: str, value: int | bool) -> bool:
 
 @compiled_fast
 def split(key: PRNGKeyArray, num: int = 2) -> tuple[PRNGKeyArray, ...]:
-    """The keys of `jax.random.split`, in a third of the time where each number of them is wanted once."""
+    """The keys of `jax.random.split`, in a third of the time if each number of keys is used once.
+
+    Args:
+        key: the key to split.
+        num: how many keys to return.
+    """
     return tuple(jr.split(key, num))

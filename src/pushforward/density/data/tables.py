@@ -84,7 +84,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     return _read(Path(path), columns, _gather)
 
 
-def open_mapped(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+def open_mapped(path: str | Path) -> Table:
     """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
     An .npy file is mapped as it is. CSV, TSV and Parquet files are copied, block by block, to an unnamed temporary file
@@ -92,12 +92,11 @@ def open_mapped(path: str | Path, columns: Sequence[str] | None = None) -> Table
 
     Args:
         path: the file; its suffix determines the format.
-        columns: the names of the columns to read, in this order; all by default.
 
     Raises:
-        ValueError: if the file or a column does not exist, or a value is not a number; the message names its place.
+        ValueError: if the file does not exist, or a value is not a number; the message names its place.
     """
-    return _read(Path(path), columns, _map)
+    return _read(Path(path), None, _map)
 
 
 def _gather(blocks: Blocks, num_columns: int) -> np.ndarray:
