@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-import pushforward as pf
 from pushforward import vae as pv
+from pushforward.bijections.arrays import trainable
 
 KEY = jr.key(0)
 
@@ -34,5 +34,5 @@ def small(posterior="gaussian", prior="normal", *, dim=2, likelihood=None):
 def far(tree, scale=0.3):
     """Parameters far from their initial values."""
     rng = np.random.default_rng(7)
-    arrays, rest = eqx.partition(tree, pf.flow.trainable(tree))
+    arrays, rest = eqx.partition(tree, trainable(tree))
     return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a + scale * rng.normal(size=a.shape)), arrays), rest)

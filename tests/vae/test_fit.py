@@ -14,6 +14,7 @@ import pytest
 
 import pushforward as pf
 from pushforward import vae as pv
+from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, SHAPE, images, small
 
 # These programs run for moments and take long to compile.
@@ -142,7 +143,7 @@ def test_steps_that_are_not_finite_are_skipped():
     with pytest.warns(UserWarning, match="of 12 steps were skipped"):
         vae, history = pf.fit_vae(x, vae=small(), objective=SometimesNaN, **options)
     assert 0 < history.skipped < 12
-    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(eqx.filter(vae, pf.flow.trainable(vae))))
+    assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(eqx.filter(vae, trainable(vae))))
     broken = eqx.tree_at(lambda m: m.decoder.layers[0].bias, small(), replace_fn=lambda b: b * jnp.nan)
     with pytest.raises(FloatingPointError, match="no estimate of the loss was finite in 12 steps"):
         pf.fit_vae(x, vae=broken, **options)

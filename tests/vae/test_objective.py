@@ -13,6 +13,7 @@ import scipy.stats
 
 import pushforward as pf
 from pushforward import vae as pv
+from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, far, images, small
 
 # These programs run for moments and take long to compile.
@@ -70,8 +71,8 @@ def test_every_family(posterior, prior):
 
     (value, _), gradient = loss(moved)
     assert jnp.isfinite(value)
-    arrays = jax.tree.leaves(eqx.filter(moved, pf.flow.trainable(moved)))
-    gradients = jax.tree.leaves(eqx.filter(gradient, pf.flow.trainable(moved)))
+    arrays = jax.tree.leaves(eqx.filter(moved, trainable(moved)))
+    gradients = jax.tree.leaves(eqx.filter(gradient, trainable(moved)))
     assert len(arrays) == len(gradients)
     # Householder vectors of length one stand for their sign alone; unused entries of arrays have none.
     still = [a.shape for a, g in zip(arrays, gradients, strict=True) if a.size > 1 and not jnp.any(g != 0)]
@@ -92,7 +93,7 @@ def test_path_gradient_has_the_same_mean():
         @jax.jit
         @jax.vmap
         def of(key):
-            arrays, rest = eqx.partition(vae.posterior, pf.flow.trainable(vae.posterior))
+            arrays, rest = eqx.partition(vae.posterior, trainable(vae.posterior))
 
             def loss(arrays):
                 model = eqx.tree_at(lambda m: m.posterior, vae, eqx.combine(arrays, rest))
