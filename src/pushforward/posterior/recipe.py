@@ -16,6 +16,7 @@ Each part guards against a known failure of flow variational inference:
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ HEAVY_KHAT = 0.5
 # Tails that cost less (nats) are left to importance weights: a funnel has a few large weights too, and no t
 # distribution changes that.
 HEAVY_GAP = GOOD_GAP / 2
+# The number of draws that must confirm that a flow needs another base or more layers.
+RECHECK = 8 * CALL
 
 
 class Stage(NamedTuple):
@@ -173,13 +176,12 @@ class Recipe(NamedTuple):
         turn Gaussian tails into polynomial ones. A few large weights of a flow near the posterior do not matter:
         resampling corrects them.
         """
-        change_key, check_key = split(key)
+        change_key, check_key, tail_key = split(key, 3)
         before = quick_diagnostics(target, trained.model, check_key)
         new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
-        far = before.gap >= HEAVY_GAP or before.ess_fraction < TRUSTED_ESS_FRACTION
-        heavy = before.verdict != "good" and far and before.khat > HEAVY_KHAT
-        if one_mode and heavy and trained.reason != "steps" and not self.run.ended:
+        possible = one_mode and trained.reason != "steps" and not self.run.ended
+        if possible and _is_confirmed(_has_heavy_tail, target, trained.model, tail_key):
             new = self.with_heavy_tails(target, change_key)
         if new.model is trained.model:
             return trained
@@ -203,7 +205,7 @@ class Recipe(NamedTuple):
         check_key, flow_key, train_key = split(key, 3)
         if self.run.ended or trained.reason == "steps":
             return trained
-        if quick_diagnostics(target, trained.model, check_key).gap < GOOD_GAP:
+        if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, target, trained.model, check_key):
             return trained
         more = spline_flow(target.affine.dim, key=flow_key)
         return self.stage(_followed_by(trained.model, more), target, SPLINES, train_key)
@@ -220,15 +222,30 @@ def student_t(dim: int) -> Learnable:
     return Learnable(dist.StudentT(FIRST_DF * ones, 0 * ones, ones).to_event(1))
 
 
-def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
-    """The diagnostics of one call's draws.
+def _is_confirmed(fault: Callable[[Diagnostics], bool], target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
+    """Whether a fault shows on a few draws and again on many: one large weight is no reason to train for minutes."""
+    few_key, many_key = split(key)
+    if not fault(quick_diagnostics(target, flow, few_key)):
+        return False
+    return fault(quick_diagnostics(target, flow, many_key, RECHECK))
+
+
+def _has_heavy_tail(found: Diagnostics) -> bool:
+    """Whether the weights have a heavy tail, and the flow is neither good nor near the posterior."""
+    far = found.gap >= HEAVY_GAP or found.ess_fraction < TRUSTED_ESS_FRACTION
+    return found.verdict != "good" and far and found.khat > HEAVY_KHAT
+
+
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = CALL) -> Diagnostics:
+    """The diagnostics of a few draws.
 
     Args:
         target: in whitened coordinates.
         flow: in the same coordinates.
         key: for the draws.
+        num: the number of draws.
     """
-    return diagnose(weighted_draws(target, flow, key, CALL)[1])
+    return diagnose(weighted_draws(target, flow, key, num)[1])
 
 
 @compiled_fast
