@@ -28,6 +28,7 @@ from pushforward.bijections.solvers.triangular import solve_triangular_fixed_poi
 
 EVENTS, TURNS, TOLERANCE = 512, 15, 1e-12
 RATE = 0.9
+LIMITS: dict[str, Any] = {"max_steps": 1000, "throw": False}
 ITERATIVE = optx.ImplicitAdjoint(lx.GMRES(TOLERANCE, TOLERANCE))
 
 
@@ -52,9 +53,17 @@ def triangular(y, args):
     return x + jnp.tril(matrix, -1) @ jnp.tanh(y)
 
 
-def with_optimistix(solve: Callable, solver: Any, adjoint: Any = None, **options) -> Callable:
-    adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
-    return lambda fn, y, args: solve(fn, solver, y, args, max_steps=1000, throw=False, adjoint=adjoint, **options).value
+def root_finder(solver: Any, **options) -> Callable:
+    """A solution by Optimistix, called with a residual, a start and arguments."""
+    return lambda residual, y, args: (
+        optx.root_find(residual, solver, y, args, max_steps=1000, throw=False, **options).value
+    )
+
+
+def iteration(fn: Callable, **options) -> Callable:
+    """A solution by Optimistix's fixed-point iteration of `fn`, called as a `root_finder`."""
+    solver = optx.FixedPointIteration(TOLERANCE, TOLERANCE)
+    return lambda _, y, args: optx.fixed_point(fn, solver, y, args, **LIMITS, **options).value
 
 
 def problems() -> dict[str, tuple[Callable, tuple[Any, Any], Callable, dict[str, Callable]]]:
@@ -74,10 +83,8 @@ def problems() -> dict[str, tuple[Callable, tuple[Any, Any], Callable, dict[str,
             ((locs, 0.3 * jr.normal(keys[6], (8,)) - 1), x),
             lambda residual, args: invert_monotone(mixture, args[1], args[0]),
             {
-                "Newton": with_optimistix(optx.root_find, optx.Newton(TOLERANCE, TOLERANCE)),
-                "Bisection": with_optimistix(
-                    optx.root_find, optx.Bisection(TOLERANCE, TOLERANCE, expand_if_necessary=True), **bracket
-                ),
+                "Newton": root_finder(optx.Newton(TOLERANCE, TOLERANCE)),
+                "Bisection": root_finder(optx.Bisection(TOLERANCE, TOLERANCE, expand_if_necessary=True), **bracket),
             },
         ),
         "contraction": (
@@ -85,15 +92,8 @@ def problems() -> dict[str, tuple[Callable, tuple[Any, Any], Callable, dict[str,
             (contractive, vectors),
             lambda residual, args: solve_contraction(contraction, args[1], args, RATE),
             {
-                "FixedPointIteration": with_optimistix(
-                    lambda fn, *a, **k: optx.fixed_point(contraction, *a, **k),
-                    optx.FixedPointIteration(TOLERANCE, TOLERANCE),
-                ),
-                "FixedPointIteration, GMRES": with_optimistix(
-                    lambda fn, *a, **k: optx.fixed_point(contraction, *a, **k),
-                    optx.FixedPointIteration(TOLERANCE, TOLERANCE),
-                    ITERATIVE,
-                ),
+                "FixedPointIteration": iteration(contraction),
+                "FixedPointIteration, GMRES": iteration(contraction, adjoint=ITERATIVE),
             },
         ),
         "few equations": (
@@ -101,8 +101,8 @@ def problems() -> dict[str, tuple[Callable, tuple[Any, Any], Callable, dict[str,
             (positive, vectors[:, :4]),
             lambda residual, args: invert_newton(lambda u, m: u + m @ jnp.tanh(u), args[1], args[0]),
             {
-                "Newton": with_optimistix(optx.root_find, optx.Newton(TOLERANCE, TOLERANCE)),
-                "Dogleg": with_optimistix(optx.root_find, optx.Dogleg(TOLERANCE, TOLERANCE)),
+                "Newton": root_finder(optx.Newton(TOLERANCE, TOLERANCE)),
+                "Dogleg": root_finder(optx.Dogleg(TOLERANCE, TOLERANCE)),
             },
         ),
         "triangular": (
@@ -110,11 +110,8 @@ def problems() -> dict[str, tuple[Callable, tuple[Any, Any], Callable, dict[str,
             (square, vectors),
             lambda residual, args: solve_triangular_fixed_point(triangular, args[1], args),
             {
-                "FixedPointIteration": with_optimistix(
-                    lambda fn, *a, **k: optx.fixed_point(triangular, *a, **k),
-                    optx.FixedPointIteration(TOLERANCE, TOLERANCE),
-                ),
-                "Newton": with_optimistix(optx.root_find, optx.Newton(TOLERANCE, TOLERANCE)),
+                "FixedPointIteration": iteration(triangular),
+                "Newton": root_finder(optx.Newton(TOLERANCE, TOLERANCE)),
             },
         ),
     }
