@@ -181,7 +181,7 @@ class Recipe(NamedTuple):
         new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
         possible = one_mode and trained.reason != "steps" and not self.run.ended
-        if possible and _is_confirmed(_has_heavy_tail, target, trained.model, tail_key):
+        if possible and _is_confirmed(_has_heavy_tail, before, target, trained.model, tail_key):
             new = self.with_heavy_tails(target, change_key)
         if new.model is trained.model:
             return trained
@@ -202,10 +202,11 @@ class Recipe(NamedTuple):
 
         A few large weights are no reason to add splines: they come from the tails, which splines leave unchanged.
         """
-        check_key, flow_key, train_key = split(key, 3)
+        check_key, confirm_key, flow_key, train_key = split(key, 4)
         if self.run.ended or trained.reason == "steps":
             return trained
-        if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, target, trained.model, check_key):
+        before = quick_diagnostics(target, trained.model, check_key)
+        if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(target.affine.dim, key=flow_key)
         return self.stage(_followed_by(trained.model, more), target, SPLINES, train_key)
@@ -222,12 +223,11 @@ def student_t(dim: int) -> Learnable:
     return Learnable(dist.StudentT(FIRST_DF * ones, 0 * ones, ones).to_event(1))
 
 
-def _is_confirmed(fault: Callable[[Diagnostics], bool], target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-    """Whether a fault shows on a few draws and again on many: one large weight is no reason to train for minutes."""
-    few_key, many_key = split(key)
-    if not fault(quick_diagnostics(target, flow, few_key)):
-        return False
-    return fault(quick_diagnostics(target, flow, many_key, RECHECK))
+def _is_confirmed(
+    fault: Callable[[Diagnostics], bool], before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray
+) -> bool:
+    """Whether a fault that a few draws show shows on many too: one large weight is no reason to train for minutes."""
+    return fault(before) and fault(quick_diagnostics(target, flow, key, RECHECK))
 
 
 def _has_heavy_tail(found: Diagnostics) -> bool:
