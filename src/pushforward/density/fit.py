@@ -15,8 +15,7 @@ from pushforward import training
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import Discrete, Support
-from pushforward.density.data.source import Source
-from pushforward.density.data.splitting import Split, hash_rows, split_rows
+from pushforward.density.data.splitting import split_rows
 from pushforward.density.data.validation import check_options
 from pushforward.density.evaluate import Samples
 from pushforward.density.objective import MaximumLikelihood
@@ -196,6 +195,7 @@ def fit_density(
             warnings.warn(text, stacklevel=2)
         if not better:
             flow, facts["result"] = start, "no significant improvement on the validation rows; this is the initial flow"
+    rows_kept, x_kept = source.assigned(rows, part, split, held_out=False)
     return Density(
         flow=finished(flow),
         columns=tuple(samples.names or default_names("x", samples.dim)),
@@ -205,15 +205,9 @@ def fit_density(
         facts=tuple(facts.items()),
         interrupted=interrupted,
         key=kept_key,
-        training=_training_samples(source, rows, part, split),
+        training=Samples(x_kept, *(None if a is None else a[rows_kept] for a in (source.condition, source.weights))),
         validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
     )
-
-
-def _training_samples(source: Source, rows: np.ndarray, x: np.ndarray, split: Split) -> Samples:
-    """Those of the rows in memory that are not held out."""
-    kept = ~split.is_held_out(rows, hash_rows((x, source.condition_of(rows))))
-    return Samples(x[kept], *(None if a is None else a[rows[kept]] for a in (source.condition, source.weights)))
 
 
 def _on_host(array: Array | None) -> np.ndarray | None:

@@ -138,7 +138,19 @@ class Source(NamedTuple):
         return self._to_device(rows[chosen], x[chosen])
 
     def _read_assigned(self, key: PRNGKeyArray, split: Split, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
-        rows, x = self.read_part(key)
+        return self.assigned(*self.read_part(key), split, held_out=held_out)
+
+    def assigned(
+        self, rows: Int[np.ndarray, " rows"], x: Float[np.ndarray, "rows dim"], split: Split, *, held_out: bool
+    ) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, "kept dim"]]:
+        """Those of some rows that are held out, or those that are not.
+
+        Args:
+            rows: the numbers of the rows.
+            x: the samples in these rows.
+            split: which rows are held out.
+            held_out: whether to return the rows that are held out.
+        """
         wanted = split.is_held_out(rows, hash_rows((x, self.condition_of(rows)))) == held_out
         return rows[wanted], x[wanted]
 
