@@ -96,9 +96,7 @@ class RescaledCondition(AbstractWrapper):
     def cond_shape(self) -> tuple[int, ...] | None:
         return self.bijection.cond_shape
 
-    def _rescaled(self, condition: Array | None) -> Array | None:
-        if condition is None:
-            return None
+    def _rescaled(self, condition: Any) -> Array:
         loc, scale = (along(a.astype(condition.dtype), condition) for a in self.moments.value)
         rescaled = (condition - loc) / scale
         if self.arsinh is None:
