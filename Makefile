@@ -15,7 +15,7 @@ help:  ## list these goals
 demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 	$(VENV)/bin/pushforward demo --out demo
 
-test: ARGS ?= -n 2 --dist loadfile
+test: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-dev  ## run the tests; other arguments for pytest: make test ARGS="-x tests/test_flow.py"
 	$(VENV)/bin/pytest $(ARGS)
 

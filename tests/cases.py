@@ -1,5 +1,6 @@
 """One case for each bijection: `CASES[name](dim, key)`. A new bijection adds one line."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from numpyro.distributions import constraints
@@ -75,7 +76,9 @@ def from_parents(dim, key):
 def gaussian_mixture(dim, key):
     """Two components that are close to each other."""
     factors = np.stack([np.eye(dim) + 0.3 * np.tri(dim, k=-1), 0.5 * np.eye(dim)])
-    return pf.GaussianMixtureRosenblatt(np.array([0.7, 0.3]), np.stack([np.zeros(dim), np.ones(dim)]), factors)
+    return pf.GaussianMixtureRosenblatt(
+        jnp.array([0.7, 0.3]), jnp.stack([jnp.zeros(dim), jnp.ones(dim)]), jnp.asarray(factors)
+    )
 
 
 CASES = {

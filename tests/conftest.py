@@ -1,5 +1,6 @@
 """All tests run in float64 unless they request float32."""
 
+import contextlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -11,9 +12,24 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+
+@contextlib.contextmanager
+def _raises(*args, **kwargs):
+    """`pytest.raises`, in which annotations are not enforced: users get the errors of the library."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with _pytest_raises(*args, **kwargs) as caught:
+            yield caught
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+_pytest_raises, pytest.raises = pytest.raises, _raises
 
 
 @pytest.fixture(params=["float64", "float32"])
@@ -34,10 +50,17 @@ def reference_data():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-    """Disable most optimizations in modules that set `COMPILED_FAST = True`, and clear the caches after each module.
+    """Compile without most optimizations, except in modules that set `OPTIMIZED = True` because they run longer than
+    they compile; and forget the programs before there are too many.
 
-    Compiled programs hold memory mappings, and the whole suite would exceed the limit of 65,530 for one process.
+    Compiled programs hold memory mappings, and those of all tests would exceed the limit of 65,530 for one process.
     """
-    jax.config.update("jax_disable_most_optimizations", getattr(request.module, "COMPILED_FAST", False))
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     yield
-    jax.clear_caches()
+    if _has_many_mappings():
+        jax.clear_caches()
+
+
+def _has_many_mappings() -> bool:
+    mappings = Path("/proc/self/maps")
+    return not mappings.exists() or mappings.read_bytes().count(b"\n") > 25_000

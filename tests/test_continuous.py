@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from products import first
 from pushforward.bijections import Continuous
 from pushforward.bijections.continuous import _transport, _transport_and_trace
 from pushforward.testing import randomize
@@ -41,7 +42,7 @@ def linear(matrix, rtol=None):
     return eqx.tree_at(lambda b: b.network.weights, b, (jnp.concatenate([jnp.zeros((dim, 1)), matrix], axis=1),))
 
 
-@pytest.mark.parametrize(("rtol", "accuracy"), [(None, 1e-9), (1e-5, 1e-4)])
+@pytest.mark.parametrize(("rtol", "accuracy"), first((None, 1e-9), (1e-5, 1e-4)))
 def test_linear_field_is_the_matrix_exponential(rtol, accuracy):
     matrix = jnp.array([[0.3, -1.5, 0.2], [1.0, 0.1, 0.0], [0.5, 0.7, -0.9]])
     b, u = linear(matrix, rtol), jr.normal(KEY, (3,))
@@ -100,6 +101,7 @@ def test_starts_as_the_identity():
     assert log_det == 0
 
 
+@pytest.mark.conformance
 def test_hutchinson_is_unbiased():
     """Means over keys of value, gradient by the point and gradient by a weight are within 4 standard errors."""
     b, u, size = moved(4, (6, 6), scale=2.0, rtol=1e-5, atol=1e-5, hutchinson=True), jr.normal(KEY, (4,)), 1000

@@ -15,6 +15,8 @@ from pushforward.bijections.elementwise import SMALLEST_POWER
 from pushforward.bijections.intervals import bounds
 from pushforward.testing import check_bijection, into, randomize
 
+OPTIMIZED = True
+
 # Splines and networks have their own tests.
 NAMES = [name for name in SCALARS if "spline" not in name and "network" not in name and name != "deep_sigmoidal"]
 names = pytest.mark.parametrize("name", NAMES)

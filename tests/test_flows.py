@@ -16,8 +16,6 @@ import pushforward as pf
 from products import few
 from pushforward.testing import randomize
 
-COMPILED_FAST = True
-
 RECIPES = [name for name, value in vars(pf.flows).items() if inspect.isfunction(value)]
 SMALL = {"num_layers": 2, "hidden": (8,), "units": 4, "bins": 4}
 TARGET = dist.MultivariateNormal(jnp.array([1.0, -2.0]), jnp.array([[1.0, 0.6], [0.6, 1.5]]))
@@ -36,7 +34,7 @@ def test_every_family_has_a_recipe():
     }
 
 
-@pytest.mark.parametrize("recipe", few(RECIPES, "realnvp", "nsf", "iaf", "planar", "residual"))
+@pytest.mark.parametrize("recipe", few(RECIPES, "nsf", "iaf", "residual"))
 def test_draws_have_their_density(recipe):
     """Forward and inverse agree, far from the initial parameters, with and without a condition."""
     for cond_dim in (None, 2):
@@ -50,7 +48,7 @@ def test_draws_have_their_density(recipe):
 
 
 # `circular` is for angles. `benchmarks/toys.py` trains to known optima.
-@pytest.mark.parametrize("recipe", few((name for name in RECIPES if name != "circular"), "realnvp", "maf", "planar"))
+@pytest.mark.parametrize("recipe", few((name for name in RECIPES if name != "circular"), "realnvp"))
 def test_trains_by_both_objectives(recipe):
     """A few steps at least halve the divergence from a Gaussian, for both objectives."""
     data = TARGET.sample(jr.key(5), (4000,))
@@ -71,7 +69,7 @@ def test_trains_by_both_objectives(recipe):
         assert last < first / 2, (side, first, last)
 
 
-@pytest.mark.parametrize("recipe", few(RECIPES, "realnvp", "residual", "continuous"))
+@pytest.mark.parametrize("recipe", few(RECIPES, "residual"))
 def test_recipes_are_made_inside_compiled_programs(recipe):
     """`jax.vmap` over seeds makes several flows at once, and `eval_shape` only their shapes."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from products import first
 from pushforward import bijections as bj
 from pushforward.bijections.solvers.triangular import solve_nilpotent, solve_triangular_fixed_point
 from pushforward.testing import randomize
@@ -156,7 +157,7 @@ def test_nilpotent_against_dense_solve(dim, upper):
     np.testing.assert_allclose(v, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("make", "options"), [(pf.flows.iaf, {}), (pf.flows.residual, {"fast": "density"})])
+@pytest.mark.parametrize(("make", "options"), first((pf.flows.iaf, {}), (pf.flows.residual, {"fast": "density"})))
 def test_gradients_are_right_to_the_size_of_their_weights(make, options):
     """For terms with weights 1e-8 and 1e-25, the square of which is 0 in single precision."""
     with jax.enable_x64(False):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from products import few
+from products import few, first
 from pushforward.bijections import PLU, QR, Orthogonal, Permutation, Triangular
 from pushforward.testing import randomize
 
@@ -28,7 +28,8 @@ NAMES = ["PLU", "QR", "Orthogonal", "few reflections", "Triangular"]
 
 
 @pytest.mark.parametrize(
-    ("name", "dim"), [("PLU", 1), ("PLU", 17), ("QR", 2), ("QR", 17), ("Orthogonal", 1), ("few reflections", 5)]
+    ("name", "dim"),
+    [("PLU", 1), ("QR", 2), *first(("few reflections", 5), ("PLU", 17), ("QR", 17), ("Orthogonal", 1))],
 )
 def test_conformance(name, dim):
     pf.testing.check_bijection(make(name, dim), key=KEY)
@@ -67,7 +68,7 @@ def test_plu_is_the_product_of_its_factors():
     np.testing.assert_allclose(log_det, np.linalg.slogdet(p @ lower @ upper)[1], atol=1e-12)
 
 
-@pytest.mark.parametrize(("dim", "m"), [(1, 1), (5, 5), (5, 2), (17, 16), (70, 70), (70, 40)])
+@pytest.mark.parametrize(("dim", "m"), [(5, 2), *first((70, 40), (1, 1), (5, 5), (17, 16), (70, 70))])
 def test_rotation_is_the_product_of_reflections(dim, m):
     b = randomize(Orthogonal(dim, m, key=KEY), KEY, 3.0)
     product, signs = np.eye(dim), np.ones(dim)

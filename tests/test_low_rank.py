@@ -31,6 +31,7 @@ def test_conformance(case):
     pf.testing.check_bijection(BUILD[name](dim), key=KEY)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("name", few(["Radial", "Sylvester", "TriangularSylvester"], "Sylvester"))
 def test_conformance_float32(name):
     with jax.enable_x64(False):
@@ -142,6 +143,7 @@ def test_invertible_for_any_arrays(name):
             np.testing.assert_allclose(back, u, atol=1e-9)
 
 
+@pytest.mark.conformance
 def test_other_activations():
     u = jr.normal(KEY, (4,))
     for activation in (jax.nn.sigmoid, jax.nn.soft_sign, jax.scipy.special.erf):

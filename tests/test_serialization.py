@@ -523,7 +523,7 @@ def test_64_bit_arrays_without_64_bit_mode(path, recwarn):
     expected = pytest.warns(UserWarning, match=f"{path} holds 64-bit arrays.*jax_enable_x64")
     with jax.enable_x64(False), expected as caught:
         loaded = load(path)
-    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(caught) == 1
     assert [str(x.dtype) for x in loaded] == ["float32", "int32", "float64", "float32", "complex64"]
     assert np.array_equal(loaded[0], np.array([0.1, 0.2], "float32"))
 

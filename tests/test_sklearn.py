@@ -16,7 +16,6 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import pushforward as pf
 from pushforward.sklearn import FlowDensity
 
-COMPILED_FAST = True
 SMALL = FlowDensity(flow="linear", max_epochs=1, random_state=0)
 X = np.random.default_rng(0).normal(3, 2, size=(200, 2))
 
@@ -94,6 +93,7 @@ def test_transform_outside_the_support():
     assert model.score_samples(outside)[1] == -np.inf
 
 
+@pytest.mark.conformance
 def test_transform_of_angles_beyond_a_turn():
     turned = np.column_stack([40 * X[:, 0] - 180, X[:, 1]])
     model = clone(SMALL).set_params(flow=None, support={0: pf.Circular(360.0)}).fit(turned)

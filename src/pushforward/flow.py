@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.arrays import detach
+from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
 from pushforward.bijections.checks import check_bijections
 from pushforward.bijections.intervals import bounds, covers

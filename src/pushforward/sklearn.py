@@ -85,7 +85,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         samples: Any = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
-        key = self._key()
+        key, names = self._key(), getattr(self, "feature_names_in_", None)
         with jax.enable_x64(True):
             density = fit_density(
                 samples,
@@ -94,7 +94,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 support=self.support,
                 discrete=self.discrete,
                 weights=sample_weight,
-                names=getattr(self, "feature_names_in_", None),
+                names=None if names is None else [*names],
                 validation=self.validation,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,

@@ -13,6 +13,7 @@ import pytest
 import pushforward as pf
 from pushforward.cli import main
 from pushforward.density.data import tables
+from pushforward.density.result import NO_HISTORY
 from pushforward.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -68,6 +69,7 @@ def test_bounds_that_are_negative_in_any_notation(folder, capsys):
         assert "is not between" in message and f"{float(lower):g} and -0.001" in message
 
 
+@pytest.mark.conformance
 def test_conditional_density_and_sample(folder, capsys):
     arguments = ["--columns", "noise", "--given", "size", "--epochs", "1", "--quiet"]
     assert main(["density", "data.csv", "--out", "out", *arguments]) == 0
@@ -127,8 +129,8 @@ def test_sample_from_flows_and_posteriors(folder, capsys):
     target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)})
     flow = pf.flows.linear(2, key=jr.key(0))
     zeros = jnp.zeros(4)
-    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 2), "good", ())
-    posterior = pf.Posterior(target, flow, diagnostics, (), jnp.arange(8.0).reshape(4, 2), zeros + 0.25)
+    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 3), 4, "good", ())
+    posterior = pf.Posterior(target, flow, diagnostics, NO_HISTORY, jnp.arange(8.0).reshape(4, 2), zeros + 0.25)
     posterior.save(folder / "posterior.flow")
     capsys.readouterr()
     for option in ([], ["--resample"]):

@@ -11,7 +11,6 @@ from pushforward.cli import main
 from vae_cases import SHAPE, images
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def interrupt(*_):

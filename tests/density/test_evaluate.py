@@ -11,7 +11,6 @@ import pushforward as pf
 from pushforward import bijections as bj
 from pushforward.density.evaluate import Samples, evaluate
 
-COMPILED_FAST = True
 RNG = np.random.default_rng(2)
 TEST = RNG.normal(size=(500, 2)) * [1.0, 3.0]
 TRAINING = Samples(RNG.normal(size=(2000, 2)) * [1.0, 3.0])

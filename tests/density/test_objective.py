@@ -10,7 +10,6 @@ import pushforward as pf
 from pushforward.density.objective import MaximumLikelihood
 from pushforward.training import Rows
 
-COMPILED_FAST = True
 UNIQUE = np.random.default_rng(0).normal(size=(500, 2))
 
 

@@ -6,8 +6,6 @@ import pytest
 
 import pushforward as pf
 
-COMPILED_FAST = True
-
 
 def test_test_rows_are_held_out():
     x = np.repeat(np.random.default_rng(0).normal(size=(100, 2)), 2, axis=0)

@@ -13,7 +13,6 @@ from pushforward import bijections as bj
 from pushforward.density import Density
 from pushforward.density.result import NO_HISTORY
 
-COMPILED_FAST = True
 RNG = np.random.default_rng(0)
 FRAME = pandas.DataFrame({"size": RNG.gamma(3.0, size=200), "count": RNG.poisson(4.0, 200)})
 GIVEN = pandas.DataFrame({"age": RNG.normal(size=200)})

@@ -14,9 +14,8 @@ from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.significance import improves
 from pushforward.training import Rows
 
-COMPILED_FAST = True
 
-
+@pytest.mark.conformance
 def test_an_insignificant_gain_is_not_kept():
     """Of few rows, and of many from a Gaussian; the start is the Gaussian of the data."""
     rng, seen = np.random.default_rng(0), []

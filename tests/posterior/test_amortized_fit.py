@@ -33,6 +33,7 @@ def fitted_log_prob(fitted, datum, key, num):
     return fitted.flow.log_prob(fitted.flow.sample(key, (num,), condition), condition)
 
 
+@pytest.mark.conformance
 def test_known_posteriors_and_calibration():
     truths, data = simulate(jr.key(0), 2000)
     one = jax.tree.map(lambda a: a[0], data)
@@ -63,6 +64,7 @@ def test_known_posteriors_and_calibration():
     assert min(fitted.ranks(jr.key(5), {"mean": new_truths["mean"] + 1.0}, new_data).p_values().values()) < 1e-6
 
 
+@pytest.mark.conformance
 def test_one_skewed_coordinate():
     """Of proportions near 0 the logit falls slowly on one side: an affine map of a Gaussian leaves 0.1 nats."""
 

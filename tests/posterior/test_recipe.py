@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
+import pytest
 
 import pushforward as pf
 from pushforward.flows.default import default_flow
@@ -16,6 +17,7 @@ from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained
 
 
+@pytest.mark.conformance
 def test_what_is_not_good_gets_splines_on_top():
     """From a Gaussian on two shoulders a coordinate, and what is good is left as it is."""
     target = pf.Target(lambda x: -jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))

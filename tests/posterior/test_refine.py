@@ -51,7 +51,7 @@ def test_a_proposal_that_misses_the_tails_is_found_out():
 def test_from_a_posterior(tmp_path):
     u, log_q = ROUGH.sample_and_log_prob(jr.key(2), (1000,))
     log_weights = np.asarray(jax.vmap(TARGET)(u) - log_q)
-    posterior = pf.Posterior.from_draws(TARGET, ROUGH, pf.diagnose(log_weights), NO_HISTORY, u, log_weights)
+    posterior = pf.Posterior.from_draws(TARGET, ROUGH, pf.diagnose(log_weights), NO_HISTORY, np.asarray(u), log_weights)
     chains = posterior.refine(jr.key(1), method="independence", num_samples=200, num_chains=3)
     assert chains.unconstrained.shape == (3, 200, 2) and 0.2 < chains.acceptance <= 1
     summary = chains.summary()

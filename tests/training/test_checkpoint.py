@@ -18,8 +18,6 @@ import pytest
 import pushforward as pf
 from pushforward import bijections as bj
 
-COMPILED_FAST = True
-
 DATA = np.random.default_rng(0).normal(size=(200, 2)) * [0.5, 2.0] + [1.0, -2.0]
 OPTIMIZER = optax.adam(0.05)
 

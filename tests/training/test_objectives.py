@@ -13,8 +13,6 @@ from products import few
 from pushforward import bijections as bj
 from pushforward.testing import randomize
 
-COMPILED_FAST = True
-
 LOC = jnp.array([0.5, -1.0, 2.0])
 LOWER = jnp.array([[1.0, 0.0, 0.0], [0.4, 0.8, 0.0], [-0.3, 0.2, 1.5]])
 GAUSSIAN = dist.MultivariateNormal(LOC, scale_tril=LOWER)

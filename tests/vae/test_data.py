@@ -6,7 +6,6 @@ from pushforward.vae.data import load_images
 from vae_cases import images
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def test_eight_bits_are_divided_and_masks_are_not(tmp_path):

@@ -7,7 +7,6 @@ from pushforward.vae import evaluation
 from vae_cases import KEY, images, small
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def test_evaluation_of_a_collapsed_model_and_of_other_images():

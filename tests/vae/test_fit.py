@@ -18,7 +18,6 @@ from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, SHAPE, images, small
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 class OwnEncoder(pv.networks.Dense):
@@ -170,6 +169,7 @@ class SometimesSteep(pv.NegativeBound):
         return loss * jnp.where(step == 5, 1e6, 1.0), parts
 
 
+@pytest.mark.conformance
 def test_a_gradient_that_is_far_too_long_does_not_stall_training():
     x, options = images(200), {"key": KEY, "learning_rate": 1e-2, "max_epochs": 60, "batch_size": 20}
     _, usual = pf.fit_vae(x, vae=small(), **options)

@@ -7,7 +7,6 @@ from pushforward import vae as pv
 from vae_cases import KEY, SHAPE
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def test_likelihoods_by_hand():

@@ -17,7 +17,6 @@ from pushforward import bijections as bj, vae as pv
 from vae_cases import KEY, SHAPE, far, images, small
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def linear_gaussian(sigma=0.7):

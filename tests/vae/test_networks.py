@@ -3,14 +3,14 @@
 import jax.numpy as jnp
 import pytest
 
+from products import few
 from pushforward import vae as pv
 from vae_cases import KEY
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (7, 9), (2, 5, 6)])
+@pytest.mark.parametrize("shape", few([(8, 8), (7, 9), (2, 5, 6)], (2, 5, 6)))
 def test_convolutions_mirror_each_other(shape):
     encoder, decoder = pv.conv_pair(shape, 3, 2, key=KEY, channels=(4, 4, 6, 6), features=5)
     assert encoder(jnp.zeros(shape)).shape == (5,)

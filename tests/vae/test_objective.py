@@ -17,7 +17,6 @@ from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, far, images, small
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def test_without_a_flow_it_is_the_plain_vae():

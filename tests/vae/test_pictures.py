@@ -9,7 +9,6 @@ from pushforward.vae.pictures import interpolations, traversals
 from vae_cases import KEY, SHAPE, images, small
 
 # These programs run for moments and take long to compile.
-COMPILED_FAST = True
 
 
 def test_pictures():

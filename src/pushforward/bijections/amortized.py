@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float
 
-from pushforward.bijections.arrays import Constant, along, num_parameters, shift_arrays
+from pushforward.bijections.arrays import ArrayLike, Constant, along, num_parameters, shift_arrays
 from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.checks import check_bijections, is_known, is_size
 from pushforward.bijections.composition import merge_cond_shapes

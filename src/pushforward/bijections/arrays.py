@@ -4,8 +4,8 @@ Because a bijection is a pytree, the optimizer, a conditioner and an encoder all
 `shift_arrays`.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,16 @@ from jaxtyping import Array, Float, PyTree
 from numpyro.distributions import Distribution
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class SupportsArray(Protocol):
+    """What NumPy can make an array of, such as a data frame."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
+ArrayLike = jax.typing.ArrayLike | Sequence | SupportsArray
 
 
 class _Static(eqx.Module):
@@ -92,7 +102,7 @@ def detach(tree: T) -> T:
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
-def along(vector: Array, u: Array) -> Array:
+def along(vector: Any, u: Array) -> Any:
     """Append axes of size 1 to the vector, so that it broadcasts along the first axes of `u`; batch axes are last."""
     return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
 

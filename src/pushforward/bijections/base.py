@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.arrays import detach, parameters
+from pushforward.bijections.arrays import ArrayLike, detach, parameters
 
 # A point and the log-determinant there; `push_score` returns the score too.
 Mapped = tuple[Array, Array]

@@ -3,8 +3,8 @@
 from numbers import Integral
 
 from jax.core import Tracer
-from jaxtyping import Array
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.base import AbstractBijection
 
 
@@ -38,6 +38,6 @@ def is_size(value: object, least: int = 1) -> bool:
     return isinstance(value, Integral) and int(value) >= least
 
 
-def is_known(*arrays: Array) -> bool:
+def is_known(*arrays: ArrayLike) -> bool:
     """Whether the arrays have concrete values: they do not while JAX traces a function."""
     return not any(isinstance(array, Tracer) for array in arrays)

@@ -7,12 +7,13 @@ Such maps are chained and conditioned like any other; `OntoCircles` turns them i
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
@@ -76,7 +77,7 @@ class CircularSpline(AbstractBijection):
         return y + (u0 + w * xi - v), -jnp.log(h / w) - rational_quadratic(xi, *box)[1]
 
 
-def to_circle(x: Array, lower: float | Array, period: float | Array) -> Array:
+def to_circle(x: Array | np.ndarray, lower: ArrayLike, period: ArrayLike) -> Any:
     """The same angle in [lower, lower + period)."""
     return x - period * jnp.floor((x - lower) / period)
 

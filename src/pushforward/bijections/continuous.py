@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.bijections.arrays import along, detach
 from pushforward.bijections.autoregressive.networks import MLP, with_condition
@@ -200,7 +200,7 @@ class _Problem:
     def rates(self, t: Array, z: Vector, leaves: Sequence[Array]) -> tuple[Array, ...]:
         return self.field(t, z, jax.tree.unflatten(self.args_structure, leaves))
 
-    def integrate(self, rates: Callable, vectors: tuple, numbers: tuple, totals: tuple, *, backwards: bool = False):
+    def integrate(self, rates: Callable, vectors: tuple, numbers: tuple, totals: PyTree, *, backwards: bool = False):
         """Solve for vectors and numbers of each event, and for totals, which are sums over events.
 
         Args:

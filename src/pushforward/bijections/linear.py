@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections.arrays import along
+from pushforward.bijections.arrays import ArrayLike, along
 from pushforward.bijections.base import AbstractBijection, no_log_det
 from pushforward.bijections.checks import check_sizes, is_known
 from pushforward.bijections.positive import log_positive, positive, raw_positive
@@ -34,7 +34,7 @@ class Permutation(AbstractBijection):
     keeps_intervals: ClassVar[bool] = True
     vectorized: ClassVar[bool] = True
 
-    def __init__(self, order: Sequence[int] | np.ndarray | Int[Array, " dim"]):
+    def __init__(self, order: Sequence[int] | Int[Array | np.ndarray, " dim"]):
         if isinstance(order, Tracer):  # under vmap, for example, the values cannot be checked
             self.order, self.back = order, jnp.argsort(order)
             return
@@ -77,13 +77,13 @@ class Triangular(AbstractBijection):
     """
 
     loc: Float[Array, " dim"]
-    lower: Float[Array, " dim*(dim-1)/2"]
+    lower: Float[Array, " entries"]
     raw_diagonal: Float[Array, " dim"]
     dim: int = eqx.field(static=True)
     cond_shape: ClassVar[None] = None
     vectorized: ClassVar[bool] = True
 
-    def __init__(self, dim: int, loc: Array | None = None, matrix: Array | None = None):
+    def __init__(self, dim: int, loc: ArrayLike | None = None, matrix: ArrayLike | None = None):
         check_sizes(dim=dim)
         loc = jnp.zeros(dim) if loc is None else jnp.asarray(loc, dtype=float)
         matrix = jnp.eye(dim) if matrix is None else jnp.asarray(matrix, dtype=float)
@@ -147,7 +147,13 @@ class PLU(AbstractBijection):
     cond_shape: ClassVar[None] = None
     vectorized: ClassVar[bool] = True
 
-    def __init__(self, dim: int, *, key: PRNGKeyArray | None = None, order: Sequence[int] | None = None):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        key: PRNGKeyArray | None = None,
+        order: Sequence[int] | Int[Array | np.ndarray, " dim"] | None = None,
+    ):
         check_sizes(dim=dim)
         if order is None:
             if key is None:

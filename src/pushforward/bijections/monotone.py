@@ -12,7 +12,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from pushforward.bijections.activations import Activation, steepest_slope, value_and_slope
 from pushforward.bijections.base import AbstractBijection, push_score_scalar

@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike
+import numpy as np
+from jaxtyping import Array
+
+from pushforward.bijections.arrays import ArrayLike
 
 # For larger numbers, adding 1 to the square changes nothing.
 LARGE = 1e9
 
 
 @jax.custom_jvp
-def log_positive(raw: Array) -> Array:
+def log_positive(raw: Array | np.ndarray) -> Array:
     r"""$\log p(r) = \operatorname{arsinh}(r/2)$, the logarithm of the positive number $p$ of a raw array $r$.
 
     $p(r) = (r + \sqrt{r^2 + 4}) / 2$ is 1 at 0, grows linearly, and $p(-r) = 1/p(r)$: halving is as easy to learn as
@@ -20,13 +23,13 @@ def log_positive(raw: Array) -> Array:
 
 
 @jax.custom_jvp
-def positive(raw: Array) -> Array:
+def positive(raw: Array | np.ndarray) -> Array:
     r"""$p(r) = (r + \sqrt{r^2 + 4})/2$, see `log_positive`."""
     large = _at_least_one(raw)
     return jnp.where(raw < 0, 1 / large, large)
 
 
-def _at_least_one(raw: Array) -> Array:
+def _at_least_one(raw: Array | np.ndarray) -> Array:
     """$p(|r|)$, a sum of positive numbers without cancellation. Twice as fast as the exponential of arsinh."""
     half = jnp.abs(raw) / 2
     return half + _root(half)
@@ -37,7 +40,7 @@ def _root(half: Array) -> Array:
     return jnp.where(half > LARGE, half, jnp.sqrt(1 + half**2))
 
 
-def _log_slope(raw: Array) -> Array:
+def _log_slope(raw: Array | np.ndarray) -> Array:
     return 0.5 / _root(jnp.abs(raw) / 2)
 
 

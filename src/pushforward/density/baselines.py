@@ -30,7 +30,7 @@ class GaussianMixtureScore(NamedTuple):
     size: int
 
 
-def gaussian(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> Float[np.ndarray, " test"]:
+def gaussian(x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int = 0) -> Float[np.ndarray, " test"]:
     """The log-density of test rows under the Gaussian with the mean and the covariance of the training rows.
 
     Args:
@@ -47,7 +47,7 @@ def gaussian(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> Float[np.ndarray, 
     return _conditional(z_test, np.zeros(1), z.mean(0)[None], covariance[None], cond_dim) - log_volume
 
 
-def mixture(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> GaussianMixtureScore | None:
+def mixture(x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int = 0) -> GaussianMixtureScore | None:
     """The log-density of test rows under a mixture of Gaussians with full covariances.
 
     The number of Gaussians is chosen by the Bayesian information criterion.
@@ -76,7 +76,9 @@ def mixture(x: Matrix, x_test: Matrix, cond_dim: int = 0) -> GaussianMixtureScor
     return GaussianMixtureScore(log_prob - log_volume, best.n_components)
 
 
-def _standardized(x: Matrix, x_test: Matrix, cond_dim: int) -> tuple[Matrix, Matrix, float]:
+def _standardized(
+    x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int
+) -> tuple[Matrix, Float[np.ndarray, "test dim"], float]:
     """Both in the units of the first, and the logarithm of the product of these units over the modeled columns."""
     moments = Moments(x)
     moments.add(x, np.ones(len(x)))

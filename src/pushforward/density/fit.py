@@ -4,14 +4,16 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from pushforward import training
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
 from pushforward.density.data.columns import Discrete, Support
@@ -217,10 +219,16 @@ def _on_host(array: Array | None) -> np.ndarray | None:
 ENDINGS = {"steps": "the largest number of steps", "plateau": "early stopping", "stopped": "the user"}
 
 
-class _Streamed(NamedTuple):
+class _Streamed(training.AbstractBatches):
     """Training rows of a file: other rows whenever a chunk of steps begins."""
 
-    at: Callable[[int], training.Rows]
+    read: Callable[[int], training.Rows] = eqx.field(static=True)
+
+    def at(self, step):
+        return self.read(step)
+
+    def next(self, carry, key, step):
+        raise TypeError("rows of a file come from `at`.")
 
 
 def _text(loss: float) -> str:

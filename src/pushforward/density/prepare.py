@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from pushforward.bijections import OntoBox
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.density.data.arrays import column_labels, column_names
 from pushforward.density.data.columns import (
     Circle,

@@ -9,10 +9,11 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
 from pushforward.bijections import OntoCircles
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
 from pushforward.density.data.validation import check_finite

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from pushforward.bijections import (
     AbstractBijection,
@@ -27,7 +27,7 @@ def circular(
     dim: int,
     *,
     key: PRNGKeyArray,
-    angles: Sequence[bool] | None = None,
+    angles: Sequence[bool] | Bool[Array | np.ndarray, " dim"] | None = None,
     num_layers: int = 6,
     hidden: Sequence[int] = (64, 64),
     bins: int = 8,

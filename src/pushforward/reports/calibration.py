@@ -12,7 +12,7 @@ MOST_SHOWN = 20
 LEVEL = 0.05
 
 
-def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " n"]], of: str = "rows"):
+def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " _"]], of: str = "rows"):
     """A figure of the empirical distribution function of each column of numbers in (0, 1), less that of the uniform.
 
     The gray band is the Kolmogorov-Smirnov band: 95 % of uniform samples stay inside it.

@@ -15,7 +15,8 @@ from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
-Columns = Mapping[str, Float[np.ndarray, " n"]]
+# Of one length, which differs from one table to another.
+Columns = Mapping[str, Float[np.ndarray, " _"]]
 MOST_SHOWN = 20
 NUM_POINTS = 3000
 

@@ -10,7 +10,8 @@ from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
 from pushforward.reports.page import page, paragraph, picture, table
 from pushforward.reports.summary import Summary
 
-Columns = Mapping[str, Float[np.ndarray, " n"]]
+# Of one length, which differs from one table to another.
+Columns = Mapping[str, Float[np.ndarray, " _"]]
 MOST_MARGINALS = 40
 
 

@@ -76,7 +76,7 @@ class Summary(Mapping[str, ScalarSummary]):
         return table([*self.cells, *((note,) for note in self.notes)], HEAD)
 
 
-def summarize(columns: Mapping[str, Float[np.ndarray, " n"]], caption: str = "") -> Summary:
+def summarize(columns: Mapping[str, Float[np.ndarray, " _"]], caption: str = "") -> Summary:
     """The summary of columns of draws.
 
     Args:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts

@@ -34,7 +34,7 @@ SYMMETRIC: dict[type, Callable[[Any, Number], Number]] = {
 
 
 @eqx.filter_custom_jvp
-def _student_log_cdf(df: Number, z: Number) -> Number:
+def _student_log_cdf(df: Number | float, z: Number) -> Number:
     return _log(dist.StudentT(df).cdf(z))
 
 
@@ -68,7 +68,7 @@ TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
 }
 
 
-def _tails_of_gamma(concentration: Number, x: Number) -> tuple[Number, Number]:
+def _tails_of_gamma(concentration: Number | float, x: Number) -> tuple[Number, Number]:
     return _log(gammainc(concentration, x)), _log(gammaincc(concentration, x))
 
 

@@ -13,11 +13,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.arrays import Constant
+from pushforward.bijections.arrays import ArrayLike, Constant
 from pushforward.bijections.splines import in_bin, pick
 from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
 from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
@@ -37,7 +37,7 @@ class PanelLaw(AbstractLaw):
         density: maps a point to the log-density, up to the same constant; None to interpolate `log_values`.
     """
 
-    edges: Float[Array, " panels+1"]
+    edges: Float[Array, " edges"]
     log_values: Float[Array, "panels order"]
     density: Callable[[Number], Number] | None
 

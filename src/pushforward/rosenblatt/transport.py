@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from pushforward.bijections import (
     AbstractBijection,
@@ -30,6 +30,7 @@ from pushforward.bijections import (
     num_parameters,
     shift_arrays,
 )
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.wrappers import AbstractStandIn
 from pushforward.flow import Flow, Learnable, rebuild
 from pushforward.rosenblatt.base import AbstractRosenblatt

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection
-from pushforward.bijections.arrays import trainable
+from pushforward.bijections.arrays import ArrayLike, trainable
 from pushforward.bijections.intervals import bounds
-from pushforward.testing.parameters import into, randomize
+from pushforward.testing.parameters import into, noise_like, randomize
 from pushforward.testing.structure import check_shapes, check_structure
 from pushforward.training.compilation import compiled_fast
 
@@ -32,7 +32,7 @@ def check_bijection(
     *,
     key: PRNGKeyArray,
     scales: Sequence[float] = (0.0, 1.0, 3.0),
-    points: Array | None = None,
+    points: ArrayLike | None = None,
     num_points: int = 16,
     tolerance: float | None = None,
     bias: float = 0.0,
@@ -98,17 +98,20 @@ def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, we
     size = int(np.prod(bijection.shape))
     roundings = 8 * jnp.finfo(u.dtype).eps
 
-    def log_prob(x, bijection):
-        back, log_det = bijection.inverse_and_log_det(x, condition)
-        return log_det - 0.5 * jnp.sum(back**2), (back, log_det)
-
+    # Compiled by themselves, so that each is traced once for its many uses.
+    @eqx.filter_jit
     def forward(u, bijection=bijection):
         x, log_det = bijection.forward_and_log_det(u, condition)
         return x, (x, log_det)
 
-    def inverse(x):
+    @eqx.filter_jit
+    def inverse(x, bijection=bijection):
         u, log_det = bijection.inverse_and_log_det(x, condition)
         return u, (u, log_det)
+
+    def log_prob(x, bijection):
+        u, (_, log_det) = inverse(x, bijection)
+        return log_det - 0.5 * jnp.sum(u**2), (u, log_det)
 
     def by_inverse(x, bijection=bijection):
         score, (back, log_det) = jax.grad(log_prob, has_aux=True)(x, bijection)
@@ -307,15 +310,11 @@ def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
 
 
 @compiled_fast
-def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, key: PRNGKeyArray):
-    """Derivatives along a random direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
+def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, direction: PyTree):
+    """Derivatives along a direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
     of both log-determinants, which is 0. The sizes of the terms that must cancel are returned for comparison.
     """
     arrays, static = eqx.partition((bijection, condition), trainable((bijection, condition)))
-    leaves, structure = jax.tree.flatten(arrays)
-    keys = jr.split(key, max(1, len(leaves)))
-    moves = [jr.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=False)]
-    direction = jax.tree.unflatten(structure, moves)
 
     def apply(method, arrays, point):
         bijection, condition = eqx.combine(arrays, static)
@@ -339,7 +338,9 @@ def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None,
 
 
 def _check_derivatives_cancel(bijection, u, condition, found, key, where) -> None:
-    moved, size, log_det_moved, log_det_size = map(np.asarray, _cancelling(bijection, u, condition, key))
+    arrays = eqx.filter((bijection, condition), trainable((bijection, condition)))
+    derivatives = _cancelling(bijection, u, condition, noise_like(arrays, key))
+    moved, size, log_det_moved, log_det_size = map(np.asarray, derivatives)
     # Only at well-conditioned points: derivatives are worse conditioned than the map.
     names = ("back", "inverse_log_det", "x")
     sizes = [1 + np.abs(found[name]).reshape(len(u), -1).max(1) for name in names]

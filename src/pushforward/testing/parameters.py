@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import Elementwise, Scan
-from pushforward.bijections.arrays import trainable
+from pushforward.bijections.arrays import ArrayLike, trainable
 from pushforward.bijections.intervals import bounds
 
 T = TypeVar("T")
@@ -33,12 +34,27 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
     """
     arrays, static = eqx.partition(tree, trainable(tree))
     leaves, treedef = jax.tree.flatten(arrays)
-    keys = jr.split(key, max(len(leaves), 1))
+    noise = jax.tree.leaves(noise_like(arrays, key))
     moved = [
-        leaf + scale / max(width, 1) ** 0.5 * jr.normal(k, leaf.shape, leaf.dtype)
-        for leaf, width, k in zip(leaves, _widths(arrays), keys, strict=False)
+        jnp.asarray(leaf + (scale / max(width, 1) ** 0.5 * move).astype(leaf.dtype))
+        for leaf, move, width in zip(map(np.asarray, leaves), noise, _widths(arrays), strict=True)
     ]
     return eqx.combine(jax.tree.unflatten(treedef, moved), static)
+
+
+def noise_like(arrays: PyTree, key: PRNGKeyArray) -> PyTree:
+    """Standard normal noise of the same shapes and dtypes, as NumPy arrays."""
+    leaves, treedef = jax.tree.flatten(arrays)
+    ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
+    # Compiled once for all sizes up to the same power of two.
+    noise = np.asarray(jr.normal(key, (1 << int(ends[-1]).bit_length(),)))
+    return jax.tree.unflatten(
+        treedef,
+        [
+            noise[start:end].reshape(leaf.shape).astype(leaf.dtype)
+            for leaf, start, end in zip(leaves, ends, ends[1:], strict=False)
+        ],
+    )
 
 
 def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
@@ -55,13 +71,14 @@ def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
     return widths
 
 
-def into(domain: Constraint, z: Array) -> Array:
+def into(domain: Constraint, z: ArrayLike) -> Array:
     """Map points of the whole space into a domain, coordinate by coordinate.
 
     Args:
         domain: an interval, a NumPyro constraint; its ends may be arrays.
         z: points of the whole space.
     """
+    z = jnp.asarray(z)
     lower, upper = (jnp.asarray(end, z.dtype) for end in bounds(domain))
     low, high = jnp.where(jnp.isfinite(lower), lower, 0), jnp.where(jnp.isfinite(upper), upper, 0)
     one_end = jnp.where(jnp.isfinite(lower), low + jnp.exp(z), jnp.where(jnp.isfinite(upper), high - jnp.exp(z), z))

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
+
+from pushforward.bijections.arrays import ArrayLike
 
 
 class AbstractBatches(eqx.Module):

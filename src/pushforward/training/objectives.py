@@ -9,8 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.flow import Flow, Learnable
 from pushforward.training.data import AbstractBatches, NoBatches, Rows
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 
 class EarlyStopping(NamedTuple):
@@ -21,7 +22,7 @@ class EarlyStopping(NamedTuple):
     least_gain: float = 0.0
     start: int = 0
 
-    def __call__(self, losses: Sequence[float]) -> bool:
+    def __call__(self, losses: Sequence[float] | Float[np.ndarray, " evaluations"]) -> bool:
         """Whether to stop after these losses; a loss that is NaN counts as infinite."""
         if len(losses) <= max(self.patience, self.start + self.patience - 1):
             return False

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import Float, Int
+
+from pushforward.bijections.arrays import ArrayLike
 
 NUM_TRAIN, NUM_VALID = 1297, 200
 

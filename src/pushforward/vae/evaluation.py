@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.vae.data import check_images
 
 # A latent coordinate is active if the variance of its posterior mean over images is larger than this.

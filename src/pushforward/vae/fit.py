@@ -10,8 +10,9 @@ from collections.abc import Callable
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.history import History
 from pushforward.training.optimizers import clip_by_running_norm

@@ -9,10 +9,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
 from pushforward.reports.files import write_text
@@ -247,7 +248,7 @@ class VAE(eqx.Module):
             The evaluation.
         """
         evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        facts = Facts({**self.summary(), "held-out images": jnp.shape(images)[0]})
+        facts = Facts({**self.summary(), "held-out images": len(self._images(images))})
         write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation
 

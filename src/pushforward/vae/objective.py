@@ -6,8 +6,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.training.data import Epochs
 from pushforward.training.objectives import AbstractObjective
 from pushforward.vae.data import check_images

@@ -7,7 +7,6 @@ import pytest
 
 import pushforward as pf
 
-COMPILED_FAST = True
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
 

@@ -14,7 +14,6 @@ from pushforward.density.data import column_warnings
 from pushforward.density.data.source import Source
 from pushforward.density.whitening.whiten import whiten
 
-COMPILED_FAST = True
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 GIVEN = np.random.default_rng(0).normal(size=(800, 2)) * [1, 50] + [0, 1000]
 NOISE = np.random.default_rng(1).normal(size=(800, 1))

@@ -9,7 +9,6 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward.density.data import columns
 
-COMPILED_FAST = True
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
 NAMES = ["a", "b"]
@@ -22,6 +21,7 @@ def fit(x, dim=None, **options):
     return pf.fit_density(x, progress=False, **options)
 
 
+@pytest.mark.conformance
 def test_error_if_a_step_does_not_divide_the_period():
     x = np.stack([7.0 * (np.arange(60) % 51), GOOD[:, 0]], 1)
     flow = pf.flows.circular(2, angles=[True, False], num_layers=1, hidden=(4,), bins=4, key=jr.key(0))

@@ -10,7 +10,6 @@ import pushforward as pf
 from pushforward.density.data.source import Source
 from pushforward.density.data.splitting import Split, hash_rows, split_rows
 
-COMPILED_FAST = True
 RNG = np.random.default_rng(0)
 UNIQUE = RNG.normal(size=(500, 2))
 
@@ -36,6 +35,7 @@ def test_too_few_rows_at_once(tmp_path):
         pf.fit_density(tmp_path / "x.npy", rows_at_once=5, weights=rare, **options)
 
 
+@pytest.mark.conformance
 def test_rows_of_weight_zero_have_no_effect(tmp_path):
     """Also if they hold extreme values or NaN."""
     rng = np.random.default_rng(0)

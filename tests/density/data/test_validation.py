@@ -11,7 +11,6 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from pushforward import bijections
 
-COMPILED_FAST = True
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 ONTO_POSITIVE = pf.Flow(pf.flows.linear(3, key=jr.key(0)).base, bijections.Elementwise(bijections.Exp(), 3))
 

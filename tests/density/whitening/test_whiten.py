@@ -8,9 +8,9 @@ import pytest
 import scipy.stats
 
 import pushforward as pf
+from products import few, first
 from pushforward.density.baselines import gaussian
 
-COMPILED_FAST = True
 RNG = np.random.default_rng(0)
 GIVEN = RNG.normal(size=(800, 2)) * [1, 50] + [0, 1000]
 NOISE = RNG.normal(size=(800, 1))
@@ -22,7 +22,7 @@ def fit(x, given, **options):
     return pf.fit_density(x, condition=given, key=jr.key(0), flow=flow, progress=False, max_epochs=2, **options)
 
 
-@pytest.mark.parametrize("noise", [1e-2, 1e-4])
+@pytest.mark.parametrize("noise", few([1e-2, 1e-4], 1e-4))
 def test_a_linear_relation_is_found_before_training(precision, noise, tmp_path):
     x = EXACT + noise * NOISE
     flow = fit(x, GIVEN)
@@ -64,7 +64,7 @@ def test_error_if_a_column_is_linear_in_the_condition(precision, x, match):
 
 @pytest.mark.parametrize(
     ("noise", "slack"),
-    [(scipy.stats.norm(0, 1e-3), 0.05), (scipy.stats.t(1.5, 0, 0.1), 0.12), (scipy.stats.t(1.5), 0.15)],
+    first((scipy.stats.t(1.5, 0, 0.1), 0.12), (scipy.stats.norm(0, 1e-3), 0.05), (scipy.stats.t(1.5), 0.15)),
 )
 @pytest.mark.parametrize("given", [scipy.stats.cauchy(3.0), scipy.stats.norm(3.0)])
 def test_heavy_tails_of_a_condition_and_of_residuals(given, noise, slack):
@@ -86,6 +86,7 @@ def test_networks_see_a_scaled_condition(precision):
     assert np.abs(networks._rescaled(jnp.asarray(c.T))).max() < 8 and np.isfinite(flow.log_prob(NOISE, c)).all()
 
 
+@pytest.mark.conformance
 def test_angles_and_a_condition():
     turned = (GIVEN[:, :1] + 0.3 * NOISE) % (2 * np.pi)
     flow = pf.fit_density(

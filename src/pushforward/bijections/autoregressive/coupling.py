@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -66,9 +66,9 @@ class Coupling(AbstractBijection):
         *,
         key: PRNGKeyArray,
         hidden: Sequence[int] = (64, 64),
-        mask: Sequence[bool] | None = None,
+        mask: Sequence[bool] | Bool[Array | np.ndarray, " dim"] | None = None,
         transform_head: bool = False,
-        angles: Sequence[bool] | None = None,
+        angles: Sequence[bool] | Bool[Array | np.ndarray, " dim"] | None = None,
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import detach, num_parameters
@@ -87,7 +87,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         key: PRNGKeyArray,
         hidden: Sequence[int] = (64, 64),
         cond_dim: int | None = None,
-        ordering: Sequence[int] | None = None,
+        ordering: Sequence[int] | Int[Array | np.ndarray, " dim"] | None = None,
         adjacency: np.ndarray | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
     ):
@@ -169,7 +169,9 @@ def _check_width(sees: np.ndarray, hidden: Sequence[int], all_of_it: bool) -> No
         raise ValueError(f"hidden={tuple(hidden)} is too narrow: some inputs would affect no coordinate; {enough}.")
 
 
-def _adjacency(dim: int, ordering: Sequence[int] | None, adjacency: np.ndarray | None) -> np.ndarray:
+def _adjacency(
+    dim: int, ordering: Sequence[int] | Int[Array | np.ndarray, " dim"] | None, adjacency: np.ndarray | None
+) -> np.ndarray:
     """[i, j] is True where coordinate i may depend on j."""
     if adjacency is None:
         order = np.arange(dim) if ordering is None else np.atleast_1d(ordering)

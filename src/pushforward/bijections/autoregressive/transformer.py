@@ -10,7 +10,7 @@ from pushforward.bijections.base import AbstractBijection, push_score_scalar
 from pushforward.bijections.checks import check_sizes, check_transformer
 
 # The raveled arrays of a transformer for each coordinate.
-Shifts = Float[Array, "parameters dim *batch"]
+Shifts = Float[Array, "parameters *dim_and_batch"]
 
 
 def transform(transformer: AbstractBijection, shifts: Shifts, u: Array, *, inverse: bool = False):

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from pushforward.bijections.solvers import ROUNDINGS
 
@@ -75,7 +75,9 @@ def _rounding(y: Numbers) -> Numbers:
     return jnp.finfo(y.dtype).eps * (1 + jnp.abs(y))
 
 
-def _find_bracket(residual: Callable[[Numbers], Numbers], start: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+def _find_bracket(
+    residual: Callable[[Numbers], Numbers], start: Numbers
+) -> tuple[Numbers, Numbers, Bool[Array, "*batch"]]:
     """Two numbers between which an increasing residual changes sign, found by growing steps from the start, and whether
     the search succeeded.
     """

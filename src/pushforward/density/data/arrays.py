@@ -6,7 +6,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
+
+from pushforward.bijections.arrays import ArrayLike
 
 
 def column_labels(dim: int, names: Sequence[str] | None) -> list[str]:
@@ -24,7 +26,9 @@ def column_labels(dim: int, names: Sequence[str] | None) -> list[str]:
     return [f"column {i}" if names is None else f"column {i} ({names[i]})" for i in range(dim)]
 
 
-def column_index(column: int | str, names: Sequence[str] | None, labels: Sequence[str], argument: str) -> int:
+def column_index(
+    column: int | np.integer | str, names: Sequence[str] | None, labels: Sequence[str], argument: str
+) -> int:
     """The index of a column that an argument refers to by index or name.
 
     Args:

@@ -1,11 +1,11 @@
 """The declared properties of columns: supports (intervals and circles), and the steps of discrete columns."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -21,7 +21,7 @@ EQUAL_TOLERANCE = 1e-9
 # The lower and upper end of the interval that represents a circle; both are the same point.
 Circle = tuple[float, float]
 Support = Constraint | Sequence[Constraint | None] | Mapping[int | str, Constraint | None] | None
-Discrete = Sequence[int | str] | Sequence[bool] | Mapping[int, float] | Mapping[str, float] | Mapping[int | str, float]
+Discrete = Bool[np.ndarray, " dim"] | Int[np.ndarray, " columns"] | Collection[int | str] | Mapping[Any, float]
 
 
 class Circular(Constraint):

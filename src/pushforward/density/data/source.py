@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.density.data.arrays import as_floats, as_matrix, column_names
 from pushforward.density.data.columns import Circle, wrap
 from pushforward.density.data.splitting import Split, hash_rows
@@ -172,7 +173,7 @@ class Source(NamedTuple):
         rows = (starts[:, None] + np.arange(BLOCK)) % len(self.x)
         return self._with_weight(np.sort(rows.ravel()[: self.rows_at_once]))
 
-    def _with_weight(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    def _with_weight(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " kept"]:
         return rows if self.weights is None else rows[self.weights[rows] > 0]
 
     def _clean(self, x: np.ndarray) -> Float[np.ndarray, "rows dim"]:

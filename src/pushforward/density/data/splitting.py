@@ -21,7 +21,7 @@ FEW_DISTINCT = 0.1
 Hashes = UInt64[np.ndarray, " n"]
 
 
-def hash_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Hashes:
+def hash_rows(parts: Sequence[Float[np.ndarray, "n _"] | None]) -> Hashes:
     """A 64-bit hash of each row of arrays side by side: equal for equal rows, almost surely different for others.
 
     Args:
@@ -35,7 +35,7 @@ def hash_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Hashes:
     return hashes
 
 
-def distinct_rows(parts: Sequence[Float[np.ndarray, "n dim"] | None]) -> Int[np.ndarray, " rows"]:
+def distinct_rows(parts: Sequence[Float[np.ndarray, "n _"] | None]) -> Int[np.ndarray, " rows"]:
     """The indices of the first of each set of equal rows; all rows if only few are distinct.
 
     Args:

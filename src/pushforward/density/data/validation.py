@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.checks import is_size
 from pushforward.density.data.arrays import as_matrix, column_labels
 from pushforward.density.data.columns import GRID_TOLERANCE

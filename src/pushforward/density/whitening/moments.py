@@ -1,7 +1,9 @@
 """Means and covariances of rows that come part by part, and the effective sample size of weights."""
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
+
+from pushforward.bijections.arrays import ArrayLike
 
 
 def effective_sample_size(weights: ArrayLike) -> float:

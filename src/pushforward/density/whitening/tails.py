@@ -182,4 +182,4 @@ def standard_deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray
     """
     deviations = z - shares @ z
     unit = np.maximum(np.abs(deviations).max(0), np.finfo(float).tiny)
-    return unit * np.sqrt(shares @ (deviations / unit) ** 2)
+    return np.asarray(unit * np.sqrt(shares @ (deviations / unit) ** 2))

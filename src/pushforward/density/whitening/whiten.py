@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.linalg
-from jaxtyping import ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray
 
 from pushforward.bijections import (
     MLP,
@@ -25,6 +25,7 @@ from pushforward.bijections import (
     SinhArcsinh,
     Triangular,
 )
+from pushforward.bijections.arrays import ArrayLike
 from pushforward.density.data.column_warnings import warn_if_function_of_condition
 from pushforward.density.data.columns import Circle
 from pushforward.density.data.source import Source
@@ -135,8 +136,8 @@ def _moments(sample: np.ndarray, source: Source, transform: Callable[[np.ndarray
     return moments
 
 
-def _decorrelate(correlation: Square, is_angle: Bool[np.ndarray, " dim"]) -> Square:
-    """The correlation matrix with those of angles set to 0."""
+def _decorrelate(correlation: Square, is_angle: Bool[np.ndarray, " columns"]) -> Square:
+    """The correlation matrix with those of angles, which are among the first columns, set to 0."""
     removed = np.zeros(len(correlation), bool)
     removed[: len(is_angle)] = is_angle
     return np.where(removed | removed[:, None], np.eye(len(correlation)), correlation)
@@ -177,7 +178,11 @@ def _linear_shift(coefficients: Coefficients, loc: np.ndarray, scale: np.ndarray
 
 
 def _regress(
-    correlation: Square, dim: int, effective_size: float, rounding: np.ndarray, labels: Sequence[str]
+    correlation: Float[np.ndarray, "joint joint"],
+    dim: int,
+    effective_size: float,
+    rounding: np.ndarray,
+    labels: Sequence[str],
 ) -> tuple[Coefficients, Square]:
     """The coefficients of the condition, and the covariance of the residuals.
 
