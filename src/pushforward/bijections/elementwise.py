@@ -288,7 +288,9 @@ class Power(AbstractBijection):
 
     def _inverse(self, x, condition, key):
         log_x = jnp.log(strictly_inside(x, self.codomain))
-        log_u = bounded_exponent(log_x / self.exponent)
+        # Not divided by p: XLA turns two divisions, here and in the derivative of the logarithm, into one by p x, which
+        # underflows at the smallest x.
+        log_u = bounded_exponent(log_x * positive(-self.raw_exponent))
         return jnp.exp(log_u), -log_positive(self.raw_exponent) + log_u - log_x
 
 
