@@ -1,5 +1,6 @@
 """Likelihoods by hand."""
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
@@ -11,16 +12,16 @@ from vae_cases import KEY, SHAPE
 
 def test_likelihoods_by_hand():
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 4, SHAPE) / 3
-    logits = rng.normal(size=(4, *SHAPE))
+    x = jnp.asarray(rng.integers(0, 4, SHAPE) / 3)
+    logits = jnp.asarray(rng.normal(size=(4, *SHAPE)))
     log_p = logits - scipy.special.logsumexp(logits, axis=0)
-    expected = sum(log_p[round(3 * x[i, j]), i, j] for i in range(3) for j in range(4))
+    expected = sum(log_p[round(3 * float(x[i, j])), i, j] for i in range(3) for j in range(4))
     four = pv.Categorical(4)
     np.testing.assert_allclose(four.log_prob(logits, x), expected)
     np.testing.assert_allclose(four.image(logits), sum(np.exp(log_p[k]) * k / 3 for k in range(4)))
     four.check(np.asarray(four.draw(KEY, logits)))
 
-    binary, p = np.round(x), 1 / (1 + np.exp(-logits[0]))
+    binary, p = jnp.round(x), 1 / (1 + np.exp(-logits[0]))
     expected = np.log(np.where(binary == 1, p, 1 - p)).sum()
     np.testing.assert_allclose(pv.Bernoulli().log_prob(logits[:1], binary), expected)
     np.testing.assert_allclose(pv.Bernoulli().image(logits[:1]), p)
