@@ -50,17 +50,10 @@ def reference_data():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-    """Compile without most optimizations, except in modules that set `OPTIMIZED = True` because they run longer than
-    they compile; and forget the programs before there are too many.
+    """Compile without most optimizations, unless a module sets `OPTIMIZED = True`, and clear the caches after each one.
 
-    Compiled programs hold memory mappings, and those of all tests would exceed the limit of 65,530 for one process.
+    Compiled programs hold memory mappings, and the whole suite would exceed the limit of 65,530 for one process.
     """
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMIZED", False))
     yield
-    if _has_many_mappings():
-        jax.clear_caches()
-
-
-def _has_many_mappings() -> bool:
-    mappings = Path("/proc/self/maps")
-    return not mappings.exists() or mappings.read_bytes().count(b"\n") > 25_000
+    jax.clear_caches()

@@ -58,7 +58,7 @@ def test_extreme_points(name, method, precision):
     info = jnp.finfo(dtype)
     sizes = np.array([0.0, info.tiny, info.eps / 2, 1e-3, 0.5, 1.0, np.pi / 2, 2.0, 20.0, 1e3, 1e8, 1e30])
     points = np.concatenate([sizes, -sizes, 1 + np.array([-1, 1]) * info.eps, [np.pi, -1 + info.eps]]).astype(dtype)
-    for seed, scale in ((0, 0.0), (2, 1.0), (4, 1.0)):
+    for seed, scale in ((0, 0.0), (1, 1.0)):
         bijection = randomize(SCALARS[name](), jr.key(seed), scale)
         value, log_det, by_value, by_log_det = evaluate(bijection, points, method)
         lower, upper = bounds(bijection.codomain if method == "forward_and_log_det" else bijection.domain)
@@ -71,6 +71,14 @@ def test_extreme_points(name, method, precision):
         assert not any(jnp.isnan(leaf).any() for leaf in gradients)
         moderate = jnp.abs(log_det) < 30
         assert all(jnp.isfinite(leaf[moderate]).all() for leaf in gradients)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("exponent", [0.3, 0.622, 0.84, 1.2, 3.0])
+def test_gradients_of_a_power_at_the_ends_of_the_floating_point_numbers(exponent, method, precision):
+    info = jnp.finfo(jnp.result_type(float))
+    found = evaluate(bj.Power(exponent), jnp.array([info.tiny, 2 * info.tiny, info.max]), method)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "exp", "arctan"])

@@ -524,6 +524,9 @@ def test_64_bit_arrays_without_64_bit_mode(path, recwarn):
     with jax.enable_x64(False), expected as caught:
         loaded = load(path)
     assert len(caught) == 1
+    # In a process where nothing wraps the library's functions: the warning names the line that loads.
+    code = "import sys, jax, pushforward as pf; jax.config.update('jax_enable_x64', False); pf.load(sys.argv[1])"
+    assert run_python(code, path).stderr.startswith("<string>:1: UserWarning")
     assert [str(x.dtype) for x in loaded] == ["float32", "int32", "float64", "float32", "complex64"]
     assert np.array_equal(loaded[0], np.array([0.1, 0.2], "float32"))
 

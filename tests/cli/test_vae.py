@@ -10,8 +10,6 @@ import pushforward as pf
 from pushforward.cli import main
 from vae_cases import SHAPE, images
 
-# These programs run for moments and take long to compile.
-
 
 def interrupt(*_):
     raise KeyboardInterrupt

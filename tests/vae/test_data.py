@@ -5,8 +5,6 @@ import numpy as np
 from pushforward.vae.data import load_images
 from vae_cases import images
 
-# These programs run for moments and take long to compile.
-
 
 def test_eight_bits_are_divided_and_masks_are_not(tmp_path):
     mask = images().astype(np.uint8)

@@ -6,8 +6,6 @@ from pushforward import vae as pv
 from pushforward.vae import evaluation
 from vae_cases import KEY, images, small
 
-# These programs run for moments and take long to compile.
-
 
 def test_evaluation_of_a_collapsed_model_and_of_other_images():
     """No unit is active where the posterior is the prior; images that training refuses are refused."""

@@ -17,8 +17,6 @@ from pushforward import vae as pv
 from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, SHAPE, images, small
 
-# These programs run for moments and take long to compile.
-
 
 class OwnEncoder(pv.networks.Dense):
     """A class that `load` does not know."""

@@ -7,8 +7,6 @@ import scipy.stats
 from pushforward import vae as pv
 from vae_cases import KEY, SHAPE
 
-# These programs run for moments and take long to compile.
-
 
 def test_likelihoods_by_hand():
     rng = np.random.default_rng(0)

@@ -16,8 +16,6 @@ import pushforward as pf
 from pushforward import bijections as bj, vae as pv
 from vae_cases import KEY, SHAPE, far, images, small
 
-# These programs run for moments and take long to compile.
-
 
 def linear_gaussian(sigma=0.7):
     """x = A u + b + sigma noise with u ~ N(0, I): the marginal is known. The encoder passes the pixels on."""

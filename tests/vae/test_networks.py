@@ -7,8 +7,6 @@ from products import few
 from pushforward import vae as pv
 from vae_cases import KEY
 
-# These programs run for moments and take long to compile.
-
 
 @pytest.mark.parametrize("shape", few([(8, 8), (7, 9), (2, 5, 6)], (2, 5, 6)))
 def test_convolutions_mirror_each_other(shape):

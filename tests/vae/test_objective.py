@@ -16,8 +16,6 @@ from pushforward import vae as pv
 from pushforward.bijections.arrays import trainable
 from vae_cases import KEY, far, images, small
 
-# These programs run for moments and take long to compile.
-
 
 def test_without_a_flow_it_is_the_plain_vae():
     """Loss and gradient are those of a Gaussian VAE written down, at the same draws."""

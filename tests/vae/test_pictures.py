@@ -8,8 +8,6 @@ from pushforward.reports.vae import sheet
 from pushforward.vae.pictures import interpolations, traversals
 from vae_cases import KEY, SHAPE, images, small
 
-# These programs run for moments and take long to compile.
-
 
 def test_pictures():
     vae, x = small(), images(5)

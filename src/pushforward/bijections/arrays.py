@@ -24,6 +24,7 @@ class SupportsArray(Protocol):
     def __array__(self) -> np.ndarray: ...
 
 
+# Data as users have them.
 ArrayLike = jax.typing.ArrayLike | Sequence | SupportsArray
 
 

@@ -98,20 +98,17 @@ def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, we
     size = int(np.prod(bijection.shape))
     roundings = 8 * jnp.finfo(u.dtype).eps
 
-    # Compiled by themselves, so that each is traced once for its many uses.
-    @eqx.filter_jit
+    def log_prob(x, bijection):
+        back, log_det = bijection.inverse_and_log_det(x, condition)
+        return log_det - 0.5 * jnp.sum(back**2), (back, log_det)
+
     def forward(u, bijection=bijection):
         x, log_det = bijection.forward_and_log_det(u, condition)
         return x, (x, log_det)
 
-    @eqx.filter_jit
-    def inverse(x, bijection=bijection):
+    def inverse(x):
         u, log_det = bijection.inverse_and_log_det(x, condition)
         return u, (u, log_det)
-
-    def log_prob(x, bijection):
-        u, (_, log_det) = inverse(x, bijection)
-        return log_det - 0.5 * jnp.sum(u**2), (u, log_det)
 
     def by_inverse(x, bijection=bijection):
         score, (back, log_det) = jax.grad(log_prob, has_aux=True)(x, bijection)

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro.distributions.constraints import Constraint
 
@@ -36,25 +35,18 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
     leaves, treedef = jax.tree.flatten(arrays)
     noise = jax.tree.leaves(noise_like(arrays, key))
     moved = [
-        jnp.asarray(leaf + (scale / max(width, 1) ** 0.5 * move).astype(leaf.dtype))
-        for leaf, move, width in zip(map(np.asarray, leaves), noise, _widths(arrays), strict=True)
+        leaf + scale / max(width, 1) ** 0.5 * move
+        for leaf, move, width in zip(leaves, noise, _widths(arrays), strict=True)
     ]
     return eqx.combine(jax.tree.unflatten(treedef, moved), static)
 
 
 def noise_like(arrays: PyTree, key: PRNGKeyArray) -> PyTree:
-    """Standard normal noise of the same shapes and dtypes, as NumPy arrays."""
+    """Standard normal noise with the shapes and dtypes of a pytree of arrays."""
     leaves, treedef = jax.tree.flatten(arrays)
-    ends = np.cumsum([0, *(leaf.size for leaf in leaves)])
-    # Compiled once for all sizes up to the same power of two.
-    noise = np.asarray(jr.normal(key, (1 << int(ends[-1]).bit_length(),)))
-    return jax.tree.unflatten(
-        treedef,
-        [
-            noise[start:end].reshape(leaf.shape).astype(leaf.dtype)
-            for leaf, start, end in zip(leaves, ends, ends[1:], strict=False)
-        ],
-    )
+    keys = jr.split(key, max(len(leaves), 1))
+    noise = [jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
+    return jax.tree.unflatten(treedef, noise)
 
 
 def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
@@ -248,7 +249,7 @@ class VAE(eqx.Module):
             The evaluation.
         """
         evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        facts = Facts({**self.summary(), "held-out images": len(self._images(images))})
+        facts = Facts({**self.summary(), "held-out images": np.shape(images)[0]})
         write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation
 
