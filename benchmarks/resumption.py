@@ -83,8 +83,13 @@ FITS = {
 def digest(result, history) -> str:
     """A digest of all bits of a result; times differ from run to run, and the order of a distribution's arrays too."""
     records = [record._replace(seconds=0.0) for record in history.evaluations]
-    parts = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(eqx.filter(_parameters(result), eqx.is_array))]
+    parts = [_bits(leaf) for leaf in jax.tree.leaves(eqx.filter(_parameters(result), eqx.is_array))]
     return hashlib.sha256(b"".join([*sorted(parts), history.losses.tobytes(), str(records).encode()])).hexdigest()
+
+
+def _bits(leaf) -> bytes:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jr.key_data(leaf) if is_key else leaf).tobytes()
 
 
 def _parameters(result):
