@@ -20,7 +20,8 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 
 # From the bottom up. A module imports from its own package and from packages below it.
 FLOORS = (
-    ("bijections", "serialization", "tables"),
+    ("user_warnings",),
+    ("bijections", "serialization"),
     ("flow",),
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),

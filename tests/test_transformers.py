@@ -14,7 +14,7 @@ from cases import COND_DIM, HIDDEN, SCALARS, transformer_of
 from pushforward import bijections as bj
 from pushforward.bijections.intervals import bounds
 from pushforward.testing import into, randomize
-from pushforward.training.compilation import compiled_fast
+from pushforward.training.compilation import jit_quick_compilation
 
 CONDITIONERS = {
     "coupling": bj.Coupling,
@@ -23,7 +23,7 @@ CONDITIONERS = {
 }
 
 
-@compiled_fast
+@jit_quick_compilation
 def both_ways(bijection, u, condition, weights):
     """Values, Jacobians, log-determinants, and gradients by all arrays, in one program to save compilation."""
 

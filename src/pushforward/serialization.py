@@ -14,7 +14,6 @@ import os
 import sys
 import types
 import uuid
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +28,8 @@ from jaxtyping import PyTree
 from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
+
+from pushforward.user_warnings import warn
 
 FORMAT = 1
 DOCUMENT = "pushforward.json"
@@ -172,10 +173,9 @@ def load(path: str | os.PathLike | io.BytesIO, *, trusted: Sequence[str] = ()) -
     except (zipfile.BadZipFile, EOFError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a file of pushforward.save, or is truncated or damaged: {error}") from error
     if decoder.narrowed:
-        warnings.warn(
+        warn(
             f"{path} holds 64-bit arrays, which were converted to 32 bits because JAX is not in 64-bit mode; to keep "
-            'them, call jax.config.update("jax_enable_x64", True) before loading.',
-            stacklevel=2,
+            'them, call jax.config.update("jax_enable_x64", True) before loading.'
         )
     return tree
 

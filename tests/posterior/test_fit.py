@@ -148,7 +148,7 @@ def test_density_without_forward_mode():
 
 @pytest.mark.parametrize("value", [-jnp.inf, jnp.nan])
 def test_nowhere_finite(value):
-    with pytest.raises(ValueError, match="wherever the fit tried to start"):
+    with pytest.raises(ValueError, match="at all starting points"):
         pf.fit_posterior(pf.Target(lambda x: jnp.sum(x) * 0 + value, jnp.zeros(2)), key=jr.key(0))
 
 

@@ -1,6 +1,7 @@
-"""Trainings that are interrupted, killed and resumed: the result is the same to the bit."""
+"""Trainings that are interrupted, killed and resumed: the result is bitwise identical."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.training.trainer import Trainer
 
 DATA = np.random.default_rng(0).normal(size=(200, 2)) * [0.5, 2.0] + [1.0, -2.0]
 OPTIMIZER = optax.adam(0.05)
@@ -26,9 +28,9 @@ def simple_flow():
     return pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), bj.Elementwise(bj.Affine(), 2))
 
 
-def train(path=None, *, data=DATA, key=0, steps=40, flow=None, optimizer=OPTIMIZER, **options):
+def train(path=None, *, data=DATA, batch_size=16, key=0, steps=40, flow=None, optimizer=OPTIMIZER, **options):
     flow = simple_flow() if flow is None else flow
-    objective = pf.ForwardKL(data, batch_size=16)
+    objective = pf.ForwardKL(data, batch_size=batch_size)
     return pf.train(
         flow,
         objective,
@@ -55,7 +57,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [4, 20, 36])
-def test_resumes_to_the_bit(at, tmp_path):
+def test_resumed_results_are_bitwise_identical(at, tmp_path):
     path, expected = tmp_path / "checkpoint", train()
 
     def kill(progress):
@@ -88,6 +90,9 @@ def test_a_plateau_ends_a_resumed_training_too(tmp_path):
         ({"steps": 50}, "steps"),
         ({"flow": pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), bj.Triangular(2))}, "model"),
         ({"optimizer": optax.sgd(0.1, momentum=0.9)}, "optimizer"),
+        ({"optimizer": optax.adam(0.04)}, "optimizer"),
+        ({"batch_size": 8}, "objective"),
+        ({"batches": pf.training.Rows((DATA[:100], None), batch_size=16)}, "batches"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -98,6 +103,62 @@ def test_another_training_is_named_and_its_checkpoint_untouched(change, named, t
     with pytest.raises(ValueError, match=f"another fit, which differs in: .*{named}"):
         train(path, **change)
     assert path.read_bytes() == before
+
+
+def test_other_options_and_other_code_of_a_density_are_named(tmp_path):
+    path = tmp_path / "checkpoint"
+
+    def fit(scale=1.0, **options):
+        objective = pf.Renyi(lambda x: -0.5 * jnp.sum((scale * x) ** 2), **options)
+        return pf.train(simple_flow(), objective, key=jr.key(0), steps=4, num_evaluations=2, checkpoint=path)
+
+    expected = fit(alpha=0.5)
+    with pytest.raises(ValueError, match="differs in: objective"):
+        fit(alpha=0.4)
+    with pytest.raises(ValueError, match="differs in the loss of the initial model: it was .* and is "):
+        fit(scale=2.0, alpha=0.5)
+    assert_same(fit(alpha=0.5), expected)
+
+
+def test_another_precision_is_named_and_its_checkpoint_untouched(tmp_path):
+    path = tmp_path / "checkpoint"
+    train(path)
+    before = path.read_bytes()
+    with jax.enable_x64(False), pytest.raises(ValueError, match="differs in: .*precision"):
+        train(path)
+    assert path.read_bytes() == before
+
+
+def test_resumes_after_an_interruption_of_the_first_steps(tmp_path, monkeypatch):
+    """The given model, evaluated before the first step, stays the best one if training makes it worse."""
+    path, options = tmp_path / "checkpoint", {"optimizer": optax.sgd(-1e-3)}
+    expected = train(**options)
+    advance, calls = Trainer.advance, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Killed
+        return advance(*args)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    with pytest.raises(Killed):
+        train(path, **options)
+    monkeypatch.setattr(Trainer, "advance", advance)
+    assert_same(train(path, **options), expected)
+
+
+def test_a_training_goes_on_if_its_checkpoint_cannot_be_written(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def remove(progress):
+        if progress.step == 4:
+            shutil.rmtree(folder)
+
+    with pytest.warns(UserWarning, match="the checkpoint .* could not be written"):
+        _, history = train(folder / "checkpoint", callback=remove)
+    assert len(history.losses) == 40
 
 
 def test_another_version_is_named(tmp_path, monkeypatch):

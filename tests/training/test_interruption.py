@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from pushforward.training.interruption import MOST_REQUESTS, deferred_interrupts
+from pushforward.training.interruption import INTERRUPTS_BEFORE_EXCEPTION, deferred_interrupts
 
 
 def test_signals_are_counted_and_the_last_is_raised():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), deferred_interrupts() as interruption:
-        for count in range(1, MOST_REQUESTS + 1):
+        for count in range(1, INTERRUPTS_BEFORE_EXCEPTION + 1):
             os.kill(os.getpid(), signal.SIGINT)
             assert interruption.count == count
     assert signal.getsignal(signal.SIGINT) is before

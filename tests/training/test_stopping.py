@@ -30,8 +30,8 @@ def test_equals_the_textbook_loop(patience, seed):
 
 
 def test_small_gains_do_not_count():
-    assert not EarlyStopping(2, least_gain=0.1)([3.0, 2.9, 2.7])
-    assert EarlyStopping(2, least_gain=0.1)([3.0, 2.9, 2.81])
+    assert not EarlyStopping(2, min_delta=0.1)([3.0, 2.9, 2.7])
+    assert EarlyStopping(2, min_delta=0.1)([3.0, 2.9, 2.81])
 
 
 def test_evaluations_before_the_start_do_not_count():

@@ -307,7 +307,7 @@ def test_compile_options_that_xla_does_not_know_are_left_out(monkeypatch):
     """They come and go with its versions."""
     monkeypatch.setattr(compilation.jax, "jit", refusing(compilation.jax.jit))
     compilation._is_known.cache_clear()
-    assert compilation.compiled_fast(lambda x: x + 1)(jnp.ones(2)).tolist() == [2.0, 2.0]
+    assert compilation.jit_quick_compilation(lambda x: x + 1)(jnp.ones(2)).tolist() == [2.0, 2.0]
     compilation._is_known.cache_clear()
 
 

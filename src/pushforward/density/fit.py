@@ -2,11 +2,9 @@
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -30,8 +28,8 @@ from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint, fingerprint
-from pushforward.training.history import Evaluation, History
-from pushforward.training.run import Callback, Progress, Run
+from pushforward.training.run import Callback, Run
+from pushforward.user_warnings import warn
 
 BATCH = 512
 LEARNING_RATE = 5e-3
@@ -109,9 +107,9 @@ def fit_density(
         callback: called after each evaluation with a `Progress`, whose `loss` is the negative log-likelihood of the
             validation rows, in nats per row, and whose `model` is the best flow so far, in the units of `x`; training
             stops if it returns True. If nothing is trained, it is called once.
-        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, to the bit as
-            if it had not stopped. Of a memory-mapped `x` the content is compared, not the path; that takes one more
-            pass through the file.
+        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
+            that is bitwise identical to that of an uninterrupted training. Of a memory-mapped `x` the content is
+            compared, not the path; that takes one more pass through the file.
 
     Returns:
         A `Density`, with `log_prob` in nats and in the units of `x`, and `sample`.
@@ -120,6 +118,7 @@ def fit_density(
         ValueError: for samples that are not finite or not in the support, constant or duplicated columns, too few rows,
             shapes that do not match, and the checkpoint of another fit. The message names rows and columns.
         TypeError: for a `flow` that is not a `Flow`, such as a recipe.
+        FloatingPointError: if no estimate of the loss was finite.
         OSError: if the checkpoint cannot be written.
 
     References:
@@ -135,10 +134,12 @@ def fit_density(
     )  # fmt: skip
     if flow is not None:
         check_flow(flow, samples.dim, samples.cond_dim, samples.angles)
-    identity = {} if checkpoint is None else _identity(samples, flow) | {
+    initial, streams = flow, samples.source.streams
+    options = {
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
-        "patience": patience, "rows_at_once": rows_at_once if samples.source.streams else None,
+        "patience": patience, "rows_at_once": rows_at_once if streams else None,
     }  # fmt: skip
+    file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, initial) | options, key)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
     source, steps, size = samples.source, samples.steps, samples.size
     warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
@@ -170,46 +171,42 @@ def fit_density(
     if source.streams:
         # New rows are read when about as many rows have been drawn as are in memory.
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
-        batches = _Streamed(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
+        batches = training.Reread(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
 
-    finished = lambda flow: in_units(flow, whitening, samples.circles)  # noqa: E731
-    if not are_enough(held_out):
-        warnings.warn(
-            f"nothing is trained, and the initial density is returned: {len(held_out)} validation rows (or their "
-            f"effective sample size, with weights) of {size} are too few to judge by. Use more rows, or a larger "
-            "validation=.",
-            stacklevel=2,
+    to_result = lambda flow: in_units(flow, whitening, samples.circles)  # noqa: E731
+    enough = are_enough(held_out)
+    if not enough:
+        warn(
+            f"training is skipped, and the initial density is returned: {len(held_out)} validation rows of {size} rows "
+            f"(or the effective sample size of their weights) are fewer than {recipe.MIN_VALIDATION_ROWS}, too few for "
+            "early stopping. Use more rows, or a larger validation=."
         )
-        facts["result"] = "not trained, because of too few validation rows; this is the initial flow"
-        history, interrupted = _untrained(objective, start, train_key, callback, finished), False
-    else:
-        file = Checkpoint(checkpoint, identity, key)
-        with Run("density", num_steps, file, progress=progress, callback=callback, text=_text) as run:
-            flow, reason = _trained(
-                run, start, objective, (train_key, decay_key), learning_rate=learning_rate, num_steps=num_steps,
-                num_evaluations=num_evaluations, patience=patience, batches=batches, finished=finished,
-            )  # fmt: skip
-            better = improves(objective, flow, start, train_key)
-            history, interrupted = run.history, run.ended
-            facts |= {"steps": len(history.losses), "ended by": ENDINGS[reason]}
-        if run.interrupted:
-            text = f"the fit was interrupted after {len(history.losses):,} steps; this is the best density so far."
-            warnings.warn(text, stacklevel=2)
-        if not better:
+        num_steps = num_evaluations = 0
+    with Run("density", num_steps, file, progress=progress, callback=callback, format_loss=_format_loss) as run:
+        flow, reason = _trained(
+            run, start, objective, (train_key, decay_key), learning_rate=learning_rate, num_steps=num_steps,
+            num_evaluations=num_evaluations, patience=patience, batches=batches, to_result=to_result,
+        )  # fmt: skip
+        facts |= {"steps": len(run.history.losses), "ended by": ENDINGS[reason]}
+        if not enough:
+            facts["result"] = "not trained, because of too few validation rows; this is the initial flow"
+        elif not improves(objective, flow, start, train_key):
             flow, facts["result"] = start, "no significant improvement on the validation rows; this is the initial flow"
-    rows_kept, x_kept = source.assigned(rows, part, split, held_out=False)
-    return Density(
-        flow=finished(flow),
-        columns=tuple(samples.names or default_names("x", samples.dim)),
-        given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
-        grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
-        history=history,
-        facts=tuple(facts.items()),
-        interrupted=interrupted,
-        key=kept_key,
-        training=Samples(x_kept, *(None if a is None else a[rows_kept] for a in (source.condition, source.weights))),
-        validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
-    )
+        rows_kept, x_kept = source.assigned(rows, part, split, held_out=False)
+        training_rows = (x_kept, *(None if a is None else a[rows_kept] for a in (source.condition, source.weights)))
+        # Inside the block, so that Ctrl-C does not lose a finished fit.
+        return Density(
+            flow=to_result(flow),
+            columns=tuple(samples.names or default_names("x", samples.dim)),
+            given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
+            grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
+            history=run.history,
+            facts=tuple(facts.items()),
+            interrupted=run.ended,
+            key=kept_key,
+            training=Samples(*training_rows),
+            validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
+        )
 
 
 def _on_host(array: Array | None) -> np.ndarray | None:
@@ -219,34 +216,8 @@ def _on_host(array: Array | None) -> np.ndarray | None:
 ENDINGS = {"steps": "the largest number of steps", "plateau": "early stopping", "stopped": "the user"}
 
 
-class _Streamed(training.AbstractBatches):
-    """Training rows of a file: other rows whenever a chunk of steps begins."""
-
-    read: Callable[[int], training.Rows] = eqx.field(static=True)
-
-    def at(self, step):
-        return self.read(step)
-
-    def next(self, carry, key, step):
-        raise TypeError("rows of a file come from `at`.")
-
-
-def _text(loss: float) -> str:
+def _format_loss(loss: float) -> str:
     return f"{-loss:.4f} nats per row"
-
-
-def _untrained(
-    objective: MaximumLikelihood,
-    flow: Flow,
-    key: PRNGKeyArray,
-    callback: Callback | None,
-    finished: Callable[[Flow], Flow],
-) -> History:
-    """The history of a fit without training: one evaluation."""
-    loss = float(objective.evaluate(flow, key))
-    if callback is not None:
-        callback(Progress("training", 0, loss, loss, 0.0, {}, finished(flow)))
-    return History(np.zeros(0), (Evaluation("training", 0, 0, 0.0, loss, math.nan, math.nan, 0, {}),))
 
 
 def _trained(
@@ -260,15 +231,16 @@ def _trained(
     num_evaluations: int,
     patience: int,
     batches: Any,
-    finished: Callable[[Flow], Flow],
+    to_result: Callable[[Flow], Flow],
 ) -> tuple[Flow, str]:
     """Train until early stopping; then, with the steps that are left, at a rate that decays at once."""
 
     def stage(name, flow, key, steps, rate, num_evaluations):
         return run.train(
             name, flow, objective, key,
-            optimizer=recipe.optimizer(rate, steps), steps=steps, evaluate_every=math.ceil(steps / num_evaluations),
-            batches=batches, stopping=training.EarlyStopping(patience), finished=finished,
+            optimizer=recipe.optimizer(rate, max(1, steps)),
+            steps=steps, evaluate_every=math.ceil(steps / max(1, num_evaluations)),
+            batches=batches, stopping=training.EarlyStopping(patience), to_result=to_result,
         )  # fmt: skip
 
     trained = stage("training", flow, keys[0], num_steps, learning_rate, num_evaluations)
@@ -277,11 +249,11 @@ def _trained(
         decayed = stage("decay", trained.model, keys[1], left, learning_rate / 2, min(30, left))
         # If the user stops the fit just before, nothing is evaluated.
         trained = decayed if np.isfinite(decayed.loss) else trained
-    run.check_finite(trained.loss)
+    run.conclude(trained.loss)
     return trained.model, trained.reason
 
 
-def _identity(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
+def _checkpoint_facts(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
     """What identifies a fit: all numbers that it is made from."""
     source = samples.source
     # Transposed where columns are contiguous, so that a file is read in the order of its content.

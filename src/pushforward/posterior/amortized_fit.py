@@ -1,12 +1,12 @@
 """Amortized inference: `fit_amortized` trains one conditional flow that maps data sets to their posteriors.
 
 The loss is the mean over data sets x of KL(q(u | x) || p(u | x)). So it needs no simulated parameters, only data sets
-that are like those to come; and each posterior has an evidence and a verdict.
+from the same distribution as the data sets of interest; and each posterior has an evidence and a verdict.
 """
 
+import functools
 import math
 import os
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class AmortizedReverseKL(AbstractObjective):
     Args:
         target: the posteriors.
         data: data sets along the first axis of its arrays.
-        conditions: of the flow, one for each data set.
+        conditions: the conditions of the flow, one for each data set.
     """
 
     target: ConditionalTarget
@@ -83,12 +83,12 @@ def fit_amortized(
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> AmortizedPosterior:
-    """Fit one conditional flow to the posteriors of many data sets.
+    r"""Fit one conditional flow to the posteriors of many data sets.
 
     Args:
         target: `ConditionalTarget(...)` or `ConditionalTarget.from_numpyro(...)`.
-        data: data sets like those to come, along the first axis of its arrays, for example some thousand simulated
-            data sets.
+        data: training data sets, along the first axis of the arrays, from the same distribution as the data sets to
+            which the result will be applied; for example a few thousand simulated data sets.
         key: for all randomness.
         statistics: summary statistics: a function from the top level of a module that maps a data set to a vector, the
             condition of the flow; by default, all numbers of the data set.
@@ -99,13 +99,19 @@ def fit_amortized(
         progress: whether to show a progress bar.
         callback: called after each evaluation with a `Progress`, whose `model` is the best flow so far; training
             stops if it returns True.
-        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, to the bit as if it
-            had not stopped.
+        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, with a result that is
+            bitwise identical to that of an uninterrupted fit.
+
+    Returns:
+        An `AmortizedPosterior`, whose flow minimizes the mean over data sets $x$ of
+        $\mathrm{KL}(q(u \mid x) \,\|\, p(u \mid x))$, up to the evidences.
 
     Raises:
         TypeError: if the target is not a `ConditionalTarget`.
         ValueError: if the data sets have other shapes than the target's or hold NaN, if the density is not finite at
-            any starting point, or if the flow has another shape or condition.
+            any starting point; if the flow has another shape or condition; or if the checkpoint is of another fit.
+        FloatingPointError: if no estimate of the loss was finite.
+        OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, ConditionalTarget):
         raise TypeError(
@@ -129,26 +135,31 @@ def fit_amortized(
             f"the flow must have shape ({dim},) and take a condition of shape ({size},), but has shape {flow.shape} "
             f"and cond_shape {flow.cond_shape}."
         )
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(100.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps, alpha=1e-2), b2=0.99)
-    )
     objective = AmortizedReverseKL(target, data, conditions)
-    facts = {}
-    if checkpoint is not None:
-        facts = {
+
+    def facts():
+        return {
             "fit": "fit_amortized",
             "target": fingerprint(target),
             "data": fingerprint((data, conditions)),
             "flow": fingerprint(flow),
             "steps": steps,
         }
+
     with Run("amortized", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
         trained = run.train(
             "amortized", flow, objective, train_key,
-            optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),
+            optimizer=_optimizer(steps), steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),
         )  # fmt: skip
-    run.check_finite(trained.loss)
+    run.conclude(trained.loss)
     return AmortizedPosterior(target, trained.model, statistics, run.history)
+
+
+@functools.lru_cache
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    """One object for equal arguments, so that fits with equal arguments share one compiled program."""
+    rates = optax.cosine_decay_schedule(2e-3, steps, alpha=1e-2)
+    return optax.chain(optax.clip_by_global_norm(100.0), optax.adam(rates, b2=0.99))
 
 
 def _checked(target: ConditionalTarget, data: PyTree) -> PyTree:
@@ -189,7 +200,7 @@ def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRN
     dim, size = scaling.dim, conditions.shape[1]
     coupling_key, network_key = jr.split(key)
     # An affine coupling of one coordinate has no other coordinate to depend on.
-    recipe = partial(nsf, num_layers=2, bins=16) if dim == 1 else partial(realnvp, num_layers=8)
+    recipe = functools.partial(nsf, num_layers=2, bins=16) if dim == 1 else functools.partial(realnvp, num_layers=8)
     couplings = recipe(dim, hidden=(64, 64), cond_dim=size, key=coupling_key)
     affine = Triangular(dim)
     network = MLP(size, num_parameters(affine), (128, 128), key=network_key)

@@ -15,8 +15,8 @@ from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.search import Candidate, find_candidates
 from pushforward.posterior.target import Target, Whitened
-from pushforward.training.compilation import compiled_fast, split
-from pushforward.training.interruption import never
+from pushforward.training.compilation import jit_quick_compilation, split
+from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
 FEWEST_DRAWS = 100
@@ -76,7 +76,7 @@ def assess_draws(
     key: PRNGKeyArray,
     notes: tuple[str, ...] = (),
     *,
-    stop: Callable[[], bool] = never,
+    stop: Callable[[], bool] = never_stop,
 ) -> Diagnostics:
     """The diagnostics of weighted draws, including the mass near other candidates that the flow misses.
 
@@ -100,7 +100,7 @@ def assess_draws(
 
 
 def weighted_draws(
-    target: Whitened, flow: Flow, key: PRNGKeyArray, num: int, *, stop: Callable[[], bool] = never
+    target: Whitened, flow: Flow, key: PRNGKeyArray, num: int, *, stop: Callable[[], bool] = never_stop
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws in unconstrained coordinates, and their log-weights.
 
@@ -138,7 +138,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Arr
 
 
 # All uses take the same number of draws, so that it is compiled once.
-_compiled_batch = compiled_fast(weighted_batch, level=1)
+_compiled_batch = jit_quick_compilation(weighted_batch, level=1)
 
 
 def _missed_mass(
@@ -177,7 +177,7 @@ def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: P
     return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
 
 
-@compiled_fast
+@jit_quick_compilation
 def _log_ratios(target, flow, other, key, num):
     """At draws of another distribution: the logarithms of p / other and of q / p."""
     u, log_other = other.sample_and_log_prob(key, (num,))

@@ -21,7 +21,7 @@ from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
 # Skipped steps are reported if their fraction is larger.
-SKIPPED_SHARE = 0.01
+MAX_SKIPPED_FRACTION = 0.01
 
 
 def fit_posterior(
@@ -39,8 +39,8 @@ def fit_posterior(
     All computation is in unconstrained coordinates and in JAX's default precision. Posteriors with much data need
     float64: `jax.config.update("jax_enable_x64", True)`.
 
-    Ctrl-C ends the training, and the best flow so far is judged and returned. Another Ctrl-C shortens the judging, and
-    the fourth one ends it: then the verdict is "unreliable".
+    Ctrl-C ends the training, and the best flow so far is assessed and returned. Another Ctrl-C reduces the number of
+    draws for the assessment, and the fourth one ends it: then the verdict is "unreliable".
 
     Args:
         target: what to fit, `Target(...)`, `Target.from_numpyro(...)` or `Target.from_pymc(...)`.
@@ -50,16 +50,16 @@ def fit_posterior(
             posteriors need less.
         progress: whether to show a progress bar.
         callback: called after each evaluation of the ELBO with a `Progress`, whose `model` is the best flow so far in
-            the target's unconstrained coordinates (`assess` judges it); training stops if it returns True.
-        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, to the bit as if it
-            had not stopped.
+            the target's unconstrained coordinates (`assess` gives its diagnostics); training stops if it returns True.
+        checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, with a result that is
+            bitwise identical to that of an uninterrupted fit.
 
     Returns:
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
 
     Raises:
         TypeError: if the target is not a `Target`.
-        ValueError: if the log-density is NaN or -inf wherever the fit could start, the flow has another shape, or the
+        ValueError: if the log-density is NaN or -inf at all starting points, the flow has another shape, or the
             checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
     """
@@ -74,9 +74,9 @@ def fit_posterior(
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
     start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
-    file = Checkpoint(checkpoint, {} if checkpoint is None else _facts(target, flow, budget), key)
+    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
-    with Run("posterior", steps, file, progress=progress, callback=callback, text=_elbo_text) as run:
+    with Run("posterior", steps, file, progress=progress, callback=callback, format_loss=_format_elbo) as run:
         found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
         if not found:
             raise _no_start(target)
@@ -91,16 +91,17 @@ def fit_posterior(
         try:
             draws, log_weights = weighted_draws(whitened, trained.model, final_key, NUM_DRAWS, stop=stop)
             if len(draws) < NUM_DRAWS:
-                notes = (*notes, f"The fit was interrupted while it was judged: {len(draws):,} draws were used.")
+                notes = (*notes, f"The fit was interrupted during the assessment: {len(draws):,} draws were used.")
             diagnostics = assess_draws(target, fitted, found, draws, log_weights, missed_key, notes, stop=stop)
         except KeyboardInterrupt:
             draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
             diagnostics = not_judged(notes)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
-    return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights)
+        # Inside the block, so that Ctrl-C does not lose a finished fit.
+        return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights)
 
 
-def _elbo_text(loss: float) -> str:
+def _format_elbo(loss: float) -> str:
     return f"ELBO {-loss:.3f}"
 
 
@@ -118,7 +119,7 @@ def _facts(target: Target, flow: Flow | None, budget: int) -> dict[str, Any]:
 def _no_start(target: Target) -> ValueError:
     value = float(target(target.start))
     return ValueError(
-        f"the log-density is NaN or infinite wherever the fit tried to start; at the example it is {value}. Check the "
+        f"the log-density is NaN or infinite at all starting points; at the example it is {value}. Check the "
         "log-density there, and give an example at which it is finite."
     )
 
@@ -128,9 +129,12 @@ def _notes(run: Run, trained: Trained, budget: int) -> tuple[str, ...]:
     if run.ended:
         notes.append("Training was interrupted before the ELBO reached a plateau.")
     elif trained.reason == "steps":
-        notes.append(f"The budget of {budget} gradients was spent before the ELBO reached a plateau; increase it.")
+        notes.append(
+            f"The ELBO had not reached a plateau after the budget of {budget} gradient evaluations; use a larger "
+            "budget=."
+        )
     history = run.history
-    if history.skipped > SKIPPED_SHARE * len(history.losses):
+    if history.skipped > MAX_SKIPPED_FRACTION * len(history.losses):
         notes.append(
             f"{history.skipped / len(history.losses):.0%} of the training steps were skipped, because the density or "
             "its gradient was not finite at one of their draws."

@@ -36,7 +36,7 @@ from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import Candidate, separate_modes
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
-from pushforward.training.compilation import compiled_fast, split
+from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.optimizers import averaged, clip_by_running_norm
 from pushforward.training.run import Run, Trained
 
@@ -143,9 +143,9 @@ class Recipe(NamedTuple):
             rates=stage.rates,
             stopping=EarlyStopping(stage.patience, SMALLEST_GAIN),
             goal=lambda evaluation: _near_enough(evaluation.metrics["gap"], evaluation.metrics["ess_fraction"]),
-            finished=lambda flow: unwhitened(target.affine, flow),
-            whole_chunks=True,
-            compile_soon=True,
+            to_result=lambda flow: unwhitened(target.affine, flow),
+            drop_last=True,
+            quick_compilation=True,
         )  # fmt: skip
 
     def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[Whitened, Trained[Flow]]:
@@ -248,7 +248,7 @@ def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int 
     return diagnose(weighted_draws(target, flow, key, num)[1])
 
 
-@compiled_fast
+@jit_quick_compilation
 def _compose(outer: Triangular, inner: Any) -> Triangular:
     """The triangular map outer after inner."""
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))

@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.posterior.target import Whitened
-from pushforward.training.compilation import compiled_fast, split
-from pushforward.training.interruption import never
+from pushforward.training.compilation import jit_quick_compilation, split
+from pushforward.training.interruption import never_stop
 
 LogDensity = Callable[[Array], Float[Array, ""]]
 
@@ -67,7 +67,7 @@ class Candidate(NamedTuple):
 
 
 def find_candidates(
-    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, *, stop: Callable[[], bool] = never
+    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop
 ) -> list[Candidate]:
     """Gaussians that may fit the target, in decreasing order of their ELBO.
 
@@ -96,14 +96,14 @@ def find_candidates(
     return sorted(found, key=lambda c: -c.elbo)
 
 
-@compiled_fast
+@jit_quick_compilation
 def _near(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
     """The starting points of the first paths."""
     random = jr.uniform(key, (NUM_PATHS - 2, start.size), start.dtype, -2, 2)
     return jnp.concatenate([start[None], jnp.zeros((1, start.size), start.dtype), random])
 
 
-@compiled_fast
+@jit_quick_compilation
 def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
     """The starting points of later paths, in the coordinates of a Gaussian; `start` gives the shape."""
     around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(key, (len(RADII), start.size), start.dtype)
@@ -111,7 +111,7 @@ def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "pat
 
 
 # Compiled, so that the constructor skips its checks: only usable values come here.
-_affine = compiled_fast(Triangular)
+_affine = jit_quick_compilation(Triangular)
 
 
 def separate_modes(found: Sequence[Candidate]) -> list[Candidate]:
@@ -157,7 +157,7 @@ def _walk_within(target: LogDensity, within: Triangular, starts: Float[Array, "p
     ]
 
 
-@compiled_fast
+@jit_quick_compilation
 def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
     """Means, factors, ELBOs, standard errors and Newton decrements of each path's best Gaussian and of N(0, I)."""
     path_key, score_key = jr.split(key)

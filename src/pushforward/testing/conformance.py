@@ -16,7 +16,7 @@ from pushforward.bijections.arrays import ArrayLike, trainable
 from pushforward.bijections.intervals import bounds
 from pushforward.testing.parameters import into, noise_like, randomize
 from pushforward.testing.structure import check_shapes, check_structure
-from pushforward.training.compilation import compiled_fast
+from pushforward.training.compilation import jit_quick_compilation
 
 # A nudge is a relative perturbation by a few machine epsilons. Errors up to this many times its effect are allowed.
 NUDGES = 300
@@ -93,7 +93,7 @@ def check_bijection(
                 _check_batched(moved, u, condition, found, tolerance, where)
 
 
-@compiled_fast
+@jit_quick_compilation
 def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, weights: Array) -> dict[str, Array]:
     size = int(np.prod(bijection.shape))
     roundings = 8 * jnp.finfo(u.dtype).eps
@@ -216,7 +216,7 @@ def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarr
     return log_det, np.where(error < 1, error, np.where(np.isinf(log_det), 0.0, np.inf))
 
 
-@compiled_fast
+@jit_quick_compilation
 def _random_log_dets(bijection: AbstractBijection, method: str, point: Array, condition: Array | None, keys: Array):
     return jax.vmap(lambda key: getattr(bijection, method)(point, condition, key=key))(keys)
 
@@ -263,7 +263,7 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
     _compare("eager inverse against jit and vmap", np.asarray(back)[None], found["back"][:1], allowed, u, where)
 
 
-@compiled_fast
+@jit_quick_compilation
 def _batched(bijection: AbstractBijection, u: Array, condition: Array | None):
     forward = bijection.forward_batch(jnp.moveaxis(u, 0, -1), condition)
     return *forward, *bijection.inverse_batch(forward[0], condition)
@@ -282,7 +282,7 @@ def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
         _compare(f"batched {name} against vmap", np.moveaxis(np.asarray(value), -1, 0), expected, allowed, u, where)
 
 
-@compiled_fast
+@jit_quick_compilation
 def _gradients(bijection: AbstractBijection, method: str, points: Array, condition: Array | None, weights: Array):
     """The gradients of weights . value + log-determinant with respect to the arrays and the point."""
     arrays, static = eqx.partition(bijection, trainable(bijection))
@@ -306,7 +306,7 @@ def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
             assert not unmoved, f"{where}: {name} gets no gradient from {direction}"
 
 
-@compiled_fast
+@jit_quick_compilation
 def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, direction: PyTree):
     """Derivatives along a direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
     of both log-determinants, which is 0. The sizes of the terms that must cancel are returned for comparison.

@@ -4,6 +4,7 @@ from pushforward.training.data import (
     AbstractBatches as AbstractBatches,
     Epochs as Epochs,
     NoBatches as NoBatches,
+    Reread as Reread,
     Rows as Rows,
 )
 from pushforward.training.history import Evaluation as Evaluation, History as History

@@ -1,13 +1,15 @@
-"""Where a fit stands, in a file, so that it can be killed and resumed to the bit.
+"""Checkpoints: the state of a fit in a file, from which the fit resumes with bitwise identical results.
 
 A file holds numbers only: the facts that identify the fit, its history, the parameters of finished stages and the state
 of the current one. Everything else, such as code, is the caller's and is built again by the same call.
 """
 
+import dataclasses
 import hashlib
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,22 +19,59 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from pushforward.serialization import load, remove_parts, save
 from pushforward.training.history import History
+from pushforward.user_warnings import warn
 
 KIND = "pushforward checkpoint"
-# Of arrays whose fingerprints are taken.
-NUMBERS_AT_ONCE = 1 << 24
-# Writing takes at most this share of the time.
-SHARE_OF_TIME = 0.05
+# The number of array entries that are hashed at a time.
+HASHED_AT_ONCE = 1 << 24
+# The largest fraction of the running time that is used to write checkpoints.
+MAX_WRITE_FRACTION = 0.05
+# Of the loss of a stage's initial model, which another machine computes with other rounding errors.
+LOSS_TOLERANCE = 1e-4
 
 
 def fingerprint(tree: PyTree) -> str:
-    """A digest of the arrays of a pytree, with their places, shapes, dtypes and values, and of its plain numbers."""
+    """A digest of a pytree: its arrays, with their places, shapes, dtypes and values, its plain numbers, and the static
+    fields of its modules.
+    """
     # The order of a NumPyro distribution's arrays differs from process to process, and so do their indices.
-    return _digest(*sorted(_digest(_place(path), *_parts(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)))
+    leaves = sorted(_digest(_place(path), *_parts(leaf)) for path, leaf in jax.tree.leaves_with_path(tree))
+    return _digest(*leaves, *sorted(_static_fields(tree)))
+
+
+def fingerprint_optimizer(optimizer: optax.GradientTransformation, parameters: PyTree) -> str:
+    """A digest of the computation of an update, which contains all options of an optimizer."""
+    state = optimizer.init(parameters)
+    text = str(jax.make_jaxpr(optimizer.update)(parameters, state, parameters))
+    # Without the names of variables and in any order, for the reason above; without addresses of functions.
+    lines = sorted(re.sub(r"\b[a-z]{1,2}\b|0x[0-9a-f]+", "", text).splitlines())
+    return _digest(fingerprint(state), *lines)
+
+
+def _static_fields(tree: PyTree) -> Iterator[str]:
+    if isinstance(tree, eqx.Module):
+        for field in dataclasses.fields(tree):
+            value = getattr(tree, field.name, None)
+            if field.metadata.get("static"):
+                yield f"{type(tree).__qualname__}.{field.name}={_text(value)}"
+            else:
+                yield from _static_fields(value)
+    elif isinstance(tree, (tuple, list, dict)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _static_fields(value)
+
+
+def _text(value: Any) -> str:
+    """Plain values and the names of functions; of other objects the type alone, because they may show addresses."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(_text, value))
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _place(path: tuple) -> bytes:
@@ -48,8 +87,8 @@ def _parts(leaf: Any) -> Iterator[bytes]:
         yield f"{values.dtype}{values.shape}".encode()
         # Part by part: an array may be memory-mapped and larger than memory.
         rows = values.reshape(-1)
-        for start in range(0, rows.size, NUMBERS_AT_ONCE):
-            yield np.ascontiguousarray(rows[start : start + NUMBERS_AT_ONCE]).tobytes()
+        for start in range(0, rows.size, HASHED_AT_ONCE):
+            yield np.ascontiguousarray(rows[start : start + HASHED_AT_ONCE]).tobytes()
     elif isinstance(leaf, str):
         yield leaf.encode()
 
@@ -84,12 +123,12 @@ class FinishedStage(NamedTuple):
     reason: Reason
 
 
-class Standing(NamedTuple):
-    """Where a fit stands.
+class FitState(NamedTuple):
+    """The state of a fit.
 
     Attributes:
         finished: the stages that have ended.
-        current: the arrays of the state of the current stage, None before its first step.
+        current: the arrays of the state of the current stage, None before its first evaluation.
         history: of all stages.
         seconds: the time that all of it took.
         stopped: whether the callback has stopped the fit.
@@ -102,7 +141,7 @@ class Standing(NamedTuple):
     stopped: bool
 
 
-BEGINNING = Standing((), None, History(np.zeros(0, np.float32), ()), 0.0, False)
+INITIAL_STATE = FitState((), None, History(np.zeros(0, np.float32), ()), 0.0, False)
 
 
 class Checkpoint:
@@ -110,12 +149,13 @@ class Checkpoint:
 
     Args:
         path: of the file. If it exists, the fit resumes from it.
-        facts: what identifies the fit: the name of the function, options, fingerprints of data and model. The version
-            of the library and the fingerprint of the key are added.
-        key: of the fit.
+        facts: returns what identifies the fit: the name of the function, options, fingerprints of data and model. The
+            version of the library, the precision and the fingerprint of the key are added. It is called only if there
+            is a path.
+        key: the key of the fit.
 
     Attributes:
-        standing: where the fit stood when the file was written.
+        state: the state of the fit when the file was written.
 
     Raises:
         ValueError: if the file is not the checkpoint of this fit; the message names what differs. The file is
@@ -123,19 +163,23 @@ class Checkpoint:
         OSError: if the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike | None, facts: dict[str, Any], key: PRNGKeyArray):
+    def __init__(self, path: str | os.PathLike | None, facts: Callable[[], dict[str, Any]], key: PRNGKeyArray):
         self.path = None if path is None else Path(path)
-        self.standing, self._next_write = BEGINNING, 0.0
+        self.state, self._next_write = INITIAL_STATE, 0.0
         if self.path is None:
             return
-        self.facts = facts | {"version": metadata.version("pushforward"), "key": fingerprint(key)}
+        self.facts = facts() | {
+            "version": metadata.version("pushforward"),
+            "precision": str(jnp.result_type(float)),
+            "key": fingerprint(key),
+        }
         if self.path.exists():
-            self.standing = self._read(self.path)
+            self.state = self._read(self.path)
         remove_parts(self.path)
-        # A file that cannot be written is better known now than after hours.
-        self.write(self.standing)
+        # If the path is not writable, the error comes before the training.
+        self._save(self.path, self.state)
 
-    def _read(self, path: Path) -> Standing:
+    def _read(self, path: Path) -> FitState:
         try:
             content = load(path)
         except ValueError as error:  # damaged, or of version 0.1.0, whose classes are gone
@@ -146,7 +190,16 @@ class Checkpoint:
         differ = [name for name in self.facts | before if before.get(name) != self.facts.get(name)]
         if differ:
             raise _another_fit(path, f"in: {', '.join(differ)}")
-        return content["standing"]
+        return content["state"]
+
+    def check_loss(self, before: float, now: float) -> None:
+        """Compare the losses of a stage's initial model: the code of a density or of an objective has no fingerprint.
+
+        Raises:
+            ValueError: if they differ by more than the rounding errors of another machine.
+        """
+        if not np.isclose(now, before, rtol=LOSS_TOLERANCE, atol=LOSS_TOLERANCE, equal_nan=True):
+            raise _another_fit(self.path, f"in the loss of the initial model: it was {before:g} and is {now:g}")
 
     def restore(self, like: PyTree, leaves: list[Any]) -> PyTree:
         """A pytree with the structure of another and these arrays."""
@@ -158,17 +211,25 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the file should be written again: writing takes a small share of the time."""
+        """Whether to write the file again. Writing takes at most 5 % of the running time."""
         return self.path is not None and time.monotonic() > self._next_write
 
-    def write(self, standing: Standing) -> None:
-        """Write the file, atomically."""
+    def write(self, state: FitState) -> None:
+        """Write the file, atomically. If that fails, warn: the fit can go on."""
         if self.path is None:
             return
+        try:
+            self._save(self.path, state)
+        except OSError as error:
+            warn(f"the checkpoint {self.path} could not be written: {error}")
+
+    def _save(self, path: Path, state: FitState) -> None:
         began = time.monotonic()
-        save(self.path, {"kind": KIND, "facts": self.facts, "standing": standing})
-        now = time.monotonic()
-        self._next_write = now + (now - began) / SHARE_OF_TIME
+        try:
+            save(path, {"kind": KIND, "facts": self.facts, "state": state})
+        finally:
+            now = time.monotonic()
+            self._next_write = now + (now - began) / MAX_WRITE_FRACTION
 
 
 def _another_fit(path: Path | None, what: str) -> ValueError:

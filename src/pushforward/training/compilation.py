@@ -1,4 +1,4 @@
-"""How programs are compiled that run once or a few times."""
+"""Compilation with few optimizations, for programs that run only a few times."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 F = TypeVar("F", bound=Callable)
 
 
-def compiled_fast(fn: F, *, level: int = 0) -> F:
+def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
     """`eqx.filter_jit` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
 
     LLVM's optimizations take half of the compilation time; kernels that MLIR generates compile slower than others.
@@ -49,9 +49,11 @@ def _is_known(name: str, value: int | bool) -> bool:
     return True
 
 
-@compiled_fast
+@jit_quick_compilation
 def split(key: PRNGKeyArray, num: int = 2) -> tuple[PRNGKeyArray, ...]:
-    """The keys of `jax.random.split`, in a third of the time if each number of keys is used once.
+    """`jax.random.split` as a tuple of keys.
+
+    The first call for each `num`, which includes the compilation, takes a third of the time of `jax.random.split`.
 
     Args:
         key: the key to split.

@@ -1,6 +1,7 @@
-"""Where the batches of a training come from: nowhere, rows in memory, or rows that are read again and again."""
+"""Sources of batches: no data, rows drawn with replacement, epochs over all rows, or rows that are read anew."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,21 +17,35 @@ from pushforward.bijections.arrays import ArrayLike
 class AbstractBatches(eqx.Module):
     """A source of batches.
 
-    `begin` and `next` are part of the compiled loop. `at` runs in Python between compiled chunks of steps, so a
-    source that reads from disk overrides it to return other rows.
+    `begin` and `next` are part of the compiled loop. `at` runs in Python between compiled chunks of steps.
     """
 
     def at(self, step: int) -> "AbstractBatches":
-        """The batches from this step on, until `at` is called again."""
+        """The source to use from this step on, until `at` is called again.
+
+        Args:
+            step: the index of the next step.
+        """
         return self
 
     def begin(self, key: PRNGKeyArray, step: Int[Array, ""]) -> Any:
-        """The carry of the loop that begins at this step; `key` is the same for all steps."""
+        """The initial carry of a compiled loop.
+
+        Args:
+            key: the same for all steps of a training.
+            step: the index of the first step of the loop.
+        """
         return None
 
     @abc.abstractmethod
     def next(self, carry: Any, key: PRNGKeyArray, step: Int[Array, ""]) -> tuple[Any, PyTree]:
-        """The new carry and the batch of a step."""
+        """The new carry and the batch of a step.
+
+        Args:
+            carry: that of the step before, or of `begin`.
+            key: the same for all steps of a training.
+            step: the index of the step.
+        """
 
 
 class NoBatches(AbstractBatches):
@@ -45,8 +60,9 @@ class Rows(AbstractBatches):
 
     Args:
         values: a pytree of arrays with one length along the first axis.
-        weights: not negative, of shape (n,). A row is drawn with a probability proportional to its weight, and the
-            weights of the batch are None: this is less noisy than to multiply log-likelihoods by weights.
+        weights: the weights of the rows, not negative, of shape (n,). A row is drawn with a probability proportional
+            to its weight, and the weights of the batch are None: this is less noisy than to multiply log-likelihoods by
+            weights.
         batch_size: rows per step. None for all rows in every batch, together with their weights.
     """
 
@@ -86,7 +102,10 @@ class Epochs(AbstractBatches):
 
     Args:
         values: a pytree of arrays with one length n along the first axis.
-        batch_size: rows per step, at most n.
+        batch_size: rows per step.
+
+    Raises:
+        ValueError: if the batch size does not lie between 1 and n.
     """
 
     values: PyTree[Array]
@@ -114,3 +133,19 @@ class Epochs(AbstractBatches):
         order = jax.lax.cond(index == 0, lambda: self.begin(key, step), lambda: carry)
         rows = jax.lax.dynamic_slice_in_dim(order, index * self.batch_size, self.batch_size)
         return order, jax.tree.map(lambda a: a[rows], self.values)
+
+
+class Reread(AbstractBatches):
+    """Rows that are read anew before each compiled chunk of steps, for example from a file that exceeds memory.
+
+    Args:
+        read: maps the index of a step to the source to use from this step on.
+    """
+
+    read: Callable[[int], AbstractBatches] = eqx.field(static=True)
+
+    def at(self, step):
+        return self.read(step)
+
+    def next(self, carry, key, step):
+        raise TypeError("the batches of Reread come from the source that its method `at` returns.")

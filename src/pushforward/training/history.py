@@ -13,7 +13,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         stage: the name of the training, where a fit consists of several.
-        rate: the index of the learning rate in use, where there are several in turn.
+        rate_index: the index of the current learning rate, if the fit uses several one after the other.
         step: the steps of all stages so far.
         seconds: the time since the fit began.
         loss: a fresh estimate of the loss, in nats.
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
     """
 
     stage: str
-    rate: int
+    rate_index: int
     step: int
     seconds: float
     loss: float

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Whoever insists gets the exception.
-MOST_REQUESTS = 4
+# The Ctrl-C with this number raises KeyboardInterrupt.
+INTERRUPTS_BEFORE_EXCEPTION = 4
 
 
 class Interruption:
@@ -33,7 +33,7 @@ def deferred_interrupts() -> Iterator[Interruption]:
 
     def handle(number, frame):
         interruption.request()
-        if interruption.count >= MOST_REQUESTS:
+        if interruption.count >= INTERRUPTS_BEFORE_EXCEPTION:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, handle)
@@ -43,6 +43,6 @@ def deferred_interrupts() -> Iterator[Interruption]:
         signal.signal(signal.SIGINT, before)
 
 
-def never() -> bool:
-    """The answer of a fit that nobody interrupts."""
+def never_stop() -> bool:
+    """The default of `stop` arguments: always False."""
     return False

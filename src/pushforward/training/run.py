@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -11,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import PRNGKeyArray, PyTree
 
-from pushforward.training.checkpoint import Checkpoint, FinishedStage, Reason, Standing
+from pushforward.training.checkpoint import Checkpoint, FinishedStage, FitState, Reason
 from pushforward.training.data import AbstractBatches
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
@@ -21,6 +20,7 @@ from pushforward.training.objectives import AbstractObjective
 from pushforward.training.progress import progress_bar
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
+from pushforward.user_warnings import warn
 
 M = TypeVar("M")
 
@@ -68,7 +68,7 @@ class Trained(Generic[M]):
     reason: Reason
 
 
-def _loss_text(loss: float) -> str:
+def _format_loss(loss: float) -> str:
     return f"loss {loss:.4g}"
 
 
@@ -80,8 +80,8 @@ class Run:
         total: the largest number of steps of all stages.
         progress: whether to show a progress bar.
         callback: called after each evaluation with a `Progress`; the fit stops if it returns True.
-        checkpoint: where to keep the state of the fit, and whether there is one already.
-        text: shows a loss in the progress bar.
+        checkpoint: the file to write the state to, and to resume from if it exists.
+        format_loss: formats a loss for the progress bar.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class Run:
         *,
         progress: bool = False,
         callback: Callback | None = None,
-        text: Callable[[float], str] = _loss_text,
+        format_loss: Callable[[float], str] = _format_loss,
     ):
-        self.name, self.total, self.progress, self.callback, self.text = name, total, progress, callback, text
-        self.checkpoint = checkpoint
+        self.name, self.total, self.progress, self.callback = name, total, progress, callback
+        self.checkpoint, self.format_loss = checkpoint, format_loss
         self.interruption = Interruption()
-        before = checkpoint.standing
+        before = checkpoint.state
         self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
         self._losses, self._evaluations = [before.history.losses], [*before.history.evaluations]
         self._began = time.monotonic() - before.seconds
-        # The steps of all stages that this process has trained or found finished, and how many stages these are.
+        # The number of steps and of stages so far, including stages that the checkpoint already contained.
         self.steps = self._stages = 0
-        # What becomes of the newest stage when the next one begins.
-        self._ending: FinishedStage | None = None
+        # The record of the last stage. It is added to `_finished` when the next stage begins.
+        self._last_stage: FinishedStage | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> "Run":
@@ -150,9 +150,9 @@ class Run:
         rates: Sequence[float] = (),
         stopping: EarlyStopping | None = None,
         goal: Callable[[Evaluation], bool] = lambda evaluation: False,
-        finished: Callable[[M], Any] = lambda model: model,
-        whole_chunks: bool = False,
-        compile_soon: bool = False,
+        to_result: Callable[[M], Any] = lambda model: model,
+        drop_last: bool = False,
+        quick_compilation: bool = False,
     ) -> Trained[M]:
         """Train a model until its steps are used up, its loss reaches a plateau or a goal, or the user stops it.
 
@@ -169,60 +169,68 @@ class Run:
                 optimizer must contain `optax.inject_hyperparams`.
             stopping: when a plateau is reached; by default never.
             goal: whether an evaluation after some steps is good enough.
-            finished: makes of the best model what the fit would return, for the callback.
-            whole_chunks: leave out the last steps if they are fewer than `evaluate_every`.
-            compile_soon: compile in less time, at the cost of some speed.
+            to_result: converts the best model to the model that the fit returns; the callback receives it.
+            drop_last: drop the last steps if they are fewer than `evaluate_every`.
+            quick_compilation: compile with few optimizations: the compilation is faster, each step is slower.
         """
         parameters, static = partition(model)
         trainer = Trainer(objective, optimizer, static)
-        advance = Trainer.advance_soon if compile_soon else Trainer.advance
+        advance = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
         batches = objective.batches if batches is None else batches
-        index = self._stages
+        stage_index = self._stages
         self._stages += 1
-        if index < len(self._finished):
-            done = self._finished[index]
+        if stage_index < len(self._finished):
+            done = self._finished[stage_index]
             best = self.checkpoint.restore(parameters, done.best)
             self.steps += done.steps
             return Trained(trainer.model(best), done.loss, done.best_step, done.reason)
-        if self.ended and (self._ending is not None or self._current is None):
+        if self.ended and (self._last_stage is not None or self._current is None):
             return Trained(model, float("inf"), 0, "stopped")
-        if self._ending is not None:
-            self._finished.append(self._ending)
+        if self._last_stage is not None:
+            self._finished.append(self._last_stage)
             self._current = None
         before = self.steps
         first = self._finished[-1].evaluations if self._finished else 0
         state = trainer.init(parameters, key)
-        if self._current is not None:
-            state = self.checkpoint.restore(state, self._current)
-        elif rates:
+        if rates:
             state = trainer.restart(state, 0, rates[0])
-        if len(self._evaluations) == first:
-            # No step: the given model may be the best.
-            state, chunk = advance(trainer, state, batches.at(0), jnp.array(0), buffer_size(evaluate_every))
+
+        def best_result(best):
+            return to_result(trainer.model(best))
+
+        # No step: the given model may be the best.
+        source = batches.at(0)
+        state, chunk = advance(trainer, state, source, jnp.array(0), buffer_size(evaluate_every))
+        if self._current is None:
             self._record(stage, before, 0, state, chunk)
+            if steps == 0:
+                self._call_back(state, best_result)
+        else:
+            self.checkpoint.check_loss(self._evaluations[first].loss, float(chunk.loss))
+            state = self.checkpoint.restore(state, self._current)
         while True:
             records = self._evaluations[first:]
-            reason = self._reason(int(state.step) + (evaluate_every if whole_chunks else 1) > steps, records, goal)
-            if reason is None and stopping is not None and stopping(_losses_at_this_rate(records, int(state.rate))):
-                if int(state.rate) + 1 == max(len(rates), 1):
+            reason = self._reason(int(state.step) + (evaluate_every if drop_last else 1) > steps, records, goal)
+            index = int(state.rate_index)
+            if reason is None and stopping is not None and stopping(_losses_at_this_rate(records, index)):
+                if index + 1 == max(len(rates), 1):
                     reason = "plateau"
                 else:
-                    state = trainer.restart(state, int(state.rate) + 1, rates[int(state.rate) + 1])
+                    state = trainer.restart(state, index + 1, rates[index + 1])
             if reason is not None:
                 break
             start = int(state.step)
             stop = min(start + evaluate_every, steps)
-            state, chunk = advance(trainer, state, batches.at(start), jnp.array(stop), buffer_size(evaluate_every))
+            source = batches.at(start) if start > 0 else source
+            state, chunk = advance(trainer, state, source, jnp.array(stop), buffer_size(evaluate_every))
             self._record(stage, before, stop - start, state, chunk)
-            self._current = jax.tree.leaves(state)
-            if self.callback is not None:
-                self._call_back(float(state.best_loss), finished(trainer.model(state.best)))
+            self._call_back(state, best_result)
             if self.checkpoint.due:
                 self._write()
         losses = [record.loss for record in records]
         best_step = records[int(np.nanargmin(losses))].step - before if np.isfinite(losses).any() else 0
         self.steps += int(state.step)
-        self._ending = FinishedStage(
+        self._last_stage = FinishedStage(
             jax.tree.leaves(state.best),
             float(state.best_loss),
             best_step,
@@ -248,7 +256,7 @@ class Run:
         self._evaluations.append(
             Evaluation(
                 stage=stage,
-                rate=int(state.rate),
+                rate_index=int(state.rate_index),
                 step=step,
                 seconds=self.seconds,
                 loss=loss,
@@ -258,43 +266,46 @@ class Run:
                 metrics=means | {name: float(value) for name, value in chunk.metrics.items()},
             )
         )
-        self.show(step, f"{stage}: {self.text(loss)}, best {self.text(float(state.best_loss))}")
+        self._current = jax.tree.leaves(state)
+        self.show(step, f"{stage}: {self.format_loss(loss)}, best {self.format_loss(float(state.best_loss))}")
 
-    def _call_back(self, best_loss: float, model: Any) -> None:
+    def _call_back(self, state: State, best_result: Callable[[PyTree], Any]) -> None:
+        if self.callback is None:
+            return
         newest = self._evaluations[-1]
-        progress = Progress(
-            newest.stage, newest.step, newest.loss, best_loss, newest.seconds, newest.metrics, model
-        )  # fmt: skip
+        best_loss, model = float(state.best_loss), best_result(state.best)
+        progress = Progress(newest.stage, newest.step, newest.loss, best_loss, newest.seconds, newest.metrics, model)
         try:
-            self.stopped = bool(self.callback and self.callback(progress))
+            self.stopped = bool(self.callback(progress))
         except KeyboardInterrupt:
             self.interruption.request()
 
     def _write(self) -> None:
         if self.checkpoint.path is not None:
-            standing = Standing(tuple(self._finished), self._current, self.history, self.seconds, self.stopped)
-            self.checkpoint.write(standing)
+            state = FitState(tuple(self._finished), self._current, self.history, self.seconds, self.stopped)
+            self.checkpoint.write(state)
 
-    def check_finite(self, loss: float) -> None:
-        """Raise if no evaluation was finite, and warn of skipped steps.
+    def conclude(self, loss: float) -> None:
+        """Raise if no evaluation was finite, and warn of skipped steps and of an interruption.
 
         Raises:
             FloatingPointError: if the lowest loss is not finite.
         """
-        losses = np.concatenate(self._losses)
+        history = self.history
+        num_steps = len(history.losses)
         # Without any evaluation, the user stopped the fit before it began.
         if self._evaluations and not np.isfinite(loss):
             raise FloatingPointError(
-                f"no estimate of the loss was finite in {len(losses)} steps; check the objective at typical draws of "
+                f"no estimate of the loss was finite in {num_steps} steps; check the objective at typical draws of "
                 "the model, lower the learning rate, or start nearer to the solution."
             )
-        if skipped := int(np.isnan(losses).sum()):
-            warnings.warn(
-                f"{skipped} of {len(losses)} steps were skipped: their loss or gradient was not finite.", stacklevel=3
-            )
+        if history.skipped:
+            warn(f"{history.skipped} of {num_steps} steps were skipped: their loss or gradient was not finite.")
+        if self.interrupted:
+            warn(f"the fit was interrupted after {num_steps:,} steps; the result is the best model so far.")
 
 
 def _losses_at_this_rate(records: list[Evaluation], rate: int) -> list[float]:
     """The losses at a learning rate, after the lowest loss before it."""
-    earlier = [record.loss for record in records if record.rate < rate]
-    return ([float(np.nanmin(earlier))] if earlier else []) + [r.loss for r in records if r.rate == rate]
+    earlier = [record.loss for record in records if record.rate_index < rate]
+    return ([float(np.nanmin(earlier))] if earlier else []) + [r.loss for r in records if r.rate_index == rate]

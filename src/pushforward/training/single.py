@@ -8,7 +8,7 @@ from typing import TypeVar
 import optax
 from jaxtyping import PRNGKeyArray
 
-from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
 from pushforward.training.data import AbstractBatches
 from pushforward.training.history import History
 from pushforward.training.objectives import AbstractObjective
@@ -21,7 +21,7 @@ M = TypeVar("M")
 
 @functools.lru_cache
 def _default_optimizer(steps: int) -> optax.GradientTransformation:
-    """One object for equal arguments, so that equal trainings compile once."""
+    """One object for equal arguments, so that fits with equal arguments share one compiled program."""
     return optax.adam(optax.cosine_decay_schedule(1e-3, steps))
 
 
@@ -56,12 +56,13 @@ def train(
         stopping: a rule for early stopping, by default none.
         progress: whether to show a progress bar.
         callback: called after each evaluation with a `Progress`; training stops if it returns True.
-        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, to the bit as
-            if it had not stopped.
+        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
+            that is bitwise identical to that of an uninterrupted training.
 
     Returns:
         The best model, which may be the one given, and the history. A step whose loss or gradient is not finite is
-        skipped: it changes nothing, its loss in the history is NaN, and a warning says how many there were.
+        skipped: it changes nothing, its loss in the history is NaN, and a warning says how many there were. After
+        Ctrl-C, a warning says so.
 
     Raises:
         FloatingPointError: if no evaluation was finite.
@@ -72,22 +73,25 @@ def train(
     if steps < 1 or num_evaluations < 1:
         raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
     parameters, _ = partition(model)
-    facts = {}
-    if checkpoint is not None:
-        facts = {
+    optimizer = _default_optimizer(steps) if optimizer is None else optimizer
+    batches = objective.batches if batches is None else batches
+
+    def facts():
+        return {
             "fit": "train",
             "model": fingerprint(model),
             "objective": f"{type(objective).__name__} {fingerprint(objective)}",
-            "optimizer": "default" if optimizer is None else fingerprint(optimizer.init(parameters)),
+            "batches": fingerprint(batches),
+            "optimizer": fingerprint_optimizer(optimizer, parameters),
             "steps": steps,
             "num_evaluations": num_evaluations,
         }
-    optimizer = _default_optimizer(steps) if optimizer is None else optimizer
+
     with Run("training", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
         best = run.train(
             "training", model, objective, key,
             optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / num_evaluations),
             batches=batches, stopping=stopping,
         )  # fmt: skip
-    run.check_finite(best.loss)
+    run.conclude(best.loss)
     return best.model, run.history

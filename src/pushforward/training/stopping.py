@@ -8,18 +8,18 @@ from jaxtyping import Float
 
 
 class EarlyStopping(NamedTuple):
-    """Stop if the best loss of the last evaluations is hardly lower than the best loss before them.
+    """Stop unless the last `patience` evaluations have lowered the lowest loss by more than `patience * min_delta`.
 
     It is a function of the losses alone, so a resumed training stops where an uninterrupted one would.
 
     Args:
         patience: the number of last evaluations that are compared with those before.
-        least_gain: the decrease of the loss per evaluation that counts as progress, in nats.
-        start: evaluations at the beginning that do not count, as during a warm-up.
+        min_delta: the smallest decrease of the loss per evaluation that counts as an improvement, in nats.
+        start: the number of evaluations at the beginning that are ignored, for example during a warm-up.
     """
 
     patience: int
-    least_gain: float = 0.0
+    min_delta: float = 0.0
     start: int = 0
 
     def __call__(self, losses: Sequence[float] | Float[np.ndarray, " evaluations"]) -> bool:
@@ -30,4 +30,4 @@ class EarlyStopping(NamedTuple):
         before, last = found[: -self.patience].min(), found[-self.patience :].min()
         if not np.isfinite(before):
             return not last < before
-        return not before - last > self.least_gain * self.patience
+        return not before - last > self.min_delta * self.patience

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.bijections.arrays import trainable
-from pushforward.training.compilation import compiled_fast
+from pushforward.training.compilation import jit_quick_compilation
 from pushforward.training.data import AbstractBatches
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.optimizers import averaged_parameters, restarted
@@ -18,7 +18,7 @@ from pushforward.training.optimizers import averaged_parameters, restarted
 M = TypeVar("M")
 
 # The sizes of arrays are part of a compiled program, so chunks of other lengths share one buffer.
-SHORTEST_BUFFER = 4096
+MIN_BUFFER_SIZE = 4096
 
 
 def update_where(
@@ -38,7 +38,7 @@ def update_where(
 
 
 class State(eqx.Module):
-    """The whole state of a training: it can be saved, and resumed to the bit.
+    """The whole state of a training. It can be saved, and a resumed training gives bitwise identical results.
 
     Attributes:
         parameters: the trainable arrays of the model.
@@ -46,7 +46,7 @@ class State(eqx.Module):
         best: the parameters with the lowest loss of all evaluations.
         best_loss: that loss.
         step: the number of steps taken.
-        rate: the index of the learning rate in use, where several are used in turn.
+        rate_index: the index of the current learning rate, if several are used one after the other.
         key: the key of the training; every step derives its own from it.
     """
 
@@ -55,7 +55,7 @@ class State(eqx.Module):
     best: PyTree
     best_loss: Float[Array, ""]
     step: Int[Array, ""]
-    rate: Int[Array, ""]
+    rate_index: Int[Array, ""]
     key: PRNGKeyArray
 
 
@@ -63,10 +63,10 @@ class Chunk(eqx.Module):
     """What a chunk of steps reports.
 
     Attributes:
-        losses: of the steps, at the front of a longer buffer; NaN where a step was skipped.
-        loss: of the evaluation after the last step.
-        means: of the gradient's norm and of the objective's metrics, over the steps that were not skipped.
-        metrics: of the evaluation.
+        losses: the losses of the steps, at the beginning of a longer array; NaN for skipped steps.
+        loss: the loss of the evaluation after the last step.
+        means: the means of the gradient norm and of the objective's metrics over the steps that were not skipped.
+        metrics: the metrics of the evaluation.
     """
 
     losses: Float[Array, " buffer"]
@@ -101,11 +101,11 @@ class Trainer(eqx.Module):
     def restart(self, state: State, index: int, rate: float) -> State:
         """Go on from the best parameters at another learning rate."""
         optimizer_state = restarted(state.optimizer_state, state.best, rate)
-        parts = lambda s: (s.parameters, s.optimizer_state, s.rate)  # noqa: E731
-        return eqx.tree_at(parts, state, (state.best, optimizer_state, jnp.full_like(state.rate, index)))
+        parts = lambda s: (s.parameters, s.optimizer_state, s.rate_index)  # noqa: E731
+        return eqx.tree_at(parts, state, (state.best, optimizer_state, jnp.full_like(state.rate_index, index)))
 
     def run(
-        self, state: State, batches: AbstractBatches, stop: Int[Array, ""], buffer: int = SHORTEST_BUFFER
+        self, state: State, batches: AbstractBatches, stop: Int[Array, ""], buffer: int = MIN_BUFFER_SIZE
     ) -> tuple[State, Chunk]:
         """Train until step number `stop`, then evaluate.
 
@@ -154,12 +154,12 @@ class Trainer(eqx.Module):
         lost = (count == 0) & (stop > state.step)
         parameters = jax.tree.map(lambda new, old: jnp.where(lost, old, new), parameters, best)
         best_loss = jnp.where(better, loss, state.best_loss)
-        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate, state.key)
+        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key)
         return after, Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
 
     advance = eqx.filter_jit(run)
-    # Compiled in less time, for trainings of some hundreds or thousands of steps.
-    advance_soon = compiled_fast(run, level=1)
+    # Compiled with few optimizations, for fits of hundreds or thousands of steps.
+    advance_quick_compilation = jit_quick_compilation(run, level=1)
 
 
 def with_metrics(value: Any) -> tuple[Array, dict[str, Array]]:
@@ -181,4 +181,4 @@ def partition(model: Any) -> tuple[PyTree, PyTree]:
 
 def buffer_size(steps: int) -> int:
     """The size of an array for the losses of a chunk: the same for most chunks, a power of two for longer ones."""
-    return max(SHORTEST_BUFFER, 1 << (steps - 1).bit_length())
+    return max(MIN_BUFFER_SIZE, 1 << (steps - 1).bit_length())

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import os
-import warnings
 from collections.abc import Callable
 
 import jax.random as jr
@@ -13,7 +12,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
 from pushforward.training.history import History
 from pushforward.training.optimizers import clip_by_running_norm
 from pushforward.training.run import Callback, Run
@@ -47,7 +46,7 @@ def fit_vae(
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> tuple[VAE, History]:
-    r"""Train a VAE with Adam, and stop when the ELBO of held-out images has not increased for `patience` epochs.
+    r"""Train a VAE with Adam, and stop when the ELBO of validation images has not increased for `patience` epochs.
 
     The VAE is evaluated after every epoch, and the one with the highest ELBO is returned, also after Ctrl-C. Gradients
     are clipped to twice their typical norm so far. A step whose loss or gradient is not finite is skipped. After an
@@ -57,25 +56,24 @@ def fit_vae(
         images: training images, of shape (n, *shape), with pixels in [0, 1].
         key: for all randomness.
         vae: the initial VAE; by default that of `vae.build`, with spline couplings in posterior and prior.
-        validation: the share of the images that is held out, or the held-out images.
+        validation: the fraction of the images that is used for validation, or the validation images.
         binarize: whether to draw black and white pixels with the gray levels as probabilities: again in every epoch
-            for training images, once for held-out images.
-        objective: makes the objective from training images, held-out images and the options `batch_size`, `binarize`
+            for training images, once for validation images.
+        objective: makes the objective from training images, validation images and the options `batch_size`, `binarize`
             and `warmup`. For other options of `NegativeBound`, such as free bits or path gradients, give
             `functools.partial(NegativeBound, free_bits=2.0)`.
         warmup: the number of epochs in which the weight $\beta$ of the KL term grows linearly to 1. The ELBO of
-            held-out images always has $\beta = 1$. Early stopping starts after the warm-up.
+            validation images always has $\beta = 1$. Early stopping starts after the warm-up.
         batch_size: the number of images in a step.
-        learning_rate: of Adam, a number or an Optax schedule. Each schedule object needs a compilation of its own.
+        learning_rate: of Adam, a number or an Optax schedule. Each new schedule object causes a new compilation.
         optimizer: an Optax optimizer that replaces Adam and the clipping of gradients.
         max_epochs: the largest number of passes through the images.
-        patience: training stops after this number of epochs without a higher ELBO of held-out images.
+        patience: training stops after this number of epochs without a higher ELBO of validation images.
         progress: whether to show a progress bar.
-        callback: called after every epoch with a `Progress`, whose loss is minus the ELBO of held-out images; training
-            stops if it returns True.
-        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, to the bit as
-            if it had not stopped; `max_epochs` and `patience` may differ. The checkpoint of other images or options is
-            refused.
+        callback: called after every epoch with a `Progress`, whose loss is minus the ELBO of validation images;
+            training stops if it returns True.
+        checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
+            that is bitwise identical to that of an uninterrupted training; `max_epochs` and `patience` may differ.
 
     Returns:
         The VAE with the highest ELBO, and the history with one evaluation before training and one per epoch. Its
@@ -85,68 +83,61 @@ def fit_vae(
         ValueError: for images that are not finite, not in [0, 1], of another shape than the VAE's, or that the
             likelihood cannot have generated; for options that are too small; for the checkpoint of another training.
         OSError: if the checkpoint cannot be written.
-        FloatingPointError: if the ELBO of held-out images was never finite.
+        FloatingPointError: if the ELBO of validation images was never finite.
     """
     x = check_images(images)
     if min(max_epochs, patience) < 1:
         raise ValueError(f"max_epochs and patience must be at least 1, but are {max_epochs} and {patience}.")
     build_key, split_key, train_key = jr.split(key, 3)
     vae = build(x.shape[1:], key=build_key) if vae is None else vae
-    x, held_out = _split(x, validation, split_key)
-    for name, values in (("images", x), ("validation", held_out)):
+    x, validation_images = _split(x, validation, split_key)
+    for name, values in (("images", x), ("validation", validation_images)):
         if values.shape[1:] != vae.shape:
             raise ValueError(f"{name} must have the VAE's image shape {vae.shape}, but have shape {values.shape}.")
         if not binarize:
             vae.likelihood.check(values)
-    bound = objective(x, held_out, batch_size=batch_size, binarize=binarize, warmup=warmup)
+    bound = objective(x, validation_images, batch_size=batch_size, binarize=binarize, warmup=warmup)
     learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
-    facts = {}
-    if checkpoint is not None:
-        rule = _rates(learning_rate) if optimizer is None else fingerprint(optimizer.init(partition(vae)[0]))
-        facts = {
+    optimizer = _adam(learning_rate) if optimizer is None else optimizer
+
+    def facts():
+        return {
             "fit": "fit_vae",
             "VAE": fingerprint(vae),
             "training images": fingerprint(x),
-            "held-out images": fingerprint(held_out),
-            "optimizer": rule,
+            "validation images": fingerprint(validation_images),
+            "optimizer": fingerprint_optimizer(optimizer, partition(vae)[0]),
             "objective": type(bound).__name__,
             **{f.name: getattr(bound, f.name) for f in dataclasses.fields(bound) if f.metadata.get("static")},
         }
+
     steps = bound.batches.steps_per_epoch
     with Run(
         "VAE", max_epochs * steps, Checkpoint(checkpoint, facts, key),
-        progress=progress, callback=callback, text=lambda loss: f"ELBO {-loss:.3f}",
+        progress=progress, callback=callback, format_loss=lambda loss: f"ELBO {-loss:.3f}",
     ) as run:  # fmt: skip
         best = run.train(
             "training", vae, bound, train_key,
-            optimizer=_adam(learning_rate) if optimizer is None else optimizer,
+            optimizer=optimizer,
             steps=max_epochs * steps,
             evaluate_every=steps,
             # The first evaluation is before training.
             stopping=EarlyStopping(patience, start=warmup + 1),
         )  # fmt: skip
-    run.check_finite(best.loss)
-    if run.interrupted:
-        epochs = len(run.history.losses) // steps
-        warnings.warn(f"training was interrupted after {epochs} epochs; this is the best VAE so far.", stacklevel=2)
+    run.conclude(best.loss)
     return best.model, run.history
 
 
 @functools.lru_cache
 def _adam(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
-    """Adam with clipping; the same object for equal arguments, so that equal trainings compile once."""
+    """Adam with clipping; one object for equal arguments, so that fits with equal arguments share one
+    compiled program.
+    """
     return optax.chain(clip_by_running_norm(CLIP), optax.adam(learning_rate))
 
 
-def _rates(learning_rate: float | optax.Schedule) -> list[float]:
-    """Numbers that identify a learning rate; of a schedule, the rate after 1, 10, 100, ... steps."""
-    if callable(learning_rate):
-        return [np.asarray(learning_rate(10**n)).item() for n in range(7)]
-    return [learning_rate]
-
-
 def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and held-out images."""
+    """Training images and validation images."""
     if not isinstance(validation, (int, float)):
         return x, check_images(validation)
     if not 0 < validation < 1 or len(x) < 2:

@@ -1,6 +1,5 @@
 """Warn of columns that suggest a mistake: few distinct values, values at an end, functions of the condition."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from jaxtyping import Float, Int
 from pushforward.density.data.columns import estimate_step, is_off_grid
 from pushforward.density.data.splitting import distinct_rows
 from pushforward.density.data.validation import USE_FLOAT64, jax_float, to_jax_float
+from pushforward.user_warnings import warn
 
 # A column seems discrete if the share of its distinct values is below the first of these, or if its values lie on a
 # grid and the share of the rows whose value occurs twice or more is above the second. The second needs enough rows.
@@ -41,17 +41,15 @@ def warn_if_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim
         repeated = enough and on_grid and counts[counts > 1].sum() > MAX_REPEATED * len(distinct)
         if len(values) < MIN_DISTINCT * len(distinct) or repeated:
             grid = f" on a grid of step {step:g}" if on_grid else ""
-            warnings.warn(
+            warn(
                 f"{labels[i]} of x has {len(values)} distinct values in {size} rows{grid}: the likelihood of a "
                 f"density is unbounded on such data. If the column is discrete, declare it with discrete=[{i}]: its "
-                "values are then spread over their steps. Otherwise leave it out.",
-                stacklevel=3,
+                "values are then spread over their steps. Otherwise leave it out."
             )
         elif enough and counts.max() > max(MAX_SHARE_OF_VALUE * len(distinct), MAX_ROWS_OF_VALUE):
-            warnings.warn(
+            warn(
                 f"{labels[i]} of x has the value {mode:g} in {np.sum(x[:, i] == mode)} of {size} rows: the "
-                "likelihood of a density is unbounded at this value; fit those rows separately.",
-                stacklevel=3,
+                "likelihood of a density is unbounded at this value; fit those rows separately."
             )
 
 
@@ -81,10 +79,9 @@ def warn_if_rounded_to_end(
             row = at_end[:, i].argmax()
             first[i] = f"the first in row {rows[row]}, {np.format_float_positional(x[row, i])}"
     for i, where in first.items():
-        warnings.warn(
+        warn(
             f"{labels[i]} of x has {counts[i]} values that {jax_float()} rounds to an end of their support, {where}: "
-            f"they are replaced by the nearest number inside; {USE_FLOAT64} measure from that end.",
-            stacklevel=3,
+            f"they are replaced by the nearest number inside; {USE_FLOAT64} measure from that end."
         )
 
 
@@ -124,9 +121,8 @@ def warn_if_function_of_condition(
     predicted = np.einsum("rk,rkd->rd", np.linalg.pinv(design, rcond=1e-6)[:, 0], residuals[neighbors])
     errors = np.median(np.abs(predicted - residuals[rows]), axis=0)
     for i in np.flatnonzero(errors < MAX_LOCAL_ERROR).tolist():
-        warnings.warn(
+        warn(
             f"{labels[i]} of x seems to be a function of the condition: rows with similar conditions predict it with "
             f"an error of {errors[i]:.1g} standard deviations. A function of the condition has no density, and the "
-            "likelihood is unbounded; leave the column out of x, or out of the condition.",
-            stacklevel=4,
+            "likelihood is unbounded; leave the column out of x, or out of the condition."
         )

@@ -7,7 +7,6 @@ each cell that is not a number, and files larger than memory are read in blocks.
 import csv
 import itertools
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from pushforward.user_warnings import warn
 
 ROWS_PER_BLOCK = 100_000
 # Common marks of missing values, in lower case.
@@ -149,10 +150,9 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
     names = first if has_names else [f"x{i}" for i in range(len(first))]
     wanted = [i for i, name in enumerate(names) if name] if columns is None else column_indices(columns, names, path)
     if columns is None and len(wanted) < len(names):
-        warnings.warn(
+        warn(
             f"{path}: column {names.index('')} has no name and is left out; it is probably the index that pandas "
-            "writes as the first column (to_csv(index=False) does not write it).",
-            stacklevel=4,
+            "writes as the first column (to_csv(index=False) does not write it)."
         )
 
     def blocks() -> Blocks:

@@ -1,6 +1,5 @@
 """NumPyro models as spaces: the unconstrained density is the one that NumPyro's own samplers use."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpyro.infer import Predictive, init_to_uniform, log_likelihood
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
 from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
+from pushforward.user_warnings import warn
 
 
 class NumpyroSpace(AbstractSpace):
@@ -121,9 +121,7 @@ class NumpyroSpace(AbstractSpace):
             predictive = Predictive(handlers.uncondition(self.model), latent, batch_ndims=2, parallel=True)
             replicas = predictive(key, *self.args, **self.kwargs)
         except NotImplementedError as error:
-            warnings.warn(
-                f"no posterior predictive: a likelihood of the model cannot be sampled: {error}", stacklevel=3
-            )
+            warn(f"no posterior predictive: a likelihood of the model cannot be sampled: {error}")
             return groups
         return groups | {"posterior_predictive": {name: replicas[name] for name in observed}}
 
@@ -186,4 +184,4 @@ def _check_sites(sites: dict, latent: dict) -> None:
     if not latent:
         raise ValueError("the model has no latent site, so there is nothing to infer. Are all of its sites observed?")
     if any(site["type"] == "param" for site in sites.values()):
-        warnings.warn("param sites of the model are fixed at their initial values.", stacklevel=4)
+        warn("param sites of the model are fixed at their initial values.")
