@@ -233,10 +233,10 @@ def test_a_killed_process_resumes(tmp_path):
     script = textwrap.dedent(SCRIPT).format(folder=os.path.dirname(__file__), path=str(path))
     script = script.replace("train(", f"train(steps={steps}, path=")
     with subprocess.Popen([sys.executable, "-c", script]) as process:
-        while not (path.exists() and len(pf.load(path)["standing"].history.losses)):
+        while not (path.exists() and len(pf.load(path)["state"].history.losses)):
             assert process.poll() is None
         process.kill()
-    taken = len(pf.load(path)["standing"].history.losses)
+    taken = len(pf.load(path)["state"].history.losses)
     assert 0 < taken < steps
     resumed, expected = train(path, steps=steps), train(steps=steps)
     assert_same(resumed, expected)

@@ -1,4 +1,4 @@
-"""Sources of batches: no data, rows drawn with replacement, epochs over all rows, or rows that are read anew."""
+"""Sources of batches: no data, rows drawn with replacement, epochs over all rows, or rows that are read again and again."""
 
 import abc
 from collections.abc import Callable
@@ -136,7 +136,7 @@ class Epochs(AbstractBatches):
 
 
 class Reread(AbstractBatches):
-    """Rows that are read anew before each compiled chunk of steps, for example from a file that exceeds memory.
+    """Rows that are read again before each compiled chunk of steps, for example from a file that exceeds memory.
 
     Args:
         read: maps the index of a step to the source to use from this step on.
