@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Otherwise the threads of SciPy's BLAS, which JAX calls for factorizations, compete with those of JAX and of the other
+# worker.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Processes share compiled programs, and so do later runs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Compilation takes most of the time of the tests. Without XLA's MLIR fusion emitters, the suite takes a quarter less
 # time. Later versions have only these emitters.
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):

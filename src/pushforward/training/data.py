@@ -1,4 +1,4 @@
-"""Sources of batches: no data, rows drawn with replacement, epochs over all rows, or rows that are read again and again."""
+"""Sources of batches: no data, rows in memory (drawn with replacement, or by epochs), or rows that are read again."""
 
 import abc
 from collections.abc import Callable
