@@ -16,6 +16,7 @@ import pushforward as pf
 from products import few, first
 from pushforward.density.baselines import gaussian
 from pushforward.density.data import validation
+from training_cases import Killed
 
 
 def fit(x, **options):
@@ -274,10 +275,6 @@ def test_a_table_given_five_times_is_fitted_as_well():
 
 
 # Interruptions and checkpoints.
-
-
-class Killed(Exception):
-    pass
 
 
 def small_fit(x=None, path=None, callback=None, **options):
