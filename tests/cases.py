@@ -7,6 +7,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.testing import randomize
 
 HIDDEN = (8,)
 COND_DIM = 2
@@ -33,7 +34,7 @@ def reversal(dim):
     return bj.Permutation(np.arange(dim)[::-1])
 
 
-# Transformers for the cases below; test_transformers tests all of them.
+# Transformers for the cases below; bijections/autoregressive/test_transformer.py tests all of them.
 TRANSFORMERS = {
     "affine": lambda: bj.Affine(0.5, 2.0),
     "spline": lambda: bj.RationalQuadraticSpline(bins=4, bound=3.0),
@@ -171,3 +172,16 @@ PRODUCT = {
 
 # Relative errors allowed in float64 other than the default 1e-9: the tolerance of the ODE solver.
 TOLERANCES = {"continuous": 1e-7}
+
+
+def rescaled(loc, scale):
+    coupling = bj.Coupling(bj.Affine(), 3, cond_dim=2, hidden=(4,), key=jr.key(0))
+    return bj.RescaledCondition(randomize(coupling, jr.key(1), 1.0), loc, scale)
+
+
+def strictly_before(dim):
+    return np.tril(np.ones((dim, dim), bool), -1)
+
+
+def random_adjacency(seed, outputs, inputs):
+    return np.random.default_rng(seed).random((outputs, inputs)) < 0.5

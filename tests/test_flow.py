@@ -190,14 +190,6 @@ def test_conditions_that_do_not_fit(call):
         call(flow, jnp.zeros(2))
 
 
-@recipes
-def test_recipes_need_a_dimension_and_a_layer(recipe):
-    with pytest.raises(ValueError, match="dim=0"):
-        getattr(pf.flows, recipe)(0, key=jr.key(0))
-    with pytest.raises(ValueError, match="num_layers=0"):
-        getattr(pf.flows, recipe)(2, key=jr.key(0), num_layers=0)
-
-
 # Learnable bases.
 
 ZEROS, LOWER = jnp.zeros(3), jnp.array([[1.0, 0, 0], [0.5, 2.0, 0], [0, -0.3, 0.7]])
@@ -354,3 +346,8 @@ def test_points_outside_spoil_no_gradient():
     x = jnp.array([[1.0, 2.0], [-1.0, 2.0]])
     gradient = jax.grad(lambda x: flow.log_prob(x)[0])(x)
     assert flow.log_prob(x)[1] == -jnp.inf and jnp.isfinite(gradient).all()
+
+
+def test_a_discrete_base_is_refused():
+    with pytest.raises(ValueError, match="must be continuous, but Poisson"):
+        pf.Flow(dist.Poisson(1.0), bj.Affine())

@@ -1,4 +1,4 @@
-"""Packages import only from packages below, files stay small, and public names have docstrings."""
+"""Packages import only from packages below, tests mirror the source, files stay small, public names have docstrings."""
 
 import ast
 import graphlib
@@ -30,6 +30,50 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+
+TESTS = Path(__file__).parent
+TEST_FILES = {f.relative_to(TESTS).with_suffix("").as_posix() for f in TESTS.rglob("test_*.py")}
+
+# Modules without a test file of their own, and the file that tests them through a module above.
+TESTED_ELSEWHERE = {
+    "bijections.arrays": "bijections/test_monotone",  # maps over parameters, as conditioners set them
+    "bijections.intervals": "bijections/test_composition",  # which parts fit together in a chain
+    "bijections.solvers.monotone": "bijections/test_monotone",  # inverses of networks
+    "bijections.wrappers": "testing/test_conformance",  # inverses are in the cases
+    "density.baselines": "density/test_evaluate",  # scores of the Gaussian and of the mixture
+    "density.recipe": "density/test_fit",  # the course of a training
+    "density.whitened_flow": "density/test_fit",  # flows in the units of the data
+    "flows.default": "posterior/test_recipe",  # the flow over a mixture
+    "flows.linear": "flows/test_recipes",  # all recipes
+    "flows.stack": "flows/test_recipes",  # what all recipes share
+    "posterior.amortized": "posterior/test_amortized_fit",  # the result of such a fit
+    "posterior.arviz": "posterior/test_result",  # the groups of a posterior
+    "posterior.ranks": "posterior/test_amortized_fit",  # calibration over simulated data sets
+    "reports.columns": "posterior/test_result",  # the names of scalars
+    "reports.figures": "reports/test_density",  # ranges of axes
+    "reports.page": "posterior/test_result",  # a page with tables and figures
+    "reports.posterior": "posterior/test_result",  # its page and figures
+    "reports.vae": "vae/test_pictures",  # its sheets, figures and page
+    "testing.structure": "testing/test_conformance",  # broken fields and shapes
+    "training.history": "vae/test_objective",  # series of numbers
+    "training.optimizers": "vae/test_fit",  # gradients that are far too long
+    "user_warnings": "test_serialization",  # the line that a warning names
+    "vae.posteriors": "vae/test_objective",  # every family
+    "vae.priors": "vae/test_objective",  # every family
+    "vae.recipe": "vae/test_model",  # names of families that do not exist
+}
+
+# Test files that belong to no single module.
+WITHOUT_MODULE = {
+    "flows/test_recipes",  # what all recipes have in common
+    "test_language",  # the phrases in sources and documents
+    "test_layout",
+}
+
+
+def own_tests(name):
+    *folders, module = name.split(".")
+    return "/".join([*folders, f"test_{module}"])
 
 
 def is_part(name, of):
@@ -70,6 +114,15 @@ def test_bijections_rest_on_their_base():
 def test_no_circles():
     graph = {name: {*imports(path)} - {name} for name, path in FILES.items()}
     list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_tests_mirror_the_source():
+    own = {name: own_tests(name) for name, path in FILES.items() if path.name != "__init__.py"}
+    untested = {name for name, file in own.items() if file not in TEST_FILES}
+    assert not (added := untested - {*TESTED_ELSEWHERE}), f"write the tests {sorted(map(own_tests, added))}"
+    assert not (removed := {*TESTED_ELSEWHERE} - untested), f"remove from TESTED_ELSEWHERE: {sorted(removed)}"
+    assert {*TESTED_ELSEWHERE.values()} <= TEST_FILES
+    assert TEST_FILES - {*own.values()} == WITHOUT_MODULE, "test files without a module are listed in WITHOUT_MODULE"
 
 
 @pytest.mark.parametrize("name", ["utils", "util", "core", "common", "helpers", "misc"])

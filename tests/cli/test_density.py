@@ -4,40 +4,13 @@ import json
 import os
 import signal
 
-import jax
-import jax.numpy as jnp
-import jax.random as jr
-import numpy as np
 import pytest
 
-import pushforward as pf
+from cli_cases import said
 from pushforward.cli import main
 from pushforward.density.data import tables
-from pushforward.density.result import NO_HISTORY
 from pushforward.training.trainer import Trainer
-
-RNG = np.random.default_rng(0)
-SIZE = RNG.gamma(3.0, 2.0, 300)
-DATA = np.stack([SIZE, RNG.poisson(SIZE), np.degrees(RNG.vonmises(0, 2, 300)) % 360, RNG.normal(size=300)], axis=1)
-NAMES = ["size", "count", "wind", "noise"]
-
-
-def write(path, values=DATA, names=NAMES, separator=","):
-    lines = [separator.join(names)] if names else []
-    path.write_text("\n".join([*lines, *(separator.join(map(repr, row)) for row in values.tolist())]) + "\n")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "data.csv")
-    return tmp_path
-
-
-def said(capsys):
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return " ".join((captured.out + captured.err).split())
+from table_cases import NAMES
 
 
 def test_density_and_sample(folder, capsys):
@@ -121,37 +94,6 @@ def test_ctrl_c_saves_the_best_and_the_same_command_continues(folder, capsys, mo
     assert summaries[0]["scores"] == summaries[1]["scores"] and summaries[0]["steps"] == summaries[1]["steps"]
 
 
-def test_sample_from_flows_and_posteriors(folder, capsys):
-    flow = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, hidden=(4,), cond_dim=1)
-    pf.save("plain.flow", flow)
-    assert main(["sample", "plain.flow", "--num", "3", "--given", "c0=1", "--out", "draws.npz"]) == 0
-    assert list(np.load("draws.npz")) == ["x0", "x1"]
-    target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)})
-    flow = pf.flows.linear(2, key=jr.key(0))
-    zeros = jnp.zeros(4)
-    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 3), 4, "good", ())
-    posterior = pf.Posterior(target, flow, diagnostics, NO_HISTORY, jnp.arange(8.0).reshape(4, 2), zeros + 0.25)
-    posterior.save(folder / "posterior.flow")
-    capsys.readouterr()
-    for option in ([], ["--resample"]):
-        assert main(["sample", "posterior.flow", "--num", "5", *option]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "a[0],a[1]" and len(lines) == 6
-    pf.save("other", {"a": 1})
-    for arguments, words in (
-        (["posterior.flow", "--given", "a=1"], "takes no condition"),
-        (["plain.flow", "--resample"], "only draws of a posterior"),
-        (["plain.flow", "--given", "c0"], "names and numbers"),
-        (["plain.flow", "--num", "0"], "--num"),
-        (["plain.flow", "--out", "no/where.csv"], "no folder no"),
-        (["nowhere.flow"], "no file nowhere.flow"),
-        (["data.csv"], "not a file of pushforward.save"),
-        (["other"], "holds a dict"),
-    ):
-        assert main(["sample", *arguments]) == 2
-        assert words in said(capsys)
-
-
 BAD = {
     "text.csv": "a,b\n1,2\n3,four\n",
     "missing.csv": "a,b\n1,2\n3,\n",
@@ -202,11 +144,3 @@ def test_errors_are_one_paragraph_and_leave_nothing(folder, capsys, arguments, w
     message = said(capsys)
     assert message.startswith("pushforward: error: ") and words in message
     assert not (folder / "out").exists()
-
-
-@pytest.fixture(autouse=True)
-def _precision():
-    """The commands set it."""
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)

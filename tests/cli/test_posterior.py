@@ -1,42 +1,9 @@
-import json
-import os
-import stat
-
 import numpy as np
 import pytest
 
 import pushforward as pf
 from products import few
 from pushforward.cli import main
-
-MODEL = """
-import numpyro, numpyro.distributions as dist
-from numpyro.infer import Predictive
-
-def normal(y, width=5.0):
-    mu = numpyro.sample("mu", dist.Normal(0, width))
-    numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
-
-def discrete(y):
-    numpyro.sample("which", dist.Bernoulli(0.5))
-
-def broken(y):
-    raise RuntimeError("out of cheese")
-
-def unlikely(y):
-    x = numpyro.sample("x", dist.Normal(0, 1))
-    numpyro.factor("never", -float("inf"))
-
-constant = 3
-"""
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models.py").write_text(MODEL)
-    (tmp_path / "data.json").write_text(json.dumps({"y": [1.0, 2.0, 3.0]}))
-    return tmp_path
 
 
 def test_fit_writes_everything(files, capsys):
@@ -130,17 +97,3 @@ def test_errors_are_one_paragraph_and_leave_nothing(files, capsys, arguments, wo
     for word in words:
         assert word in message
     assert not (files / "out").exists()
-
-
-def test_unwritable_folder(files, capsys):
-    (files / "file").write_text("in the way")
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "file"]) == 2
-    assert "output folder file cannot be written" in " ".join(capsys.readouterr().err.split())
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "new/deep", "--budget", "0"]) == 2
-    assert not (files / "new").exists()
-    locked = files / "locked"
-    locked.mkdir()
-    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    if os.access(locked, os.W_OK):
-        pytest.skip("this user may write anywhere")
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "locked/out"]) == 2

@@ -14,10 +14,9 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from products import few, first
-from pushforward import bijections as bj
 from pushforward.density.baselines import gaussian
 from pushforward.density.data import validation
-from pushforward.testing import check_bijection
+from training_cases import Killed
 
 
 def fit(x, **options):
@@ -156,34 +155,6 @@ def test_a_discrete_column_has_probabilities():
     np.testing.assert_allclose(draws * 10, np.round(draws * 10), atol=1e-9)
 
 
-# The parts.
-
-
-def test_onto_box(precision):
-    ends = [constraints.real, constraints.positive, constraints.less_than(2.0), constraints.interval(-1.0, 3.0)]
-    box = bj.OntoBox(ends)
-    check_bijection(box, key=jr.key(0), scales=(0.0,))
-    far = jnp.array([50.0, 300.0, -300.0, 60.0])
-    x = jax.vmap(box.forward)(jnp.stack([far, -far]))
-    assert jnp.isfinite(x).all()
-    assert jnp.all((x[:, 1] > 0) & (x[:, 2] < 2) & (x[:, 3] > -1) & (x[:, 3] < 3))
-
-
-def test_rescaled_condition():
-    coupling = bj.Coupling(bj.Affine(), 3, hidden=(4,), cond_dim=2, key=jr.key(0))
-    rescaled = bj.RescaledCondition(coupling, jnp.array([1.0, -2.0]), jnp.array([3.0, 0.5]))
-    check_bijection(rescaled, key=jr.key(0), scales=(1.0,))
-    moved = pf.testing.randomize(rescaled, jr.key(1), 1.0)
-    u, c = jnp.array([0.3, 1.0, -2.0]), jnp.array([4.0, 0.1])
-    np.testing.assert_allclose(moved.forward(u, c), moved.bijection.forward(u, jnp.array([1.0, 4.2])), rtol=1e-12)
-    near = bj.RescaledCondition(moved.bijection, *moved.moments.value, arsinh=[False, True])
-    check_bijection(near, key=jr.key(0), scales=(1.0,))
-    at = jnp.array([1.0, jnp.arcsinh(4.2)])
-    np.testing.assert_allclose(near.forward(u, c), moved.bijection.forward(u, at), rtol=1e-12)
-    with pytest.raises(ValueError, match="condition's shape"):
-        bj.RescaledCondition(coupling, jnp.zeros(3), jnp.ones(3))
-
-
 @pytest.mark.conformance
 def test_steps_on_a_circle_may_lead_over_its_seam():
     rng = np.random.default_rng(0)
@@ -304,10 +275,6 @@ def test_a_table_given_five_times_is_fitted_as_well():
 
 
 # Interruptions and checkpoints.
-
-
-class Killed(Exception):
-    pass
 
 
 def small_fit(x=None, path=None, callback=None, **options):

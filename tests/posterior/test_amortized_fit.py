@@ -10,6 +10,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.reports.calibration import plot_calibration, within_band
+from training_cases import Killed
 
 
 def joint(draw, data):
@@ -113,10 +114,25 @@ def test_a_numpyro_model(tmp_path):
         pf.fit_amortized(target, y, key=jr.key(1), flow=pf.flows.realnvp(2, key=jr.key(0)))
 
 
-def test_a_model_that_looks_at_its_data():
-    def model(y):
-        mean = numpyro.sample("mean", dist.Normal(0, 2 if y[0] > 0 else 3))
-        numpyro.sample("y", dist.Normal(mean, 1), obs=y)
+@pytest.mark.conformance
+def test_an_amortized_fit_resumes(tmp_path):
+    def log_density(draw, data):
+        return -0.5 * draw**2 - 0.5 * jnp.sum((data - draw) ** 2)
 
-    with pytest.raises(ValueError, match="looks at the values"):
-        pf.ConditionalTarget.from_numpyro(model, jnp.ones(3))
+    target = pf.ConditionalTarget(log_density, jnp.array(0.0), jnp.zeros(2))
+    data = np.random.default_rng(0).normal(size=(40, 2))
+
+    def fit(path=None, callback=None):
+        return pf.fit_amortized(target, data, key=jr.key(0), steps=60, checkpoint=path, callback=callback)
+
+    def kill(progress):
+        if progress.step == 30:
+            raise Killed
+
+    whole, path = fit(), tmp_path / "checkpoint"
+    with pytest.raises(Killed):
+        fit(path, kill)
+    resumed = fit(path, lambda progress: progress.step <= 30 and pytest.fail("did not resume"))
+    assert resumed.history.losses.tobytes() == whole.history.losses.tobytes()
+    draws = [p.sample(jr.key(1), jnp.ones(2), 10) for p in (whole, resumed)]
+    assert draws[0].tobytes() == draws[1].tobytes()

@@ -1,4 +1,5 @@
-import json
+"""Posteriors of known models, fits that are interrupted, and fits that are killed and resumed."""
+
 import math
 import os
 import signal
@@ -13,10 +14,9 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from posterior_cases import banana, gaussian_target
-from products import first
-from pushforward import examples
-from pushforward.posterior import assessment
+from products import few, first
 from pushforward.posterior.recipe import NUM_SAMPLES
+from training_cases import Killed
 
 
 @pytest.mark.parametrize(("dim", "widest"), first((12, 1e6), (1, 1.0)))
@@ -77,37 +77,6 @@ def test_conjugate_model_with_supports():
         )
         < 0.01
     )
-
-
-@pytest.mark.conformance
-@pytest.mark.parametrize("model", [examples.eight_schools_centered])
-def test_eight_schools_against_reference_draws(model, reference_data):
-    folder = reference_data / "posteriordb"
-    entry = json.loads((folder / "index.json").read_text())[f"eight_schools-{model.__name__}"]
-    reference = np.load(folder / entry["draws"])
-    # The reference's Cauchy is a full one on a half line; NumPyro's HalfCauchy is twice that.
-    log_evidence = entry["log_evidence"] + math.log(2)
-    posterior = pf.fit_posterior(pf.Target.from_numpyro(model, **examples.EIGHT_SCHOOLS), key=jr.key(3))
-    assert abs(posterior.diagnostics.elbo - log_evidence) < 0.05
-    for draws in (posterior.sample(jr.key(4), 20_000), posterior.resample(jr.key(4), 20_000)):
-        columns = {"mu": draws["mu"], "tau": draws["tau"]}
-        columns |= {f"theta[{i + 1}]": draws["theta"][:, i] for i in range(8)}
-        for name, expected in zip(reference["names"], reference["draws"].T, strict=True):
-            if name in columns:
-                assert abs(columns[name].mean() - expected.mean()) < 0.1 * expected.std(), name
-                assert abs(columns[name].std() - expected.std()) < 0.1 * expected.std(), name
-
-
-def test_missed_mode_is_unreliable():
-    modes = jnp.array([[-15.0, 0.0], [15.0, 3.0]])
-
-    def log_density(x):
-        return jax.nn.logsumexp(-0.5 * jnp.sum((x - modes) ** 2, 1))
-
-    one = pf.flows.linear(2, key=jr.key(0))
-    posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), flow=one, budget=100_000)
-    assert posterior.diagnostics.verdict == "unreliable"
-    assert "another region" in " ".join(posterior.diagnostics.reasons)
 
 
 def test_improper_posterior_ends_and_is_not_good():
@@ -185,47 +154,6 @@ def test_ctrl_c_in_training_keeps_the_best(presses):
     assert math.isfinite(posterior.diagnostics.elbo)
 
 
-def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
-    calls, compiled_batch = [], assessment._compiled_batch
-
-    def interrupted(target, flow, key):
-        calls.append(1)
-        os.kill(os.getpid(), signal.SIGINT)
-        return compiled_batch(target, flow, key)
-
-    flow = pf.flows.linear(2, key=jr.key(1))
-    target = pf.Target(banana, jnp.zeros(2))
-    whole = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
-    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
-    posterior = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
-    assert len(calls) == 1
-    assert posterior.diagnostics.num_draws < whole.diagnostics.num_draws
-    assert "interrupted" in " ".join(posterior.diagnostics.reasons)
-
-
-def test_ctrl_c_before_any_judging_leaves_a_fit_that_is_not_judged(monkeypatch, tmp_path):
-    def interrupted(target, flow, key):
-        for _ in range(4):
-            os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("the fourth Ctrl-C is raised")
-
-    flow = pf.flows.linear(2, key=jr.key(1))
-    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
-    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), flow=flow, budget=100_000)
-    found = posterior.diagnostics
-    assert found.verdict == "unreliable" and found.num_draws == 0
-    assert found.reasons[0] == "The fit was interrupted before it was judged."
-    assert posterior.sample(jr.key(1), 7).shape == (7, 2)
-    for draw in (lambda: posterior.resample(jr.key(1)), posterior.summary, posterior.to_arviz, posterior.plot):
-        with pytest.raises(ValueError, match="interrupted before it was judged"):
-            draw()
-    assert "interrupted" in posterior.to_arviz(jr.key(1))["posterior"].attrs["reasons"]
-    posterior.report(tmp_path / "report.html")
-    assert "interrupted before it was judged" in (tmp_path / "report.html").read_text()
-    posterior.save(tmp_path / "posterior")
-    assert pf.load(tmp_path / "posterior").diagnostics.verdict == "unreliable"
-
-
 @pytest.mark.conformance
 def test_same_key_same_result():
     target = pf.Target(banana, jnp.zeros(2))
@@ -240,26 +168,6 @@ def test_float32():
         assert posterior.sample(jr.key(0), 5).dtype == jnp.float32
     assert posterior.diagnostics.verdict in ("good", "reweight")
     assert posterior.diagnostics.log_evidence == pytest.approx(math.log(2 * math.pi * 0.5), abs=0.01)
-
-
-@pytest.mark.conformance
-def test_modes_far_apart_are_all_found(tmp_path):
-    """Each in its place and with its share, though the flow is one; the evidence is 1."""
-    weights = (0.5, 0.48, 0.02)
-    locs = 7.0 * jnp.eye(3)[: len(weights)] - 2.0
-    scales = jnp.array([1.0, 0.8, 1.3])[: len(weights), None, None] * jnp.eye(3)
-    parts = dist.MultivariateNormal(locs, scale_tril=scales)
-    d = dist.MixtureSameFamily(dist.Categorical(jnp.array(weights)), parts)
-    posterior = pf.fit_posterior(pf.Target(d.log_prob, jnp.zeros(3)), key=jr.key(0), budget=1_000_000)
-    assert posterior.diagnostics.verdict == "good"
-    assert abs(posterior.diagnostics.log_evidence) < 0.01
-    draws = posterior.sample(jr.key(1), 50_000)
-    nearest = jnp.argmin(
-        jnp.linalg.norm(draws[:, None] - locs, axis=-1) / jnp.diagonal(scales, axis1=1, axis2=2)[:, 0], 1
-    )
-    np.testing.assert_allclose(jnp.bincount(nearest, length=len(weights)) / 50_000, weights, atol=0.015)
-    posterior.save(tmp_path / "modes")
-    np.testing.assert_allclose(pf.load(tmp_path / "modes").log_prob(draws[:5]), posterior.log_prob(draws[:5]))
 
 
 @pytest.mark.conformance
@@ -290,29 +198,64 @@ def test_polynomial_tails_are_learned():
     assert (posterior.flow.base_distribution.base_dist.df < 3).all()
 
 
-def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
-    d = dist.MultivariateNormal(jnp.array([1.0, -1.0]), jnp.array([[1.0, 0.5], [0.5, 2.0]]))
-    target = pf.Target(d.log_prob, jnp.zeros(2))
-    seen = []
-
-    def watch(progress):
-        seen.append(pf.assess(target, progress.model, jr.key(1), num_draws=2000))
-        return True
-
-    posterior = pf.fit_posterior(target, key=jr.key(0), callback=watch)
-    assert len(seen) == 1 and seen[0].verdict == "good"
-    assert any("interrupted" in reason for reason in posterior.diagnostics.reasons)
-    far = pf.Flow(dist.Normal(jnp.array([30.0, 0.0]), 1.0).to_event(1), pf.bijections.Triangular(2))
-    assert pf.assess(target, far, jr.key(1), num_draws=2000).verdict == "unreliable"
-    with pytest.raises(ValueError, match="100 draws"):
-        pf.assess(target, far, jr.key(1), num_draws=10)
-    with pytest.raises(ValueError, match=r"shape \(2,\)"):
-        pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))
-
-
 @pytest.mark.conformance
 def test_an_exact_fit_says_nothing_of_its_budget():
     target, _ = gaussian_target(3, 0, 10.0)
     posterior = pf.fit_posterior(target, key=jr.key(1), budget=100)
     assert posterior.diagnostics.verdict == "good"
     assert not any("budget" in reason for reason in posterior.diagnostics.reasons)
+
+
+# Fits that are killed and resumed.
+
+
+def fit(path=None, *, density=banana, key=0, budget=300_000, callback=None, flow=None):
+    target = pf.Target(density, jnp.zeros(2))
+    return pf.fit_posterior(target, key=jr.key(key), budget=budget, callback=callback, checkpoint=path, flow=flow)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return fit()
+
+
+def assert_same(one, other):
+    assert one.pool.tobytes() == other.pool.tobytes()
+    assert one.pool_weights.tobytes() == other.pool_weights.tobytes()
+    assert one.diagnostics == other.diagnostics
+    assert one.history.losses.tobytes() == other.history.losses.tobytes()
+
+
+@pytest.mark.parametrize("stage", few(["gaussian", "flow"], "flow"))
+def test_resumes_to_the_bit_in_each_stage(stage, whole, tmp_path):
+    path, seen = tmp_path / "checkpoint", []
+
+    def kill(progress):
+        seen.append(progress)
+        if progress.stage == stage:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(path, callback=kill)
+    resumed = fit(path, callback=seen.append)
+    assert len(seen) == len([r for r in whole.history.evaluations if r.training_loss == r.training_loss])
+    assert_same(resumed, whole)
+    assert_same(fit(path, callback=lambda progress: pytest.fail("there is nothing left to train")), whole)
+
+
+def test_another_fit_is_named_and_its_checkpoint_untouched(tmp_path):
+    path = tmp_path / "checkpoint"
+    fit(path, budget=1000)
+    before = path.read_bytes()
+    others = {
+        "target": {"density": lambda x: banana(x) - 0.1 * x[0]},
+        "key": {"key": 1},
+        "budget": {"budget": 2000},
+        "flow": {"flow": pf.flows.linear(2, key=jr.key(1))},
+    }
+    for name, other in others.items():
+        with pytest.raises(ValueError, match=f"another fit, which differs in: {name}"):
+            fit(path, **({"budget": 1000} | other))
+    with pytest.raises(ValueError, match="another fit, which differs in: .*fit"):
+        pf.train(pf.flows.linear(2, key=jr.key(1)), pf.ReverseKL(banana), key=jr.key(0), checkpoint=path)
+    assert path.read_bytes() == before

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -19,13 +20,10 @@ import pytest
 import pushforward as pf
 from pushforward import bijections as bj
 from pushforward.training.trainer import Trainer
+from training_cases import Killed, simple_flow
 
 DATA = np.random.default_rng(0).normal(size=(200, 2)) * [0.5, 2.0] + [1.0, -2.0]
 OPTIMIZER = optax.adam(0.05)
-
-
-def simple_flow():
-    return pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), bj.Elementwise(bj.Affine(), 2))
 
 
 def train(path=None, *, data=DATA, batch_size=16, key=0, steps=40, flow=None, optimizer=OPTIMIZER, **options):
@@ -50,10 +48,6 @@ def assert_same(one, other):
     assert one[1].losses.tobytes() == other[1].losses.tobytes()
     records = [[record._replace(seconds=0.0) for record in history.evaluations] for _, history in (one, other)]
     assert str(records[0]) == str(records[1])
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("at", [4, 20, 36])
@@ -221,7 +215,7 @@ SCRIPT = """
 import sys, jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from test_checkpoint import train
 train({path!r})
 """
@@ -230,7 +224,8 @@ train({path!r})
 def test_a_killed_process_resumes(tmp_path):
     """SIGKILL at some moment of a training in another process."""
     path, steps = tmp_path / "checkpoint", 400_000
-    script = textwrap.dedent(SCRIPT).format(folder=os.path.dirname(__file__), path=str(path))
+    folders = [str(folder) for folder in Path(__file__).parents[:2]]  # of this file and of the shared cases
+    script = textwrap.dedent(SCRIPT).format(folders=folders, path=str(path))
     script = script.replace("train(", f"train(steps={steps}, path=")
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         while not (path.exists() and len(pf.load(path)["state"].history.losses)):

@@ -4,30 +4,25 @@ import numpy as np
 import pytest
 
 from pushforward.density.data import tables
+from table_cases import NAMES, write
 
 RNG = np.random.default_rng(0)
 DATA = np.stack([RNG.gamma(3.0, 2.0, 300), RNG.poisson(6.0, 300), 360 * RNG.uniform(size=300), RNG.normal(size=300)], 1)
-NAMES = ["size", "count", "wind", "noise"]
-
-
-def write(path, values=DATA, names=NAMES, separator=","):
-    lines = [separator.join(names)] if names else []
-    path.write_text("\n".join([*lines, *(separator.join(map(repr, row)) for row in values.tolist())]) + "\n")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "data.csv")
+    write(tmp_path / "data.csv", DATA)
     return tmp_path
 
 
 @pytest.mark.parametrize("rows_per_block", [7, 100_000])
 def test_all_formats(folder, monkeypatch, rows_per_block):
     monkeypatch.setattr(tables, "ROWS_PER_BLOCK", rows_per_block)
-    write(folder / "t.tsv", separator="\t")
-    write(folder / "bare.csv", names=None)
-    write(folder / "semicolons.csv", separator=";")
+    write(folder / "t.tsv", DATA, separator="\t")
+    write(folder / "bare.csv", DATA, names=None)
+    write(folder / "semicolons.csv", DATA, separator=";")
     np.save("a.npy", DATA)
     np.savez("a.npz", **dict(zip(NAMES, DATA.T, strict=True)))
     np.savez("one.npz", data=DATA)

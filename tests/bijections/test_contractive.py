@@ -12,7 +12,6 @@ import pytest
 import pushforward as pf
 from products import few, first
 from pushforward.bijections import Contractive, ExactLogDet, PowerSeries, RussianRoulette
-from pushforward.bijections.solvers.contraction import solve_contraction
 from pushforward.testing import randomize
 
 KEY = jr.key(0)
@@ -127,23 +126,6 @@ def test_single_precision_near_the_limit():
         u = jr.normal(jr.key(4), (100, 5))
         x = jax.vmap(b.forward)(u)
         np.testing.assert_allclose(jax.vmap(b.forward)(jax.vmap(b.inverse)(x)), x, atol=1e-5)
-
-
-def test_contraction_converges_near_the_limit_and_reports_failure():
-    rotation = jnp.array([[0.0, -1.0], [1.0, 0.0]])
-
-    def step(y, scale):
-        return scale * (rotation @ y) + 1.0
-
-    for rate in (0.5, 0.9, 0.999):
-        y = solve_contraction(step, jnp.zeros(2), rate, rate)
-        np.testing.assert_allclose(y, np.linalg.solve(np.eye(2) - rate * rotation, np.ones(2)), atol=1e-12)
-
-    # Not a contraction, contrary to the given rate: the iteration cannot find a fixed point.
-    def runaway(y, _):
-        return 2 * y + 1
-
-    assert np.isnan(solve_contraction(runaway, jnp.ones(2), None, 0.9)).all()
 
 
 @pytest.mark.parametrize(

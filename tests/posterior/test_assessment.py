@@ -1,0 +1,87 @@
+"""The judgement of a flow by its draws: what is missed, and Ctrl-C while it is made."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpyro.distributions as dist
+import pytest
+
+import pushforward as pf
+from posterior_cases import banana
+from pushforward.posterior import assessment
+
+
+def test_missed_mode_is_unreliable():
+    modes = jnp.array([[-15.0, 0.0], [15.0, 3.0]])
+
+    def log_density(x):
+        return jax.nn.logsumexp(-0.5 * jnp.sum((x - modes) ** 2, 1))
+
+    one = pf.flows.linear(2, key=jr.key(0))
+    posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), flow=one, budget=100_000)
+    assert posterior.diagnostics.verdict == "unreliable"
+    assert "another region" in " ".join(posterior.diagnostics.reasons)
+
+
+def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
+    calls, compiled_batch = [], assessment._compiled_batch
+
+    def interrupted(target, flow, key):
+        calls.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        return compiled_batch(target, flow, key)
+
+    flow = pf.flows.linear(2, key=jr.key(1))
+    target = pf.Target(banana, jnp.zeros(2))
+    whole = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
+    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
+    posterior = pf.fit_posterior(target, key=jr.key(0), flow=flow, budget=100_000)
+    assert len(calls) == 1
+    assert posterior.diagnostics.num_draws < whole.diagnostics.num_draws
+    assert "interrupted" in " ".join(posterior.diagnostics.reasons)
+
+
+def test_ctrl_c_before_any_judging_leaves_a_fit_that_is_not_judged(monkeypatch, tmp_path):
+    def interrupted(target, flow, key):
+        for _ in range(4):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the fourth Ctrl-C is raised")
+
+    flow = pf.flows.linear(2, key=jr.key(1))
+    monkeypatch.setattr(assessment, "_compiled_batch", interrupted)
+    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), flow=flow, budget=100_000)
+    found = posterior.diagnostics
+    assert found.verdict == "unreliable" and found.num_draws == 0
+    assert found.reasons[0] == "The fit was interrupted before it was judged."
+    assert posterior.sample(jr.key(1), 7).shape == (7, 2)
+    for draw in (lambda: posterior.resample(jr.key(1)), posterior.summary, posterior.to_arviz, posterior.plot):
+        with pytest.raises(ValueError, match="interrupted before it was judged"):
+            draw()
+    assert "interrupted" in posterior.to_arviz(jr.key(1))["posterior"].attrs["reasons"]
+    posterior.report(tmp_path / "report.html")
+    assert "interrupted before it was judged" in (tmp_path / "report.html").read_text()
+    posterior.save(tmp_path / "posterior")
+    assert pf.load(tmp_path / "posterior").diagnostics.verdict == "unreliable"
+
+
+def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
+    d = dist.MultivariateNormal(jnp.array([1.0, -1.0]), jnp.array([[1.0, 0.5], [0.5, 2.0]]))
+    target = pf.Target(d.log_prob, jnp.zeros(2))
+    seen = []
+
+    def watch(progress):
+        seen.append(pf.assess(target, progress.model, jr.key(1), num_draws=2000))
+        return True
+
+    posterior = pf.fit_posterior(target, key=jr.key(0), callback=watch)
+    assert len(seen) == 1 and seen[0].verdict == "good"
+    assert any("interrupted" in reason for reason in posterior.diagnostics.reasons)
+    far = pf.Flow(dist.Normal(jnp.array([30.0, 0.0]), 1.0).to_event(1), pf.bijections.Triangular(2))
+    assert pf.assess(target, far, jr.key(1), num_draws=2000).verdict == "unreliable"
+    with pytest.raises(ValueError, match="100 draws"):
+        pf.assess(target, far, jr.key(1), num_draws=10)
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+        pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))

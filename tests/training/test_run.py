@@ -1,0 +1,57 @@
+"""A fit: the best of its evaluations, what its callback receives, and losses that are never finite."""
+
+import warnings
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import pushforward as pf
+from training_cases import assert_trees_close, plain_loop, simple_flow, target, train
+
+
+def test_no_finite_estimate_at_all_is_an_error():
+    with pytest.raises(FloatingPointError, match="no estimate of the loss was finite in 6 steps"):
+        train(simple_flow(), pf.ReverseKL(lambda x: jnp.nan * x[0], 4), key=jr.key(0), steps=6)
+
+
+def test_the_best_is_kept():
+    """The step size explodes half way: what is returned is the best by fresh estimates, not the last."""
+    optimizer = optax.sgd(optax.piecewise_constant_schedule(0.05, {50: 1e4}))
+    objective, fresh = pf.ReverseKL(target, 16), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trained, losses = train(
+            simple_flow(),
+            objective,
+            key=jr.key(0),
+            steps=100,
+            optimizer=optimizer,
+            num_evaluations=10,
+            callback=lambda progress: fresh.update({progress.step: progress.loss}),
+        )
+    assert [*fresh] == [*range(10, 101, 10)]
+    assert not losses[-1] < 1e3
+    best = min(fresh, key=lambda n: fresh[n] if np.isfinite(fresh[n]) else np.inf)
+    assert best <= 50
+    _, evaluation_key = jr.split(jr.key(0))
+    np.testing.assert_allclose(objective.evaluate(trained, evaluation_key), fresh[best], rtol=1e-10)
+    again, _ = plain_loop(simple_flow(), objective, jr.key(0), best, optimizer)
+    assert_trees_close(trained, again, 1e-10)
+
+
+def test_the_callback_receives_the_steps_and_the_fresh_loss():
+    calls = []
+    train(
+        simple_flow(),
+        pf.ReverseKL(target, 4),
+        key=jr.key(0),
+        steps=7,
+        num_evaluations=3,
+        callback=lambda progress: calls.append((progress.step, progress.loss)),
+    )
+    assert [step for step, _ in calls] == [3, 6, 7]
+    assert all(type(loss) is float for _, loss in calls)
+    assert calls[-1][1] < calls[0][1]
