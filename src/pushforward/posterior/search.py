@@ -141,7 +141,7 @@ def _distance(one: Candidate, other: Candidate) -> float:
 
 def _walk_within(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
     """The usable Gaussians of Newton paths in the coordinates of an affine map."""
-    results = _search(Whitened(target, within), starts, key)
+    results = _compiled_search(Whitened(target, within), starts, key)
     locs, factors, elbos, errors, decrements = (np.asarray(a) for a in results)
     usable = np.isfinite(elbos) & np.isfinite(locs).all(1) & np.isfinite(factors).all((1, 2))
     usable &= (np.diagonal(factors, axis1=1, axis2=2) > 0).all(1)
@@ -157,7 +157,6 @@ def _walk_within(target: LogDensity, within: Triangular, starts: Float[Array, "p
     ]
 
 
-@jit_quick_compilation
 def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
     """Means, factors, ELBOs, standard errors and Newton decrements of each path's best Gaussian and of N(0, I)."""
     path_key, score_key = jr.split(key)
@@ -166,6 +165,10 @@ def _search(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyA
     locs = jnp.concatenate([locs, jnp.zeros((1, dim), starts.dtype)])
     factors = jnp.concatenate([factors, jnp.eye(dim, dtype=starts.dtype)[None]])
     return locs, factors, *score_gaussians(target, locs, factors, score_key)
+
+
+# Level 1, because most of its time is spent in hundreds of Hessians.
+_compiled_search = jit_quick_compilation(_search, level=1)
 
 
 def score_gaussians(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
