@@ -117,7 +117,7 @@ class AutoFlow(AutoContinuous):
         model: a NumPyro model with continuous latent sites.
         flow: a function of (dim, key=) that returns a Flow of shape (dim,), such as `pf.flows.nsf`; by default affine
             couplings (in one dimension a spline), then an affine map.
-        key: for the flow's initial parameters.
+        key: the key for the flow's initial parameters.
         prefix: the prefix of the names of the guide's sites.
         init_loc_fn: NumPyro's initialization strategy; the flow is shifted to the initial values.
 

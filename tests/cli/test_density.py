@@ -22,7 +22,7 @@ def test_density_and_sample(folder, capsys):
     out = folder / "out" / "deep"
     assert sorted(p.name for p in out.iterdir()) == ["density.flow", "report.html", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["columns"] == NAMES and summary["held_out_rows"] == 30
+    assert summary["columns"] == NAMES and summary["test_rows"] == 30
     page = (out / "report.html").read_text()
     assert page.count("<img") == 3 and "http" not in page
 
@@ -129,7 +129,7 @@ BAD = {
         (["data.csv", "--given", *NAMES], "none left"),
         (["data.csv", "--positive", "noise"], "not inside their support, the first in row"),
         (["data.csv", "--positive", "weight"], "no column weight"),
-        (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "given twice"),
+        (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "has two supports"),
         (["data.csv", "--bounds", "size", "0", "wide"], "takes numbers, but got 'wide'"),
         (["data.csv", "--circular", "wind", "-1"], "positive, finite period"),
         (["data.csv", "--discrete", "noise"], "is not discrete"),

@@ -113,7 +113,7 @@ def with_value(row, column, value):
         (GOOD * np.array([1, 0, 1]), {}, "column 1 of x is constant, 0"),
         (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
         (GOOD[:3], {}, r"at least two rows, and more rows than columns, but x has shape \(3, 3\)"),
-        (GOOD[:, 0], {}, r"x\[:, None\] makes one column"),
+        (GOOD[:, 0], {}, r"x\[:, None\] converts it to one column"),
         (
             np.array([["1", "one"], ["2", "two"]]),
             {},

@@ -144,7 +144,7 @@ class AbstractBijection(eqx.Module):
         Args:
             u: of shape (*shape,) or (*shape, batch).
             condition: one for all events, or one for each along its last axis; ignored if the bijection takes none.
-            key: for stochastic log-determinants; each event gets its own randomness.
+            key: the key for stochastic log-determinants; each event gets its own randomness.
         """
         return self._map(self._forward, (u,), condition, key)
 

@@ -70,7 +70,7 @@ class Continuous(AbstractBijection):
         hutchinson: whether to estimate the trace when there is a key: for deep networks in many dimensions.
         solver: an adaptive solver of Diffrax, by default `Dopri8()` for tolerances below 1e-6 and `Tsit5()`, which
             then costs less, for looser ones.
-        key: for the network's initial weights.
+        key: the key for the network's initial weights.
 
     References:
         Chen et al., Neural Ordinary Differential Equations (2018), theorem 1 and appendix B.

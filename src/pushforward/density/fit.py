@@ -21,8 +21,8 @@ from pushforward.density.evaluate import Samples
 from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
-from pushforward.density.significance import are_enough, improves
-from pushforward.density.whitened_flow import check_flow, in_units, with_rescaled_condition
+from pushforward.density.significance import has_enough_validation_rows, improves
+from pushforward.density.whitened_flow import check_flow, in_original_units, with_rescaled_condition
 from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
@@ -142,10 +142,10 @@ def fit_density(
     file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, initial) | options, key)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
     source, steps, size = samples.source, samples.steps, samples.size
-    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
+    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.labels)
     rows, part = source.read_part(split_key)
-    warn_if_coarse(part, steps, samples.columns)
-    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
+    warn_if_coarse(part, steps, samples.labels)
+    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.labels, noise_key)
     facts: dict[str, Any] = {"rows": size}
     if flow is None:
         effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
@@ -160,7 +160,7 @@ def fit_density(
     split = split_rows(rows, part, source.condition_of(rows), steps, num_in_part, split_key)
     num_validation = recipe.num_validation_rows(size, validation)
     most = min(num_validation, MOST_VALIDATION_ROWS)
-    held_out = source.held_out_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
+    held_out = source.validation_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
     kept = source.training_rows(rows_key, split, batch_size)
     facts["validation rows"] = len(held_out)
     discrete_steps = jnp.asarray(steps, float) if steps.any() else None
@@ -173,8 +173,8 @@ def fit_density(
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
         batches = training.Reread(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
 
-    to_result = lambda flow: in_units(flow, whitening, samples.circles)  # noqa: E731
-    enough = are_enough(held_out)
+    to_result = lambda flow: in_original_units(flow, whitening, samples.circles)  # noqa: E731
+    enough = has_enough_validation_rows(held_out)
     if not enough:
         warn(
             f"training is skipped, and the initial density is returned: {len(held_out)} validation rows of {size} rows "
@@ -198,7 +198,7 @@ def fit_density(
         return Density(
             flow=to_result(flow),
             columns=tuple(samples.names or default_names("x", samples.dim)),
-            given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
+            condition_names=tuple(samples.condition_names or default_names("c", samples.cond_dim or 0)),
             grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
             history=run.history,
             facts=tuple(facts.items()),

@@ -44,7 +44,7 @@ def nice(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -75,7 +75,7 @@ def realnvp(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -106,7 +106,7 @@ def nsf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         bins: the number of bins of each spline.
@@ -153,7 +153,7 @@ def arnsf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         bins: the number of bins of each spline.
@@ -187,7 +187,7 @@ def maf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -217,7 +217,7 @@ def iaf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -250,7 +250,7 @@ def naf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         num_units: the number of sigmoids of each transformer.
         hidden: the widths of the hidden layers of each layer's network.
@@ -284,7 +284,7 @@ def unaf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         num_units: the number of hidden units of each integrated network.
         hidden: the widths of the hidden layers of each layer's network.

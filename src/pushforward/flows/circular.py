@@ -44,7 +44,7 @@ def circular(
 
     Args:
         dim: the number of coordinates.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         angles: True for the coordinates that are angles; by default all.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each network.

@@ -20,7 +20,7 @@ def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
     """
     if dim == 1:
         return Flow(standard_normal(1), Chain([Elementwise(RationalQuadraticSpline(16, 8.0), 1), Triangular(1)]))
@@ -33,7 +33,7 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
     """
     couplings = nsf(dim, num_layers=6, hidden=_hidden(dim), affine=False, key=key)
     return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))

@@ -24,7 +24,7 @@ def linear(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         factors: the factorization of the matrix: `Triangular`, `PLU` or `QR`.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -52,7 +52,7 @@ def gaussianization(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         bins: the number of bins of each spline.
         bound: the splines act on [-bound, bound] in the coordinates of their layer.

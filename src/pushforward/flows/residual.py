@@ -37,7 +37,7 @@ def planar(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -71,7 +71,7 @@ def radial(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -109,7 +109,7 @@ def sylvester(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         num_units: the number of hidden units of a layer, at most `dim`; by default the smaller of `dim` and 32.
         triangular: whether to use `TriangularSylvester`; otherwise `Sylvester`.
@@ -153,7 +153,7 @@ def residual(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's contractive network.
         lipschitz: the largest Lipschitz constant of a layer's network, below 1.
@@ -199,7 +199,7 @@ def continuous(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         hidden: the widths of the hidden layers of the vector field's network.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.

@@ -117,7 +117,7 @@ class AmortizedPosterior(eqx.Module):
         """Draws of the posterior of one data set: a pytree with a leading axis.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             data: one data set.
             num_samples: the number of draws.
         """
@@ -127,7 +127,7 @@ class AmortizedPosterior(eqx.Module):
         """The posterior of one data set with its diagnostics, summary, figures and report.
 
         Args:
-            key: for the draws that it is judged by.
+            key: the key for the draws that it is judged by.
             data: one data set.
             num_draws: their number, at least 100.
         """
@@ -142,7 +142,7 @@ class AmortizedPosterior(eqx.Module):
         """How good the posterior of one data set is, with its evidence and a verdict.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             data: one data set.
             num_samples: the number of draws, at least 100.
         """
@@ -152,7 +152,7 @@ class AmortizedPosterior(eqx.Module):
         """Simulation-based calibration: the ranks of true values among draws of the posteriors of their data.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             truths: draws of the prior, with a leading axis; sites that are not latent are ignored.
             data: data sets simulated from them, with the same leading axis.
             num_samples: draws of each posterior; a rank lies between 0 and this.

@@ -28,7 +28,7 @@ def to_arviz(
         target: names the axes, and gives likelihoods and predictions if it is of a NumPyro model.
         draws: of the target.
         attributes: of the group "posterior".
-        key: for the posterior predictive draws; None leaves that group out.
+        key: the key for the posterior predictive draws; None leaves that group out.
         coords: values along named dimensions.
         dims: names of the axes of variables.
     """

@@ -32,7 +32,7 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     Args:
         target: what the flow should fit.
         flow: of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
-        key: for all randomness.
+        key: the key for all randomness.
         num_draws: the number of draws, at least 100.
 
     Raises:
@@ -86,7 +86,7 @@ def assess_draws(
         found: candidates of `search`; their neighborhoods are searched for missed mass.
         draws: of the flow, in unconstrained coordinates.
         log_weights: log p - log q of the draws.
-        key: for draws of the candidates.
+        key: the key for draws of the candidates.
         notes: further sentences for the reasons.
         stop: whether to end the search early; it is called before each candidate.
     """
@@ -107,7 +107,7 @@ def weighted_draws(
     Args:
         target: in whitened coordinates.
         flow: in the same coordinates.
-        key: for the draws.
+        key: the key for the draws.
         num: the number of draws.
         stop: whether to end with fewer draws; it is called after each part of them.
     """
@@ -126,7 +126,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Arr
     Args:
         target: in whitened coordinates.
         flow: in the same coordinates.
-        key: for the draws.
+        key: the key for the draws.
     """
 
     def batch(key):

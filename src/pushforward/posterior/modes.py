@@ -77,7 +77,7 @@ def reweight_modes(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
     Args:
         target: the posterior in whitened coordinates.
         flow: returned unchanged if its base is not a mixture, or if an estimate is zero or not finite.
-        key: for the draws.
+        key: the key for the draws.
     """
     base = flow.base_distribution
     if not isinstance(base, dist.MixtureSameFamily):

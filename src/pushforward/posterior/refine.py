@@ -120,7 +120,7 @@ class Chains(eqx.Module):
         """The draws for ArviZ, in the form of `Posterior.to_arviz`.
 
         Args:
-            key: for the posterior predictive draws; None leaves that group out.
+            key: the key for the posterior predictive draws; None leaves that group out.
             coords: values along named dimensions, in addition to the model's or instead of them.
             dims: names of the axes of variables, in addition to the model's or instead of them.
         """
@@ -155,7 +155,7 @@ def run_chains(
     Args:
         target: the posterior to draw from.
         flow: of shape (target.dim,), in the target's unconstrained coordinates, over a base on the whole space.
-        key: for all randomness.
+        key: the key for all randomness.
         method: "nuts", in the flow's coordinates; or "independence", Metropolis-Hastings with draws of the flow as
             proposals, which is far cheaper but gets stuck where the posterior's tails are heavier than the flow's.
         num_warmup: the number of first steps of each chain that are left out; NUTS adapts in them.

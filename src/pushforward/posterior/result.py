@@ -97,7 +97,7 @@ class Posterior(eqx.Module):
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws.
         """
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
@@ -109,7 +109,7 @@ class Posterior(eqx.Module):
         weight can occur more than once.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws.
 
         Raises:
@@ -152,7 +152,7 @@ class Posterior(eqx.Module):
         find modes that the flow does not have.
 
         Args:
-            key: for all randomness.
+            key: the key for all randomness.
             method: "nuts" or "independence", as in `pushforward.posterior.refine.run_chains`.
             **options: of the same function: num_warmup, num_samples, num_chains and progress.
         """
@@ -232,7 +232,7 @@ class Posterior(eqx.Module):
         posterior_predictive.
 
         Args:
-            key: for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
+            key: the key for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
                 draws are those of `stored_draws`, and the group posterior_predictive is left out.
             num_samples: the number of draws.
             coords: values along named dimensions, in addition to the model's or instead of them.

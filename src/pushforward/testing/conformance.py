@@ -49,7 +49,7 @@ def check_bijection(
 
     Args:
         bijection: the bijection.
-        key: for points, conditions and parameters.
+        key: the key for points, conditions and parameters.
         scales: the values of `scale` with which `randomize` moves the parameters.
         points: further points u to check, of shape (n, *shape), such as boundaries and knots.
         num_points: the number of random points, mapped into the bijection's domain: one half is standard normal, the

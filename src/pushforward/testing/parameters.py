@@ -25,7 +25,7 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
 
     Args:
         tree: any pytree, such as a bijection or a flow.
-        key: for the noise.
+        key: the key for the noise.
         scale: the standard deviation.
 
     Returns:

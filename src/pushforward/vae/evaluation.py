@@ -91,7 +91,7 @@ def evaluate(
     Args:
         vae: the model.
         x: images, of shape (n, *shape).
-        key: for the draws.
+        key: the key for the draws.
         num_samples: the number of draws per image for the likelihood.
         elbo_samples: the number of draws per image for the ELBO and its parts.
         chunk: the largest number of draws of each image that are in memory at the same time.
@@ -145,7 +145,7 @@ def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256
     Args:
         vae: the model. The density of its posterior is evaluated at the draws for other images, through its inverse.
         x: images, of shape (n, *shape).
-        key: for draws and the choice of images.
+        key: the key for draws and the choice of images.
         num_images: the number of images, at most n. The estimate of the mutual information is at most its logarithm.
 
     Raises:
@@ -197,7 +197,7 @@ def map_in_chunks(
     Args:
         fn: a function of images and a key, whose results have the images along their first axis.
         x: images.
-        key: for the function; each chunk has its own.
+        key: the key for the function; each chunk has its own.
         size: images in a chunk.
     """
     full, rest = divmod(len(x), size)

@@ -128,7 +128,7 @@ class VAE(eqx.Module):
 
         Args:
             x: images.
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws for each image.
             path_gradient: whether the gradient of $\log q$ omits the score term and follows the path of the draws
                 only.
@@ -161,7 +161,7 @@ class VAE(eqx.Module):
 
         Args:
             x: images.
-            key: for the draws.
+            key: the key for the draws.
             num_samples: $S$.
             chunk: the number of draws of each image that are in memory at the same time.
 
@@ -190,7 +190,7 @@ class VAE(eqx.Module):
         """Draw images.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             sample_shape: the leading axes of the result.
             expected: return the expected images at the drawn latent vectors, as figures in papers show, instead of
                 images drawn from the likelihood.
@@ -223,7 +223,7 @@ class VAE(eqx.Module):
 
         Args:
             images: held-out images.
-            key: for the draws.
+            key: the key for the draws.
         """
         return plot_sheets(all_pictures(self, images, key))
 
@@ -241,7 +241,7 @@ class VAE(eqx.Module):
         Args:
             path: of the page; its folder must exist.
             images: held-out images.
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws per image for the likelihood.
             title: of the page.
 

@@ -24,7 +24,7 @@ class Dense(eqx.Module):
         out_shape: the shape of the output.
         hidden: the widths of the hidden layers.
         activate_last: whether to apply the activation after the last layer too.
-        key: for the initial weights.
+        key: the key for the initial weights.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -128,7 +128,7 @@ def dense_pair(
         shape: the shape of an image.
         dim: the dimension of the latent space.
         num_outputs: the number of the likelihood's outputs per pixel.
-        key: for the initial weights.
+        key: the key for the initial weights.
         hidden: the widths of the encoder's hidden layers; the decoder has them in reverse order.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
     """
@@ -153,7 +153,7 @@ def conv_pair(
         shape: the shape of an image, (height, width) or (channels, height, width).
         dim: the dimension of the latent space.
         num_outputs: the number of the likelihood's outputs per pixel.
-        key: for the initial weights.
+        key: the key for the initial weights.
         channels: the numbers of channels of the encoder's layers; every second layer halves height and width.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
 

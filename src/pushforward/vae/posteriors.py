@@ -43,7 +43,7 @@ def posterior(
             networks that take the features.
         dim: the dimension of the latent space.
         cond_dim: the number of the encoder's features.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers after the Gaussian; 0 for the Gaussian alone.
         hidden: the widths of the hidden layers of "iaf", "realnvp" and "nsf".
         num_units: the number of hidden units of "sylvester-orthogonal", by default half of `dim`.

@@ -35,7 +35,7 @@ def build(
 
     Args:
         shape: the shape of an image.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         dim: the dimension of the latent space.
         posterior: one of `POSTERIORS`; "gaussian" with the prior "normal" is the plain VAE.
         prior: one of `PRIORS`.

@@ -44,7 +44,7 @@ class Coupling(AbstractBijection):
         angles: True for coordinates that are angles: the network takes their cosines and sines.
         cond_dim: the size of a condition, a further input of the network.
         activation: of the network; a module-level function.
-        key: for the network's initial weights.
+        key: the key for the network's initial weights.
 
     References:
         Dinh et al., Density Estimation Using Real NVP (2017), section 3.2. https://arxiv.org/abs/1605.08803

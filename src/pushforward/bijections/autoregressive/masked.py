@@ -61,7 +61,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         adjacency: instead of an ordering, boolean array (dim, dim), True where coordinate i of x may depend on
             coordinate j of u. It must be acyclic; its diagonal is ignored.
         activation: of the network; a module-level function.
-        key: for the network's initial weights.
+        key: the key for the network's initial weights.
 
     References:
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).

@@ -58,7 +58,7 @@ class AbstractSpace(eqx.Module):
 
         Args:
             draws: with leading axes (1, draws).
-            key: for the posterior predictive draws; None leaves that group out.
+            key: the key for the posterior predictive draws; None leaves that group out.
         """
         return {}
 
