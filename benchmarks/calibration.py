@@ -38,7 +38,7 @@ from pushforward.posterior.recipe import NUM_SAMPLES
 from pushforward.posterior.search import find_candidates
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
-MOST_LOOKS = 12
+MAX_LOOKS = 12
 NUM_COMPARED = 20_000
 VERDICTS = ("good", "reweight", "unreliable")
 STATES = ("good", "middling", "bad")
@@ -137,7 +137,7 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
     keys = jr.split(jr.key(1000 + seed), 3)
     found = find_candidates(known.target, known.target.start, keys[0])
     looks.insert(0, (0, Flow(standard_normal(known.target.dim), found[0].affine)))
-    kept = np.unique(np.linspace(0, len(looks) - 1, MOST_LOOKS).astype(int))
+    kept = np.unique(np.linspace(0, len(looks) - 1, MAX_LOOKS).astype(int))
     whole = Whitened(known.target, Triangular(known.target.dim))
     rows = []
     total = NUM_SAMPLES * len(posterior.history.losses)

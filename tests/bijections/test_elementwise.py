@@ -11,7 +11,7 @@ import scipy.stats
 
 from cases import SCALARS
 from pushforward import bijections as bj
-from pushforward.bijections.elementwise import SMALLEST_POWER
+from pushforward.bijections.elementwise import MIN_POWER
 from pushforward.bijections.intervals import bounds
 from pushforward.testing import check_bijection, into, randomize
 
@@ -165,7 +165,7 @@ def test_yeo_johnson_stays_onto_the_line():
     """No raw number gives a power with a bounded image."""
     for raw in (-1e3, 1e3):
         bijection = eqx.tree_at(lambda b: b.raw_power, bj.YeoJohnson(), jnp.asarray(raw))
-        assert SMALLEST_POWER <= bijection.power <= 2 - SMALLEST_POWER
+        assert MIN_POWER <= bijection.power <= 2 - MIN_POWER
         x, *_ = evaluate(bijection, np.array([-1e30, 1e30]), "forward_and_log_det")
         assert jnp.isfinite(x).all()
 

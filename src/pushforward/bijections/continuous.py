@@ -24,7 +24,7 @@ from pushforward.bijections.checks import check_sizes
 # The default tolerance of a step is the dtype's machine epsilon to this power: 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3
 # The adjoint equation integrates the state back to its start; if the relative error there is larger, gradients are NaN.
-LARGEST_DRIFT = 0.3
+MAX_DRIFT = 0.3
 # For tolerances below this, fewer steps of order 8 cost less than more steps of order 5.
 HIGH_ORDER_BELOW = 1e-6
 
@@ -348,7 +348,7 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
         totals = jax.tree.map(jnp.zeros_like, chosen)
         (back, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
         # If the flow contracts, integrating back is unstable: if it does not return to the start, the result is wrong.
-        lost = ~fine | (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
+        lost = ~fine | (jnp.abs(back - arrays[0]) > MAX_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
         by_start = jnp.where(lost, jnp.nan, by_start)
         by_chosen = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), by_chosen)
         return {i: size * (by_chosen[i] if i > 0 else by_start) for i in moving}

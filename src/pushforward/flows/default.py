@@ -16,7 +16,7 @@ def _hidden(dim: int) -> tuple[int, int]:
 def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     """Affine couplings, then an affine map that adjusts location and scale. It starts as a permutation.
 
-    In one dimension, where couplings have nothing to condition on, a spline replaces them.
+    In one dimension, a spline replaces the couplings, which need at least two coordinates.
 
     Args:
         dim: the dimension.

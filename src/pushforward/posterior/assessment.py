@@ -19,10 +19,10 @@ from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
-FEWEST_DRAWS = 100
+MIN_DRAWS = 100
 BATCH = 4096  # draws at a time, which bounds the memory
 FIRST_BATCH = 256  # draws of each candidate that decide whether it gets more draws
-SMALLEST_MISSED = 1e-4  # candidates that show less missed evidence get no more draws
+MIN_MISSED = 1e-4  # candidates that show less missed evidence get no more draws
 CALL = 2 * BATCH  # draws of one call
 
 
@@ -39,8 +39,8 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
         ValueError: if the flow has another shape or takes a condition, or num_draws is below 100.
     """
     check_flow(target, flow)
-    if num_draws < FEWEST_DRAWS:
-        raise ValueError(f"a flow is judged by {FEWEST_DRAWS} draws or more, got num_draws={num_draws}.")
+    if num_draws < MIN_DRAWS:
+        raise ValueError(f"a flow is judged by {MIN_DRAWS} draws or more, got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
     found = find_candidates(target, target.start, search_key)
     draws, log_weights = weighted_draws(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
@@ -161,7 +161,7 @@ def _missed_mass(
             break
         other = Flow(standard_normal(target.dim), candidate.affine)
         # The fit covers most candidates, which a few draws show.
-        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < SMALLEST_MISSED:
+        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < MIN_MISSED:
             continue
         missed = _missed(target, flow, other, log_evidence, k, BATCH)
         # A single draw with a large weight is not enough evidence of a mode.

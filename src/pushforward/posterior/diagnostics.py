@@ -17,11 +17,11 @@ GOOD_GAP = 0.03
 GOOD_ESS_FRACTION = 0.9
 # Below this fraction of effective draws, weights are trusted only if the tail of their distribution is light.
 TRUSTED_ESS_FRACTION = 0.5
-SMALLEST_ESS = 400
-LARGEST_KHAT = 0.7
+MIN_ESS = 400
+MAX_KHAT = 0.7
 MISSED_MASS = 0.02
 # The largest distance between the mean of the draws and their weighted mean, in standard deviations.
-LARGEST_SHIFT = 0.1
+MAX_SHIFT = 0.1
 
 
 class Diagnostics(eqx.Module):
@@ -142,21 +142,21 @@ def decide_verdict(
     divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
     facts = f"the KL divergence is {divergence} and {ess_fraction:.1%} of the draws are effective"
     # The two means differ by sampling noise too.
-    allowed = LARGEST_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
+    allowed = MAX_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
     if doubts:
         return "unreliable", (*doubts, f"Otherwise {facts}.")
     if not shift <= allowed:
         facts += f", but the draws' mean is {shift:.2g} standard deviations from the weighted one"
     elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
-    if ess < SMALLEST_ESS:
+    if ess < MIN_ESS:
         return "unreliable", (
             f"Only about {ess:.0f} draws are effective, and {facts}: the fit is far from the "
             "posterior, and weights cannot correct it.",
         )
-    if not khat <= LARGEST_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
+    if not khat <= MAX_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
         return "unreliable", (
-            f"K-hat is {khat:.2f}, above {LARGEST_KHAT}, with {ess_fraction:.1%} of the draws effective: the largest "
+            f"K-hat is {khat:.2f}, above {MAX_KHAT}, with {ess_fraction:.1%} of the draws effective: the largest "
             "weights dominate, so the evidence and the weighted draws are unreliable.",
         )
     return "reweight", (f"{facts[0].upper()}{facts[1:]}: use resample(), which corrects the draws by their weights.",)

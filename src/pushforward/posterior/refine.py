@@ -36,10 +36,10 @@ from pushforward.reports.summary import Summary, summarize
 Method = Literal["nuts", "independence"]
 
 # Both as recommended by Vehtari et al. (2021): https://arxiv.org/abs/1903.08008
-LARGEST_RHAT = 1.01
-SMALLEST_ESS_PER_CHAIN = 100
+MAX_RHAT = 1.01
+MIN_ESS_PER_CHAIN = 100
 # A few divergences can be false positives, but not more than one in a thousand trajectories.
-LARGEST_DIVERGED = 1e-3
+MAX_DIVERGED_FRACTION = 1e-3
 
 
 class Chains(eqx.Module):
@@ -268,14 +268,14 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
     found: list[Any] = [arviz.rhat(data), *(arviz.ess(data, method=m) for m in ("bulk", "tail"))]
     rhats, *sizes = (np.asarray(each["u"]) for each in found)
     rhat, ess = float(rhats.max()), float(np.min(sizes))
-    needed = SMALLEST_ESS_PER_CHAIN * draws.shape[0]
+    needed = MIN_ESS_PER_CHAIN * draws.shape[0]
     reasons = []
-    if not rhat <= LARGEST_RHAT:
-        reasons.append(f"R-hat is {rhat:.3f}, above {LARGEST_RHAT}: the chains disagree; increase num_samples.")
+    if not rhat <= MAX_RHAT:
+        reasons.append(f"R-hat is {rhat:.3f}, above {MAX_RHAT}: the chains disagree; increase num_samples.")
     if not ess >= needed:
         reasons.append(f"The effective sample size is {ess:.0f}, below {needed}; increase num_samples.")
     diverged = f"{divergences} of {draws.shape[0] * draws.shape[1]} trajectories diverged."
-    if divergences > LARGEST_DIVERGED * draws.shape[0] * draws.shape[1]:
+    if divergences > MAX_DIVERGED_FRACTION * draws.shape[0] * draws.shape[1]:
         reasons.append(diverged)
     if not np.isfinite(chains["u"]).all():
         reasons.append("Some draws are not finite.")

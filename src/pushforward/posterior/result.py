@@ -32,7 +32,7 @@ from pushforward.training.history import History
 
 # The weighted draws that are kept hold at most this many numbers, so that files stay small.
 POOL_SIZE = 2_000_000
-SMALLEST_POOL = 10_000
+MIN_POOL = 10_000
 NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
 
@@ -85,7 +85,7 @@ class Posterior(eqx.Module):
             draws: of the flow, in unconstrained coordinates; perhaps none.
             log_weights: log p - log q of the draws.
         """
-        num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
+        num = min(len(draws), max(MIN_POOL, POOL_SIZE // target.dim))
         weights = np.ones(num)
         if np.isfinite(log_weights).any():
             smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
@@ -232,8 +232,9 @@ class Posterior(eqx.Module):
         posterior_predictive.
 
         Args:
-            key: the key for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
-                draws are those of `stored_draws`, and the group posterior_predictive is left out.
+            key: the key for fresh draws, from the flow if the verdict is "good", otherwise resampled by importance
+                weights. Without a key, the draws are those of `stored_draws`, and the group posterior_predictive is
+                omitted.
             num_samples: the number of draws.
             coords: values along named dimensions, in addition to the model's or instead of them.
             dims: names of the axes of variables, in addition to the model's or instead of them.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from pushforward.reports import page
 from pushforward.reports.calibration import plot_calibration
-from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import MAX_PAIRS, new_figure, typical_range
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -51,7 +51,7 @@ def plot_pairs(data: Columns, draws: Columns):
         data: rows that the density was not trained on, as columns by name.
         draws: draws of the density, as columns by name.
     """
-    names = list(data)[:MOST_PAIRS]
+    names = list(data)[:MAX_PAIRS]
     figure = new_figure(figsize=(2 * len(names) + 1, 2 * len(names) + 1))
     grid = figure.subplots(len(names), len(names), squeeze=False)
     for row, below in enumerate(names):

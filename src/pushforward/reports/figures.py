@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-MOST_PAIRS = 6  # columns of a matrix of scatter plots
+MAX_PAIRS = 6  # columns of a matrix of scatter plots
 
 
 def new_figure(*args: Any, **kwargs: Any) -> Any:

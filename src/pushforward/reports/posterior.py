@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import MAX_PAIRS, new_figure, typical_range
 from pushforward.reports.page import page, paragraph, picture, table
 from pushforward.reports.summary import Summary
 
 # Of one length, which differs from one table to another.
 Columns = Mapping[str, Float[np.ndarray, " _"]]
-MOST_MARGINALS = 40
+MAX_MARGINALS = 40
 
 
 def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
@@ -89,7 +89,7 @@ def plot_marginals(columns: Columns) -> Any:
     Args:
         columns: the draws of each scalar.
     """
-    shown = dict(list(columns.items())[:MOST_MARGINALS])
+    shown = dict(list(columns.items())[:MAX_MARGINALS])
     across = min(4, len(shown))
     down = -(-len(shown) // across)
     figure = new_figure(figsize=(3 * across, 2.2 * down))
@@ -109,7 +109,7 @@ def plot_pairs(columns: Columns) -> Any:
     Args:
         columns: the draws of each scalar.
     """
-    shown = dict(list(columns.items())[:MOST_PAIRS])
+    shown = dict(list(columns.items())[:MAX_PAIRS])
     names, size = list(shown), len(shown)
     figure = new_figure(figsize=(2 * size + 1, 2 * size + 1))
     grid = figure.subplots(size, size, squeeze=False)

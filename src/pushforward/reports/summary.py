@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from pushforward.reports.page import table
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 HEAD = ("", "mean", "sd", "5%", "median", "95%")
 
 
@@ -53,12 +53,12 @@ class Summary(Mapping[str, ScalarSummary]):
     @property
     def cells(self) -> list[tuple[str, ...]]:
         """The rows of the printed table: at most 40 of them, numbers with four digits."""
-        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MOST_ROWS]]
+        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MAX_ROWS]]
 
     @property
     def notes(self) -> list[str]:
         """The lines below the printed table."""
-        more = [f"and {len(self) - MOST_ROWS} more"] if len(self) > MOST_ROWS else []
+        more = [f"and {len(self) - MAX_ROWS} more"] if len(self) > MAX_ROWS else []
         return more + ([self.caption] if self.caption else [])
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts
 
-LEAST_PIXELS = 800  # along the longer side of an image file
+MIN_PIXELS = 800  # along the longer side of an image file
 
 
 def sheet(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
@@ -79,7 +79,7 @@ def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> None:
 
     for name, images in pictures.items():
         pixels = sheet(images)
-        factor = max(1, LEAST_PIXELS // max(pixels.shape[:2]))
+        factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
         pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
         imsave(out / f"{name}.png", pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 

@@ -99,7 +99,7 @@ def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return checked
 
 
-def with_test_images(images: dict[str, np.ndarray], share: float, seed: int) -> dict[str, np.ndarray]:
+def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
     """The same images, with a random share of the training images as test images if there are none.
 
     Args:

@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward import flows
 from pushforward.bijections import Affine, Chain, Elementwise, Permutation, TriangularSylvester
 from pushforward.flow import Flow
-from pushforward.flows.stack import given, stack, standard_normal
+from pushforward.flows.stack import conditional, stack, standard_normal
 
 # Families whose layers are amortized.
 AMORTIZED = ("planar", "radial", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
@@ -63,7 +63,7 @@ def posterior(
         raise ValueError(f"the posterior must be one of {', '.join(POSTERIORS)}, but is {family!r}.")
     if num_layers < 0:
         raise ValueError(f"a posterior needs num_layers >= 0, but got num_layers={num_layers}.")
-    gaussian = given(Elementwise(Affine(), dim), cond_dim, (), key)
+    gaussian = conditional(Elementwise(Affine(), dim), cond_dim, (), key)
     if family == "gaussian" or num_layers == 0:
         return Flow(standard_normal(dim), Chain([gaussian]))
     units, reflections = num_units or max(1, dim // 2), num_reflections or max(1, dim // 4)
@@ -85,8 +85,10 @@ def _layers(family, dim, cond_dim, key, num_layers, hidden, num_units, num_refle
     }[family]
 
     def layer(key):
-        amortized = given(TriangularSylvester(dim, units, num_reflections=reflections, key=key), cond_dim, (), key)
+        amortized = conditional(
+            TriangularSylvester(dim, units, num_reflections=reflections, key=key), cond_dim, (), key
+        )
         # Without reflections, the order of the coordinates alternates from layer to layer.
         return amortized if reflections else Chain([amortized, Permutation(np.arange(dim)[::-1])])
 
-    return stack(layer, dim, num_layers, None, key, mix=False)
+    return stack(layer, dim, num_layers, None, key, permute=False)
