@@ -121,7 +121,7 @@ BAD = {
         (["few.csv"], "more rows than columns"),
         (["constant.csv"], "column 0 (a) of x is constant"),
         (["twins.csv"], "column 1 (b) of x equals column 0 (a)"),
-        (["short.csv"], "judged by 10 or more"),
+        (["short.csv"], "at least 10 are needed"),
         (["empty.csv"], "no rows"),
         (["names.csv"], "no rows"),
         (["data.csv", "--columns", "size", "weight"], "no column weight; it has size, count, wind, noise"),

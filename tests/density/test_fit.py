@@ -236,7 +236,7 @@ def test_names_of_a_file(tmp_path):
         fit(tmp_path / "x.csv", discrete=["c"])
 
 
-def test_spread_is_judged_over_all_parts(tmp_path):
+def test_spread_is_measured_over_all_parts(tmp_path):
     """Sorted numbers, which are near to each other in each part alone."""
     with jax.enable_x64(False):
         x = np.stack([1e6 + np.linspace(0, 2000, 4000), np.random.default_rng(0).normal(size=4000)], 1) + 1e-3

@@ -30,7 +30,7 @@ from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import CALL, weighted_batch, weighted_draws
+from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import Candidate, separate_modes
@@ -52,7 +52,7 @@ HEAVY_KHAT = 0.5
 # distribution changes that.
 HEAVY_GAP = GOOD_GAP / 2
 # The number of draws that must confirm that a flow needs another base or more layers.
-RECHECK = 8 * CALL
+RECHECK = 8 * DRAWS_PER_CALL
 
 
 class Stage(NamedTuple):
@@ -236,7 +236,7 @@ def _has_heavy_tail(found: Diagnostics) -> bool:
     return found.verdict != "good" and far and found.khat > HEAVY_KHAT
 
 
-def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = CALL) -> Diagnostics:
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> Diagnostics:
     """The diagnostics of a few draws.
 
     Args:

@@ -104,7 +104,7 @@ def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) 
 
     Args:
         images: arrays "train" and optionally "valid" and "test".
-        share: the share of the training images.
+        fraction: the fraction of the training images.
         seed: for the choice.
 
     Raises:
