@@ -18,6 +18,6 @@ def test_evaluation_of_a_collapsed_model_and_of_other_images():
 
 
 def test_memory_is_bounded(monkeypatch):
-    assert evaluation.fitting_size(500, 4, small()) == 500
+    assert evaluation.max_chunk_size(500, 4, small()) == 500
     monkeypatch.setattr(evaluation, "MAX_OUTPUTS", 7 * 4 * 12 + 1)
-    assert [evaluation.fitting_size(500, others, small()) for others in (4, 1000)] == [7, 1]
+    assert [evaluation.max_chunk_size(500, outputs_per_item, small()) for outputs_per_item in (4, 1000)] == [7, 1]

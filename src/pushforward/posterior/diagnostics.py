@@ -151,20 +151,21 @@ def decide_verdict(
         shift: the largest distance between the mean of the draws and their weighted mean, in standard deviations.
     """
     divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
-    size = f"the effective sample size is {ess_fraction:.1%} of the number of draws"
+    size, shifted = f"the effective sample size is {ess_fraction:.1%} of the number of draws", ""
     facts = f"the KL divergence is {divergence} and {size}"
     # The two means also differ because of sampling noise.
     allowed = MAX_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
     if doubts:
         return "unreliable", (*doubts, f"Apart from this, {facts}.")
     if not shift <= allowed:
-        facts += f", but the mean of the draws is {shift:.2g} standard deviations from their weighted mean"
+        shifted = f", but the mean of the draws is {shift:.2g} standard deviations from their weighted mean"
+        facts += shifted
     elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
     if ess < MIN_ESS:
         return "unreliable", (
-            f"The effective sample size is only about {ess:.0f}, and {facts}: the fit is far from the posterior, and "
-            "weights cannot correct it.",
+            f"The effective sample size is only about {ess:.0f}, {ess_fraction:.1%} of the number of draws, and the KL "
+            f"divergence is {divergence}{shifted}: the fit is far from the posterior, and weights cannot correct it.",
         )
     if not khat <= MAX_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
         return "unreliable", (

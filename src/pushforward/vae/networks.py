@@ -17,7 +17,7 @@ KERNEL = 5
 class Dense(eqx.Module):
     """A multilayer perceptron from arrays of one shape to arrays of another.
 
-    `equinox.nn.MLP` does not serve here: it maps vectors to vectors, and all its hidden layers have one width.
+    `equinox.nn.MLP` is not used, because it maps vectors to vectors, and all its hidden layers have the same width.
 
     Args:
         in_shape: the shape of the input.
@@ -57,7 +57,7 @@ class Gated(eqx.Module):
     r"""A gated convolution $a \cdot \mathrm{sigmoid}(b)$, where $a$ and $b$ are the two halves of the output channels.
 
     Args:
-        convolution: it has twice as many output channels as the gated convolution.
+        convolution: the convolution, with twice as many output channels as the gated convolution.
 
     References:
         van den Oord et al., Conditional Image Generation with PixelCNN Decoders (2016), equation 2.

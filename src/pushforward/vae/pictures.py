@@ -55,7 +55,7 @@ def traversals(
         x: one image.
         key: the key for the draws.
         steps: the number of columns.
-        reach: how far the coordinate goes to either side, in standard deviations of the prior.
+        reach: the largest distance from the mean, in standard deviations of the prior.
     """
     u = vae.infer(x, key)
     draws = vae.prior.sample(key, (1000,))

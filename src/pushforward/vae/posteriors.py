@@ -3,7 +3,7 @@ r"""Posteriors $q(u \mid x)$ by name. Any other conditional flow can be a VAE's 
 Each is a Gaussian $N(\mu(h), \sigma^2(h))$, where $h$ are the encoder's features, followed by layers of a flow. Layers
 without networks of their own (planar, radial, Sylvester) are `Amortized`: their parameters are linear functions of $h$.
 The networks of the other layers (couplings, autoregressive) take $h$ as an additional input. The layers start as the
-identity, so the initial posterior is Gaussian, as in a plain VAE.
+identity, so the initial posterior is Gaussian, as in a standard VAE.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ def posterior(
     r"""A conditional flow for $q(u \mid x)$ with cheap sampling.
 
     Args:
-        family: "gaussian", as in the plain VAE; "planar", "radial", "sylvester-orthogonal" ($Q$ with `num_units`
+        family: "gaussian", as in the standard VAE; "planar", "radial", "sylvester-orthogonal" ($Q$ with `num_units`
             columns), "sylvester-householder" (a square $Q$, a product of reflections) or "sylvester-triangular"
-            (permutations in place of $Q$), all amortized; "iaf", "realnvp" or "nsf" (couplings of splines), with
+            (permutations instead of $Q$), all amortized; "iaf", "realnvp" or "nsf" (couplings of splines), with
             networks that take the features.
         dim: the dimension of the latent space.
         cond_dim: the number of the encoder's features.
