@@ -158,7 +158,7 @@ class Flow(eqx.Module):
 
         Args:
             x: events, of shape (..., *shape).
-            condition: for a conditional flow, of shape (..., *cond_shape).
+            condition: the condition of a conditional flow, of shape (..., *cond_shape).
             log_det_key: if given, stochastic log-determinants are estimated with this key, which is cheaper; otherwise
                 they are exact.
         """
@@ -185,7 +185,7 @@ class Flow(eqx.Module):
         Args:
             key: a random key.
             sample_shape: the number of draws, as a shape, for each condition.
-            condition: for a conditional flow, of shape (..., *cond_shape).
+            condition: the condition of a conditional flow, of shape (..., *cond_shape).
         """
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 

@@ -27,7 +27,7 @@ class FlowDistribution(dist.Distribution):
 
     Args:
         flow: the flow.
-        condition: for a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the batch shape.
+        condition: the condition of a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the batch shape.
         validate_args: as in NumPyro.
 
     Raises:
@@ -98,7 +98,7 @@ class BijectionTransform(Transform):
 
     Args:
         bijection: the bijection; leading axes of its inputs are batch axes.
-        condition: for a conditional bijection, of shape (..., *bijection.cond_shape).
+        condition: the condition of a conditional bijection, of shape (..., *bijection.cond_shape).
     """
 
     def __init__(self, bijection: AbstractBijection, condition: Array | None = None):

@@ -80,7 +80,7 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
 
     Args:
         path: the path of the file; no suffix is added. An existing file is replaced, but kept if saving fails.
-        tree: what to save.
+        tree: the pytree to save.
 
     Raises:
         ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.

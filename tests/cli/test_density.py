@@ -126,7 +126,7 @@ BAD = {
         (["names.csv"], "no rows"),
         (["data.csv", "--columns", "size", "weight"], "no column weight; it has size, count, wind, noise"),
         (["data.csv", "--given", "weight"], "no column weight"),
-        (["data.csv", "--given", *NAMES], "none left"),
+        (["data.csv", "--given", *NAMES], "no column remains"),
         (["data.csv", "--positive", "noise"], "not inside their support, the first in row"),
         (["data.csv", "--positive", "weight"], "no column weight"),
         (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "has two supports"),

@@ -60,10 +60,10 @@ class Continuous(AbstractBijection):
 
     Args:
         dim: the dimension.
-        hidden: widths of the network's hidden layers.
+        hidden: the widths of the network's hidden layers.
         cond_dim: the size of a condition, an input of the network.
-        activation: of the network: a module-level function, smooth, as high-order solvers require it. A bounded one
-            keeps the field from growing without bound.
+        activation: the activation function of the network, a smooth module-level function: high-order solvers need
+            smoothness. With a bounded one, the field is bounded.
         rtol: the relative tolerance of a step, by default machine epsilon to the power 2/3.
         atol: the absolute tolerance of a step, with the same default.
         max_steps: the maximum number of steps, rejected ones included.
@@ -204,7 +204,7 @@ class _Problem:
         """Solve for vectors and numbers of each event, and for totals, which are sums over events.
 
         Args:
-            rates: maps t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
+            rates: the function from t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
             vectors: initial vectors, one for each event.
             numbers: initial numbers, one for each event.
             totals: initial totals, pytrees of arrays without event axes. They do not affect the step sizes.

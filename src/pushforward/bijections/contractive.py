@@ -148,7 +148,7 @@ class Contractive(AbstractBijection):
 
     Args:
         dim: the dimension.
-        hidden: widths of $g$'s hidden layers.
+        hidden: the widths of $g$'s hidden layers.
         lipschitz: $c$.
         cond_dim: the size of a condition.
         activation: smooth; a module-level function.

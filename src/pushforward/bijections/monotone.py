@@ -161,7 +161,7 @@ class MonotoneNetwork(_Monotone):
     It starts as the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
 
     Args:
-        hidden: widths of the hidden layers, at least 2 each.
+        hidden: the widths of the hidden layers, at least 2 each.
         activation: $\psi$ up to a factor, smooth and increasing; a module-level function.
         max_slope: the largest slope of the activation; needed if `steepest_slope` does not know it.
         spread: the pivots of a layer are equally spaced from -spread to spread.

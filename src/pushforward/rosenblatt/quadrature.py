@@ -34,7 +34,7 @@ class PanelDistribution(AbstractUnivariateDistribution):
     Args:
         edges: the edges of the panels.
         log_values: the log-density, up to a constant, at the nodes.
-        density: maps a point to the log-density, up to the same constant; None to interpolate `log_values`.
+        density: the log-density as a function of a point, up to the same constant; None to interpolate `log_values`.
     """
 
     edges: Float[Array, " edges"]

@@ -88,8 +88,8 @@ def rosenblatt(
             - a log-density up to a constant, a function of an array (dim,) in one to three dimensions, with a `box`.
         box: the lower and upper ends of the box of a log-density, each of shape (dim,). Outside, the density is taken
             to be 0.
-        tolerance: for a log-density, see `QuadratureRosenblatt`.
-        order: for a log-density, see `QuadratureRosenblatt`.
+        tolerance: the tolerance for a log-density, see `QuadratureRosenblatt`.
+        order: the number of nodes per panel for a log-density, see `QuadratureRosenblatt`.
 
     Returns:
         A bijection x -> u. Only the parameters of a flow can be trained. `to_logits` is the bijection x -> logit u; for
@@ -123,8 +123,8 @@ def transport(
         base: a source for `rosenblatt`, or the result of `rosenblatt`.
         target: a source for `rosenblatt`, or its result, of the same shape.
         box: the box of log-densities, used for each of the two that is a log-density.
-        tolerance: for log-densities, see `QuadratureRosenblatt`.
-        order: for log-densities, see `QuadratureRosenblatt`.
+        tolerance: the tolerance for log-densities, see `QuadratureRosenblatt`.
+        order: the number of nodes per panel for log-densities, see `QuadratureRosenblatt`.
 
     Raises:
         ValueError: if the shapes differ; also as in `rosenblatt`.

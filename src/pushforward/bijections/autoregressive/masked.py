@@ -54,13 +54,13 @@ class MaskedAutoregressive(AbstractAutoregressive):
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
-        hidden: widths of the conditioner's hidden layers.
+        hidden: the widths of the conditioner's hidden layers.
         cond_dim: the size of a condition, an input for every output.
         ordering: the coordinates, first to last; coordinate `ordering[k]` depends on those of `ordering[:k]`. By
             default 0, 1, ..., dim - 1.
         adjacency: instead of an ordering, boolean array (dim, dim), True where coordinate i of x may depend on
             coordinate j of u. It must be acyclic; its diagonal is ignored.
-        activation: of the network; a module-level function.
+        activation: the activation function of the network; a module-level function.
         key: the key for the network's initial weights.
 
     References:
