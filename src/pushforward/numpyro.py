@@ -27,7 +27,8 @@ class FlowDistribution(dist.Distribution):
 
     Args:
         flow: the flow.
-        condition: the condition of a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the batch shape.
+        condition: the condition of a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the
+            batch shape.
         validate_args: as in NumPyro.
 
     Raises:
