@@ -117,3 +117,4 @@ def test_fields_of_version_0_1_0():
     assert fields["grids"] == (None, None) and fields["history"] is NO_HISTORY
     assert Density(**fields).sample(jr.key(0), 3).shape == (3, 2)
     assert Density.upgraded_fields({"flow": flow, "columns": ("a",)})["condition_names"] == ()
+    assert Density.upgraded_fields({**old, "given": ("c",)})["condition_names"] == ("c",)

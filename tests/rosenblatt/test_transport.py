@@ -176,3 +176,8 @@ def test_exact_maps_are_not_trained():
     check_bijection(
         bj.Frozen(bj.Triangular(3, matrix=jnp.diag(jnp.array([1.0, 2.0, 3.0])))), key=jr.key(0), scales=(0.0,)
     )
+
+
+def test_fields_of_version_0_1_0():
+    to_uniform = pf.rosenblatt(dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+    assert type(to_uniform).upgraded_fields({"to_line": to_uniform.to_logits}) == vars(to_uniform)

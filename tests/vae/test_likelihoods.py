@@ -29,3 +29,8 @@ def test_likelihoods_by_hand():
     np.testing.assert_allclose(pv.Gaussian(min_scale=0.02).log_prob(logits[:2], x), expected)
     expected = scipy.stats.norm.logpdf(x, logits[0], 0.3).sum()
     np.testing.assert_allclose(pv.Gaussian(0.3).log_prob(logits[:1], x), expected)
+
+
+def test_fields_of_version_0_1_0():
+    fields = pv.Gaussian.upgraded_fields({"scale": None, "smallest": 0.02})
+    assert pv.Gaussian(**fields) == pv.Gaussian(min_scale=0.02)
