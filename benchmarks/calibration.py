@@ -4,7 +4,7 @@
     make calibration ARGS="--only arK funnel"         # some; the file keeps the others
     make calibration ARGS="--table"                   # print the table of the file
 
-Every fit is judged before its training and after each chunk of it, as if its budget had ended there. The truth is
+Every fit is assessed before its training and after each chunk of it, as if its budget had ended there. The truth is
 known from reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the artificial
 posteriors below: modes far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or if the error of a
 mean exceeds 0.25 standard deviations. It is good if KL < 0.05, all errors of means are below 0.1 standard deviations,
