@@ -1,4 +1,4 @@
-"""The judgement of a flow by its draws: what is missed, and Ctrl-C while it is made."""
+"""The assessment of a flow by its draws: missed modes, and Ctrl-C during the assessment."""
 
 import os
 import signal

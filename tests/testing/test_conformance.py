@@ -283,7 +283,10 @@ class WithFunction(Scale):
 BROKEN = {
     "wrong_sign": (LogDetTimes(-1.0, -1.0), "log_det against the automatic Jacobian"),
     "wrong_factor": (LogDetTimes(2.0, 2.0), "log_det against the automatic Jacobian"),
-    "wrong_factor_unseen_at_first": (LogDetTimes(2.0, 2.0, scale=1.0), "perturbed by 1.0 .* log_det against the automatic"),
+    "wrong_factor_unseen_at_first": (
+        LogDetTimes(2.0, 2.0, scale=1.0),
+        "perturbed by 1.0 .* log_det against the automatic",
+    ),
     "wrong_sign_of_inverse": (LogDetTimes(1.0, -1.0), "inverse_log_det against the automatic Jacobian"),
     "wrong_inverse": (WrongInverse(), "round trip"),
     "not_the_whole_line": (HalfLine(), "not finite"),
