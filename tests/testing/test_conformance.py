@@ -298,7 +298,7 @@ BROKEN = {
     "function_leaf": (FunctionLeaf(), "fields must hold arrays, or be static"),
     "unhashable_static": (UnhashableStatic(), "static fields must be hashable"),
     "wrong_gradient_of_inverse": (WrongGradientOfInverse(), r"derivative of inverse\(forward\(u\)\)"),
-    "detached_condition": (DetachedCondition(), "derivative of .* by arrays and condition"),
+    "detached_condition": (DetachedCondition(), "derivative of .* with respect to arrays and condition"),
     "other_inverse_when_compiled": (OtherInverseWhenCompiled(), "eager inverse against jit and vmap"),
     "function_without_a_name": (WithFunction(), "a different function each time"),
     "wrong_score": (WrongScore(), "push_score's score"),
