@@ -84,18 +84,18 @@ def fit_density(
             `numpy.memmap` may be larger than memory.
         key: for all randomness; the same key gives the same result. The density keeps a key derived from it, for
             `evaluate`, `plot` and `report`.
-        condition: of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.
+        condition: the condition of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.
         flow: the flow to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
         support: where the columns lie: one constraint for all, one for each, or a mapping of some columns by index or
             name; intervals, as NumPyro constraints, or `Circular` for angles, whose density is continuous across the
             ends. None is the real line.
         discrete: columns of values with a constant step, by index or name, or a boolean for each column; a mapping
             also gives the steps, which are otherwise found in the samples.
-        weights: of rows, not negative: how often each counts. Rows of weight 0 are ignored.
-        names: of the columns; by default those of the file or data frame, or x0, x1, ...
-        condition_names: of the columns of the condition; by default those of the data frame, or c0, c1, ...
-        validation: the share of rows that is held out. Equal rows (with equal conditions) are held out together, unless
-            they are equal by coincidence, as rows of discrete columns alone are.
+        weights: the weights of the rows, not negative; only their ratios matter. Rows of weight 0 are ignored.
+        names: the names of the columns; by default those of the file or data frame, or x0, x1, ...
+        condition_names: the names of the columns of the condition; by default those of the data frame, or c0, c1, ...
+        validation: the fraction of validation rows. Equal rows (with equal conditions) stay together, unless they are
+            equal by coincidence, as rows of discrete columns alone are.
         batch_size: rows per step.
         learning_rate: the initial one; it decays to a hundredth.
         max_epochs: the largest number of passes through the data; by default as many as make 2,000 to 20,000 steps.

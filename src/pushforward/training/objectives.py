@@ -38,8 +38,8 @@ class AbstractObjective(eqx.Module):
 
         Args:
             model: what is trained.
-            batch: of `batches`.
-            key: of the step.
+            batch: a batch from `batches`.
+            key: the random key of this step.
             step: its number, from 0.
         """
 
@@ -52,9 +52,9 @@ class ReverseKL(AbstractObjective):
     r"""$\mathrm{KL}(q \,\|\, p)$ up to the constant $\log Z$: the negative ELBO $E_q[\log q(x) - \log \tilde p(x)]$.
 
     By default its gradient is the path gradient, which leaves out the score term of mean zero; its variance vanishes
-    as $q \to p$. The score of $q$ is carried along the forward pass, so no inverse is needed. While $q$ is far from $p$
-    and its log-density rough, as a spline's with many bins, the total gradient is the steadier one: where training
-    with a large learning rate goes astray, begin with `path_gradient=False`.
+    as $q \to p$. The score of $q$ is computed together with the forward pass, so no inverse pass is needed. If $q$ is
+    far from $p$ and $\log q$ is not smooth, as for splines with many bins, the total gradient has less variance: if
+    training with a large learning rate diverges, start with `path_gradient=False`.
 
     Args:
         target: maps one event to its log-density up to a constant.
