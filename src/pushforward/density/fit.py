@@ -34,7 +34,7 @@ from pushforward.user_warnings import warn
 BATCH = 512
 LEARNING_RATE = 5e-3
 # Of files: how many rows are in memory, and the largest number of validation rows.
-ROWS_AT_ONCE, MOST_VALIDATION_ROWS = 200_000, 20_000
+ROWS_AT_ONCE, MAX_VALIDATION_ROWS = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 MIN_STEPS, MAX_STEPS = 2_000, 20_000
 MAX_EPOCHS = 100
@@ -63,19 +63,19 @@ def fit_density(
 ) -> Density:
     r"""Fit a flow to samples by maximum likelihood.
 
-    The samples are mapped to the whole space, if their support is bounded, and whitened. A share of the rows is held
-    out for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
+    The samples are mapped to the whole space, if their support is bounded, and whitened. A fraction of the rows is
+    used for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
     learning rate trains until the likelihood of the validation rows has not improved for `patience` evaluations. If
-    that happens before the learning rate has decayed, training goes on from the best parameters with a learning rate
-    that decays at once. The flow with the highest validation likelihood is returned, with whitening and support folded
-    into it: its densities are in the units of `x`, and its draws lie in the support. If the mean gain of training on
-    the validation rows is at most its standard error, or if there are fewer than five validation rows, the initial flow
-    is returned instead, by default a Gaussian.
+    that happens before the learning rate has decayed, training continues from the best parameters with half the
+    learning rate and a short cosine decay. The flow with the highest validation likelihood is returned. It includes
+    the whitening and the transform to the support: its densities are in the units of `x`, and its draws lie in the
+    support. If the mean gain of training on the validation rows is at most its standard error, or if there are
+    fewer than five validation rows, the initial flow is returned instead, by default a Gaussian.
 
-    The values of a discrete column, such as counts, have a constant step. They are dequantized: each is spread
-    uniformly over the step that begins with it, with new random numbers at every use. The flow is a density of the
-    spread values. The probability of a value (given the other columns) is the integral over its step, and a draw is
-    rounded down to a value.
+    The values of a discrete column, such as counts, lie on a grid with a constant step. They are dequantized: uniform
+    noise on [0, step) is added, with new random numbers at every use. The flow is a density of the dequantized values.
+    The probability of a value (given the other columns) is the integral over [value, value + step), and a draw is
+    rounded down to the grid.
 
     Ctrl-C ends the training, and the best density so far is returned, with a warning.
 
@@ -99,8 +99,8 @@ def fit_density(
         batch_size: rows per step.
         learning_rate: the initial one; it decays to a hundredth.
         max_epochs: the largest number of passes through the data; by default as many as make 2,000 to 20,000 steps.
-        patience: the number of evaluations without a higher validation likelihood after which training ends, or goes
-            on with a learning rate that decays sooner.
+        patience: the number of evaluations without a higher validation likelihood after which the learning rate
+            decays, and training ends.
         rows_at_once: how many rows of a memory-mapped `x` are in memory. They are read in blocks from random places,
             and are replaced by others during training.
         progress: whether to show a progress bar.
@@ -159,7 +159,7 @@ def fit_density(
     num_in_part = recipe.num_validation_rows(len(rows), validation)
     split = split_rows(rows, part, source.condition_of(rows), steps, num_in_part, split_key)
     num_validation = recipe.num_validation_rows(size, validation)
-    most = min(num_validation, MOST_VALIDATION_ROWS)
+    most = min(num_validation, MAX_VALIDATION_ROWS)
     held_out = source.validation_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
     kept = source.training_rows(rows_key, split, batch_size)
     facts["validation rows"] = len(held_out)

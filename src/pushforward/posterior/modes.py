@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.search import SMALLEST_SHARE
+from pushforward.posterior.search import MIN_EVIDENCE_FRACTION
 from pushforward.posterior.target import Whitened
 
 NUM_DRAWS = 20_000
@@ -45,7 +45,7 @@ def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) 
     """
     weights = np.exp(np.asarray(log_evidences) - max(log_evidences))
     weights = weights / weights.sum()
-    kept = weights > SMALLEST_SHARE
+    kept = weights > MIN_EVIDENCE_FRACTION
     weights = weights[kept] / weights[kept].sum()
     locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines])[kept] for n in ("loc", "matrix"))
     affine = match_moments(weights, locs, matrices)
