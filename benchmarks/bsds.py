@@ -35,7 +35,7 @@ from pushforward.density import baselines
 
 RESULTS = Path(__file__).parent / "results" / "bsds.json"
 DATA = Path(__file__).parents[2] / "shared" / "data"
-BATCH, HELD_OUT = 512, 0.05
+BATCH, VALIDATION = 512, 0.05
 # The choices of `fit_density` for this number of rows and columns; FlowJAX uses the same.
 LAYERS, HIDDEN, BINS, RATE = 5, (128, 128), 8, 1e-3
 # The flow for a GPU.
@@ -53,10 +53,10 @@ LogProb = Callable[[np.ndarray], np.ndarray]
 
 
 class Data(NamedTuple):
-    """Gray levels of training and held-out patches, and the prepared training patches."""
+    """Gray levels of training and validation patches, and the prepared training patches."""
 
     pixels: np.ndarray
-    held_out: np.ndarray
+    validation: np.ndarray
     x: np.ndarray
 
 
@@ -67,17 +67,17 @@ def prepared(pixels: np.ndarray, seed: int) -> np.ndarray:
 def ours(data: Data, seconds: float) -> dict[str, LogProb]:
     x, times = data.x, []
 
-    def fit(x, epochs, held_out, callback):
+    def fit(x, epochs, validation, callback):
         return pf.fit_density(
-            x, key=jr.key(0), max_epochs=epochs, batch_size=BATCH, validation=held_out, callback=callback
+            x, key=jr.key(0), max_epochs=epochs, batch_size=BATCH, validation=validation, callback=callback
         )
 
     # Almost without evaluation.
     fit(x[: 100 * BATCH], 1, 1e-3, lambda progress: times.append((progress.step, time.perf_counter())))
     (first, start), (last, end) = times[0], times[-1]
     steps = seconds / ((end - start) / (last - first))
-    epochs = max(1, round(steps * BATCH / (len(x) * (1 - HELD_OUT))))
-    density = fit(x, epochs, HELD_OUT, lambda progress: print(progress.step, progress.loss, flush=True))
+    epochs = max(1, round(steps * BATCH / (len(x) * (1 - VALIDATION))))
+    density = fit(x, epochs, VALIDATION, lambda progress: print(progress.step, progress.loss, flush=True))
     return {"fit_density": density.log_prob}
 
 
@@ -94,7 +94,7 @@ def flowjax(data: Data, seconds: float) -> dict[str, LogProb]:
 
 
 def large(data: Data, seconds: float) -> dict[str, LogProb]:
-    log_prob = patches.fit(data.pixels, data.held_out, seconds, **LARGE)
+    log_prob = patches.fit(data.pixels, data.validation, seconds, **LARGE)
     orders = patches.symmetries()
 
     def turned(x):

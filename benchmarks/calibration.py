@@ -4,7 +4,7 @@
     make calibration ARGS="--only arK funnel"         # some; the file keeps the others
     make calibration ARGS="--table"                   # print the table of the file
 
-Every fit is judged before its training and after each chunk of it, as if its budget had ended there. The truth is
+Every fit is assessed before its training and after each chunk of it, as if its budget had ended there. The truth is
 known from reference draws and evidences (the published posteriors of `make posteriors`) or exactly (the artificial
 posteriors below: modes far apart, heavy tails, a funnel). A fit is bad if KL(q || p) > 0.5 nats, or if the error of a
 mean exceeds 0.25 standard deviations. It is good if KL < 0.05, all errors of means are below 0.1 standard deviations,
@@ -38,7 +38,7 @@ from pushforward.posterior.recipe import NUM_SAMPLES
 from pushforward.posterior.search import find_candidates
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
-MOST_LOOKS = 12
+MAX_LOOKS = 12
 NUM_COMPARED = 20_000
 VERDICTS = ("good", "reweight", "unreliable")
 STATES = ("good", "middling", "bad")
@@ -137,7 +137,7 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
     keys = jr.split(jr.key(1000 + seed), 3)
     found = find_candidates(known.target, known.target.start, keys[0])
     looks.insert(0, (0, Flow(standard_normal(known.target.dim), found[0].affine)))
-    kept = np.unique(np.linspace(0, len(looks) - 1, MOST_LOOKS).astype(int))
+    kept = np.unique(np.linspace(0, len(looks) - 1, MAX_LOOKS).astype(int))
     whole = Whitened(known.target, Triangular(known.target.dim))
     rows = []
     total = NUM_SAMPLES * len(posterior.history.losses)

@@ -10,13 +10,13 @@
 Toys: 50,000 draws; the figure is KL(p || q), the negative log-likelihood of 200,000 fresh draws minus the entropy.
 Tables: small data sets of the UCI repository, read from a folder outside the project (`--data`); without the folder
 they are skipped. A split holds out a tenth of the rows; the figure is their mean log-likelihood in nats per row, in the
-units of columns standardized by the other rows, beside a full Gaussian and a mixture of Gaussians (full covariances;
+units of columns standardized by the training rows, with a full Gaussian and a mixture of Gaussians (full covariances;
 the number of components by the Bayesian information criterion). Nothing is tuned for a data set. A third of the
-held-out rows of white wine are copies of other rows; "loss of new rows" is the loss of those that are not copies.
+test rows of white wine are copies of other rows; "loss of new rows" is the loss of those that are not copies.
 
 Peers are spline flows of FlowJAX and Zuko. Each trains for the seconds that `fit_density` took for the same samples,
 with its compilation, at each of two learning rates; the peer's own compilation is not counted, and the better learning
-rate on held-out rows counts.
+rate on test rows counts.
 """
 
 import argparse
@@ -80,10 +80,10 @@ def theirs(method: str, x: np.ndarray, seed: int, allowance: float) -> Fit:
 
 
 class Problem(NamedTuple):
-    """Samples to fit, held-out samples, the entropy to subtract from the held-out loss, and other figures."""
+    """Training samples, test samples, the entropy to subtract from the test loss, and other figures."""
 
     x: np.ndarray
-    held_out: np.ndarray
+    test: np.ndarray
     entropy: float
     facts: dict[str, float]
 
@@ -98,21 +98,21 @@ def split_table(data: Path, name: str, split: int) -> Problem:
     key, columns = TABLES[name]
     with np.load(data / "tabular" / "uci_small.npz") as archive:
         x = archive[key] if columns is None else archive[key][:, archive[columns]]
-    held_out, kept = np.split(np.random.default_rng(split).permutation(len(x)), [len(x) // 10])
+    test, kept = np.split(np.random.default_rng(split).permutation(len(x)), [len(x) // 10])
     x = (x - x[kept].mean(0)) / x[kept].std(0)
-    mixture, size = baselines.mixture(x[kept], x[held_out])
-    gaussian = baselines.gaussian(x[kept], x[held_out])
+    mixture, size = baselines.mixture(x[kept], x[test])
+    gaussian = baselines.gaussian(x[kept], x[test])
     facts = {"gaussian": float(np.mean(gaussian)), "mixture": float(np.mean(mixture)), "components": size}
-    return Problem(x[kept], x[held_out], 0.0, facts)
+    return Problem(x[kept], x[test], 0.0, facts)
 
 
 def measure(problem: Problem, method: str, seed: int, allowance: float) -> dict[str, float]:
-    """The mean loss of held-out rows minus the entropy, and its standard error."""
+    """The mean loss of test rows minus the entropy, and its standard error."""
     fit = ours(problem.x, seed) if method == OURS else theirs(method, problem.x, seed, allowance)
-    parts = np.array_split(problem.held_out, max(1, len(problem.held_out) // 10_000))
+    parts = np.array_split(problem.test, max(1, len(problem.test) // 10_000))
     losses = -np.concatenate([np.asarray(fit.log_prob(part), float) for part in parts])
     found = {"loss": float(losses.mean() - problem.entropy), "se": float(losses.std() / len(losses) ** 0.5)}
-    new = ~np.isin(hash_rows((problem.held_out,)), hash_rows((problem.x,)))
+    new = ~np.isin(hash_rows((problem.test,)), hash_rows((problem.x,)))
     if 0 < new.sum() < len(new):
         found |= {"loss of new rows": float(losses[new].mean()), "share of copies": float(1 - new.mean())}
     return found | {"seconds": fit.seconds}

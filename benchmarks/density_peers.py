@@ -25,7 +25,7 @@ import zuko
 
 RATES = (1e-3, 5e-3)
 LAYERS, HIDDEN, BINS, BOUND, BATCH = 3, (64, 64), 32, 4.0, 512
-HELD_OUT = 0.1
+VALIDATION = 0.1
 LogProb = Callable[[np.ndarray], np.ndarray]
 
 
@@ -66,7 +66,7 @@ def flowjax_spline(
     )
 
     def train(rate: float, epochs: int, rows: int = len(x)):
-        options = {"batch_size": BATCH, "val_prop": HELD_OUT, "max_patience": 20, "show_progress": False}
+        options = {"batch_size": BATCH, "val_prop": VALIDATION, "max_patience": 20, "show_progress": False}
         flow, losses = flowjax.train.fit_to_data(
             train_key, first, x[:rows], optimizer=optax.adam(rate), max_epochs=epochs, **options
         )
@@ -88,7 +88,7 @@ def flowjax_spline(
 def with_zuko(x: np.ndarray, seed: int, allowance: float) -> LogProb:
     torch.manual_seed(seed)
     rows = torch.from_numpy(x)[torch.randperm(len(x))]
-    held_out, kept = rows.split([round(HELD_OUT * len(x)), len(x) - round(HELD_OUT * len(x))])
+    validation, kept = rows.split([round(VALIDATION * len(x)), len(x) - round(VALIDATION * len(x))])
 
     def train(rate: float):
         flow = zuko.flows.NSF(x.shape[1], transforms=LAYERS, bins=BINS, slope=1e-3, hidden_features=HIDDEN)
@@ -101,7 +101,7 @@ def with_zuko(x: np.ndarray, seed: int, allowance: float) -> LogProb:
                 torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
                 optimizer.step()
             with torch.no_grad():
-                loss = float(-flow().log_prob(held_out).mean())
+                loss = float(-flow().log_prob(validation).mean())
             waited = 0 if loss < best_loss else waited + 1
             if loss < best_loss:
                 best, best_loss = {k: v.clone() for k, v in flow.state_dict().items()}, loss

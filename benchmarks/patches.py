@@ -3,7 +3,7 @@
 It consists of the library's parts. Each patch of a batch is rotated or reflected by one of the eight symmetries of the
 square and dequantized with new uniform noise. The flow is a density of whitened patches with lighter tails. The
 learning rate follows a cosine of the elapsed time, so that training ends at the same time on every machine. The
-parameters with the highest likelihood of held-out patches are kept.
+parameters with the highest likelihood of validation patches are kept.
 """
 
 import math
@@ -52,11 +52,11 @@ def transform(x: Float[np.ndarray, "n 63"], order: np.ndarray) -> Float[np.ndarr
 
 
 class NegativeLogLikelihood(AbstractObjective):
-    """Of dequantized patches, each transformed by a random symmetry; evaluated on held-out patches."""
+    """Of dequantized patches, each transformed by a random symmetry; evaluated on validation patches."""
 
     pixels: UInt8[Array, "n 64"]
     orders: Array
-    held_out: Float[Array, "m 63"]
+    validation: Float[Array, "m 63"]
     back: AbstractBijection
     batch_size: int = eqx.field(static=True)
 
@@ -72,7 +72,7 @@ class NegativeLogLikelihood(AbstractObjective):
         return -self.log_prob(flow, centered((pixels + jr.uniform(noise_key, pixels.shape)) / 256)).mean()
 
     def evaluate(self, flow, key):
-        return -self.log_prob(flow, self.held_out).mean()
+        return -self.log_prob(flow, self.validation).mean()
 
     def log_prob(self, flow: pf.Flow, x: Float[Array, "n 63"]) -> Float[Array, " n"]:
         """The log-density of patches; the flow itself is a density of whitened patches."""
@@ -92,7 +92,7 @@ def whitening(x: Float[np.ndarray, "n 63"]) -> Chain:
 
 def fit(
     pixels: UInt8[np.ndarray, "n 64"],
-    held_out: UInt8[np.ndarray, "m 64"],
+    validation: UInt8[np.ndarray, "m 64"],
     seconds: float,
     *,
     num_layers: int,
@@ -114,7 +114,7 @@ def fit(
     some = pixels[rng.permutation(len(pixels))[:100_000]]
     sample = np.take_along_axis(some, orders[rng.integers(len(orders), size=len(some))], axis=1)
     back = whitening(np.asarray(centered((sample + rng.random(sample.shape)) / 256)))
-    held_out = jnp.asarray(centered((held_out + rng.random(held_out.shape)) / 256), jnp.float32)
+    validation = jnp.asarray(centered((validation + rng.random(validation.shape)) / 256), jnp.float32)
     flow = pf.flows.arnsf(
         pixels.shape[1] - 1, key=jr.key(0), num_layers=num_layers, hidden=hidden, bins=bins, bound=bound, fast="density"
     )
@@ -125,7 +125,7 @@ def fit(
         )
     )(learning_rate=0.0)
     parameters, static = eqx.partition(flow, trainable(flow))
-    objective = NegativeLogLikelihood(jnp.asarray(pixels), jnp.asarray(orders), held_out, back, batch_size)
+    objective = NegativeLogLikelihood(jnp.asarray(pixels), jnp.asarray(orders), validation, back, batch_size)
     trainer = Trainer(objective, optimizer, static)
     # Without a step, this only compiles and evaluates.
     state, _ = Trainer.advance(trainer, trainer.init(parameters, jr.key(1)), objective.batches, jnp.array(0))
@@ -140,13 +140,13 @@ def fit(
         rates = {"learning_rate": jnp.asarray(rate, jnp.float32)}
         state = eqx.tree_at(lambda s: s.optimizer_state.hyperparams, state, rates)
         state, chunk = Trainer.advance(trainer, state, objective.batches, state.step + STEPS_PER_CALL)
-        losses, held_out_loss = chunk.losses[:STEPS_PER_CALL], float(chunk.loss)
+        losses, validation_loss = chunk.losses[:STEPS_PER_CALL], float(chunk.loss)
         elapsed = min(1.0, (time.perf_counter() - begin) / (end - begin))
         if elapsed - reported >= 0.02 or elapsed == 1:
             reported = elapsed
             print(
                 f"{time.perf_counter() - start:.0f} s, {int(state.step)} steps: training {-jnp.nanmean(losses):.3f}, "
-                f"held out {-held_out_loss:.3f}, {int(jnp.isnan(losses).sum())} skipped",
+                f"validation {-validation_loss:.3f}, {int(jnp.isnan(losses).sum())} skipped",
                 flush=True,
             )
     best, log_prob = trainer.model(state.best), eqx.filter_jit(objective.log_prob)

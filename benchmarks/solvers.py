@@ -1,4 +1,4 @@
-"""The library's solvers beside Optimistix's, which take their linear solves from Lineax.
+"""The library's solvers compared with Optimistix's, which take their linear solves from Lineax.
 
     make solvers
 

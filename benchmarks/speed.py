@@ -1,4 +1,4 @@
-"""Speed beside FlowJAX: training steps, compilation, and sampling of a masked autoregressive flow.
+"""Speed compared with FlowJAX: training steps, compilation, and sampling of a masked autoregressive flow.
 
     make bench                                # all parts; writes benchmarks/results/speed.json
     make bench ARGS="--only training maf"     # some parts; the file keeps the others

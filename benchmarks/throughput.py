@@ -41,7 +41,7 @@ from pushforward import bijections as bj
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
 LAYERS, HIDDEN, BINS, BOUND, BATCH = 5, (64, 64), 8, 5.0, 256
-HELD_OUT = 0.1
+VALIDATION = 0.1
 OPTIMIZER = optax.adam(1e-3)
 KINDS = ("affine", "spline")
 
@@ -109,7 +109,7 @@ def torch_loop(flow, loss: Callable, data: np.ndarray, epochs: int) -> int:
 
 def runs(kind: str, data: np.ndarray, epochs: int) -> dict[str, Callable[[], int]]:
     """The training of each library; it returns the number of rows it used, with repetition."""
-    dim, kept = data.shape[1], int(len(data) * (1 - HELD_OUT))
+    dim, kept = data.shape[1], int(len(data) * (1 - VALIDATION))
     steps = epochs * (kept // BATCH)
     mine, fj = ours(kind, dim), flowjax_flow(kind, dim)
     objective = pf.ForwardKL(data[:kept], batch_size=BATCH)
@@ -121,14 +121,14 @@ def runs(kind: str, data: np.ndarray, epochs: int) -> dict[str, Callable[[], int
     def with_fit_density():
         pf.fit_density(
             data, key=jr.key(1), flow=mine, max_epochs=epochs, batch_size=BATCH, learning_rate=1e-3, patience=10**6,
-            validation=HELD_OUT,
+            validation=VALIDATION,
         )  # fmt: skip
         return steps * BATCH
 
     def with_flowjax():
         flowjax.train.fit_to_data(
             jr.key(1), fj, data, optimizer=OPTIMIZER, max_epochs=epochs, max_patience=10**6, batch_size=BATCH,
-            val_prop=HELD_OUT, show_progress=False,
+            val_prop=VALIDATION, show_progress=False,
         )  # fmt: skip
         return steps * BATCH
 

@@ -5,7 +5,7 @@
 
 28 x 28 black and white images, batches of 100, 16 latent dimensions, standard normal prior, Adam. Networks: dense, with
 256 units and 64 features; and gated convolutions of 16, 16, 32, 32 channels. Posteriors: Gaussian, and four amortized
-planar layers. Ours is the program of `fit_vae`, with the evaluation of one held-out image; PyTorch's is the usual loop
+planar layers. Ours is the program of `fit_vae`, which evaluates one validation image; PyTorch's is the usual loop
 on data in memory. After a first call that compiles, the two take turns. The result is the median over turns of the
 ratio of times, PyTorch's over ours: above 1 ours is faster.
 """

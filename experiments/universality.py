@@ -92,7 +92,7 @@ def straighten() -> None:
         straight = pf.rosenblatt(log_density, box=box)
         back = bj.Invert(straight)
         grid = np.stack(np.meshgrid(np.linspace(x0, x1, 200), np.linspace(y0, y1, 200)), -1)
-        density = np.exp(jax.vmap(jax.vmap(log_density))(jnp.asarray(grid)) - straight.to_line.log_normalizer)
+        density = np.exp(jax.vmap(jax.vmap(log_density))(jnp.asarray(grid)) - straight.to_logits.log_normalizer)
         above, below = axes[:, column]
         above.contourf(grid[..., 0], grid[..., 1], density, levels=30, cmap="Blues")
         along = np.linspace(1e-3, 1 - 1e-3, 300)
@@ -138,7 +138,7 @@ def accuracy(num_draws: int = 100_000) -> dict:
     found = {}
     for name, (log_density, box, _) in TARGETS.items():
         start = time.perf_counter()
-        line = pf.rosenblatt(log_density, box=box).to_line
+        line = pf.rosenblatt(log_density, box=box).to_logits
         seconds = time.perf_counter() - start
         # The mixture has a closed form, whose accuracy is measured here.
         source = mixture() if name == "mixture" else Rosenblatt(line)
@@ -186,7 +186,7 @@ def depth() -> dict:
     for name in ("banana", "mixture", "U1"):
         log_density, box, _ = TARGETS[name]
         source = mixture() if name == "mixture" else pf.rosenblatt(log_density, box=box)
-        log_z = 0.0 if name == "mixture" else source.to_line.log_normalizer
+        log_z = 0.0 if name == "mixture" else source.to_logits.log_normalizer
         expected = forward(pf.transport(normal, source), z)
         for layers in DEPTHS:
             learned = learn(log_density, layers, jr.key(layers))

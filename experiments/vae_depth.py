@@ -6,10 +6,10 @@
 
 VAEs on scikit-learn's digits, black where the gray level is below one half, with posteriors of K layers of each family
 and a standard normal prior. All have the same number of steps, without early stopping. Measured: the ELBO of the
-validation images after all steps, and after the time in which the plain VAE (K = 0) takes all its steps (computed from
-the fastest epoch); the skipped steps, and the falls of the ELBO to more than 1 nat below its best; and the relative
-noise of the gradient of one batch of 100 images, its standard deviation over draws of the posterior divided by the norm
-of its mean, for the total gradient and the path gradient.
+validation images after all steps, and after the time in which the standard VAE (K = 0) takes all its steps (computed
+from the fastest epoch); the skipped steps, and the falls of the ELBO to more than 1 nat below its best; and the
+relative noise of the gradient of one batch of 100 images, its standard deviation over draws of the posterior divided by
+the norm of its mean, for the total gradient and the path gradient.
 
 Arms: "plain"; "warmup", 30 epochs of growing weight of the KL term; "path", the path gradient; "random", layers that do
 not start as the identity.

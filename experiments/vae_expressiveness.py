@@ -30,7 +30,7 @@ from schedules import cosine
 
 import pushforward as pf
 from pushforward import vae as pv
-from pushforward.reports.vae import sheet
+from pushforward.reports.vae import image_grid
 from pushforward.vae.data import digits
 from pushforward.vae.networks import Dense
 
@@ -196,11 +196,11 @@ def figure() -> None:
     """Test images, and samples of the main models."""
     images, _ = binary()
     _, axes = plt.subplots(1, len(MAIN) + 1, figsize=(12, 2.8), constrained_layout=True)
-    axes[0].imshow(sheet(images["test"][:64].reshape(8, 8, 8, 8)), cmap="gray")
+    axes[0].imshow(image_grid(images["test"][:64].reshape(8, 8, 8, 8)), cmap="gray")
     axes[0].set_title("test images", fontsize=9)
     for axis, (posterior, prior) in zip(axes[1:], MAIN, strict=True):
         model = pf.load(MODELS / f"{posterior}-{prior}-0")
-        axis.imshow(sheet(model.sample(jr.key(3), (8, 8))), cmap="gray")
+        axis.imshow(image_grid(model.sample(jr.key(3), (8, 8))), cmap="gray")
         axis.set_title(f"{posterior} posterior, {prior} prior", fontsize=9)
     for axis in axes:
         axis.axis("off")

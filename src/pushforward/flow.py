@@ -24,7 +24,11 @@ class Learnable(eqx.Module):
     """A NumPyro distribution with trainable parameters, which always satisfy the constraints that it declares.
 
     Args:
-        distribution: its family and its parameters, which are the initial values and must be real-valued.
+        distribution: the family and the initial values of the parameters, which must be real-valued.
+
+    Raises:
+        ValueError: if the distribution has no parameters, or if a parameter cannot be learned because NumPyro has no
+            bijection onto its constraint.
     """
 
     raw: dict[str, Array]
@@ -43,7 +47,7 @@ class Learnable(eqx.Module):
             except NotImplementedError as error:
                 raise ValueError(
                     f"the parameter {path} of {type(distribution).__name__} cannot be learned: its constraint "
-                    f"{constraint} has no map from the real line; use the distribution without Learnable."
+                    f"{constraint} has no bijection from the real line; use the distribution without Learnable."
                 ) from error
             return value
 
@@ -100,6 +104,11 @@ class Flow(eqx.Module):
         base: a NumPyro distribution over arrays of the bijection's shape, which is not trained, or a `Learnable` one.
         bijection: $T$.
 
+    Raises:
+        TypeError: if `base` is neither a NumPyro distribution nor `Learnable`, or `bijection` is not a bijection.
+        ValueError: if the event shape of the base is not the shape of the bijection, if the base has a batch shape or
+            is discrete, or if its support is not inside the domain of the bijection.
+
     References:
         Papamakarios et al. (2021), equations 1 and 2. https://arxiv.org/abs/1912.02762
     """
@@ -122,7 +131,7 @@ class Flow(eqx.Module):
 
         if d.is_discrete:
             raise ValueError(f"the base must be continuous, but {type(d).__name__} is discrete.")
-        if not _may_hold(bijection.domain, d.support):
+        if not _may_contain(bijection.domain, d.support):
             raise ValueError(
                 f"the base has support {d.support}, which is not inside the bijection's domain {bijection.domain}."
             )
@@ -149,8 +158,9 @@ class Flow(eqx.Module):
 
         Args:
             x: events, of shape (..., *shape).
-            condition: for a conditional flow, of shape (..., *cond_shape).
-            log_det_key: makes stochastic log-determinants random estimates, which cost less; without it they are exact.
+            condition: the condition of a conditional flow, of shape (..., *cond_shape).
+            log_det_key: if given, stochastic log-determinants are estimated with this key, which is cheaper; otherwise
+                they are exact.
         """
         x = jnp.asarray(x, dtype=self._dtype(x))
         _check_event("x", x, self.shape)
@@ -175,7 +185,7 @@ class Flow(eqx.Module):
         Args:
             key: a random key.
             sample_shape: the number of draws, as a shape, for each condition.
-            condition: for a conditional flow, of shape (..., *cond_shape).
+            condition: the condition of a conditional flow, of shape (..., *cond_shape).
         """
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 
@@ -245,11 +255,11 @@ class Flow(eqx.Module):
         """The condition in the flow's dtype; raise if it is missing, not needed or of the wrong shape.
 
         Args:
-            condition: of shape (..., *cond_shape), or None for an unconditional flow.
+            condition: an array of shape (..., *cond_shape), or None for an unconditional flow.
         """
         if self.cond_shape is None:
             if condition is not None:
-                raise ValueError("this flow takes no condition, but one was given; build it with cond_dim.")
+                raise ValueError("this flow takes no condition, but condition= was given; build it with cond_dim.")
             return None
         if condition is None:
             raise ValueError(f"this flow needs a condition of shape (..., {_commas(self.cond_shape)}), but got none.")
@@ -258,7 +268,7 @@ class Flow(eqx.Module):
         return condition
 
 
-def _may_hold(domain: Constraint, support: Constraint | None) -> bool:
+def _may_contain(domain: Constraint, support: Constraint | None) -> bool:
     """Whether the domain contains the support; true if the support is not an interval, which cannot be checked."""
     try:
         return support is None or covers(domain, support)

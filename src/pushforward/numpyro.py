@@ -27,7 +27,8 @@ class FlowDistribution(dist.Distribution):
 
     Args:
         flow: the flow.
-        condition: for a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the batch shape.
+        condition: the condition of a conditional flow, of shape (..., *flow.cond_shape); its leading axes are the
+            batch shape.
         validate_args: as in NumPyro.
 
     Raises:
@@ -44,26 +45,52 @@ class FlowDistribution(dist.Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
+        """The codomain of the flow's bijection."""
         return _over_events(self.flow.bijection.codomain, self.flow.bijection)
 
     @property
     def has_rsample(self) -> bool:
+        """Whether draws are differentiable functions of the parameters."""
         return self.flow.base_distribution.has_rsample
 
     def rsample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws that are differentiable functions of the parameters.
+
+        Args:
+            key: the key for the draws.
+            sample_shape: the shape of the draws for each condition.
+        """
         return self.sample(key, sample_shape)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws, of shape sample_shape + batch shape + event shape.
+
+        Args:
+            key: the key for the draws.
+            sample_shape: the shape of the draws for each condition.
+        """
         return self.flow.sample(key, tuple(sample_shape), self.condition)
 
     def sample_with_intermediates(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Array, list[Array]]:
+        """Draws, and their log-densities as the intermediate values for `log_prob`.
+
+        Args:
+            key: the key for the draws.
+            sample_shape: the shape of the draws for each condition.
+        """
         value, log_prob = self.flow.sample_and_log_prob(key, tuple(sample_shape), self.condition)
         return value, [log_prob]
 
     @validate_sample
     def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
+        """The log-density of each event, in nats.
+
+        Args:
+            value: events, of shape (..., *event_shape).
+            intermediates: the second result of `sample_with_intermediates`, if `value` is the first.
+        """
         return intermediates[0] if intermediates else self.flow.log_prob(value, self.condition)
 
 
@@ -72,7 +99,7 @@ class BijectionTransform(Transform):
 
     Args:
         bijection: the bijection; leading axes of its inputs are batch axes.
-        condition: for a conditional bijection, of shape (..., *bijection.cond_shape).
+        condition: the condition of a conditional bijection, of shape (..., *bijection.cond_shape).
     """
 
     def __init__(self, bijection: AbstractBijection, condition: Array | None = None):
@@ -80,25 +107,45 @@ class BijectionTransform(Transform):
 
     @property
     def domain(self) -> constraints.Constraint:
+        """The domain of the bijection."""
         return _over_events(self.bijection.domain, self.bijection)
 
     @property
     def codomain(self) -> constraints.Constraint:
+        """The codomain of the bijection."""
         return _over_events(self.bijection.codomain, self.bijection)
 
     def __call__(self, x: Array) -> Array:
+        """The forward direction of the bijection.
+
+        Args:
+            x: points of the domain, of shape (..., *bijection.shape).
+        """
         return self.call_with_intermediates(x)[0]
 
     def call_with_intermediates(self, x: Array) -> Any:
+        """The forward direction, and its log-determinants as the intermediate values for `log_abs_det_jacobian`.
+
+        Args:
+            x: points of the domain, of shape (..., *bijection.shape).
+        """
         return self.bijection.batched.forward_and_log_det(x, self.condition)
 
     def _inverse(self, y: Array) -> Array:
         return self.bijection.batched.inverse(y, self.condition)
 
     def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Array | None = None) -> Array:
+        """The log-determinant of the forward direction.
+
+        Args:
+            x: points of the domain, of shape (..., *bijection.shape).
+            y: their images; not used.
+            intermediates: the second result of `call_with_intermediates`, which is then returned.
+        """
         return self.call_with_intermediates(x)[1] if intermediates is None else intermediates
 
     def tree_flatten(self):
+        """The leaves and the structure for JAX, as NumPyro's transforms give them."""
         return (self.bijection, self.condition), (("bijection", "condition"), {})  # pyright: ignore[reportReturnType]
 
 
@@ -117,7 +164,7 @@ class AutoFlow(AutoContinuous):
         model: a NumPyro model with continuous latent sites.
         flow: a function of (dim, key=) that returns a Flow of shape (dim,), such as `pf.flows.nsf`; by default affine
             couplings (in one dimension a spline), then an affine map.
-        key: for the flow's initial parameters.
+        key: the key for the flow's initial parameters.
         prefix: the prefix of the names of the guide's sites.
         init_loc_fn: NumPyro's initialization strategy; the flow is shifted to the initial values.
 
@@ -169,10 +216,18 @@ class AutoFlow(AutoContinuous):
         return self._flow.base
 
     def get_transform(self, params: dict) -> BijectionTransform:
-        """The flow's bijection, which maps to the unconstrained latent vector."""
+        """The flow's bijection, which maps to the unconstrained latent vector.
+
+        Args:
+            params: `SVI.get_params(state)` or `SVIRunResult.params`.
+        """
         self.get_base_dist()
         return BijectionTransform(self.flow(params).bijection)
 
     def get_posterior(self, params: dict) -> FlowDistribution:
-        """The distribution of the unconstrained latent vector."""
+        """The distribution of the unconstrained latent vector.
+
+        Args:
+            params: `SVI.get_params(state)` or `SVIRunResult.params`.
+        """
         return FlowDistribution(self.flow(params))

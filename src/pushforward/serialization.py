@@ -44,11 +44,11 @@ SCALARS = (int, float, complex, str, np.generic)
 # The current names of classes and functions that files of earlier versions use under old names.
 RENAMED: dict[str, str] = {
     "pushforward.bijections.conditionals:_Always": "pushforward.rosenblatt.conditionals:_Always",
-    "pushforward.bijections.conditionals:NumPyroLaw": "pushforward.rosenblatt.conditionals:NumPyroLaw",
+    "pushforward.bijections.conditionals:NumPyroLaw": "pushforward.rosenblatt.conditionals:UnivariateNumPyro",
     "pushforward.bijections.panels:Grid": "pushforward.rosenblatt.panels:Grid",
-    "pushforward.bijections.quadrature:PanelLaw": "pushforward.rosenblatt.quadrature:PanelLaw",
+    "pushforward.bijections.quadrature:PanelLaw": "pushforward.rosenblatt.quadrature:PanelDistribution",
     "pushforward.bijections.quadrature:_Slice": "pushforward.rosenblatt.quadrature:_Slice",
-    "pushforward.bijections.rosenblatt:GaussianMixtureLaw": "pushforward.rosenblatt.mixture:GaussianMixtureLaw",
+    "pushforward.bijections.rosenblatt:GaussianMixtureLaw": "pushforward.rosenblatt.mixture:UnivariateGaussianMixture",
     "pushforward.bijections:ConditionalRosenblatt": "pushforward.rosenblatt.conditionals:ConditionalRosenblatt",
     "pushforward.bijections:GaussianMixtureRosenblatt": "pushforward.rosenblatt.mixture:GaussianMixtureRosenblatt",
     "pushforward.bijections:QuadratureRosenblatt": "pushforward.rosenblatt.quadrature:QuadratureRosenblatt",
@@ -80,7 +80,7 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
 
     Args:
         path: the path of the file; no suffix is added. An existing file is replaced, but kept if saving fails.
-        tree: what to save.
+        tree: the pytree to save.
 
     Raises:
         ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.
@@ -95,7 +95,7 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
 
 
 def _part(path: Path, token: str) -> Path:
-    """A file beside the one at `path`, which it replaces when it is complete."""
+    """A file in the same folder as the one at `path`, which it replaces when it is complete."""
     return path.with_name(f".{path.name}.{token}.part")
 
 

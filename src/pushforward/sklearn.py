@@ -32,7 +32,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         support: the supports of the columns, as NumPyro constraints: one for all columns, a list, or a mapping from
             some columns (by index or name) to constraints; by default the real line.
         discrete: the discrete columns, as for `fit_density`.
-        validation: the share of the samples that is held out for early stopping.
+        validation: the fraction of the samples that is used for early stopping.
         batch_size: the number of samples per step.
         learning_rate: the initial learning rate of Adam.
         max_epochs: the largest number of passes through the samples.
@@ -128,7 +128,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         return recipes[self.flow](dim, key=key, **(self.flow_options or {}))
 
     def __getstate__(self):
-        # Flows hold functions, such as activations, that cannot be pickled; our files store them by name.
+        # Flows hold functions, such as activations, that cannot be pickled; files of pushforward store them by name.
         state: Any = super().__getstate__()
         if "density_" in state:
             state = state | {"density_": serialization.to_bytes(self.density_.without_rows())}

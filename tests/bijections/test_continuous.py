@@ -103,7 +103,7 @@ def test_starts_as_the_identity():
 
 @pytest.mark.conformance
 def test_hutchinson_is_unbiased():
-    """Means over keys of value, gradient by the point and gradient by a weight are within 4 standard errors."""
+    """Means over keys of value and gradients (of a weight, of the point) are within 4 standard errors."""
     b, u, size = moved(4, (6, 6), scale=2.0, rtol=1e-5, atol=1e-5, hutchinson=True), jr.normal(KEY, (4,)), 1000
 
     def value(b, u, key):

@@ -84,7 +84,7 @@ def estimates(estimator):
     ("estimator",), first((RussianRoulette(3, probes=2),), (RussianRoulette(1),), (PowerSeries(60),))
 )
 def test_estimators_are_unbiased(estimator):
-    """Means over 10^4 keys of value, gradient by a weight and gradient by the point are within 4 standard errors."""
+    """Means over 10^4 keys of value and gradients (of a weight, of the point) are within 4 standard errors."""
     for exact, got in zip(*estimates(estimator), strict=True):
         error = np.std(got, axis=0) / 100
         # The largest z-score of the gradient's entries is compared.

@@ -11,9 +11,9 @@ import scipy.stats
 
 from cases import SCALARS
 from pushforward import bijections as bj
-from pushforward.bijections.elementwise import SMALLEST_POWER
+from pushforward.bijections.elementwise import MIN_POWER
 from pushforward.bijections.intervals import bounds
-from pushforward.testing import check_bijection, into, randomize
+from pushforward.testing import check_bijection, map_to_domain, randomize
 
 OPTIMIZED = True
 
@@ -46,7 +46,7 @@ def test_conformance(name, precision):
     near = jnp.array([-1e-3, 1e-3, -1.0, 1.0])
     bijection = SCALARS[name]()
     tolerance = 1e-9 if precision == "float64" else 1e-5
-    points = into(bijection.domain, near)
+    points = map_to_domain(bijection.domain, near)
     check_bijection(bijection, key=jr.key(0), scales=(0.0, 0.1, 1.0, 3.0), points=points, tolerance=tolerance)
 
 
@@ -123,7 +123,7 @@ GOLDEN = {
 @names
 def test_golden_values(name):
     bijection = SCALARS[name]()
-    u = np.asarray(into(bijection.domain, POINTS))
+    u = np.asarray(map_to_domain(bijection.domain, POINTS))
     x, log_det, *_ = evaluate(bijection, u, "forward_and_log_det")
     expected, expected_log_det = GOLDEN[name](u)
     # Near 1 SciPy returns 1, which the map never takes.
@@ -165,7 +165,7 @@ def test_yeo_johnson_stays_onto_the_line():
     """No raw number gives a power with a bounded image."""
     for raw in (-1e3, 1e3):
         bijection = eqx.tree_at(lambda b: b.raw_power, bj.YeoJohnson(), jnp.asarray(raw))
-        assert SMALLEST_POWER <= bijection.power <= 2 - SMALLEST_POWER
+        assert MIN_POWER <= bijection.power <= 2 - MIN_POWER
         x, *_ = evaluate(bijection, np.array([-1e30, 1e30]), "forward_and_log_det")
         assert jnp.isfinite(x).all()
 

@@ -12,7 +12,7 @@ from scipy.interpolate import BSpline
 from products import few
 from pushforward import bijections as bj
 from pushforward.bijections.arrays import map_scalars
-from pushforward.bijections.monotone import SMALLEST_WEIGHT
+from pushforward.bijections.monotone import MIN_WEIGHT
 from pushforward.testing import check_bijection, randomize
 
 OPTIMIZED = True
@@ -140,7 +140,7 @@ def test_monotone_network_golden_values(seed):
     bijection = moved(bj.MonotoneNetwork, seed, 1.0)
 
     def weights(raw):
-        return SMALLEST_WEIGHT / raw.shape[-1] + (1 - SMALLEST_WEIGHT) * softmax(raw)
+        return MIN_WEIGHT / raw.shape[-1] + (1 - MIN_WEIGHT) * softmax(raw)
 
     def naive(u):
         y, slope, pivots = np.array([u]), np.ones(1), np.linspace(-2, 2, 8)

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from products import few
 from pushforward import bijections as bj
-from pushforward.bijections.splines import SMALLEST_SHARE
+from pushforward.bijections.splines import MIN_FRACTION
 from pushforward.testing import check_bijection, randomize
 
 OPTIMIZED = True
@@ -28,9 +28,9 @@ def knots_of(spline):
     """The knots and the slopes at them from the raw arrays, in NumPy."""
 
     def positions(raw):
-        share = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
-        share = SMALLEST_SHARE / raw.size + (1 - SMALLEST_SHARE) * share
-        return np.append(-1.0, -1.0 + 2 * np.cumsum(share)) * spline.bound
+        fraction = np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
+        fraction = MIN_FRACTION / raw.size + (1 - MIN_FRACTION) * fraction
+        return np.append(-1.0, -1.0 + 2 * np.cumsum(fraction)) * spline.bound
 
     raw = np.asarray(spline.raw_slopes)
     slopes = np.concatenate([[1.0], (raw + np.sqrt(raw**2 + 4)) / 2, [1.0]])
@@ -180,9 +180,9 @@ def gradients(spline, points):
 
 
 def naive_positions(raw, bound):
-    share = np.exp(raw) / np.exp(raw).sum()
-    share = SMALLEST_SHARE / raw.size + (1 - SMALLEST_SHARE) * share
-    return np.append(-1.0, -1.0 + 2 * np.cumsum(share)) * bound
+    fraction = np.exp(raw) / np.exp(raw).sum()
+    fraction = MIN_FRACTION / raw.size + (1 - MIN_FRACTION) * fraction
+    return np.append(-1.0, -1.0 + 2 * np.cumsum(fraction)) * bound
 
 
 def naive_linear(spline, points):
@@ -221,7 +221,7 @@ def naive_linear_rational(spline, points):
     us, xs = (naive_positions(np.asarray(raw), 3.0) for raw in (spline.raw_widths, spline.raw_heights))
     raw = np.asarray(spline.raw_slopes)
     slopes = np.concatenate([[1.0], (raw + np.sqrt(raw**2 + 4)) / 2, [1.0]])
-    meets = SMALLEST_SHARE + (1 - 2 * SMALLEST_SHARE) / (1 + np.exp(-np.asarray(spline.raw_meets)))
+    meets = MIN_FRACTION + (1 - 2 * MIN_FRACTION) / (1 + np.exp(-np.asarray(spline.raw_meets)))
 
     def one(u):
         k = np.searchsorted(us, u, side="right") - 1

@@ -22,7 +22,7 @@ def test_density_and_sample(folder, capsys):
     out = folder / "out" / "deep"
     assert sorted(p.name for p in out.iterdir()) == ["density.flow", "report.html", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["columns"] == NAMES and summary["held_out_rows"] == 30
+    assert summary["columns"] == NAMES and summary["test_rows"] == 30
     page = (out / "report.html").read_text()
     assert page.count("<img") == 3 and "http" not in page
 
@@ -121,15 +121,15 @@ BAD = {
         (["few.csv"], "more rows than columns"),
         (["constant.csv"], "column 0 (a) of x is constant"),
         (["twins.csv"], "column 1 (b) of x equals column 0 (a)"),
-        (["short.csv"], "judged by 10 or more"),
+        (["short.csv"], "at least 10 are needed"),
         (["empty.csv"], "no rows"),
         (["names.csv"], "no rows"),
         (["data.csv", "--columns", "size", "weight"], "no column weight; it has size, count, wind, noise"),
         (["data.csv", "--given", "weight"], "no column weight"),
-        (["data.csv", "--given", *NAMES], "none left"),
+        (["data.csv", "--given", *NAMES], "no column remains"),
         (["data.csv", "--positive", "noise"], "not inside their support, the first in row"),
         (["data.csv", "--positive", "weight"], "no column weight"),
-        (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "given twice"),
+        (["data.csv", "--positive", "size", "--bounds", "size", "0", "9"], "has two supports"),
         (["data.csv", "--bounds", "size", "0", "wide"], "takes numbers, but got 'wide'"),
         (["data.csv", "--circular", "wind", "-1"], "positive, finite period"),
         (["data.csv", "--discrete", "noise"], "is not discrete"),

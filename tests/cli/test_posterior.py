@@ -13,7 +13,7 @@ def test_fit_writes_everything(files, capsys):
     assert "mu" in printed
     out = files / "out" / "deep"
     assert sorted(p.name for p in out.iterdir()) == [
-        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "trace.png",
+        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "training.png",
     ]  # fmt: skip
     page = (out / "report.html").read_text()
     assert "Verdict: good" in page and "<td>mu" in page and page.count("data:image/png") == 3

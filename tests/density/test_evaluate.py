@@ -39,7 +39,7 @@ def test_a_column_that_is_too_wide_is_named():
     assert list(found.scores) == ["flow"] and "training rows" in found.mixture
 
 
-def test_discrete_values_are_spread():
+def test_discrete_values_are_dequantized():
     counts = RNG.poisson(5.0, (1000, 1)).astype(float)
     uniform = pf.Flow(dist.Uniform(jnp.zeros(1), 20.0).to_event(1), bj.Identity((1,)))
     found = evaluate(uniform, Samples(counts), Samples(counts), ("n",), np.ones(1), jr.key(0))
@@ -75,7 +75,7 @@ def test_very_many_rows_are_evaluated_in_parts(monkeypatch):
     [
         ((TEST[:, :1],), r"x_test must have 2 columns, x0, x1, but has shape \(500, 1\)"),
         ((np.where(np.arange(500)[:, None] == 7, np.nan, TEST),), "row 7, column 0"),
-        ((TEST, TEST), "takes no condition"),
+        ((TEST, TEST), "is unconditional"),
         ((TEST[0],), r"x_test\[:, None\]"),
     ],
 )

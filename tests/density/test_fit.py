@@ -113,7 +113,7 @@ def with_value(row, column, value):
         (GOOD * np.array([1, 0, 1]), {}, "column 1 of x is constant, 0"),
         (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
         (GOOD[:3], {}, r"at least two rows, and more rows than columns, but x has shape \(3, 3\)"),
-        (GOOD[:, 0], {}, r"x\[:, None\] makes one column"),
+        (GOOD[:, 0], {}, r"x\[:, None\] converts it to one column"),
         (
             np.array([["1", "one"], ["2", "two"]]),
             {},
@@ -236,7 +236,7 @@ def test_names_of_a_file(tmp_path):
         fit(tmp_path / "x.csv", discrete=["c"])
 
 
-def test_spread_is_judged_over_all_parts(tmp_path):
+def test_spread_is_measured_over_all_parts(tmp_path):
     """Sorted numbers, which are near to each other in each part alone."""
     with jax.enable_x64(False):
         x = np.stack([1e6 + np.linspace(0, 2000, 4000), np.random.default_rng(0).normal(size=4000)], 1) + 1e-3

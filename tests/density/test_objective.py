@@ -13,7 +13,7 @@ from pushforward.training import Rows
 UNIQUE = np.random.default_rng(0).normal(size=(500, 2))
 
 
-def test_held_out_rows_are_judged_part_by_part(monkeypatch):
+def test_validation_rows_are_evaluated_in_parts(monkeypatch):
     x = jnp.asarray(UNIQUE)
     rows = Rows((x, None), jnp.arange(500.0), 10)
     objective = MaximumLikelihood(rows, rows, pf.bijections.Identity((2,)), None, (False, False))

@@ -16,9 +16,9 @@ def test_test_rows_are_held_out():
     assert not np.isin(x[holdout.test, 0], x[holdout.training, 0]).any() and holdout.discrete == {}
     counts = np.random.default_rng(0).poisson(3.0, (200, 1)) * 0.5
     assert pf.density.hold_out(counts, 0.2, key=jr.key(0), discrete=[0]).discrete == {0: 0.5}
-    with pytest.raises(ValueError, match="share must lie between 0 and 1, but is 2"):
+    with pytest.raises(ValueError, match="test_fraction must lie between 0 and 1, but is 2"):
         pf.density.hold_out(x, 2, key=jr.key(0))
     with pytest.raises(ValueError, match="row 7"):
         pf.density.hold_out(np.where(np.arange(200)[:, None] == 7, np.nan, x), 0.2, key=jr.key(0))
-    with pytest.raises(ValueError, match="judged by 10 or more"):
+    with pytest.raises(ValueError, match="0.01 of 200 rows gives 2 test rows, but at least 10 are needed"):
         pf.density.hold_out(x, 0.01, key=jr.key(0))

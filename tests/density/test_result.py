@@ -34,7 +34,7 @@ def conditional():
 
 
 def test_draws(density):
-    assert density.columns == ("size", "count") and density.given == ()
+    assert density.columns == ("size", "count") and density.condition_names == ()
     assert density.sample(jr.key(0)).shape == (2,)
     assert density.sample(jr.key(0), (3, 4)).shape == (3, 4, 2)
     draws = density.sample(jr.key(0), 500)
@@ -52,7 +52,7 @@ def test_columns_of_a_frame_are_found_by_name(density, conditional):
 
 
 def test_conditions_by_name(conditional):
-    assert conditional.given == ("age",)
+    assert conditional.condition_names == ("age",)
     draws = conditional.sample(jr.key(0), 3, {"age": 0.5})
     np.testing.assert_array_equal(draws, conditional.sample(jr.key(0), (3,), np.array([0.5])))
     assert conditional.sample(jr.key(0), 3, GIVEN).shape == (3, 200, 2)
@@ -81,7 +81,7 @@ def test_summary_plot_and_report(density, conditional, tmp_path):
     facts = density.summary()
     assert facts["rows"] == 200 and facts["validation rows"] == 20 and facts["steps"] == 1
     assert facts["validation log-likelihood"] == -np.min(density.history.series("loss"))
-    assert conditional.summary()["given"] == "age"
+    assert conditional.summary()["condition"] == "age"
     for one in (density, conditional):
         assert "<td>size, count" in one._repr_html_() and one.plot().axes
         one.report(tmp_path / "page.html", title="<b>", warnings=["careful & slow"])
@@ -93,15 +93,15 @@ def test_summary_plot_and_report(density, conditional, tmp_path):
 def test_names_that_are_not_given():
     x = RNG.normal(size=(50, 2))
     density = fit(x, 1, condition=RNG.normal(size=(50, 1)))
-    assert density.columns == ("x0", "x1") and density.given == ("c0",)
+    assert density.columns == ("x0", "x1") and density.condition_names == ("c0",)
     density = fit(x, 1, condition=RNG.normal(size=(50, 1)), names=["a", "b"], condition_names=["c"])
-    assert density.columns == ("a", "b") and density.given == ("c",)
+    assert density.columns == ("a", "b") and density.condition_names == ("c",)
 
 
 def test_flows_as_densities():
     flow = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, hidden=(4,), cond_dim=1)
     density = Density.of(flow)
-    assert density.columns == ("x0", "x1") and density.given == ("c0",)
+    assert density.columns == ("x0", "x1") and density.condition_names == ("c0",)
     assert density.sample(jr.key(0), 3, {"c0": 1.0}).shape == (3, 2)
     with pytest.raises(ValueError, match="pass one"):
         density.evaluate(np.zeros((3, 2)), np.zeros((3, 1)))
@@ -116,4 +116,5 @@ def test_fields_of_version_0_1_0():
     fields = Density.upgraded_fields(old)
     assert fields["grids"] == (None, None) and fields["history"] is NO_HISTORY
     assert Density(**fields).sample(jr.key(0), 3).shape == (3, 2)
-    assert Density.upgraded_fields({"flow": flow, "columns": ("a",)})["given"] == ()
+    assert Density.upgraded_fields({"flow": flow, "columns": ("a",)})["condition_names"] == ()
+    assert Density.upgraded_fields({**old, "given": ("c",)})["condition_names"] == ("c",)

@@ -41,10 +41,10 @@ def test_gains_are_weighed_against_their_error():
     moved = pf.Flow(start.base, bj.Chain([bj.Elementwise(bj.Affine(0.0, 0.8), 2), start.bijection]))
     for weights in (None, jnp.linspace(0.1, 1, 100)):
         rows = Rows((x, None), weights, 10)
-        judged = MaximumLikelihood(rows, rows, bj.Identity((2,)), None, (False, False))
-        assert not improves(judged, start, start, jr.key(0)) and not improves(judged, moved, start, jr.key(0))
-        narrow = dataclasses.replace(judged, validation=Rows((0.8 * x, None), weights, 10))
+        objective = MaximumLikelihood(rows, rows, bj.Identity((2,)), None, (False, False))
+        assert not improves(objective, start, start, jr.key(0)) and not improves(objective, moved, start, jr.key(0))
+        narrow = dataclasses.replace(objective, validation=Rows((0.8 * x, None), weights, 10))
         assert improves(narrow, moved, start, jr.key(0))
         # A flow that has no density at some rows is not better than one that has.
         onto = pf.Flow(start.base, bj.Elementwise(bj.Exp(), 2))
-        assert not improves(judged, onto, start, jr.key(0)) and improves(judged, start, onto, jr.key(0))
+        assert not improves(objective, onto, start, jr.key(0)) and improves(objective, start, onto, jr.key(0))

@@ -54,8 +54,8 @@ def test_known_posteriors_and_calibration():
     ranks = fitted.ranks(jr.key(5), new_truths, new_data)
     assert ranks.ranks["mean"].shape == (400, 2)
     assert set(ranks.p_values()) == {"mean[0]", "mean[1]"} and min(ranks.p_values().values()) > 1e-3
-    assert all(within_band(numbers) for numbers in ranks.transforms().values())
-    assert len(plot_calibration(ranks.transforms(), "data sets").axes[0].lines) == 2
+    assert all(within_band(numbers) for numbers in ranks.pit().values())
+    assert len(plot_calibration(ranks.pit(), "data sets").axes[0].lines) == 2
     posterior = fitted.posterior(jr.key(3), datum)
     assert posterior.diagnostics.verdict == d.verdict
     np.testing.assert_allclose(

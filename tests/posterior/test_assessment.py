@@ -1,4 +1,4 @@
-"""The judgement of a flow by its draws: what is missed, and Ctrl-C while it is made."""
+"""The assessment of a flow by its draws: missed modes, and Ctrl-C during the assessment."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_missed_mode_is_unreliable():
     assert "another region" in " ".join(posterior.diagnostics.reasons)
 
 
-def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
+def test_ctrl_c_during_the_diagnostics_reduces_the_draws(monkeypatch):
     calls, compiled_batch = [], assessment._compiled_batch
 
     def interrupted(target, flow, key):
@@ -44,7 +44,7 @@ def test_ctrl_c_in_the_judging_judges_by_fewer_draws(monkeypatch):
     assert "interrupted" in " ".join(posterior.diagnostics.reasons)
 
 
-def test_ctrl_c_before_any_judging_leaves_a_fit_that_is_not_judged(monkeypatch, tmp_path):
+def test_ctrl_c_before_the_diagnostics_leaves_a_fit_without_them(monkeypatch, tmp_path):
     def interrupted(target, flow, key):
         for _ in range(4):
             os.kill(os.getpid(), signal.SIGINT)
@@ -55,14 +55,14 @@ def test_ctrl_c_before_any_judging_leaves_a_fit_that_is_not_judged(monkeypatch, 
     posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), flow=flow, budget=100_000)
     found = posterior.diagnostics
     assert found.verdict == "unreliable" and found.num_draws == 0
-    assert found.reasons[0] == "The fit was interrupted before it was judged."
+    assert found.reasons[0] == "The fit was interrupted before its diagnostics were computed."
     assert posterior.sample(jr.key(1), 7).shape == (7, 2)
     for draw in (lambda: posterior.resample(jr.key(1)), posterior.summary, posterior.to_arviz, posterior.plot):
-        with pytest.raises(ValueError, match="interrupted before it was judged"):
+        with pytest.raises(ValueError, match="interrupted before its diagnostics were computed"):
             draw()
     assert "interrupted" in posterior.to_arviz(jr.key(1))["posterior"].attrs["reasons"]
     posterior.report(tmp_path / "report.html")
-    assert "interrupted before it was judged" in (tmp_path / "report.html").read_text()
+    assert "interrupted before its diagnostics were computed" in (tmp_path / "report.html").read_text()
     posterior.save(tmp_path / "posterior")
     assert pf.load(tmp_path / "posterior").diagnostics.verdict == "unreliable"
 

@@ -13,5 +13,5 @@ def test_a_model_that_looks_at_its_data():
         mean = numpyro.sample("mean", dist.Normal(0, 2 if y[0] > 0 else 3))
         numpyro.sample("y", dist.Normal(mean, 1), obs=y)
 
-    with pytest.raises(ValueError, match="looks at the values"):
+    with pytest.raises(ValueError, match="uses the values of its data"):
         pf.ConditionalTarget.from_numpyro(model, jnp.ones(3))

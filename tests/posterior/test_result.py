@@ -52,8 +52,8 @@ def test_results_survive_a_file(tmp_path):
     np.testing.assert_array_equal(data["posterior"]["mu"], again["posterior"]["mu"])
 
 
-def judged(loc, scale):
-    """A posterior of N(0, I) by N(loc, scale^2 I), judged by 5000 draws."""
+def posterior_of(loc, scale):
+    """A posterior of N(0, I) by N(loc, scale^2 I), with the diagnostics of 5000 draws."""
     target = pf.Target(lambda x: dist.Normal(0, 1).log_prob(x["a"]).sum(), {"a": jnp.zeros(2)})
     flow = pf.Flow(standard_normal(2), pf.bijections.Triangular(2, jnp.full(2, loc), scale * jnp.eye(2)))
     u, log_q = flow.sample_and_log_prob(jr.key(2), (5000,))
@@ -65,7 +65,7 @@ def judged(loc, scale):
 
 @pytest.mark.parametrize(("loc", "scale", "verdict"), [(0.0, 1.0, "good"), (0.4, 1.2, "reweight")])
 def test_summary_is_of_the_posterior_and_needs_no_key(loc, scale, verdict):
-    posterior = judged(loc, scale)
+    posterior = posterior_of(loc, scale)
     assert posterior.diagnostics.verdict == verdict
     summary = posterior.summary()
     assert set(summary) == {"a[0]", "a[1]"}
@@ -82,7 +82,7 @@ def test_summary_is_of_the_posterior_and_needs_no_key(loc, scale, verdict):
 
 
 def test_page_and_figures(tmp_path):
-    posterior = judged(0.4, 1.2)
+    posterior = posterior_of(0.4, 1.2)
     posterior.report(tmp_path / "report.html", title="a < b")
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 3 and "a &lt; b" in page and "Verdict: reweight" in page

@@ -30,8 +30,8 @@ def test_names_with_brackets_and_dollars():
     output = io.StringIO()
     Console(file=output, width=100).print(density.columns_table(columns, columns, "data [/a].csv"))
     assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
-    transforms = {name: RNG.uniform(size=100) for name in columns}
-    calibrated = calibration.plot_calibration(transforms)
+    pit = {name: RNG.uniform(size=100) for name in columns}
+    calibrated = calibration.plot_calibration(pit)
     for figure in (density.plot_pairs(columns, columns), calibrated):
         figure.savefig(io.BytesIO(), format="png")
     assert [text.get_text() for text in calibrated.axes[0].get_legend().get_texts()] == list(columns)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pushforward.reports.summary import MOST_ROWS, Facts, summarize
+from pushforward.reports.summary import MAX_ROWS, Facts, summarize
 
 
 def test_numbers_and_text():
@@ -20,8 +20,8 @@ def test_numbers_and_text():
 
 
 def test_many_rows_are_cut():
-    summary = summarize({f"x[{i}]": np.zeros(3) for i in range(MOST_ROWS + 7)})
-    assert len(summary) == MOST_ROWS + 7 and str(summary).splitlines()[-1] == "and 7 more"
+    summary = summarize({f"x[{i}]": np.zeros(3) for i in range(MAX_ROWS + 7)})
+    assert len(summary) == MAX_ROWS + 7 and str(summary).splitlines()[-1] == "and 7 more"
 
 
 def test_facts():

@@ -15,7 +15,7 @@ from rosenblatt_cases import forward, normal
 
 
 def test_supports_that_move():
-    """A uniform law with an end that depends on another coordinate: that end of the domain is infinite."""
+    """A uniform distribution with an end that depends on another coordinate: that end of the domain is infinite."""
     source = [lambda x: dist.Exponential(1.0), lambda x: dist.Uniform(0.0, x[0])]
     flow = pf.Flow(normal(2), pf.transport(normal(2), source))
     x, log_prob = jax.jit(lambda key: flow.sample_and_log_prob(key, (100,)))(jr.key(0))

@@ -11,22 +11,22 @@ from rosenblatt_cases import forward
 
 
 def test_boxes_that_cut():
-    straighten = pf.rosenblatt(lambda x: -x[0], box=([0.0], [2.0])).to_line
-    assert straighten.edge_density == pytest.approx(2 / (1 - np.exp(-2.0)), rel=0.02)
+    to_uniform = pf.rosenblatt(lambda x: -x[0], box=([0.0], [2.0])).to_logits
+    assert to_uniform.edge_density == pytest.approx(2 / (1 - np.exp(-2.0)), rel=0.02)
 
 
 def test_peaks_between_the_nodes_are_found():
     log_density = lambda x: jnp.logaddexp(-0.5 * x[0] ** 2, -0.5 * ((x[0] - 3.21) / 1e-3) ** 2 + jnp.log(1e3))  # noqa: E731
-    straighten = pf.rosenblatt(log_density, box=([-8.0], [8.0])).to_line
-    assert straighten.log_normalizer == pytest.approx(np.log(2 * np.sqrt(2 * np.pi)), abs=1e-8)
+    to_uniform = pf.rosenblatt(log_density, box=([-8.0], [8.0])).to_logits
+    assert to_uniform.log_normalizer == pytest.approx(np.log(2 * np.sqrt(2 * np.pi)), abs=1e-8)
 
 
 def test_narrow_peaks_and_kinks():
-    peak = pf.rosenblatt(lambda x: -0.5 * ((x[0] - 0.123) / 1e-4) ** 2, box=([-5.0], [5.0])).to_line
+    peak = pf.rosenblatt(lambda x: -0.5 * ((x[0] - 0.123) / 1e-4) ** 2, box=([-5.0], [5.0])).to_logits
     assert peak.log_normalizer == pytest.approx(np.log(1e-4 * np.sqrt(2 * np.pi)), abs=1e-9)
-    kink = pf.rosenblatt(lambda x: -jnp.abs(x[0] - 0.1), box=([-2.0], [3.0])).to_line
+    kink = pf.rosenblatt(lambda x: -jnp.abs(x[0] - 0.1), box=([-2.0], [3.0])).to_logits
     assert kink.log_normalizer == pytest.approx(np.log(2 - np.exp(-2.1) - np.exp(-2.9)), abs=1e-9)
-    root = pf.rosenblatt(lambda x: -0.5 * jnp.log(x[0]), box=([0.0], [1.0])).to_line
+    root = pf.rosenblatt(lambda x: -0.5 * jnp.log(x[0]), box=([0.0], [1.0])).to_logits
     assert root.log_normalizer == pytest.approx(np.log(2.0), abs=1e-9)
     x = jnp.array([1e-12, 0.3, 0.999])
     np.testing.assert_allclose(jax.nn.sigmoid(forward(root, x[:, None])[:, 0]), jnp.sqrt(x), rtol=1e-8, atol=1e-9)

@@ -15,13 +15,13 @@ from rosenblatt_cases import banana, forward, round_trip
 def test_normalizers(dim):
     """A Gaussian truncated to a box, somewhat narrow and off center."""
     matrix = np.tril(np.full((dim, dim), 0.3)) + 0.4 * np.eye(dim)
-    straighten = pf.rosenblatt(
+    to_uniform = pf.rosenblatt(
         lambda x: 5.0 - 0.5 * jnp.sum(jnp.linalg.solve(matrix, x - 0.7) ** 2), box=([-6.0] * dim, [9.0] * dim)
-    ).to_line
+    ).to_logits
     expected = 5.0 + np.log(np.linalg.det(matrix)) + 0.5 * dim * np.log(2 * np.pi)
-    assert straighten.log_normalizer == pytest.approx(expected, abs=1e-8)
-    assert straighten.error < 1e-10
-    assert straighten.edge_density < 1e-10
+    assert to_uniform.log_normalizer == pytest.approx(expected, abs=1e-8)
+    assert to_uniform.error < 1e-10
+    assert to_uniform.edge_density < 1e-10
 
 
 @pytest.mark.parametrize("offset", [-5000.0, 5000.0])
@@ -29,8 +29,8 @@ def test_normalizers(dim):
 def test_offsets(dim, offset):
     """Log-densities of models may be large numbers."""
     ends = 9 * np.ones(dim)
-    straighten = pf.rosenblatt(lambda x: offset - 0.5 * x @ x, box=(-ends, ends)).to_line
-    assert straighten.log_normalizer == pytest.approx(offset + 0.5 * dim * np.log(2 * np.pi), abs=1e-8)
+    to_uniform = pf.rosenblatt(lambda x: offset - 0.5 * x @ x, box=(-ends, ends)).to_logits
+    assert to_uniform.log_normalizer == pytest.approx(offset + 0.5 * dim * np.log(2 * np.pi), abs=1e-8)
 
 
 @pytest.mark.conformance
@@ -75,14 +75,14 @@ def ring(x):
     ids=["U1", "U2", "U3", "U4"],
 )
 def test_energies(energy, log_z):
-    straighten = pf.rosenblatt(energy, box=([-4.0, -4.0], [4.0, 4.0])).to_line
-    assert straighten.log_normalizer == pytest.approx(log_z, abs=1e-6)
+    to_uniform = pf.rosenblatt(energy, box=([-4.0, -4.0], [4.0, 4.0])).to_logits
+    assert to_uniform.log_normalizer == pytest.approx(log_z, abs=1e-6)
 
 
 def test_saved_and_loaded(tmp_path):
     """A map of numbers and module-level functions can be saved like any bijection."""
-    straighten = pf.rosenblatt(banana, box=([-6.0, -4.0], [6.0, 9.0]))
-    pf.save(tmp_path / "map.npz", straighten)
+    to_uniform = pf.rosenblatt(banana, box=([-6.0, -4.0], [6.0, 9.0]))
+    pf.save(tmp_path / "map.npz", to_uniform)
     loaded = pf.load(tmp_path / "map.npz", trusted=[banana.__module__])
     x = jnp.array([0.3, 1.0])
-    np.testing.assert_array_equal(forward(loaded, x[None]), forward(straighten, x[None]))
+    np.testing.assert_array_equal(forward(loaded, x[None]), forward(to_uniform, x[None]))

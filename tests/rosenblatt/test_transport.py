@@ -41,8 +41,8 @@ def energy_distance(x, y):
 def test_the_divergence_of_a_pushforward_vanishes():
     """KL(q || p) by quadrature; q uses the automatic Jacobian, not the log-determinant."""
     target = mixture(2, count=5, spread=1.5).log_prob
-    straighten = pf.rosenblatt(target, box=([-11.0, -11.0], [11.0, 18.0]))
-    carry = pf.transport(normal(2), straighten)
+    to_uniform = pf.rosenblatt(target, box=([-11.0, -11.0], [11.0, 18.0]))
+    carry = pf.transport(normal(2), to_uniform)
     line = jnp.linspace(-6.5, 6.5, 50)
     z = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
 
@@ -50,7 +50,7 @@ def test_the_divergence_of_a_pushforward_vanishes():
         jacobian = jax.jacfwd(carry.forward)(z)
         log_base = normal(2).log_prob(z)
         log_q = log_base - jnp.sum(jnp.log(jnp.diag(jacobian)))
-        return jnp.exp(log_base) * (log_q - target(carry.forward(z)) + straighten.to_line.log_normalizer)
+        return jnp.exp(log_base) * (log_q - target(carry.forward(z)) + to_uniform.to_logits.log_normalizer)
 
     divergence = jax.jit(lambda z: jax.lax.map(one, z, batch_size=100).sum())(z) * (line[1] - line[0]) ** 2
     assert abs(divergence) < 1e-6
@@ -82,8 +82,8 @@ def test_the_map_of_a_triangular_flow():
     layer = bj.MaskedAutoregressive(bj.DeepSigmoidal(4), 3, hidden=(8,), key=jr.key(0))
     flow = pf.Flow(normal(3), pf.testing.randomize(layer, jr.key(1), 0.5))
     x, log_prob = flow.sample_and_log_prob(jr.key(2), (10,))
-    straighten = pf.rosenblatt(flow)
-    u, log_det = jax.jit(jax.vmap(straighten.forward_and_log_det))(x)
+    to_uniform = pf.rosenblatt(flow)
+    u, log_det = jax.jit(jax.vmap(to_uniform.forward_and_log_det))(x)
     np.testing.assert_allclose(log_det, log_prob, rtol=1e-9)
     z = flow._sample_base(jr.key(2), (10,), None)
     np.testing.assert_allclose(u, scipy.special.ndtr(z), rtol=1e-9)
@@ -176,3 +176,8 @@ def test_exact_maps_are_not_trained():
     check_bijection(
         bj.Frozen(bj.Triangular(3, matrix=jnp.diag(jnp.array([1.0, 2.0, 3.0])))), key=jr.key(0), scales=(0.0,)
     )
+
+
+def test_fields_of_version_0_1_0():
+    to_uniform = pf.rosenblatt(dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+    assert type(to_uniform).upgraded_fields({"to_line": to_uniform.to_logits}) == vars(to_uniform)

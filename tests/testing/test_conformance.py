@@ -283,19 +283,22 @@ class WithFunction(Scale):
 BROKEN = {
     "wrong_sign": (LogDetTimes(-1.0, -1.0), "log_det against the automatic Jacobian"),
     "wrong_factor": (LogDetTimes(2.0, 2.0), "log_det against the automatic Jacobian"),
-    "wrong_factor_unseen_at_first": (LogDetTimes(2.0, 2.0, scale=1.0), "moved by 1.0 .* log_det against the automatic"),
+    "wrong_factor_unseen_at_first": (
+        LogDetTimes(2.0, 2.0, scale=1.0),
+        "perturbed by 1.0 .* log_det against the automatic",
+    ),
     "wrong_sign_of_inverse": (LogDetTimes(1.0, -1.0), "inverse_log_det against the automatic Jacobian"),
     "wrong_inverse": (WrongInverse(), "round trip"),
     "not_the_whole_line": (HalfLine(), "not finite"),
     "slope_zero_at_zero": (SlopeZeroAtZero(), "log_det against the automatic Jacobian"),
     "no_gradient_at_zero": (NoGradientAtZero(), r"not finite at \[0\.\]"),
-    "no_gradient_by_array": (NoGradientByArray(), "gradient by .extra is not finite"),
+    "no_gradient_by_array": (NoGradientByArray(), "with respect to .extra is not finite"),
     "unused_array": (WithExtra(), ".extra gets no gradient from forward"),
     "detached_inverse": (DetachedInverse(), ".extra gets no gradient from inverse"),
     "function_leaf": (FunctionLeaf(), "fields must hold arrays, or be static"),
     "unhashable_static": (UnhashableStatic(), "static fields must be hashable"),
     "wrong_gradient_of_inverse": (WrongGradientOfInverse(), r"derivative of inverse\(forward\(u\)\)"),
-    "detached_condition": (DetachedCondition(), "derivative of .* by arrays and condition"),
+    "detached_condition": (DetachedCondition(), "derivative of .* with respect to arrays and condition"),
     "other_inverse_when_compiled": (OtherInverseWhenCompiled(), "eager inverse against jit and vmap"),
     "function_without_a_name": (WithFunction(), "a different function each time"),
     "wrong_score": (WrongScore(), "push_score's score"),
@@ -343,7 +346,7 @@ def test_random_log_determinants_are_checked():
 
 # Products: every bijection, and every transformer with every conditioner, in both precisions and at four scales.
 
-# In float32, parameters moved by 3 x normal lead these beyond the largest numbers.
+# In float32, parameters perturbed by 3 x standard normal noise make the values of these overflow.
 OVERFLOWS = {
     ("invert", 17),
     ("coupling of sinh_arcsinh with a condition", 5),

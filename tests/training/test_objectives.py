@@ -201,7 +201,7 @@ def scale_flow():
 
 
 def test_forward_kl_of_a_gaussian():
-    """-mean log N(x; m, s^2) = mean (x - m)^2 / (2 s^2) + log s + log(2 pi) / 2, whose gradient by m is known."""
+    """-mean log N(x; m, s^2) = mean (x - m)^2 / (2 s^2) + log s + log(2 pi) / 2, with a known gradient by m."""
     loss, gradient = eqx.filter_value_and_grad(lambda f: loss_at(pf.ForwardKL(DATA, batch_size=None), f, jr.key(0)))(
         scale_flow()
     )

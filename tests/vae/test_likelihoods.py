@@ -26,6 +26,11 @@ def test_likelihoods_by_hand():
 
     scale = 0.02 + (logits[1] + np.sqrt(logits[1] ** 2 + 4)) / 2
     expected = scipy.stats.norm.logpdf(x, logits[0], scale).sum()
-    np.testing.assert_allclose(pv.Gaussian(smallest=0.02).log_prob(logits[:2], x), expected)
+    np.testing.assert_allclose(pv.Gaussian(min_scale=0.02).log_prob(logits[:2], x), expected)
     expected = scipy.stats.norm.logpdf(x, logits[0], 0.3).sum()
     np.testing.assert_allclose(pv.Gaussian(0.3).log_prob(logits[:1], x), expected)
+
+
+def test_fields_of_version_0_1_0():
+    fields = pv.Gaussian.upgraded_fields({"scale": None, "smallest": 0.02})
+    assert pv.Gaussian(**fields) == pv.Gaussian(min_scale=0.02)

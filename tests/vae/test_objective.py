@@ -1,4 +1,4 @@
-"""Bounds: the plain VAE by hand, every family of posteriors and priors, and the options."""
+"""Bounds: the standard VAE by hand, every family of posteriors and priors, and the options."""
 
 import functools
 
@@ -132,7 +132,7 @@ def test_bounds():
         pv.NegativeBound(x, batch_size=0)
 
 
-def test_the_evaluation_is_minus_the_elbo_of_held_out_images():
+def test_the_evaluation_is_minus_the_elbo_of_validation_images():
     """At full weight of the KL term, with the same draws each time; gray images are drawn black and white once."""
     vae, x = far(small()), images(60)
     bound = pv.NegativeBound(x[:50], x[50:], warmup=5, num_evaluation_samples=300)
@@ -141,7 +141,7 @@ def test_the_evaluation_is_minus_the_elbo_of_held_out_images():
     assert value == eqx.filter_jit(bound.evaluate)(vae, KEY)
     np.testing.assert_allclose(value, -exact.elbo, rtol=0.01)
     gray = pv.NegativeBound(x, 0.5 * x, binarize=True)
-    black = gray._binarized(gray.held_out, KEY)
+    black = gray._binarized(gray.validation, KEY)
     assert set(np.unique(black)) == {0.0, 1.0}
     assert black.sum() < gray.images.sum()
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from pushforward import vae as pv
-from pushforward.reports.vae import sheet
+from pushforward.reports.vae import image_grid
 from pushforward.vae.pictures import interpolations, traversals
 from vae_cases import KEY, SHAPE, images, small
 
@@ -32,7 +32,7 @@ def test_pictures():
         "traversals": (2, 6, *SHAPE),
         "interpolations": (2, 4, *SHAPE),
     }
-    grid = sheet(np.ones((2, 3, *SHAPE)))
+    grid = image_grid(np.ones((2, 3, *SHAPE)))
     assert grid.shape == (2 * 4 + 1, 3 * 5 + 1)
     assert grid.sum() == 6 * 12
 
@@ -51,5 +51,5 @@ def test_summary_figure_and_page(tmp_path):
     assert evaluation == pv.evaluate(vae, x, key=KEY, num_samples=20)
     page = (tmp_path / "page.html").read_text()
     assert f"<td>NLL, 20 draws<td>{evaluation.nll:.3f}" in page
-    assert "<td>held-out images<td>6" in page
+    assert "<td>test images<td>6" in page
     assert page.count("data:image/png") == 4

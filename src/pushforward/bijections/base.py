@@ -142,9 +142,9 @@ class AbstractBijection(eqx.Module):
         """`forward_and_log_det` of each event; the results also have the batch axis last.
 
         Args:
-            u: of shape (*shape,) or (*shape, batch).
+            u: an array of shape (*shape,) or (*shape, batch).
             condition: one for all events, or one for each along its last axis; ignored if the bijection takes none.
-            key: for stochastic log-determinants; each event gets its own randomness.
+            key: the key for stochastic log-determinants; each event gets its own randomness.
         """
         return self._map(self._forward, (u,), condition, key)
 

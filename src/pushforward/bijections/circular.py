@@ -1,6 +1,6 @@
 r"""Bijections of circles.
 
-A bijection of angles is a map of the line that commutes with full turns, $T(u + 2\pi) = T(u) + 2\pi$.
+A bijection of angles is a map of the real line that commutes with full turns, $T(u + 2\pi) = T(u) + 2\pi$.
 
 Such maps are chained and conditioned like any other; `OntoCircles` turns them into a map onto circles and lines.
 """
@@ -136,8 +136,8 @@ class OntoCircles(AbstractWrapper):
     def _turned_back(self, t: Array) -> tuple[Array, Array]:
         angles = along(jnp.array(self.angles), t)
         eps = jnp.finfo(t.dtype).eps
-        share = clamp(to_circle(jnp.where(angles, t, 0), -math.pi, TURN) / TURN + 0.5, eps, 1 - eps)
-        u = jnp.where(angles, ndtri(share), t)
+        fraction = clamp(to_circle(jnp.where(angles, t, 0), -math.pi, TURN) / TURN + 0.5, eps, 1 - eps)
+        u = jnp.where(angles, ndtri(fraction), t)
         log_slope = 0.5 * math.log(TURN) - 0.5 * u**2
         return u, -jnp.where(angles, log_slope, 0).sum(0)
 

@@ -24,7 +24,7 @@ from pushforward.bijections.checks import check_sizes
 # The default tolerance of a step is the dtype's machine epsilon to this power: 4e-11 in float64 and 2e-5 in float32.
 TOLERANCE_POWER = 2 / 3
 # The adjoint equation integrates the state back to its start; if the relative error there is larger, gradients are NaN.
-LARGEST_DRIFT = 0.3
+MAX_DRIFT = 0.3
 # For tolerances below this, fewer steps of order 8 cost less than more steps of order 5.
 HIGH_ORDER_BELOW = 1e-6
 
@@ -60,17 +60,17 @@ class Continuous(AbstractBijection):
 
     Args:
         dim: the dimension.
-        hidden: widths of the network's hidden layers.
+        hidden: the widths of the network's hidden layers.
         cond_dim: the size of a condition, an input of the network.
-        activation: of the network: a module-level function, smooth, as high-order solvers require it. A bounded one
-            keeps the field from growing without bound.
+        activation: the activation function of the network, a smooth module-level function: high-order solvers need
+            smoothness. With a bounded one, the field is bounded.
         rtol: the relative tolerance of a step, by default machine epsilon to the power 2/3.
         atol: the absolute tolerance of a step, with the same default.
         max_steps: the maximum number of steps, rejected ones included.
         hutchinson: whether to estimate the trace when there is a key: for deep networks in many dimensions.
         solver: an adaptive solver of Diffrax, by default `Dopri8()` for tolerances below 1e-6 and `Tsit5()`, which
             then costs less, for looser ones.
-        key: for the network's initial weights.
+        key: the key for the network's initial weights.
 
     References:
         Chen et al., Neural Ordinary Differential Equations (2018), theorem 1 and appendix B.
@@ -204,7 +204,7 @@ class _Problem:
         """Solve for vectors and numbers of each event, and for totals, which are sums over events.
 
         Args:
-            rates: maps t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
+            rates: the function from t and the vectors to the derivatives of vectors, numbers and totals, three tuples.
             vectors: initial vectors, one for each event.
             numbers: initial numbers, one for each event.
             totals: initial totals, pytrees of arrays without event axes. They do not affect the step sizes.
@@ -348,7 +348,7 @@ def _with_derivatives_jvp(primals, tangents, *, problem):
         totals = jax.tree.map(jnp.zeros_like, chosen)
         (back, by_start), _, by_chosen = problem.integrate(rates, (value[0], end), (), totals, backwards=True)
         # If the flow contracts, integrating back is unstable: if it does not return to the start, the result is wrong.
-        lost = ~fine | (jnp.abs(back - arrays[0]) > LARGEST_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
+        lost = ~fine | (jnp.abs(back - arrays[0]) > MAX_DRIFT * (1 + jnp.abs(arrays[0]))).any(0)
         by_start = jnp.where(lost, jnp.nan, by_start)
         by_chosen = jax.tree.map(lambda a: jnp.where(jnp.any(lost), jnp.nan, a), by_chosen)
         return {i: size * (by_chosen[i] if i > 0 else by_start) for i in moving}

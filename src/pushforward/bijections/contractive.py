@@ -148,13 +148,13 @@ class Contractive(AbstractBijection):
 
     Args:
         dim: the dimension.
-        hidden: widths of $g$'s hidden layers.
+        hidden: the widths of $g$'s hidden layers.
         lipschitz: $c$.
         cond_dim: the size of a condition.
         activation: smooth; a module-level function.
         max_slope: the largest absolute slope of the activation; needed if the library does not know it.
         log_det: how to compute the log-determinant when a key is given; without a key it is exact.
-        key: for the initial weights.
+        key: the key for the initial weights.
 
     References:
         Behrmann et al., Invertible Residual Networks (2019). https://arxiv.org/abs/1811.00995

@@ -19,7 +19,7 @@ from pushforward.bijections.intervals import bounds
 from pushforward.bijections.positive import log_positive, positive, raw_positive
 
 # The powers of Yeo and Johnson stay this far inside (0, 2): at the ends the image is not the whole line.
-SMALLEST_POWER = 1e-2
+MIN_POWER = 1e-2
 
 
 def one_number(name: str, value: ArrayLike, *, positive: bool = False) -> Float[Array, ""]:
@@ -153,7 +153,7 @@ def _forward_jvp(primals, tangents):
 
 
 class Exp(_Fixed):
-    r"""$x = e^u$, from the line onto the positive numbers; $\log T' = u$. For the logarithm use `Invert(Exp())`."""
+    r"""$x = e^u$, from the real line onto the positive numbers; $\log T' = u$. The logarithm is `Invert(Exp())`."""
 
     codomain: ClassVar[Constraint] = constraints.positive
 
@@ -168,7 +168,7 @@ class Exp(_Fixed):
 
 
 class Softplus(_Fixed):
-    r"""$x = \log(1 + e^u)$, from the line onto the positive numbers; $\log T' = -\log(1 + e^{-u})$.
+    r"""$x = \log(1 + e^u)$, from the real line onto the positive numbers; $\log T' = -\log(1 + e^{-u})$.
 
     It grows linearly, unlike the exponential.
     """
@@ -186,7 +186,7 @@ class Softplus(_Fixed):
 
 
 class Sigmoid(_Fixed):
-    r"""$x = 1/(1 + e^{-u})$, from the line onto (0, 1); $\log T' = -\log(1 + e^u) - \log(1 + e^{-u})$.
+    r"""$x = 1/(1 + e^{-u})$, from the real line onto (0, 1); $\log T' = -\log(1 + e^u) - \log(1 + e^{-u})$.
 
     Results are also inside (0, 1) in floating point, but near 1 these numbers are coarse: in float32 the inverse
     recovers u with an absolute error of about $10^{-7} e^u$, and cannot recover u > 17.
@@ -205,7 +205,7 @@ class Sigmoid(_Fixed):
 
 
 class Tanh(_Fixed):
-    r"""$x = \tanh u$, from the line onto (-1, 1); $\log T' = 2(\log 2 - u - \log(1 + e^{-2u}))$.
+    r"""$x = \tanh u$, from the real line onto (-1, 1); $\log T' = 2(\log 2 - u - \log(1 + e^{-2u}))$.
 
     Results are also inside (-1, 1) in floating point, but near the ends these numbers are coarse: in float32 the
     inverse recovers u with an absolute error of about $10^{-8} e^{2|u|}$, and cannot recover |u| > 9.
@@ -224,7 +224,7 @@ class Tanh(_Fixed):
 
 
 class Arctan(_Fixed):
-    r"""$x = \arctan u$, from the line onto $(-\pi/2, \pi/2)$; $\log T' = -\log(1 + u^2)$."""
+    r"""$x = \arctan u$, from the real line onto $(-\pi/2, \pi/2)$; $\log T' = -\log(1 + u^2)$."""
 
     codomain: ClassVar[Constraint] = constraints.open_interval(-math.pi / 2, math.pi / 2)
 
@@ -313,10 +313,10 @@ class YeoJohnson(AbstractBijection):
     cond_shape: ClassVar[None] = None
 
     def __init__(self, power: float = 1.0):
-        if not SMALLEST_POWER < power < 2 - SMALLEST_POWER:
-            raise ValueError(f"the power must lie in ({SMALLEST_POWER}, {2 - SMALLEST_POWER}), got power={power}.")
-        share = (power - SMALLEST_POWER) / (2 - 2 * SMALLEST_POWER)
-        self.raw_power = jnp.asarray(math.log(share) - math.log1p(-share), dtype=float)
+        if not MIN_POWER < power < 2 - MIN_POWER:
+            raise ValueError(f"the power must lie in ({MIN_POWER}, {2 - MIN_POWER}), got power={power}.")
+        fraction = (power - MIN_POWER) / (2 - 2 * MIN_POWER)
+        self.raw_power = jnp.asarray(math.log(fraction) - math.log1p(-fraction), dtype=float)
 
     @property
     def power(self) -> Array:
@@ -325,7 +325,7 @@ class YeoJohnson(AbstractBijection):
     def _power(self, side: Array) -> Array:
         """The power on the side of 0 that `side` is on."""
         raw = jnp.where(side < 0, -self.raw_power, self.raw_power)
-        return SMALLEST_POWER + (2 - 2 * SMALLEST_POWER) * jax.nn.sigmoid(raw)
+        return MIN_POWER + (2 - 2 * MIN_POWER) * jax.nn.sigmoid(raw)
 
     def _forward(self, u, condition, key):
         power, log_size = self._power(u), jnp.log1p(jnp.where(u < 0, -u, u))

@@ -134,7 +134,7 @@ class PLU(AbstractBijection):
     Args:
         dim: the dimension.
         order: the permutation $p$ that $P$ applies, $(P y)_i = y_{p(i)}$; by default a random one.
-        key: for the random permutation; needed unless `order` is given.
+        key: the key for the random permutation; needed unless `order` is given.
 
     References:
         Kingma and Dhariwal, Glow (2018), section 3.2. https://arxiv.org/abs/1807.03039
@@ -202,7 +202,7 @@ class QR(AbstractBijection):
 
     Args:
         dim: the dimension.
-        key: for the initial rotation.
+        key: the key for the initial rotation.
 
     References:
         Hoogeboom et al., Emerging Convolutions for Generative Normalizing Flows (2019).
@@ -250,7 +250,7 @@ class Orthogonal(AbstractBijection):
     Args:
         dim: the dimension.
         num_reflections: at most `dim`, the default, which can represent almost every rotation; fewer cost less.
-        key: for the initial rotation.
+        key: the key for the initial rotation.
 
     References:
         Tomczak and Welling, Improving Variational Auto-Encoders using Householder Flow (2016).

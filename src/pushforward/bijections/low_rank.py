@@ -119,7 +119,7 @@ class Sylvester(_LowRank):
         num_units: $m$, at most `dim`.
         activation: $\sigma$, increasing and smooth; a module-level function.
         max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
-        key: for the initial directions $W$.
+        key: the key for the initial directions $W$.
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018), section 3.
@@ -207,7 +207,7 @@ class TriangularSylvester(_UpperTriangular):
             with 0, $Q$ is the identity.
         activation: $\sigma$, increasing and smooth; a module-level function.
         max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
-        key: for the initial $Q$.
+        key: the key for the initial $Q$.
 
     References:
         van den Berg et al. (2018), sections 3.1 and 3.2. https://arxiv.org/abs/1803.05649
@@ -270,7 +270,7 @@ class Planar(_UpperTriangular):
         dim: the dimension.
         activation: $\sigma$, increasing and smooth; a module-level function.
         max_slope: $s = \sup \sigma'$; needed if the library does not know the activation.
-        key: for the initial direction $w$.
+        key: the key for the initial direction $w$.
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (2015), equations 10 to 12 and appendix A.1.
@@ -316,7 +316,7 @@ class Radial(AbstractBijection):
 
     Args:
         dim: the dimension.
-        key: for the initial center $u_0$.
+        key: the key for the initial center $u_0$.
 
     References:
         Rezende and Mohamed (2015), equation 14 and appendix A.2. https://arxiv.org/abs/1505.05770

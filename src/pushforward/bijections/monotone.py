@@ -1,4 +1,4 @@
-r"""Monotone networks as scalar bijections of the line: mixtures of sigmoids, positive weights, integrals.
+r"""Monotone networks as scalar bijections of the real line: mixtures of sigmoids, positive weights, integrals.
 
 All start as the identity. Their units must still differ, because equal units would get equal gradients and stay equal.
 So each unit $m + a(u - m)$ has its own fixed pivot $m$, and the gradients of the slopes $a$ differ.
@@ -23,8 +23,8 @@ from pushforward.bijections.positive import log_positive, positive
 from pushforward.bijections.solvers.monotone import invert_monotone
 from pushforward.bijections.splines import in_bin, pick, unit
 
-# The smallest weight of a monotone network, as a share of an equal weight, so that sums of slopes cannot underflow.
-SMALLEST_WEIGHT = 1e-2
+# The smallest weight of a monotone network, as a fraction of an equal weight, so that sums of slopes cannot underflow.
+MIN_WEIGHT = 1e-2
 
 Number = Float[Array, ""]
 
@@ -54,7 +54,7 @@ class _Monotone(AbstractBijection):
 
 
 class DeepSigmoidal(_Monotone):
-    r"""The logit of a mixture of sigmoids: a map of the line with one step for each unit.
+    r"""The logit of a mixture of sigmoids: a map of the real line with one step for each unit.
 
     $$x = \operatorname{logit} \sum_j w_j\, \sigma(a_j u + b_j), \qquad
     w = \operatorname{softmax}, \quad a_j > 0, \quad b_j = \beta_j + (1 - a_j) m_j.$$
@@ -138,7 +138,7 @@ class _Layer(eqx.Module):
 
 
 def _weights(raw: Float[Array, "*units inputs"]) -> Float[Array, "*units inputs"]:
-    return SMALLEST_WEIGHT / raw.shape[-1] + (1 - SMALLEST_WEIGHT) * jax.nn.softmax(raw)
+    return MIN_WEIGHT / raw.shape[-1] + (1 - MIN_WEIGHT) * jax.nn.softmax(raw)
 
 
 def _average(weights: Array | None, values: Array) -> Array:
@@ -147,20 +147,21 @@ def _average(weights: Array | None, values: Array) -> Array:
 
 
 class MonotoneNetwork(_Monotone):
-    r"""A network with positive weights and strictly increasing activations, a map of the line onto itself.
+    r"""A network with positive weights and strictly increasing activations, a map of the real line onto itself.
 
     From $y = u$, each unit $i$ of a layer averages the units of the layer before, applies an affine map around its
     pivot, and a nonlinearity; the output is also an average:
     $$z_i = a_i \left(\textstyle\sum_j w_{ij} y_j - m_i\right) + b_i, \qquad
     y_i \leftarrow m_i + z_i + (p_i - 1)\,\psi(z_i), \qquad x = \mathrm{loc} + \textstyle\sum_j w_j y_j,$$
     where $\psi$ is increasing with slopes up to 1. So the slope of a nonlinearity is between 1 and $p_i > 0$, which it
-    reaches where $\psi$ is steepest. It is never 0, and the map is onto the line. The log-derivative is computed layer
-    by layer, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse is numerical.
+    reaches where $\psi$ is steepest. It is never 0, and the map is onto the real line. The log-derivative is computed
+    layer by layer, $\log y_i' = \log a_i + \log(1 - \psi' + p_i\psi') + \log\sum_j w_{ij} y_j'$. The inverse is
+    numerical.
 
     It starts as the identity, $a = p = 1$ and $b = 0$. The pivots $m$ are fixed.
 
     Args:
-        hidden: widths of the hidden layers, at least 2 each.
+        hidden: the widths of the hidden layers, at least 2 each.
         activation: $\psi$ up to a factor, smooth and increasing; a module-level function.
         max_slope: the largest slope of the activation; needed if `steepest_slope` does not know it.
         spread: the pivots of a layer are equally spaced from -spread to spread.
@@ -318,8 +319,8 @@ class IntegralNetwork(_Monotone):
         here, width = in_bin(y, x_starts), 2 * self.bound / self.nodes
         u0, x0, box = pick(here, u_starts), pick(here, x_starts), pick(here, samples)
         box_area = _area(jnp.ones_like(y), box)
-        share = unit((y - x0) / (width * box_area))
-        xi = invert_monotone(_area, share, box / box_area, lower=0.0, upper=1.0)
+        fraction = unit((y - x0) / (width * box_area))
+        xi = invert_monotone(_area, fraction, box / box_area, lower=0.0, upper=1.0)
         slope = _slope(xi, box)
         return u0 + width * xi + (x - y) / slope, -jnp.log(slope)
 

@@ -23,16 +23,16 @@ from pushforward.bijections.elementwise import clamp
 from pushforward.bijections.positive import positive
 from pushforward.bijections.solvers.monotone import invert_monotone
 
-# The smallest width or height of a bin, as a share of an equal bin: it bounds the condition number of the inverse.
-# Other shares that a spline learns keep the same distance from 0 and 1.
-SMALLEST_SHARE = 1e-2
+# The smallest width or height of a bin, as a fraction of an equal bin: it bounds the condition number of the inverse.
+# Other fractions that a spline learns keep the same distance from 0 and 1.
+MIN_FRACTION = 1e-2
 
 Bins = tuple[Float[Array, " bins"], Float[Array, " bins"]]
 
 
 def knots(raw: Float[Array, " bins"], bound: float) -> Bins:
     """The starts and sizes of bins that fill [-bound, bound]; equal raw numbers give equal bins."""
-    sizes = 2 * bound * (SMALLEST_SHARE / raw.size + (1 - SMALLEST_SHARE) * jax.nn.softmax(raw))
+    sizes = 2 * bound * (MIN_FRACTION / raw.size + (1 - MIN_FRACTION) * jax.nn.softmax(raw))
     return starts_of(sizes, bound), sizes
 
 
@@ -53,11 +53,11 @@ def pick(here: Bool[Array, " bins"], values: Float[Array, "*more bins"]) -> Floa
     return jnp.sum(jnp.where(here, values, 0), -1)
 
 
-def share(raw: Array, middle: float = 0.5) -> Array:
-    """A number between `SMALLEST_SHARE` and 1 - `SMALLEST_SHARE`; it is `middle` if raw is 0."""
-    middle = (middle - SMALLEST_SHARE) / (1 - 2 * SMALLEST_SHARE)
+def fraction(raw: Array, middle: float = 0.5) -> Array:
+    """A number between `MIN_FRACTION` and 1 - `MIN_FRACTION`; it is `middle` if raw is 0."""
+    middle = (middle - MIN_FRACTION) / (1 - 2 * MIN_FRACTION)
     shift = math.log(middle) - math.log1p(-middle)
-    return SMALLEST_SHARE + (1 - 2 * SMALLEST_SHARE) * jax.nn.sigmoid(raw + shift)
+    return MIN_FRACTION + (1 - 2 * MIN_FRACTION) * jax.nn.sigmoid(raw + shift)
 
 
 class _Spline(AbstractBijection):
@@ -117,9 +117,9 @@ def at_bin(value: Array, starts: Array, bins: tuple) -> list[Array]:
     return [u0, w, x0, h, left * w / h, right * w / h, *others]
 
 
-def unit(share: Array) -> Array:
-    """Clip to [0, 1], which rounding may leave and outside of which roots may not exist; the derivative stays 1."""
-    return share + jax.lax.stop_gradient(clamp(share, 0.0, 1.0) - share)
+def unit(fraction: Array) -> Array:
+    """Clip to [0, 1], because rounding errors may lead outside, where roots may not exist; the derivative stays 1."""
+    return fraction + jax.lax.stop_gradient(clamp(fraction, 0.0, 1.0) - fraction)
 
 
 def _check(bins: int, bound: float, fewest: int = 2) -> None:
@@ -246,7 +246,7 @@ class CubicSpline(_Spline):
         parabola = (before * w[1:] + after * w[:-1]) / (w[:-1] + w[1:])
         inner = jnp.minimum(2 * jnp.minimum(before, after), parabola)
         # An end slope may be up to three times the slope of its secant.
-        first, last = 3 * share(self.raw_ends, 1 / 3) * jnp.stack([secants[0], secants[-1]])
+        first, last = 3 * fraction(self.raw_ends, 1 / 3) * jnp.stack([secants[0], secants[-1]])
         return (u_starts, w), (x_starts, h), jnp.concatenate([first[None], inner, last[None]]), ()
 
     def _rise(self, xi, a, b):
@@ -347,7 +347,7 @@ class LinearRationalSpline(_Spline):
 
     def _bins(self):
         widths, heights = knots(self.raw_widths, self.bound), knots(self.raw_heights, self.bound)
-        return widths, heights, _between_ones(positive(self.raw_slopes)), (share(self.raw_meets),)
+        return widths, heights, _between_ones(positive(self.raw_slopes)), (fraction(self.raw_meets),)
 
     def _rise(self, xi, a, b, meet):
         p, q = jnp.sqrt(a), jnp.sqrt(b)

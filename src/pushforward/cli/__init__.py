@@ -12,14 +12,14 @@ from rich.console import Console
 from pushforward.cli import density, posterior, sample, vae
 from pushforward.cli.terminal import UserError
 
-DESCRIPTION = "Variational inference with normalizing flows, with an honest statement of whether to trust the result."
+DESCRIPTION = "Variational inference with normalizing flows, with diagnostics that say whether to trust the result."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: by default those of the process.
+        arguments: the arguments, by default those of the process.
 
     Returns:
         The exit code: 0, 1 if some files could not be written, 2 for an error of the user, 130 after Ctrl-C.

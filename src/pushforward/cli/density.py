@@ -21,8 +21,8 @@ Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
 FILE is CSV or TSV (with or without a line of names), .npy, .npz or, with pyarrow, Parquet.
 
 DIR will hold density.flow (for `pushforward sample` and pushforward.load), summary.json and report.html: scores of
-test rows beside those of a Gaussian and of a mixture of Gaussians (with scikit-learn), draws beside data, calibration,
-and the learning curve.
+test rows, compared with a Gaussian and with a mixture of Gaussians (with scikit-learn), plots of data and draws,
+calibration, and the learning curve.
 
 While the fit runs, DIR also holds a checkpoint: if the fit is killed or interrupted, the same command continues it.
 Ctrl-C ends the fit and saves the best density so far.
@@ -42,13 +42,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--columns", nargs="+", metavar="COLUMN", help="the columns to fit; by default all but those of --given")
     add("--given", nargs="+", default=[], metavar="COLUMN", help="fit the density conditional on these columns")
     add("--positive", nargs="+", default=[], metavar="COLUMN", help="columns of positive numbers")
-    add("--bounds", nargs=3, action="append", default=[], metavar=("COLUMN", "LO", "HI"), help="a column's interval")
+    add(
+        "--bounds",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("COLUMN", "LO", "HI"),
+        help="the lower and upper bound of a column; may be repeated",
+    )
     add(
         "--circular", nargs="+", action="append", default=[], metavar=("COLUMN", "PERIOD"),
         help="a column of angles, and its period (default 2 pi)",
     )  # fmt: skip
-    add("--discrete", nargs="+", default=[], metavar="COLUMN", help="columns of values with a constant step, as counts")
-    add("--held-out", type=float, default=0.1, metavar="SHARE", help="the share of test rows (default 0.1)")
+    add("--discrete", nargs="+", default=[], metavar="COLUMN", help="columns with a constant step, such as counts")
+    add("--held-out", type=float, default=0.1, metavar="FRACTION", help="the fraction of test rows (default 0.1)")
     add("--epochs", type=int, metavar="N", help="the largest number of passes through the data")
     add_common(command, _run, out_needed=True)
 
@@ -56,7 +63,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace, console: Console) -> int:
     check_writable(options.out)
     if not 0 < options.held_out < 1:
-        raise UserError(f"--held-out must be a share between 0 and 1, but is {options.held_out:g}.")
+        raise UserError(f"--held-out must be a fraction between 0 and 1, but is {options.held_out:g}.")
     if options.epochs is not None and options.epochs < 1:
         raise UserError(f"--epochs must be 1 or more, but is {options.epochs}.")
     from pushforward.density.data import tables
@@ -67,7 +74,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         names = [name for name in table.names if name not in options.given]
         x, condition = table.pick(names, options.file), table.pick(options.given, options.file)
         if not names:
-            raise ValueError("all columns are conditions: there are none left to fit.")
+            raise ValueError("all columns are in --given: no column remains to be fitted.")
     except ValueError as error:
         raise UserError(str(error)) from None
     set_precision(options)
@@ -92,7 +99,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
     def declare(name: str, constraint: Any) -> None:
         (i,) = column_indices([name], names, "the table to fit")
         if i in found:
-            raise ValueError(f"the support of the column {name} is given twice.")
+            raise ValueError(f"the column {name} has two supports; give each column once.")
         found[i] = constraint
 
     for name in options.positive:
@@ -139,7 +146,7 @@ def _fit_and_evaluate(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
         )  # fmt: skip
-        # The result of the long training is written before anything else can fail.
+        # Save first, so that an error in the evaluation does not lose the result of the training.
         density.save(options.out / DENSITY)
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     for message in messages:
@@ -155,8 +162,8 @@ def _fit_and_evaluate(
     try:
         evaluation = density.evaluate(x[holdout.test], of(holdout.test), key=key)
         summary = {
-            "file": str(options.file), "columns": names, "given": options.given, "rows": len(x),
-            "held_out_rows": len(holdout.test), "fit": dict(density.summary()),
+            "file": str(options.file), "columns": names, "condition": options.given, "rows": len(x),
+            "test_rows": len(holdout.test), "fit": dict(density.summary()),
             "scores": {name: {"mean": s.mean, "se": s.standard_error} for name, s in evaluation.scores.items()},
             "mixture": evaluation.mixture, "calibration": evaluation.calibration,
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,

@@ -24,11 +24,16 @@ Fit the posterior of a NumPyro model.
 MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE.json holds one object; each of its entries
 is passed to the model as the argument of that name, and lists of numbers are passed as arrays.
 
-DIR will hold posterior.flow (the fitted flow, for pushforward.load), posterior.nc (draws, for ArviZ), report.html,
-trace.png, marginals.png and pairs.png.
+DIR will hold posterior.flow (the fitted Posterior, for pushforward.load), posterior.nc (draws, for ArviZ), report.html,
+training.png (the ELBO during training), marginals.png and pairs.png.
 
 The verdict is "good" (use the draws), "reweight" (use the draws in posterior.nc, which are corrected by importance
-weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; what is reached is judged and written.
+weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; the best flow so far is then diagnosed and
+saved.
+"""
+DEMO = """\
+Fit the posterior of the eight-schools model (Rubin, 1981) in its non-centered and in its centered parametrization, as
+an example. No data are needed.
 """
 
 
@@ -38,14 +43,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     Args:
         commands: the subparsers of the program.
     """
-    demo = add_command(commands, "demo", "fit eight schools, twice", "Fit the eight-schools posterior.")
+    demo = add_command(commands, "demo", "fit the eight-schools model in two parametrizations", DEMO)
     add_common(demo, _demo)
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
     fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
     fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; by default none")
     fit.add_argument("--budget", type=int, metavar="N", help="the largest number of gradients for training")
     fit.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="keep the state of the fit here, and resume from it"
+        "--checkpoint", type=Path, metavar="FILE", help="the file to write the state of the fit to, and to resume from"
     )
     add_common(fit, _fit, out_needed=True)
 
@@ -86,7 +91,7 @@ def _run(
     checkpoint: Path | None = None,
 ) -> int:
     """Fit, write and print; returns the exit code."""
-    # JAX is slow to import, so errors in the arguments are found before.
+    # Imported late, because JAX is slow to import, and errors in the arguments should appear at once.
     import jax
 
     from pushforward.posterior import Target, fit_posterior
@@ -128,7 +133,7 @@ def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], b
         "posterior.flow": lambda folder: posterior.save(folder / "posterior.flow"),
         "posterior.nc": lambda folder: posterior.to_arviz(key).to_netcdf(str(folder / "posterior.nc")),
         "report.html": lambda folder: posterior.report(folder / "report.html", title=name),
-        "trace.png": plot("training", "trace.png"),
+        "training.png": plot("training", "training.png"),
         "marginals.png": plot("marginals", "marginals.png"),
         "pairs.png": plot("pairs", "pairs.png"),
     }
@@ -136,7 +141,7 @@ def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], b
     try:
         posterior.target.detached()
     except ValueError as error:
-        print(f"pushforward: posterior.flow is left out: {error}", file=sys.stderr)
+        print(f"pushforward: posterior.flow is not written: {error}", file=sys.stderr)
         del files["posterior.flow"]
     for file, make in files.items():
         try:
@@ -182,7 +187,7 @@ def _as_arrays(path: str, name: str, value: Any) -> Any:
     if array.dtype.kind not in "bif":
         raise UserError(f"{path}: {name} must be an array of numbers, but holds other values (null, text, objects?).")
     if not np.isfinite(array.astype(float)).all():
-        raise UserError(f"{path}: {name} holds NaN or infinite values; leave those observations out.")
+        raise UserError(f"{path}: {name} holds NaN or infinite values; remove those observations.")
     return array if isinstance(value, list) else value
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from pushforward.cli.terminal import UserError, add_command, set_precision
 
 DESCRIPTION = """\
-Draw from what was saved: density.flow, posterior.flow, or any flow or posterior that pushforward.save wrote.
+Draw from a saved flow: density.flow, posterior.flow, or any flow, density or posterior that pushforward.save wrote.
 
-Draws of a posterior are of the model's sites, a column for each number. Columns of a flow without names are x0, x1,
+Draws of a posterior have a column for each scalar of the model's sites. Columns of a flow without names are x0, x1,
 ..., and those of its condition c0, c1, ...
 """
 
@@ -28,19 +28,25 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, "sample", "draw from a saved density or posterior", DESCRIPTION)
     command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
     add = command.add_argument
-    add("--num", type=int, default=1000, metavar="N", help="how many draws (default 1000)")
+    add("--num", type=int, default=1000, metavar="N", help="the number of draws (default 1000)")
     add("--out", type=Path, metavar="FILE", help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal")
     add(
         "--given",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="values of the columns of the condition",
+        help="the values of the columns of the condition",
     )
-    add("--resample", action="store_true", help="a posterior's draws corrected by importance weights")
-    add("--seed", type=int, default=0, help="for all randomness (default 0)")
+    add("--resample", action="store_true", help="for a posterior: resample the draws with importance weights")
+    add("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
     add("--float32", action="store_true", help="single precision; the default is double")
-    add("--trust", nargs="+", default=[], metavar="MODULE", help="modules that the file may refer to besides our own")
+    add(
+        "--trust",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules, in addition to pushforward's, that the file may import",
+    )
     command.set_defaults(run=_run)
 
 
@@ -94,12 +100,12 @@ def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> d
     key = jr.key(options.seed)
     if isinstance(saved, Posterior):
         if given:
-            raise ValueError("a posterior takes no condition; leave --given out.")
+            raise ValueError("a posterior takes no condition; remove --given.")
         return by_scalar((saved.resample if options.resample else saved.sample)(key, options.num))
     if options.resample:
-        raise ValueError("only draws of a posterior have importance weights; leave --resample out.")
+        raise ValueError("only draws of a posterior have importance weights; remove --resample.")
     density = Density.of(saved) if isinstance(saved, Flow) else saved
     if not isinstance(density, Density):
-        raise ValueError(f"it holds a {type(saved).__name__}; draws are taken from flows, densities and posteriors.")
+        raise ValueError(f"it holds a {type(saved).__name__}, not a flow, density or posterior to draw from.")
     draws = np.asarray(density.sample(key, options.num, given))
     return dict(zip(density.columns, draws.T, strict=True))

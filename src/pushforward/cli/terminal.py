@@ -1,4 +1,4 @@
-"""The parts that all commands share: options, errors of the user, and checks of folders."""
+"""The common parts of all commands: options, errors of the user, and checks of folders."""
 
 import argparse
 import os
@@ -12,17 +12,17 @@ NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
 
 
 class UserError(Exception):
-    """An error that the user can correct; its text says how."""
+    """An error that the user can correct; its message says how."""
 
 
 def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, text: str) -> argparse.ArgumentParser:
     """A command whose help keeps the line breaks of its text.
 
     Args:
-        commands: to add it to.
-        name: of the command.
+        commands: the subparsers of the program.
+        name: the name of the command.
         purpose: one line for the list of commands.
-        text: its help.
+        text: the help of the command.
     """
     command = commands.add_parser(
         name, help=purpose, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -36,12 +36,12 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
     """Add the options of commands that fit something.
 
     Args:
-        command: to add them to.
+        command: the parser of the command.
         run: the function of the command.
         out_needed: whether --out is required.
     """
     command.add_argument("--out", required=out_needed, type=Path, metavar="DIR", help="the folder for the results")
-    command.add_argument("--seed", type=int, default=0, help="for all randomness (default 0)")
+    command.add_argument("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
     command.add_argument("--float32", action="store_true", help="single precision; the default is double")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=run)
@@ -63,7 +63,7 @@ def user_error(error: Exception, name: str, raised_by: str) -> UserError:
 
     Args:
         error: the error.
-        name: of the input that caused it.
+        name: the name of the input that caused it.
         raised_by: the part that raised it, for errors other than ValueError.
     """
     if os.environ.get("PUSHFORWARD_TRACEBACK"):

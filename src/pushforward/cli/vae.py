@@ -21,7 +21,9 @@ checkpoint.
 """
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 MODEL, CHECKPOINT = "model.vae", "checkpoint.vae"
-HELD_OUT = 0.1
+# The fraction of the images that become test images, and that of the remaining ones that become validation images, if
+# the file has none.
+FRACTION = 0.1
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -38,20 +40,26 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add("--data", type=Path, metavar="FILE.npz", help="the images (default: scikit-learn's digits)")
     add("--out", required=True, type=Path, metavar="DIR", help="the folder for the results")
-    add("--posterior", choices=POSTERIORS, default="nsf", help='default nsf; "gaussian" is that of the plain VAE')
-    add("--prior", choices=PRIORS, default="nsf", help='default nsf; "normal" is that of the plain VAE')
+    add(
+        "--posterior", choices=POSTERIORS, default="nsf",
+        help='the posterior family; "gaussian" gives the standard VAE (default nsf)',
+    )  # fmt: skip
+    add("--prior", choices=PRIORS, default="nsf", help='the prior; "normal" gives the standard VAE (default nsf)')
     add("--layers", type=int, default=4, metavar="N", help="layers of the posterior's flow (default 4)")
     add("--latent", type=int, default=8, metavar="D", help="the dimension of the latent space (default 8)")
     add("--network", choices=NETWORKS, default="dense", help="the encoder and decoder (default dense)")
     add(
         "--likelihood", choices=LIKELIHOODS, default="bernoulli",
-        help="of a pixel (default bernoulli: every batch draws black and white pixels from the gray levels)",
+        help="the likelihood of a pixel (default bernoulli: each batch draws black and white pixels from gray levels)",
     )  # fmt: skip
     add("--levels", type=int, default=256, metavar="N", help="gray levels of the categorical likelihood (default 256)")
     add("--epochs", type=int, default=300, metavar="N", help="the largest number of epochs (default 300)")
     add("--warmup", type=int, default=20, metavar="N", help="epochs until the KL term has full weight (default 20)")
-    add("--importance", type=int, default=500, metavar="N", help="draws per image for its likelihood (default 500)")
-    add("--seed", type=int, default=0, help="for all randomness (default 0)")
+    add(
+        "--importance", type=int, default=500, metavar="N",
+        help="importance samples per test image for the estimate of log p(x) (default 500)",
+    )  # fmt: skip
+    add("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
     add("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
 
@@ -75,7 +83,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _train(options: argparse.Namespace, console: Console) -> None:
     """Train; write the model; then evaluate it and write the rest."""
-    # JAX takes a while to import, so errors in the arguments are reported before.
+    # Imported late, because JAX takes a while to import, and errors in the arguments should appear at once.
     import jax.random as jr
     import numpy as np
 
@@ -84,7 +92,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     from pushforward.vae.data import digits, load_images, with_test_images
 
     images = digits()[0] if options.data is None else load_images(options.data)
-    images = with_test_images(images, HELD_OUT, options.seed)
+    images = with_test_images(images, FRACTION, options.seed)
     categorical = Categorical(17 if options.data is None and options.levels == 256 else options.levels)
     likelihood = {"bernoulli": Bernoulli(), "categorical": categorical, "gaussian": Gaussian()}[options.likelihood]
     gray = any(np.any((x > 0) & (x < 1)) for x in images.values())
@@ -97,11 +105,11 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     )  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     model, history = fit_vae(
-        images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", HELD_OUT),
+        images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", FRACTION),
         binarize=binarize, warmup=options.warmup, max_epochs=options.epochs,
         checkpoint=options.out / CHECKPOINT, progress=not options.quiet,
     )  # fmt: skip
-    # The result of the long training is written before anything else can fail.
+    # Save first, so that an error in the evaluation does not lose the result of the training.
     model.save(options.out / MODEL)
     # The first evaluation is before training.
     epochs = len(history.evaluations) - 1
@@ -125,8 +133,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
 def _write_pictures(model, test, out: Path, key) -> None:
     from pushforward.reports.files import write_all
-    from pushforward.reports.vae import write_sheets
+    from pushforward.reports.vae import write_image_grids
     from pushforward.vae.pictures import all_pictures
 
     pictures = all_pictures(model, test, key)
-    write_all(out, lambda folder: write_sheets(pictures, folder))
+    write_all(out, lambda folder: write_image_grids(pictures, folder))

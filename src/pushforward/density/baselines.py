@@ -9,11 +9,11 @@ from scipy.special import logsumexp
 
 from pushforward.density.whitening.moments import Moments
 
-# The covariance of columns that are sums of others is singular; this share of its diagonal is added.
+# The covariance of columns that are sums of others is singular; this fraction of its diagonal is added.
 RIDGE = 1e-9
 MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
 # The largest number of rows that mixtures are fitted to.
-MOST_FOR_MIXTURE = 20_000
+MAX_ROWS_FOR_MIXTURE = 20_000
 
 Matrix = Float[np.ndarray, "n dim"]
 
@@ -22,7 +22,7 @@ class GaussianMixtureScore(NamedTuple):
     """The log-density of rows under the mixture of Gaussians that was chosen.
 
     Attributes:
-        log_prob: of each row, in nats.
+        log_prob: the log-density of each row, in nats.
         size: the number of Gaussians.
     """
 
@@ -65,7 +65,7 @@ def mixture(x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int = 0)
     except ImportError:
         return None
     z, z_test, log_volume = _standardized(x, x_test, cond_dim)
-    z = z[:MOST_FOR_MIXTURE]
+    z = z[:MAX_ROWS_FOR_MIXTURE]
     models = [
         GaussianMixture(size, random_state=0, reg_covar=1e-6, max_iter=200).fit(z)
         for size in MIXTURE_SIZES
@@ -79,7 +79,7 @@ def mixture(x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int = 0)
 def _standardized(
     x: Matrix, x_test: Float[np.ndarray, "test dim"], cond_dim: int
 ) -> tuple[Matrix, Float[np.ndarray, "test dim"], float]:
-    """Both in the units of the first, and the logarithm of the product of these units over the modeled columns."""
+    """Both arrays, standardized by the moments of `x`, and the log-volume of the modeled columns."""
     moments = Moments(x)
     moments.add(x, np.ones(len(x)))
     loc, scale = moments.loc, moments.scale

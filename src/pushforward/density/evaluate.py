@@ -1,4 +1,4 @@
-"""How good a density is on test rows: scores beside baselines, and calibration."""
+"""How good a density is on test rows: log-likelihoods compared with baselines, and calibration."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,20 +18,21 @@ from pushforward.reports.calibration import LEVEL, within_band
 from pushforward.reports.density import scores_table
 
 NUM_DRAWS = 20_000
-# For the calibration of a conditional density: draws for each row, and the largest number of rows. The band leaves out
-# the randomness of the draws, so the rows are few beside them.
-DRAWS_PER_ROW, MOST_FOR_CALIBRATION = 200, 1000
-# Rows whose log-density is computed together: the networks' arrays of all rows could fill the memory.
+# For the calibration of a conditional density: the number of draws for each row, and the largest number of rows. The
+# Kolmogorov-Smirnov band does not include the Monte Carlo error of the draws; with few rows it is wide compared with
+# that error.
+DRAWS_PER_ROW, MAX_ROWS_FOR_CALIBRATION = 200, 1000
+# The number of rows whose log-density is computed together: the networks' arrays of all rows could fill the memory.
 ROWS_TOGETHER = 20_000
 
 
 class Samples(NamedTuple):
-    """Rows, and what they are conditional on.
+    """Rows, with their condition and their weights.
 
     Attributes:
         x: the rows.
-        condition: the condition of each, if the density is conditional.
-        weights: of the rows, if they have some.
+        condition: the condition of each row; None if the density is unconditional.
+        weights: the weight of each row; None if all are equal.
     """
 
     x: Float[np.ndarray, "n dim"]
@@ -39,18 +40,18 @@ class Samples(NamedTuple):
     weights: Float[np.ndarray, " n"] | None = None
 
     def equally_weighted(self, key: PRNGKeyArray) -> "Samples":
-        """Rows of equal weight: the same, or as many drawn in proportion to their weights.
+        """Rows of equal weight: these rows if they have no weights, otherwise rows drawn in proportion to the weights.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
         """
         if self.weights is None:
             return self
         rows = np.asarray(jr.choice(key, len(self.x), (len(self.x),), p=jnp.asarray(self.weights)))
         return Samples(self.x[rows], None if self.condition is None else self.condition[rows])
 
-    def beside(self) -> Float[np.ndarray, "n columns"]:
-        """The columns of the rows and then those of the condition, in one array."""
+    def joint(self) -> Float[np.ndarray, "n columns"]:
+        """The columns of `x`, followed by those of the condition, as one array."""
         return self.x if self.condition is None else np.concatenate([self.x, self.condition], axis=1)
 
 
@@ -58,8 +59,8 @@ class Score(NamedTuple):
     """The log-likelihood of test rows under a density, in nats per row.
 
     Attributes:
-        mean: over the rows.
-        standard_error: of the mean.
+        mean: the mean over the rows.
+        standard_error: the standard error of the mean.
     """
 
     mean: float
@@ -70,7 +71,7 @@ class Score(NamedTuple):
         """The score of test rows.
 
         Args:
-            log_prob: their log-densities.
+            log_prob: the log-density of each row.
         """
         with np.errstate(invalid="ignore"):
             return cls(float(np.mean(log_prob)), float(np.std(log_prob) / len(log_prob) ** 0.5))
@@ -81,19 +82,19 @@ class Evaluation(eqx.Module):
 
     Attributes:
         scores: the log-likelihood of the rows under the flow and under the baselines, by the name of the density.
-        transforms: the probability integral transforms of the rows, by column: uniform if the density is correct.
-        data: the rows, by column; values of discrete columns are spread over their steps.
-        draws: of the density, by column, likewise.
-        mixture: how many Gaussians the mixture has, or why there is none.
-        rows: what the rows are called.
+        pit: the probability integral transforms (PIT) of the rows, by column: uniform if the density is correct.
+        data: the rows, by column; discrete columns are dequantized.
+        draws: draws of the density, by column; discrete columns are not rounded.
+        mixture: the number of components of the mixture, or the reason why there is no mixture.
+        rows_label: the name of the rows in texts, such as "test rows".
     """
 
     scores: dict[str, Score]
-    transforms: dict[str, Float[np.ndarray, " calibration"]]
+    pit: dict[str, Float[np.ndarray, " calibration"]]
     data: dict[str, Float[np.ndarray, " test"]]
     draws: dict[str, Float[np.ndarray, " draws"]]
     mixture: str = eqx.field(static=True)
-    rows: str = eqx.field(static=True, default="test rows")
+    rows_label: str = eqx.field(static=True, default="test rows")
 
     @property
     def num_rows(self) -> int:
@@ -102,8 +103,8 @@ class Evaluation(eqx.Module):
 
     @property
     def miscalibrated(self) -> list[str]:
-        """The columns whose transforms are outside of the Kolmogorov-Smirnov band."""
-        return [name for name, numbers in self.transforms.items() if not within_band(numbers)]
+        """The columns whose PIT values are outside of the Kolmogorov-Smirnov band."""
+        return [name for name, values in self.pit.items() if not within_band(values)]
 
     @property
     def calibration(self) -> str:
@@ -113,17 +114,17 @@ class Evaluation(eqx.Module):
 
     @property
     def remarks(self) -> list[str]:
-        """What to read beside the scores, a paragraph each."""
+        """Notes on the scores, one paragraph each."""
         return [f"mixture: {self.mixture}", f"calibration: {self.calibration}"]
 
     def __str__(self) -> str:
         width = max(map(len, self.scores))
         scores = [f"  {name:{width}}  {s.mean:.4f} ± {s.standard_error:.4f}" for name, s in self.scores.items()]
-        head = f"log-likelihood of {self.num_rows:,} {self.rows}, in nats per row:"
+        head = f"log-likelihood of {self.num_rows:,} {self.rows_label}, in nats per row:"
         return "\n".join([head, *scores, *self.remarks])
 
     def _repr_html_(self) -> str:
-        head = f"Log-likelihood of {self.num_rows:,} {self.rows}:"
+        head = f"Log-likelihood of {self.num_rows:,} {self.rows_label}:"
         return "".join([page.paragraph(head), scores_table(self.scores), *map(page.paragraph, self.remarks)])
 
 
@@ -134,38 +135,38 @@ def evaluate(
     columns: tuple[str, ...],
     steps: Float[np.ndarray, " dim"],
     key: PRNGKeyArray,
-    rows: str = "test rows",
+    rows_label: str = "test rows",
 ) -> Evaluation:
     """Evaluate a flow on test rows.
 
-    Values of discrete columns are spread over their steps, for the flow and for the baselines.
+    Discrete columns are dequantized, for the flow and for the baselines.
 
     Args:
         flow: the density, in the units of the rows.
         test: the test rows.
         training: the rows that baselines are fitted to; None for no baselines.
         columns: the names of the columns.
-        steps: of discrete columns, 0 for the others.
-        key: for the spread values and for the draws.
-        rows: what the test rows are called.
+        steps: the step of each discrete column, 0 for others.
+        key: the key for the dequantization of discrete columns and for the draws.
+        rows_label: the name of the test rows in texts.
     """
-    spread_key, training_key, draw_key = jr.split(key, 3)
-    test = test._replace(x=spread(flow, test.x, steps, spread_key))
+    dequantization_key, training_key, draw_key = jr.split(key, 3)
+    test = test._replace(x=dequantize(flow, test.x, steps, dequantization_key))
     log_probs = {"flow": _log_prob(flow, test)}
     mixture = "no baselines; they need the training rows, which files do not keep"
     if training is not None:
         training = training.equally_weighted(jr.fold_in(training_key, 1))
-        training = training._replace(x=spread(flow, training.x, steps, training_key))
+        training = training._replace(x=dequantize(flow, training.x, steps, training_key))
         found, mixture = _baselines(training, test)
         log_probs |= found
-    draws, transforms = _draws_and_transforms(flow, test, draw_key)
+    draws, pit = _draws_and_pit(flow, test, draw_key)
     return Evaluation(
         scores={name: Score.of(log_prob) for name, log_prob in log_probs.items()},
-        transforms=by_name(columns, transforms),
+        pit=by_name(columns, pit),
         data=by_name(columns, test.x),
         draws=by_name(columns, draws),
         mixture=mixture,
-        rows=rows,
+        rows_label=rows_label,
     )
 
 
@@ -173,20 +174,20 @@ def by_name(columns: tuple[str, ...], values: Float[np.ndarray, "n dim"]) -> dic
     """The columns of an array by name.
 
     Args:
-        columns: their names.
-        values: rows and columns.
+        columns: the names of the columns.
+        values: the array of rows and columns.
     """
     return dict(zip(columns, values.T, strict=True))
 
 
-def spread(flow: Flow, x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], key: PRNGKeyArray):
-    """Rows whose values of discrete columns are spread over the steps that begin with them.
+def dequantize(flow: Flow, x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim"], key: PRNGKeyArray):
+    """Dequantize the discrete columns: add uniform noise on [0, step).
 
     Args:
-        flow: whose angles stay on their circles.
+        flow: the density; its angles are wrapped into the intervals of their circles.
         x: the rows.
-        steps: of discrete columns, 0 for the others.
-        key: for where in its step each value lies.
+        steps: the step of each discrete column, 0 for others.
+        key: the key for the noise.
     """
     if steps.any():
         x = x + steps * np.asarray(jr.uniform(key, x.shape))
@@ -205,18 +206,18 @@ def _log_prob(flow: Flow, rows: Samples) -> Float[np.ndarray, " n"]:
 def _baselines(training: Samples, test: Samples) -> tuple[Mapping[str, Float[np.ndarray, " test"]], str]:
     """The log-density of the test rows under each baseline, and a remark on the mixture."""
     cond_dim = 0 if test.condition is None else test.condition.shape[1]
-    found = {"Gaussian": baselines.gaussian(training.beside(), test.beside(), cond_dim)}
-    mixture = baselines.mixture(training.beside(), test.beside(), cond_dim)
+    found = {"Gaussian": baselines.gaussian(training.joint(), test.joint(), cond_dim)}
+    mixture = baselines.mixture(training.joint(), test.joint(), cond_dim)
     if mixture is None:
         return found, "none; it needs scikit-learn (pip install 'pushforward[sklearn]')"
     found["mixture of Gaussians"] = mixture.log_prob
     return found, f"{mixture.size} component{'s' * (mixture.size > 1)}, chosen by the Bayesian information criterion"
 
 
-def _draws_and_transforms(flow: Flow, test: Samples, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+def _draws_and_pit(flow: Flow, test: Samples, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
     r"""Draws, and estimates of $P(X_i \le x_i)$ by draws, for each column of some test rows and the row's condition."""
     row_key, draw_key, rank_key = jr.split(key, 3)
-    rows = np.asarray(jr.permutation(row_key, len(test.x)))[:MOST_FOR_CALIBRATION]
+    rows = np.asarray(jr.permutation(row_key, len(test.x)))[:MAX_ROWS_FOR_CALIBRATION]
     x = test.x[rows]
     if test.condition is None:
         draws = np.asarray(flow.sample(draw_key, (NUM_DRAWS,)))
@@ -225,5 +226,5 @@ def _draws_and_transforms(flow: Flow, test: Samples, key: PRNGKeyArray) -> tuple
         return draws, np.stack(below, axis=1) / NUM_DRAWS
     draws = np.asarray(flow.sample(draw_key, (DRAWS_PER_ROW,), jnp.asarray(test.condition[rows])))
     ranks = (draws < x).sum(0)
-    # Ranks among few draws are spread over their steps: otherwise they would not be uniform, but discrete.
+    # Dequantize the ranks: ranks among a finite number of draws are discrete, so they cannot be uniform on [0, 1].
     return draws[0], (ranks + np.asarray(jr.uniform(rank_key, ranks.shape))) / (DRAWS_PER_ROW + 1)

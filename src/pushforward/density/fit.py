@@ -21,8 +21,8 @@ from pushforward.density.evaluate import Samples
 from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
-from pushforward.density.significance import are_enough, improves
-from pushforward.density.whitened_flow import check_flow, in_units, with_rescaled_condition
+from pushforward.density.significance import has_enough_validation_rows, improves
+from pushforward.density.whitened_flow import check_flow, in_original_units, with_rescaled_condition
 from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
@@ -34,7 +34,7 @@ from pushforward.user_warnings import warn
 BATCH = 512
 LEARNING_RATE = 5e-3
 # Of files: how many rows are in memory, and the largest number of validation rows.
-ROWS_AT_ONCE, MOST_VALIDATION_ROWS = 200_000, 20_000
+ROWS_AT_ONCE, MAX_VALIDATION_ROWS = 200_000, 20_000
 # Steps of the cosine decay, unless `max_epochs` says otherwise.
 MIN_STEPS, MAX_STEPS = 2_000, 20_000
 MAX_EPOCHS = 100
@@ -63,19 +63,19 @@ def fit_density(
 ) -> Density:
     r"""Fit a flow to samples by maximum likelihood.
 
-    The samples are mapped to the whole space, if their support is bounded, and whitened. A share of the rows is held
-    out for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
+    The samples are mapped to the whole space, if their support is bounded, and whitened. A fraction of the rows is
+    used for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
     learning rate trains until the likelihood of the validation rows has not improved for `patience` evaluations. If
-    that happens before the learning rate has decayed, training goes on from the best parameters with a learning rate
-    that decays at once. The flow with the highest validation likelihood is returned, with whitening and support folded
-    into it: its densities are in the units of `x`, and its draws lie in the support. If the mean gain of training on
-    the validation rows is at most its standard error, or if there are fewer than five validation rows, the initial flow
-    is returned instead, by default a Gaussian.
+    that happens before the learning rate has decayed, training continues from the best parameters with half the
+    learning rate and a short cosine decay. The flow with the highest validation likelihood is returned. It includes
+    the whitening and the transform to the support: its densities are in the units of `x`, and its draws lie in the
+    support. If the mean gain of training on the validation rows is at most its standard error, or if there are
+    fewer than five validation rows, the initial flow is returned instead, by default a Gaussian.
 
-    The values of a discrete column, such as counts, have a constant step. They are dequantized: each is spread
-    uniformly over the step that begins with it, with new random numbers at every use. The flow is a density of the
-    spread values. The probability of a value (given the other columns) is the integral over its step, and a draw is
-    rounded down to a value.
+    The values of a discrete column, such as counts, lie on a grid with a constant step. They are dequantized: uniform
+    noise on [0, step) is added, with new random numbers at every use. The flow is a density of the dequantized values.
+    The probability of a value (given the other columns) is the integral over [value, value + step), and a draw is
+    rounded down to the grid.
 
     Ctrl-C ends the training, and the best density so far is returned, with a warning.
 
@@ -84,23 +84,23 @@ def fit_density(
             `numpy.memmap` may be larger than memory.
         key: for all randomness; the same key gives the same result. The density keeps a key derived from it, for
             `evaluate`, `plot` and `report`.
-        condition: of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.
+        condition: the condition of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.
         flow: the flow to train, on whitened samples; by default autoregressive splines whose size depends on n and dim.
         support: where the columns lie: one constraint for all, one for each, or a mapping of some columns by index or
             name; intervals, as NumPyro constraints, or `Circular` for angles, whose density is continuous across the
             ends. None is the real line.
         discrete: columns of values with a constant step, by index or name, or a boolean for each column; a mapping
             also gives the steps, which are otherwise found in the samples.
-        weights: of rows, not negative: how often each counts. Rows of weight 0 are ignored.
-        names: of the columns; by default those of the file or data frame, or x0, x1, ...
-        condition_names: of the columns of the condition; by default those of the data frame, or c0, c1, ...
-        validation: the share of rows that is held out. Equal rows (with equal conditions) are held out together, unless
-            they are equal by coincidence, as rows of discrete columns alone are.
+        weights: the weights of the rows, not negative; only their ratios matter. Rows of weight 0 are ignored.
+        names: the names of the columns; by default those of the file or data frame, or x0, x1, ...
+        condition_names: the names of the columns of the condition; by default those of the data frame, or c0, c1, ...
+        validation: the fraction of validation rows. Equal rows (with equal conditions) stay together, unless they are
+            equal by coincidence, as rows of discrete columns alone are.
         batch_size: rows per step.
         learning_rate: the initial one; it decays to a hundredth.
         max_epochs: the largest number of passes through the data; by default as many as make 2,000 to 20,000 steps.
-        patience: the number of evaluations without a higher validation likelihood after which training ends, or goes
-            on with a learning rate that decays sooner.
+        patience: the number of evaluations without a higher validation likelihood after which the learning rate
+            decays, and training ends.
         rows_at_once: how many rows of a memory-mapped `x` are in memory. They are read in blocks from random places,
             and are replaced by others during training.
         progress: whether to show a progress bar.
@@ -142,10 +142,10 @@ def fit_density(
     file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, initial) | options, key)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
     source, steps, size = samples.source, samples.steps, samples.size
-    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.columns)
+    warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.labels)
     rows, part = source.read_part(split_key)
-    warn_if_coarse(part, steps, samples.columns)
-    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.columns, noise_key)
+    warn_if_coarse(part, steps, samples.labels)
+    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.labels, noise_key)
     facts: dict[str, Any] = {"rows": size}
     if flow is None:
         effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
@@ -159,8 +159,8 @@ def fit_density(
     num_in_part = recipe.num_validation_rows(len(rows), validation)
     split = split_rows(rows, part, source.condition_of(rows), steps, num_in_part, split_key)
     num_validation = recipe.num_validation_rows(size, validation)
-    most = min(num_validation, MOST_VALIDATION_ROWS)
-    held_out = source.held_out_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
+    most = min(num_validation, MAX_VALIDATION_ROWS)
+    held_out = source.validation_rows(split_key, split, math.ceil(most / (validation * rows_at_once)), most)
     kept = source.training_rows(rows_key, split, batch_size)
     facts["validation rows"] = len(held_out)
     discrete_steps = jnp.asarray(steps, float) if steps.any() else None
@@ -173,8 +173,8 @@ def fit_density(
         num_evaluations = max(num_evaluations, min(num_steps, num_steps * batch_size // rows_at_once))
         batches = training.Reread(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
 
-    to_result = lambda flow: in_units(flow, whitening, samples.circles)  # noqa: E731
-    enough = are_enough(held_out)
+    to_result = lambda flow: in_original_units(flow, whitening, samples.circles)  # noqa: E731
+    enough = has_enough_validation_rows(held_out)
     if not enough:
         warn(
             f"training is skipped, and the initial density is returned: {len(held_out)} validation rows of {size} rows "
@@ -198,7 +198,7 @@ def fit_density(
         return Density(
             flow=to_result(flow),
             columns=tuple(samples.names or default_names("x", samples.dim)),
-            given=tuple(samples.given or default_names("c", samples.cond_dim or 0)),
+            condition_names=tuple(samples.condition_names or default_names("c", samples.cond_dim or 0)),
             grids=tuple((float(part[:, i].min()), float(step)) if step else None for i, step in enumerate(steps)),
             history=run.history,
             facts=tuple(facts.items()),

@@ -1,4 +1,4 @@
-"""The likelihood of rows in their own units, as a function of the flow that is trained on whitened samples."""
+"""The likelihood of rows in their original units, as a function of the flow that is trained on whitened samples."""
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from pushforward.flow import Flow
 from pushforward.training import Rows
 from pushforward.training.objectives import AbstractObjective
 
-# Validation rows that are evaluated together.
+# The number of validation rows that are evaluated together.
 ROWS_TOGETHER = 20_000
 
 Values = tuple[Float[Array, "n dim"], Float[Array, "n cond_dim"] | None]
@@ -21,15 +21,15 @@ Values = tuple[Float[Array, "n dim"], Float[Array, "n cond_dim"] | None]
 class MaximumLikelihood(AbstractObjective):
     r"""$-E[\log q(x \mid c)]$, estimated on batches of training rows and evaluated on all validation rows.
 
-    Values of discrete columns are dequantized: they are spread over their steps, $x + u$ with new
-    $u \sim U[0, \text{step})$ at every use. What is maximized is then a lower bound of the likelihood of the values.
+    Values of discrete columns are dequantized: $x + u$ with new $u \sim U[0, \text{step})$ at every use. The objective
+    is then a lower bound of the log-likelihood of the discrete values.
 
     Args:
-        training: pairs of rows and conditions, or None, that batches are drawn from, with replacement, in proportion to
-            their weights.
-        validation: likewise; its batch size is not used.
-        whitening: from whitened samples to samples, conditional like the flow; it is not trained.
-        steps: of the discrete columns, 0 for the others; None if there are none.
+        training: the training rows, as pairs of samples and conditions (or None). Batches are drawn with replacement,
+            in proportion to the weights.
+        validation: the validation rows, in the same form; the batch size is not used.
+        whitening: the bijection from whitened samples to samples, conditional like the flow; it is not trained.
+        steps: the step of each discrete column, 0 for others; None if there are no discrete columns.
         angles: which whitened coordinates are angles, in [-pi, pi].
 
     References:
@@ -60,14 +60,14 @@ class MaximumLikelihood(AbstractObjective):
         """The log-density of each validation row, in nats and in the units of the rows.
 
         Args:
-            flow: of whitened samples.
-            key: for spread values of discrete columns.
+            flow: the flow of whitened samples.
+            key: the key for the dequantization of discrete columns.
         """
         values, size = self.validation.values, len(self.validation)
         num_parts = size // ROWS_TOGETHER
         if not num_parts:
             return self._log_prob(flow, values, key)
-        # Part by part, because the networks' arrays of very many rows would fill the memory.
+        # In parts, because the networks' arrays of very many rows would fill the memory.
         first = num_parts * ROWS_TOGETHER
         parts = jax.tree.map(lambda a: a[:first].reshape(num_parts, ROWS_TOGETHER, *a.shape[1:]), values)
         keys = jr.split(key, num_parts)
@@ -84,7 +84,7 @@ class MaximumLikelihood(AbstractObjective):
         shift = None if self.whitening.cond_shape is None else condition
         z, log_det = self.whitening.batched.inverse_and_log_det(x, shift)
         if any(self.angles):
-            # A step may begin before the end of the circle, and rounding may lead beyond it.
+            # Dequantization adds up to one step, which may pass the end of the circle, and so may rounding errors.
             turned = jnp.clip(to_circle(z, -jnp.pi, 2 * jnp.pi), -jnp.pi, jnp.pi)
             z = jnp.where(jnp.array(self.angles), turned, z)
         return flow.log_prob(z, condition, log_det_key=log_det_key) + log_det

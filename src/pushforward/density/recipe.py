@@ -1,4 +1,4 @@
-"""The default flow, the size of the validation set and the optimizer, from the numbers of rows and columns alone."""
+"""The default flow, the number of validation rows and the optimizer, from the numbers of rows and columns alone."""
 
 import functools
 import math
@@ -15,12 +15,12 @@ from pushforward.flow import Flow
 
 WEIGHT_DECAY = 1e-4
 CLIP = 5.0
-# Of splines on whitened samples: beyond it they are affine.
+# Splines on whitened samples are affine outside of [-BOUND, BOUND].
 BOUND = 4.0
-# With fewer validation rows, the best of many evaluations is a matter of luck.
+# With fewer validation rows, noise determines which evaluation is the best.
 MIN_VALIDATION_ROWS = 5
-# The minimum is held out although the share is smaller, unless it is more than this share of the rows.
-LARGEST_SHARE = 0.3
+# The minimum number of validation rows is used only if it is at most this fraction of the rows.
+MAX_MINIMUM_FRACTION = 0.3
 
 
 def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], key: PRNGKeyArray) -> tuple[Flow, str]:
@@ -34,7 +34,7 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
         dim: the number of columns.
         cond_dim: the number of columns of the condition, None without a condition.
         angles: which columns are angles.
-        key: for the initialization of the networks.
+        key: the key for the initialization of the networks.
 
     Returns:
         The flow and its description.
@@ -54,19 +54,19 @@ def choose(size: int, dim: int, cond_dim: int | None, angles: tuple[bool, ...], 
     return flow, f"{layers} {kind}, {bins} bins, networks of width {width}"
 
 
-def num_validation_rows(size: int, share: float) -> int:
-    """How many rows are held out for validation: the share, but at least the minimum if there are enough rows.
+def num_validation_rows(size: int, fraction: float) -> int:
+    """The number of validation rows: this fraction, but at least the minimum if there are enough rows.
 
     Args:
         size: the number of rows.
-        share: of them to hold out.
+        fraction: the fraction of the rows to use for validation.
     """
-    fewest = MIN_VALIDATION_ROWS if LARGEST_SHARE * size >= MIN_VALIDATION_ROWS else 1
-    return min(max(fewest, round(share * size)), size - 1)
+    fewest = MIN_VALIDATION_ROWS if MAX_MINIMUM_FRACTION * size >= MIN_VALIDATION_ROWS else 1
+    return min(max(fewest, round(fraction * size)), size - 1)
 
 
 def num_steps_of_decay(best_step: int) -> int:
-    """How many steps the learning rate decays for if training reaches a plateau: half as many as led to the best.
+    """The length of the decay of the learning rate after early stopping: half the number of steps to the best model.
 
     The number is a power of two, because it is part of the compiled program.
 
@@ -80,11 +80,11 @@ def num_steps_of_decay(best_step: int) -> int:
 def optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Adam with decoupled weight decay of networks, clipped gradients, a warm-up and a cosine decay.
 
-    Equal arguments return the same object, so that equal fits compile once.
+    Equal arguments return the same object, so that fits with equal arguments share one compiled program.
 
     Args:
-        learning_rate: after the warm-up; it decays to a hundredth.
-        steps: of the whole schedule.
+        learning_rate: the learning rate after the warm-up; it decays to a hundredth.
+        steps: the number of steps of the whole schedule.
     """
     rate = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, min(100, steps // 10), decay_steps=steps, end_value=learning_rate / 100
@@ -98,7 +98,7 @@ def decayed(parameters: PyTree) -> PyTree[bool]:
     """Which parameters decay: the weights of networks, without their biases.
 
     Args:
-        parameters: of a flow.
+        parameters: the parameters of a flow.
     """
 
     def mark(node):

@@ -17,7 +17,7 @@ from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
 from pushforward.density.data.validation import check_finite
-from pushforward.density.evaluate import Evaluation, Samples, by_name, evaluate, spread
+from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
 from pushforward.flow import Flow
 from pushforward.reports.density import density_page, plot_pairs
 from pushforward.reports.summary import Facts
@@ -30,25 +30,25 @@ NO_HISTORY = History(np.zeros(0), ())
 class Density(eqx.Module):
     """A fitted density of columns that have names.
 
-    Methods that draw take a `key`. `evaluate`, `plot` and `report` use one that the fit has kept unless they are given
-    another, so that they return the same each time.
+    Methods that draw take a `key`. `evaluate`, `plot` and `report` use the density's own `key` by default, so that they
+    return the same results each time.
 
     Attributes:
         flow: the density, in the units of the columns.
         columns: the names of the columns.
-        given: the names of the columns of the condition, none for an unconditional density.
-        grids: for each discrete column one of its values and its step, None for the others.
-        history: of the training; its losses are negative log-likelihoods per row.
-        facts: what `summary` shows of the fit, as names and values.
+        condition_names: the names of the columns of the condition; empty for an unconditional density.
+        grids: one value and the step of each discrete column; None for other columns.
+        history: the history of the training; its losses are negative log-likelihoods per row.
+        facts: the facts on the fit that `summary` shows, as names and values.
         interrupted: whether the user ended the training, by Ctrl-C or by the callback.
-        key: for randomness that no other key is given for.
-        training: rows that the density was fitted to, for baselines; files do not keep them.
-        validation: rows that early stopping looked at, for plots; files do not keep them.
+        key: the default key of `evaluate`, `plot` and `report`.
+        training: the training rows, for baselines; they are not saved.
+        validation: the validation rows, for plots; they are not saved.
     """
 
     flow: Flow
     columns: tuple[str, ...] = eqx.field(static=True)
-    given: tuple[str, ...] = eqx.field(static=True)
+    condition_names: tuple[str, ...] = eqx.field(static=True)
     grids: tuple[tuple[float, float] | None, ...] = eqx.field(static=True)
     history: History
     facts: tuple[tuple[str, Any], ...] = eqx.field(static=True)
@@ -59,49 +59,52 @@ class Density(eqx.Module):
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a density of version 0.1.0, which had a flow, names and grids alone.
+        """The fields of a density of an earlier version; in version 0.1.0 it had only a flow, names and grids.
 
         Args:
-            fields: as the file has them.
+            fields: the fields in the file.
         """
+        fields = {"condition_names" if name == "given" else name: value for name, value in fields.items()}
         if "history" in fields:
             return fields
         kept = {
             "history": NO_HISTORY, "facts": (), "interrupted": False, "key": None, "training": None, "validation": None,
             **fields,
         }  # fmt: skip
-        kept["given"] = kept.get("given", ())
+        kept["condition_names"] = kept.get("condition_names", ())
         kept["grids"] = kept.get("grids") or (None,) * len(fields["columns"])
         return kept
 
     @classmethod
     def of(cls, flow: Flow) -> "Density":
-        """A flow over one axis as a density, with columns x0, x1, ..., conditional on c0, c1, ...
+        """A flow over vectors as a density, with columns x0, x1, ..., conditional on c0, c1, ...
 
         Args:
-            flow: of shape (dim,) and cond_shape (cond_dim,) or None.
+            flow: a flow of shape (dim,) and cond_shape (cond_dim,) or None.
 
         Raises:
             ValueError: for a flow of other shapes.
         """
         if len(flow.shape) != 1 or len(flow.cond_shape or (0,)) != 1:
             raise ValueError(
-                f"a density is of rows, but the flow has shape {flow.shape} and cond_shape {flow.cond_shape}."
+                "Density.of needs a flow over vectors: shape (dim,) and cond_shape (cond_dim,) or None, but the flow "
+                f"has shape {flow.shape} and cond_shape {flow.cond_shape}."
             )
-        columns, given = default_names("x", flow.shape[0]), default_names("c", sum(flow.cond_shape or ()))
-        return cls(flow, columns, given, (None,) * len(columns), NO_HISTORY, (), False, None, None, None)
+        columns, condition_names = default_names("x", flow.shape[0]), default_names("c", sum(flow.cond_shape or ()))
+        return cls(flow, columns, condition_names, (None,) * len(columns), NO_HISTORY, (), False, None, None, None)
 
     def log_prob(
         self, x: ArrayLike, condition: ArrayLike | Mapping[str, ArrayLike] | None = None
     ) -> Float[Array, " ..."]:
         """The log-density of rows, in nats and in the units of the columns.
 
-        Of a discrete column, this is the density of values spread over their steps: the probability of a value is the
-        integral over its step.
+        For a discrete column, this is the density of the dequantized values: the probability of a value is the integral
+        over [value, value + step).
 
         Args:
-            x: of shape (..., dim), or a data frame.
-            condition: of shape (..., cond_dim), a data frame, or a mapping of the names of its columns to numbers.
+            x: an array of shape (..., dim), or a data frame.
+            condition: an array of shape (..., cond_dim), a data frame, or a mapping from the names of its columns to
+                numbers.
         """
         return self.flow.log_prob(_values(x, self.columns), self._condition(condition))
 
@@ -114,9 +117,9 @@ class Density(eqx.Module):
         """Draws, of shape sample_shape + batch of the condition + (dim,); discrete columns are rounded to their values.
 
         Args:
-            key: for the draws.
-            sample_shape: how many.
-            condition: as for `log_prob`.
+            key: the key for the draws.
+            sample_shape: the number of draws (for each condition), or their shape.
+            condition: the condition, as for `log_prob`.
         """
         shape = sample_shape if isinstance(sample_shape, tuple) else (sample_shape,)
         draws = self.flow.sample(key, shape, self._condition(condition))
@@ -125,7 +128,7 @@ class Density(eqx.Module):
                 value, step = grid
                 draws = draws.at[..., i].set(value + step * jnp.floor((draws[..., i] - value) / step))
         if isinstance(self.flow.bijection, OntoCircles):
-            # The first value of a circle may have a step that begins before the end of the interval.
+            # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
             for i, circle in enumerate(self.flow.bijection.circles):
                 if circle is not None:
                     draws = draws.at[..., i].set(to_circle(draws[..., i], circle[0], circle[1] - circle[0]))
@@ -142,9 +145,9 @@ class Density(eqx.Module):
         """Evaluate the density on rows that it was not fitted to.
 
         Args:
-            x_test: of shape (n, dim), or a data frame.
-            condition: of shape (n, cond_dim), or a data frame.
-            key: for the spread values of discrete columns and for draws, by default one that the fit has kept.
+            x_test: an array of shape (n, dim), or a data frame.
+            condition: an array of shape (n, cond_dim), or a data frame.
+            key: the key for the dequantization of discrete columns and for draws, by default the density's own.
             baselines: whether to fit baselines to the training rows and to evaluate them too. A density that was loaded
                 from a file has no training rows, so it is evaluated without baselines.
 
@@ -155,21 +158,21 @@ class Density(eqx.Module):
             ValueError: for rows of another shape, or with values that are not finite.
         """
         x = _checked("x_test", x_test, self.columns)
-        if self.given:
+        if self.condition_names:
             if condition is None:
-                raise ValueError(f"this density is conditional: it needs values of {', '.join(self.given)}.")
-            condition = _checked("condition", condition, self.given)
+                raise ValueError(f"this density is conditional: it needs values of {', '.join(self.condition_names)}.")
+            condition = _checked("condition", condition, self.condition_names)
             if len(condition) != len(x):
                 raise ValueError(
                     f"x_test and condition must have equally many rows, but have {len(x)} and {len(condition)}."
                 )
         elif condition is not None:
-            raise ValueError("this density takes no condition, but one was given.")
+            raise ValueError("this density is unconditional, but condition= was given.")
         training = self.training if baselines else None
         return self._evaluate(Samples(x, condition), self._key(key), training, "test rows")
 
-    def _evaluate(self, rows: Samples, key: PRNGKeyArray, training: Samples | None, called: str) -> Evaluation:
-        return evaluate(self.flow, rows, training, self.columns, self.steps, key, called)
+    def _evaluate(self, rows: Samples, key: PRNGKeyArray, training: Samples | None, rows_label: str) -> Evaluation:
+        return evaluate(self.flow, rows, training, self.columns, self.steps, key, rows_label)
 
     @property
     def steps(self) -> Float[np.ndarray, " dim"]:
@@ -179,8 +182,8 @@ class Density(eqx.Module):
     def summary(self) -> Facts:
         """The columns, and how the density was fitted."""
         facts: dict[str, Any] = {"columns": ", ".join(self.columns)}
-        if self.given:
-            facts["given"] = ", ".join(self.given)
+        if self.condition_names:
+            facts["condition"] = ", ".join(self.condition_names)
         facts |= dict(self.facts)
         if self.history.evaluations:
             facts["seconds"] = self.history.evaluations[-1].seconds
@@ -192,14 +195,14 @@ class Density(eqx.Module):
         """A Matplotlib figure of the validation rows and of draws.
 
         Args:
-            key: for the draws, by default one that the fit has kept.
+            key: the key for the draws, by default the density's own.
 
         Raises:
             ValueError: if the density was loaded from a file, which keeps no rows.
         """
-        rows, (spread_key, draw_key) = self._validation(), jr.split(self._key(key))
-        x = spread(self.flow, rows.x, self.steps, spread_key)
-        draws = self.flow.sample(draw_key, () if self.given else (len(x),), self._condition(rows.condition))
+        rows, (dequantization_key, draw_key) = self._validation(), jr.split(self._key(key))
+        x = dequantize(self.flow, rows.x, self.steps, dequantization_key)
+        draws = self.flow.sample(draw_key, () if self.condition_names else (len(x),), self._condition(rows.condition))
         return plot_pairs(by_name(self.columns, x), by_name(self.columns, np.asarray(draws)))
 
     def report(
@@ -210,14 +213,14 @@ class Density(eqx.Module):
         title: str | None = None,
         warnings: Sequence[str] = (),
     ) -> None:
-        """Write one HTML page: scores, calibration, data beside draws, and the learning curve.
+        """Write one HTML page: scores, calibration, plots of data and draws, and the learning curve.
 
         Args:
             path: the file to write; it is replaced if it exists.
-            evaluation: what to show, as `evaluate` returns it for test rows. By default the density is evaluated on
-                the validation rows, which early stopping has used: scores on test rows are more reliable.
-            title: of the page, by default the names of the columns.
-            warnings: paragraphs that are set off from the others.
+            evaluation: the result of `evaluate` for test rows. By default the density is evaluated on the validation
+                rows, which early stopping has used: scores on test rows are more reliable.
+            title: the title of the page, by default the names of the columns.
+            warnings: paragraphs that are emphasized.
 
         Raises:
             ValueError: if there is no evaluation and the density was loaded from a file, which keeps no rows.
@@ -240,7 +243,7 @@ class Density(eqx.Module):
         """Save to one file, without the training and validation rows; `pushforward.load` reads it.
 
         Args:
-            path: the file; it is replaced if it exists.
+            path: the path of the file; it is replaced if it exists.
         """
         serialization.save(path, self.without_rows())
 
@@ -260,35 +263,35 @@ class Density(eqx.Module):
 
     def _condition(self, condition: ArrayLike | Mapping[str, ArrayLike] | None) -> Array | None:
         """The condition as an array with the columns along the last axis."""
-        if condition is None and self.given:
+        if condition is None and self.condition_names:
             condition = {}
         if not isinstance(condition, Mapping):
-            return None if condition is None else _values(condition, self.given)
-        if missing := [name for name in self.given if name not in condition]:
+            return None if condition is None else _values(condition, self.condition_names)
+        if missing := [name for name in self.condition_names if name not in condition]:
             raise ValueError(f"this density is conditional: it needs values of {', '.join(missing)}.")
-        if unknown := [name for name in condition if name not in self.given]:
+        if unknown := [name for name in condition if name not in self.condition_names]:
             raise ValueError(
                 f"this density is not conditional on {', '.join(unknown)}; it is conditional on "
-                f"{', '.join(self.given) or 'nothing'}."
+                f"{', '.join(self.condition_names) or 'nothing'}."
             )
-        if not self.given:
+        if not self.condition_names:
             return None
-        values = jnp.broadcast_arrays(*(jnp.asarray(condition[name], float) for name in self.given))
+        values = jnp.broadcast_arrays(*(jnp.asarray(condition[name], float) for name in self.condition_names))
         return jnp.stack(values, axis=-1)
 
 
 def default_names(letter: str, number: int) -> tuple[str, ...]:
-    """Names for columns that have none, as x0, x1, ...
+    """Names for columns without names: x0, x1, ...
 
     Args:
-        letter: what they begin with.
-        number: how many.
+        letter: the letter that the names begin with.
+        number: the number of columns.
     """
     return tuple(f"{letter}{i}" for i in range(number))
 
 
 def _values(values: ArrayLike, names: tuple[str, ...]) -> Array:
-    """An array; of a data frame that has columns of these names, those columns in this order."""
+    """The values as an array; if they are a data frame with columns of these names, those columns in this order."""
     return jnp.asarray(values if column_names(values) is None else _matrix("x", values, names))
 
 
@@ -303,7 +306,7 @@ def _matrix(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.nd
 
 
 def _checked(name: str, values: ArrayLike, names: tuple[str, ...]) -> Float[np.ndarray, "n dim"]:
-    """Rows of finite numbers."""
+    """The values as a matrix, after a check that they are finite."""
     rows = _matrix(name, values, names)
     if rows.shape[1] != len(names):
         raise ValueError(f"{name} must have {len(names)} columns, {', '.join(names)}, but has shape {rows.shape}.")

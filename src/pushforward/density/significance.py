@@ -11,10 +11,10 @@ from pushforward.flow import Flow
 from pushforward.training import Rows
 
 # The mean gain must be more than this number of its standard errors.
-LEAST_GAIN = 1.0
+MIN_GAIN_IN_STANDARD_ERRORS = 1.0
 
 
-def are_enough(validation: Rows) -> bool:
+def has_enough_validation_rows(validation: Rows) -> bool:
     """Whether the effective sample size of the validation rows reaches the minimum.
 
     Args:
@@ -31,19 +31,19 @@ def improves(objective: MaximumLikelihood, flow: Flow, start: Flow, key: PRNGKey
     gains with the variance $\sum w (d - \bar d)^2 / \sum w$.
 
     Args:
-        objective: of the training, with the validation rows.
+        objective: the objective of the training, with the validation rows.
         flow: the trained flow.
         start: the flow that training began with.
-        key: for spread values of discrete columns, the same for both flows.
+        key: the key for the dequantization of discrete columns, the same for both flows.
     """
     after, before = (np.asarray(_log_prob(objective, one, key), float) for one in (flow, start))
     weights = np.ones(len(after)) if objective.validation.weights is None else np.asarray(objective.validation.weights)
     if not (np.isfinite(after).all() and np.isfinite(before).all()):
-        # Where a row has no density, the gain has no mean.
+        # If the log-density of a row is not finite, the standard error is undefined: compare the means only.
         return bool(np.average(after, weights=weights) > np.average(before, weights=weights))
     mean = np.average(after - before, weights=weights)
     error = np.sqrt(np.average((after - before - mean) ** 2, weights=weights) / (effective_sample_size(weights) - 1))
-    return bool(mean > LEAST_GAIN * error)
+    return bool(mean > MIN_GAIN_IN_STANDARD_ERRORS * error)
 
 
 @eqx.filter_jit

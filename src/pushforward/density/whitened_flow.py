@@ -1,4 +1,4 @@
-"""Flows of whitened samples: what they must be, and how one becomes a flow of the samples themselves."""
+"""Check a flow of whitened samples, and convert it to a flow of samples in the original units."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ..
     """Raise unless this is a flow that can be trained on whitened samples.
 
     Args:
-        flow: what the user gave.
+        flow: the argument of the user.
         dim: the number of columns.
         cond_dim: the number of columns of the condition, None without a condition.
         angles: which columns are angles.
@@ -40,7 +40,7 @@ def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ..
     if own != angles:
         raise ValueError(
             f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
-            f"angles={list(angles)}) has, but has them at {list(own)}."
+            f"angles={list(angles)}) has, but its angles are {list(own)}."
         )
     lower, upper = bounds(flow.bijection.codomain)
     if not np.all(np.isinf(lower) & np.isinf(upper) | np.array(angles)):
@@ -51,11 +51,11 @@ def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ..
 
 
 def with_rescaled_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
-    """The flow with a condition that is rescaled before its networks see it, so that no value is far away.
+    """The flow with a rescaled condition, so that the inputs of its networks are of order one.
 
     Args:
-        flow: of whitened samples.
-        scaling: location and scale of each column of the condition.
+        flow: the flow of whitened samples.
+        scaling: the location and scale of each column of the condition.
     """
     if isinstance(flow.bijection, OntoCircles):
         inner = RescaledCondition(flow.bijection.bijection, *scaling)
@@ -63,13 +63,13 @@ def with_rescaled_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
     return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
 
 
-def in_units(flow: Flow, whitening: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
-    """The flow of samples in their own units.
+def in_original_units(flow: Flow, whitening: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
+    """The flow of samples in the original units.
 
     Args:
-        flow: of whitened samples.
-        whitening: from whitened samples to samples.
-        circles: the ends of the intervals of angles, None for the other columns.
+        flow: the flow of whitened samples.
+        whitening: the bijection from whitened samples to samples.
+        circles: the ends of the interval of each angle; None for other columns.
     """
     if isinstance(flow.bijection, OntoCircles):
         return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, whitening]), circles))

@@ -1,9 +1,9 @@
 """Recipes: the field's flows by their names, each a few lines over shared parts.
 
 All take `dim`, a `key`, `cond_dim` for a conditional flow, and `base` (by default a standard normal). They start as the
-identity up to permutations and rotations. If the two directions differ in cost, the docstring says which is cheap. If
-either can be made cheap, `fast` chooses: "sampling", for training on a density, or "density", for training on samples.
-Both directions always work.
+identity up to permutations and rotations. If the two directions differ in cost, the docstring says which is faster. If
+either can be the faster one, `fast` chooses: "sampling", for training on a density, or "density", for training on
+samples. Both directions always work.
 """
 
 from pushforward.flows.autoregressive import (

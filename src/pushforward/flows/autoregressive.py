@@ -16,11 +16,11 @@ from pushforward.bijections import (
     Shift,
 )
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, spline, stack, then
+from pushforward.flows.stack import Activation, Base, Direction, append_bijection, spline, stack
 
 
 def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, cond_dim, activation) -> Callable:
-    """A function that makes a layer from a key."""
+    """A function from a key to a layer."""
 
     def layer(key: PRNGKeyArray) -> AbstractBijection:
         return conditioner(transformer, dim, hidden=hidden, cond_dim=cond_dim, activation=activation, key=key)
@@ -44,7 +44,7 @@ def nice(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -56,7 +56,7 @@ def nice(
     """
     layer = _layer(Coupling, Shift(), dim, hidden, cond_dim, activation)
     flow = stack(layer, dim, num_layers, base, key)
-    return then(flow, Elementwise(Affine(), dim), cond_dim, hidden, key)
+    return append_bijection(flow, Elementwise(Affine(), dim), cond_dim, hidden, key)
 
 
 def realnvp(
@@ -75,7 +75,7 @@ def realnvp(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -106,13 +106,13 @@ def nsf(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         bins: the number of bins of each spline.
         bound: the splines act on [-bound, bound] in the coordinates of their layer.
         affine: whether an affine map follows each spline. It is not in the paper; it moves and scales all values,
-            also those beyond the bound. Without it, training by reverse KL is more stable, but the target must be
+            also those outside of the bound. Without it, training by reverse KL is more stable, but the target must be
             about as wide as the base.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
@@ -144,16 +144,16 @@ def arnsf(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
-    r"""Masked autoregressive layers of rational-quadratic splines. The fast side costs one pass.
+    r"""Masked autoregressive layers of rational-quadratic splines. The fast direction costs one pass.
 
-    The other side takes parallel sweeps, at most `dim` per layer. With many bins, two layers suffice for sharp
-    densities of a few coordinates.
+    The other direction takes Jacobi iterations (all coordinates in parallel), at most `dim` per layer. With many bins,
+    two layers suffice for sharp densities of a few coordinates.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         bins: the number of bins of each spline.
@@ -162,7 +162,7 @@ def arnsf(
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the activation function of the networks.
-        fast: the cheap side, "sampling" or "density".
+        fast: the direction that costs one pass, "sampling" or "density".
 
     References:
         Durkan et al., Neural Spline Flows (2019), RQ-NSF (AR). https://arxiv.org/abs/1906.04032
@@ -183,11 +183,11 @@ def maf(
 ) -> Flow:
     r"""Masked affine autoregressive layers, $u_i = (x_i - t(x_{<i})) / s(x_{<i})$. The density costs one pass.
 
-    Sampling takes parallel sweeps, at most `dim` per layer.
+    Sampling takes Jacobi iterations (all coordinates in parallel), at most `dim` per layer.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -213,11 +213,11 @@ def iaf(
 ) -> Flow:
     r"""Masked affine autoregressive layers, $x_i = s(u_{<i})\,u_i + t(u_{<i})$. Sampling costs one pass.
 
-    The density at given points takes parallel sweeps, at most `dim` per layer.
+    The density at given points takes Jacobi iterations (all coordinates in parallel), at most `dim` per layer.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -242,22 +242,22 @@ def naf(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
-    r"""Masked autoregressive layers of deep sigmoidal transformers. The fast side costs one pass.
+    r"""Masked autoregressive layers of deep sigmoidal transformers. The fast direction costs one pass.
 
-    The other side finds `dim` scalar roots per layer, one after the other.
+    The other direction finds `dim` scalar roots per layer, one after the other.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         num_units: the number of sigmoids of each transformer.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the activation function of the networks.
-        fast: the cheap side, "sampling" or "density".
+        fast: the direction that costs one pass, "sampling" or "density".
 
     References:
         Huang et al., Neural Autoregressive Flows (2018). https://arxiv.org/abs/1804.00779
@@ -276,22 +276,22 @@ def unaf(
     cond_dim: int | None = None,
     base: Base = None,
     activation: Activation = jax.nn.silu,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
-    r"""Masked autoregressive layers of integrals of positive networks. The fast side costs one pass.
+    r"""Masked autoregressive layers of integrals of positive networks. The fast direction costs one pass.
 
-    The other side finds `dim` scalar roots per layer, one after the other.
+    The other direction finds `dim` scalar roots per layer, one after the other.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         num_layers: the number of layers.
         num_units: the number of hidden units of each integrated network.
         hidden: the widths of the hidden layers of each layer's network.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the activation function of the networks.
-        fast: the cheap side, "sampling" or "density".
+        fast: the direction that costs one pass, "sampling" or "density".
 
     References:
         Wehenkel and Louppe, Unconstrained Monotonic Neural Networks (2019). https://arxiv.org/abs/1908.05164

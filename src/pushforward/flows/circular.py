@@ -20,7 +20,7 @@ from pushforward.bijections import (
 )
 from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, base_or_normal, mixing_orders, spline
+from pushforward.flows.stack import Activation, Base, base_or_normal, layer_permutations, spline
 
 
 def circular(
@@ -44,7 +44,7 @@ def circular(
 
     Args:
         dim: the number of coordinates.
-        key: for the initial parameters and the permutations between layers.
+        key: the key for the initial parameters and the permutations between layers.
         angles: True for the coordinates that are angles; by default all.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each network.
@@ -59,12 +59,12 @@ def circular(
         Rezende et al., Normalizing Flows on Tori and Spheres (2020). https://arxiv.org/abs/2002.02428
     """
     check_sizes(dim=dim, num_layers=num_layers)
-    turning = np.ones(dim, bool) if angles is None else np.asarray(angles, bool)
-    if turning.shape != (dim,):
-        raise ValueError(f"angles must hold {dim} booleans, but has shape {turning.shape}.")
+    is_angle = np.ones(dim, bool) if angles is None else np.asarray(angles, bool)
+    if is_angle.shape != (dim,):
+        raise ValueError(f"angles must hold {dim} booleans, but has shape {is_angle.shape}.")
     # Inside the flow, real coordinates come first.
-    order = np.argsort(turning, kind="stable")
-    num_angles = int(turning.sum())
+    order = np.argsort(is_angle, kind="stable")
+    num_angles = int(is_angle.sum())
     num_real = dim - num_angles
     layer_key, real_key, angle_key = jr.split(key, 3)
     transformers = (
@@ -73,7 +73,7 @@ def circular(
     )
 
     def coupling(size: int, start: int, transformer: AbstractBijection, key: PRNGKeyArray) -> AbstractBijection:
-        """A coupling that transforms the second half of the `size` coordinates from `start` on."""
+        """A coupling that transforms the second half of the coordinates `start`, ..., `start + size - 1`."""
         mask = np.ones(dim, bool)
         mask[start + size // 2 : start + size] = False
         return Coupling(
@@ -81,22 +81,22 @@ def circular(
             dim,
             hidden=hidden,
             mask=mask.tolist(),
-            angles=turning[order].tolist(),
+            angles=is_angle[order].tolist(),
             cond_dim=cond_dim,
             activation=activation,
             key=key,
         )
 
-    real_orders = mixing_orders(real_key, num_real, num_layers)
-    angle_orders = mixing_orders(angle_key, num_angles, num_layers)
+    real_orders = layer_permutations(real_key, num_real, num_layers)
+    angle_orders = layer_permutations(angle_key, num_angles, num_layers)
     layers = []
-    for k, reals, turns in zip(jr.split(layer_key, num_layers), real_orders, angle_orders, strict=True):
+    for k, real_order, angle_order in zip(jr.split(layer_key, num_layers), real_orders, angle_orders, strict=True):
         parts = [
             coupling(size, start, transformer, jr.fold_in(k, start))
             for size, start, transformer in transformers
             if size
         ]
-        layers.append(Chain([*parts, Permutation(jnp.concatenate([reals, num_real + turns]))]))
+        layers.append(Chain([*parts, Permutation(jnp.concatenate([real_order, num_real + angle_order]))]))
     bijection = Chain([Permutation(order), Scan(layers), Permutation(np.argsort(order))])
-    circles = [(-math.pi, math.pi) if turns else None for turns in turning]
+    circles = [(-math.pi, math.pi) if angle else None for angle in is_angle]
     return Flow(base_or_normal(base, dim), OntoCircles(bijection, circles))

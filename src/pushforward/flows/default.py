@@ -16,11 +16,11 @@ def _hidden(dim: int) -> tuple[int, int]:
 def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     """Affine couplings, then an affine map that adjusts location and scale. It starts as a permutation.
 
-    In one dimension, where couplings have nothing to condition on, a spline replaces them.
+    In one dimension, a spline replaces the couplings, which need at least two coordinates.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
     """
     if dim == 1:
         return Flow(standard_normal(1), Chain([Elementwise(RationalQuadraticSpline(16, 8.0), 1), Triangular(1)]))
@@ -33,7 +33,7 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
     """
     couplings = nsf(dim, num_layers=6, hidden=_hidden(dim), affine=False, key=key)
     return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))

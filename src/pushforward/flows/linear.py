@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
 from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Base, base_or_normal, given, stack, then
+from pushforward.flows.stack import Base, append_bijection, base_or_normal, conditional, stack
 
 
 def linear(
@@ -24,7 +24,7 @@ def linear(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         factors: the factorization of the matrix: `Triangular`, `PLU` or `QR`.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
@@ -34,7 +34,7 @@ def linear(
     if factors not in makers:
         raise ValueError(f"factors must be one of {', '.join(makers)}, but got {factors!r}.")
     check_sizes(dim=dim)
-    return Flow(base_or_normal(base, dim), given(makers[factors](), cond_dim, hidden, key))
+    return Flow(base_or_normal(base, dim), conditional(makers[factors](), cond_dim, hidden, key))
 
 
 def gaussianization(
@@ -52,7 +52,7 @@ def gaussianization(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         bins: the number of bins of each spline.
         bound: the splines act on [-bound, bound] in the coordinates of their layer.
@@ -66,7 +66,7 @@ def gaussianization(
 
     def layer(key):
         spline = Elementwise(RationalQuadraticSpline(bins, bound), dim)
-        return given(Chain([Orthogonal(dim, key=key), spline]), cond_dim, hidden, key)
+        return conditional(Chain([Orthogonal(dim, key=key), spline]), cond_dim, hidden, key)
 
-    flow = stack(layer, dim, num_layers, base, key, mix=False)
-    return then(flow, Triangular(dim), cond_dim, hidden, key)
+    flow = stack(layer, dim, num_layers, base, key, permute=False)
+    return append_bijection(flow, Triangular(dim), cond_dim, hidden, key)

@@ -18,7 +18,7 @@ from pushforward.bijections import (
 from pushforward.bijections.activations import lipswish
 from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
-from pushforward.flows.stack import Activation, Base, Side, base_or_normal, given, stack, then
+from pushforward.flows.stack import Activation, Base, Direction, append_bijection, base_or_normal, conditional, stack
 
 
 def planar(
@@ -31,20 +31,22 @@ def planar(
     base: Base = None,
     activation: Activation = jnp.tanh,
     max_slope: float | None = None,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
-    r"""Planar layers, $x = u + v\,h(w^\top u + b)$. The fast side is a closed form; the other solves a scalar equation.
+    r"""Planar layers, $x = u + v\,h(w^\top u + b)$.
+
+    The fast direction is a closed form; the other direction solves a scalar equation per layer.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the smooth, increasing function of each layer.
         max_slope: the largest slope of `activation`; needed only for a custom one.
-        fast: the cheap side, "sampling" or "density".
+        fast: the faster direction, "sampling" or "density".
 
     References:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (2015), section 4.1.
@@ -52,9 +54,9 @@ def planar(
     """
 
     def layer(key):
-        return given(Planar(dim, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
+        return conditional(Planar(dim, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
 
-    return stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
+    return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
 def radial(
@@ -65,27 +67,27 @@ def radial(
     hidden: Sequence[int] = (64, 64),
     cond_dim: int | None = None,
     base: Base = None,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
     r"""Radial layers, which contract or expand space around a point. Both directions are closed forms.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of the network for the condition, if there is one.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
-        fast: the cheap side, "sampling" or "density".
+        fast: the faster direction, "sampling" or "density".
 
     References:
         Rezende and Mohamed (2015), equation 14. https://arxiv.org/abs/1505.05770
     """
 
     def layer(key):
-        return given(Radial(dim, key=key), cond_dim, hidden, key)
+        return conditional(Radial(dim, key=key), cond_dim, hidden, key)
 
-    return stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
+    return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
 def sylvester(
@@ -100,16 +102,16 @@ def sylvester(
     base: Base = None,
     activation: Activation = jnp.tanh,
     max_slope: float | None = None,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
-    r"""Sylvester layers, $x = u + V h(W^\top u + b)$ with `num_units` hidden units. The fast side is a closed form.
+    r"""Sylvester layers, $x = u + V h(W^\top u + b)$ with `num_units` hidden units.
 
-    The other side solves `num_units` scalar equations one after the other if `triangular`, otherwise a system of
-    `num_units` equations.
+    The fast direction is a closed form. The other direction solves `num_units` scalar equations one after the other
+    if `triangular`, otherwise a system of `num_units` equations.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         num_units: the number of hidden units of a layer, at most `dim`; by default the smaller of `dim` and 32.
         triangular: whether to use `TriangularSylvester`; otherwise `Sylvester`.
@@ -118,7 +120,7 @@ def sylvester(
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the smooth, increasing function of each layer.
         max_slope: the largest slope of `activation`; needed only for a custom one.
-        fast: the cheap side, "sampling" or "density".
+        fast: the faster direction, "sampling" or "density".
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018).
@@ -127,9 +129,9 @@ def sylvester(
     kind, units = (TriangularSylvester if triangular else Sylvester), (min(dim, 32) if num_units is None else num_units)
 
     def layer(key):
-        return given(kind(dim, units, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
+        return conditional(kind(dim, units, activation=activation, max_slope=max_slope, key=key), cond_dim, hidden, key)
 
-    return stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
+    return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
 def residual(
@@ -144,16 +146,17 @@ def residual(
     base: Base = None,
     activation: Activation = lipswish,
     max_slope: float | None = None,
-    fast: Side = "sampling",
+    fast: Direction = "sampling",
 ) -> Flow:
     r"""Contractive residual layers, $x = u + g(u)$ with $\mathrm{Lip}(g) < 1$, then an affine map.
 
-    The fast side costs one pass; the other takes accelerated fixed-point iterations. The exact log-determinant costs
-    `dim` passes; `log_det=RussianRoulette()` trains with an unbiased estimate instead, for many dimensions.
+    The fast direction costs one pass; the other direction takes accelerated fixed-point iterations. The exact
+    log-determinant costs `dim` passes; `log_det=RussianRoulette()` trains with an unbiased estimate instead, for many
+    dimensions.
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers.
         hidden: the widths of the hidden layers of each layer's contractive network.
         lipschitz: the largest Lipschitz constant of a layer's network, below 1.
@@ -162,7 +165,7 @@ def residual(
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.
         activation: the activation function of the networks.
         max_slope: the largest slope of `activation`; needed only for a custom one.
-        fast: the cheap side, "sampling" or "density".
+        fast: the faster direction, "sampling" or "density".
 
     References:
         Behrmann et al., Invertible Residual Networks (2019). https://arxiv.org/abs/1811.00995
@@ -181,8 +184,8 @@ def residual(
             key=key,
         )
 
-    flow = stack(layer, dim, num_layers, base, key, fast=fast, mix=False)
-    return then(flow, Triangular(dim), cond_dim, hidden, key)
+    flow = stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
+    return append_bijection(flow, Triangular(dim), cond_dim, hidden, key)
 
 
 def continuous(
@@ -199,7 +202,7 @@ def continuous(
 
     Args:
         dim: the dimension.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         hidden: the widths of the hidden layers of the vector field's network.
         cond_dim: the size of the condition; None for an unconditional flow.
         base: the base, a NumPyro distribution of shape (dim,) or `Learnable`; by default a standard normal.

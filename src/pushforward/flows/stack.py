@@ -1,4 +1,4 @@
-"""Shared by the recipes: stacks of layers, the permutations between them, bases, and conditions."""
+"""The common parts of the recipes: stacks of layers, the permutations between them, bases, and conditions."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -26,29 +26,51 @@ from pushforward.flow import Flow, Learnable
 
 Activation = Callable[[Array], Array]
 Base = dist.Distribution | Learnable | None
-Side = Literal["sampling", "density"]
+Direction = Literal["sampling", "density"]
 
 
 def standard_normal(dim: int) -> dist.Distribution:
-    """N(0, I), the default base."""
+    """N(0, I), the default base.
+
+    Args:
+        dim: the dimension.
+    """
     return dist.Normal(jnp.zeros(dim), 1.0).to_event(1)
 
 
 def base_or_normal(base: Base, dim: int) -> dist.Distribution | Learnable:
-    """The given base, or a standard normal if it is None."""
+    """The base, or a standard normal if it is None.
+
+    Args:
+        base: the argument `base` of a recipe.
+        dim: the dimension.
+    """
     return standard_normal(dim) if base is None else base
 
 
 def spline(bins: int, bound: float, affine: bool = True) -> AbstractBijection:
-    """The transformer of spline flows: a spline, then an affine map if `affine`."""
+    """The transformer of spline flows: a spline, then an affine map if `affine`.
+
+    Args:
+        bins: the number of bins.
+        bound: the spline acts on [-bound, bound].
+        affine: whether an affine map follows the spline.
+    """
     inside = RationalQuadraticSpline(bins, bound)
     return Chain([inside, Affine()]) if affine else inside
 
 
-def given(
+def conditional(
     bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key: PRNGKeyArray
 ) -> AbstractBijection:
-    """The bijection with arrays that depend on a condition; unchanged if `cond_dim` is None."""
+    """The bijection whose parameters are the output of a network of the condition; unchanged if `cond_dim` is None.
+
+    Args:
+        bijection: the bijection; its parameters are the output of the network at its initialization.
+        cond_dim: the size of the condition, or None.
+        hidden: the widths of the hidden layers of the network.
+        key: the key for the initial parameters of the network.
+    """
     if cond_dim is None:
         return bijection
     check_sizes(cond_dim=cond_dim)
@@ -63,10 +85,20 @@ def stack(
     base: Base,
     key: PRNGKeyArray,
     *,
-    fast: Side = "sampling",
-    mix: bool = True,
+    fast: Direction = "sampling",
+    permute: bool = True,
 ) -> Flow:
-    """Layers of equal structure, inverted if `fast` is "density", each followed by a permutation if `mix`."""
+    """A flow of layers of equal structure, inverted if `fast` is "density".
+
+    Args:
+        layer: a function from a key to a layer; its forward direction is the faster one.
+        dim: the dimension.
+        num_layers: the number of layers.
+        base: the base; by default a standard normal.
+        key: the key for the initial parameters and the permutations.
+        fast: the faster direction of the flow, "sampling" or "density".
+        permute: whether a permutation follows each layer.
+    """
     check_sizes(dim=dim, num_layers=num_layers)
     if fast not in ("sampling", "density"):
         raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
@@ -74,22 +106,37 @@ def stack(
     layers = [layer(k) for k in jr.split(layer_key, num_layers)]
     if fast == "density":
         layers = [Invert(b) for b in layers]
-    if mix and dim > 1:
-        orders = mixing_orders(order_key, dim, num_layers)
+    if permute and dim > 1:
+        orders = layer_permutations(order_key, dim, num_layers)
         layers = [Chain([b, Permutation(order)]) for b, order in zip(layers, orders, strict=True)]
     return Flow(base_or_normal(base, dim), Scan(layers))
 
 
-def then(flow: Flow, bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key) -> Flow:
-    """The flow followed by a bijection whose arrays may depend on the condition."""
-    return Flow(flow.base, Chain([flow.bijection, given(bijection, cond_dim, hidden, jr.fold_in(key, 1))]))
+def append_bijection(
+    flow: Flow, bijection: AbstractBijection, cond_dim: int | None, hidden: Sequence[int], key: PRNGKeyArray
+) -> Flow:
+    """The flow followed by a bijection; if there is a condition, the parameters of the bijection depend on it.
+
+    Args:
+        flow: the flow.
+        bijection: the bijection to append.
+        cond_dim: the size of the condition, or None.
+        hidden: the widths of the hidden layers of the network for the condition.
+        key: the key of the recipe.
+    """
+    return Flow(flow.base, Chain([flow.bijection, conditional(bijection, cond_dim, hidden, jr.fold_in(key, 1))]))
 
 
-def mixing_orders(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray | Array]:
+def layer_permutations(key: PRNGKeyArray, dim: int, num_layers: int) -> list[np.ndarray | Array]:
     """Permutations after the layers, alternately a reversal and a random one.
 
-    After a reversal, the conditioning coordinates are transformed, so that each pair of layers transforms all; the
-    random permutations mix all coordinates.
+    After a reversal, the next layer transforms the coordinates that the previous one did not, so that each pair of
+    layers transforms all coordinates; the random permutations change the halves.
+
+    Args:
+        key: the key for the random permutations.
+        dim: the dimension.
+        num_layers: the number of layers.
     """
     reverse = np.arange(dim)[::-1]
     return [

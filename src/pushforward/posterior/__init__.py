@@ -1,4 +1,4 @@
-"""How is a model turned into draws of its posterior and a verdict on them?"""
+"""A model in, draws and a verdict out: how is a posterior approximated, and can the result be trusted?"""
 
 from pushforward.posterior.amortized import AmortizedPosterior as AmortizedPosterior
 from pushforward.posterior.amortized_fit import fit_amortized as fit_amortized

@@ -42,8 +42,8 @@ class AtCondition(AbstractBijection):
     """A conditional bijection at one condition.
 
     Args:
-        bijection: takes a condition.
-        condition: its value.
+        bijection: the conditional bijection.
+        condition: the condition.
     """
 
     bijection: AbstractBijection
@@ -85,13 +85,13 @@ class AtCondition(AbstractBijection):
 
 
 class AmortizedPosterior(eqx.Module):
-    """The posteriors of all data sets that are like those of the training.
+    """An amortized posterior: approximate posteriors for all data sets from the distribution of the training data sets.
 
     Attributes:
-        target: what was fitted.
+        target: the target that was fitted.
         flow: the conditional fit, in the target's unconstrained coordinates.
-        statistics: maps a data set to the condition of the flow.
-        history: of the training; its losses are minus the mean ELBO over data sets.
+        statistics: the function from a data set to the condition of the flow.
+        history: the history of the training; its losses are minus the mean ELBO over data sets.
     """
 
     target: ConditionalTarget
@@ -117,7 +117,7 @@ class AmortizedPosterior(eqx.Module):
         """Draws of the posterior of one data set: a pytree with a leading axis.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             data: one data set.
             num_samples: the number of draws.
         """
@@ -127,9 +127,9 @@ class AmortizedPosterior(eqx.Module):
         """The posterior of one data set with its diagnostics, summary, figures and report.
 
         Args:
-            key: for the draws that it is judged by.
+            key: the key for the draws from which the diagnostics are computed.
             data: one data set.
-            num_draws: their number, at least 100.
+            num_draws: the number of these draws, at least 100.
         """
         target = self.target.at(data)
         u, log_q = self._draw(key, as_arrays(data), num_draws)
@@ -142,7 +142,7 @@ class AmortizedPosterior(eqx.Module):
         """How good the posterior of one data set is, with its evidence and a verdict.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             data: one data set.
             num_samples: the number of draws, at least 100.
         """
@@ -152,10 +152,10 @@ class AmortizedPosterior(eqx.Module):
         """Simulation-based calibration: the ranks of true values among draws of the posteriors of their data.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             truths: draws of the prior, with a leading axis; sites that are not latent are ignored.
             data: data sets simulated from them, with the same leading axis.
-            num_samples: draws of each posterior; a rank lies between 0 and this.
+            num_samples: the number of draws of each posterior; the ranks lie between 0 and this number.
         """
         names = [n for n in truths if n in self.target.target.example] if isinstance(truths, Mapping) else None
         pick = (lambda draws: {n: draws[n] for n in names}) if names else (lambda draws: draws)
@@ -190,8 +190,8 @@ class AmortizedPosterior(eqx.Module):
         """Write one self-contained HTML page with the summary and the figure of the training.
 
         Args:
-            path: of the page; its folder must exist.
-            title: of the page.
+            path: the path of the page; its folder must exist.
+            title: the title of the page.
         """
         write_text(path, posterior_page(title, [self._repr_html_()], {"training": self.plot()}))
 
@@ -201,11 +201,12 @@ class AmortizedPosterior(eqx.Module):
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.
 
-        A loaded one draws posteriors, but cannot judge them. Own `statistics` are saved by name: `pushforward.load`
-        needs their module in `trusted`.
+        A loaded object can draw samples, but cannot compute diagnostics, because the file does not hold the model's
+        density. A user-defined `statistics` function is saved by name: pass its module to
+        `pushforward.load(..., trusted=...)`.
 
         Args:
-            path: of the file.
+            path: the path of the file.
 
         Raises:
             ValueError: if the support of a site depends on another site, or if `statistics` is not a function from the

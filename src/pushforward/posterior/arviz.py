@@ -25,12 +25,12 @@ def to_arviz(
     """`InferenceData`, or `DataTree` from ArviZ 1.0 on, of draws with leading axes (chains, draws).
 
     Args:
-        target: names the axes, and gives likelihoods and predictions if it is of a NumPyro model.
-        draws: of the target.
-        attributes: of the group "posterior".
-        key: for the posterior predictive draws; None leaves that group out.
-        coords: values along named dimensions.
-        dims: names of the axes of variables.
+        target: the target, for the names of the axes and, if it is a NumPyro model, for likelihoods and predictions.
+        draws: draws of the target.
+        attributes: the attributes of the group "posterior".
+        key: the key for the posterior predictive draws; None omits that group.
+        coords: the values along named dimensions.
+        dims: the names of the axes of variables.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is supported too

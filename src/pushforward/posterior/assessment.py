@@ -19,28 +19,31 @@ from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
-FEWEST_DRAWS = 100
-BATCH = 4096  # draws at a time, which bounds the memory
-FIRST_BATCH = 256  # draws of each candidate that decide whether it gets more draws
-SMALLEST_MISSED = 1e-4  # candidates that show less missed evidence get no more draws
-CALL = 2 * BATCH  # draws of one call
+MIN_DRAWS = 100
+BATCH = 4096  # the number of draws at a time, which limits the memory
+FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
+MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
+DRAWS_PER_CALL = 2 * BATCH
 
 
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
-    """Judge any flow as a fit of a target, as `fit_posterior` judges its own flow: on fresh draws, with a verdict.
+    """Compute the diagnostics of any flow as a fit of a target.
+
+    It does what `fit_posterior` does for its own flow: diagnostics on fresh draws, a search for missed modes, and a
+    verdict.
 
     Args:
-        target: what the flow should fit.
-        flow: of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
-        key: for all randomness.
+        target: the target of the fit.
+        flow: a flow of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
+        key: the key for all randomness.
         num_draws: the number of draws, at least 100.
 
     Raises:
         ValueError: if the flow has another shape or takes a condition, or num_draws is below 100.
     """
     check_flow(target, flow)
-    if num_draws < FEWEST_DRAWS:
-        raise ValueError(f"a flow is judged by {FEWEST_DRAWS} draws or more, got num_draws={num_draws}.")
+    if num_draws < MIN_DRAWS:
+        raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
     found = find_candidates(target, target.start, search_key)
     draws, log_weights = weighted_draws(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
@@ -52,7 +55,7 @@ def check_flow(target: Target, flow: Flow) -> None:
 
     Args:
         target: a `Target`.
-        flow: of shape (target.dim,), without a condition.
+        flow: a flow of shape (target.dim,), without a condition.
 
     Raises:
         TypeError: if the target is not a `Target`.
@@ -81,21 +84,22 @@ def assess_draws(
     """The diagnostics of weighted draws, including the mass near other candidates that the flow misses.
 
     Args:
-        target: what the flow should fit.
-        flow: in unconstrained coordinates.
-        found: candidates of `search`; their neighborhoods are searched for missed mass.
-        draws: of the flow, in unconstrained coordinates.
+        target: the target of the fit.
+        flow: the fit, in unconstrained coordinates.
+        found: the candidates of `search`; their neighborhoods are searched for missed mass.
+        draws: draws of the flow, in unconstrained coordinates.
         log_weights: log p - log q of the draws.
-        key: for draws of the candidates.
+        key: the key for draws of the candidates.
         notes: further sentences for the reasons.
-        stop: whether to end the search early; it is called before each candidate.
+        stop: a function that returns whether to end the search early; it is called before each candidate.
     """
     evidence = diagnose(log_weights).log_evidence
     missed, complete = 0.0, True
     if math.isfinite(evidence):
         missed, complete = _missed_mass(target, flow, found, evidence, key, stop)
     if not complete:
-        notes = (*notes, "The fit was interrupted while it was judged: not all regions were searched for missed modes.")
+        interrupted = "The diagnostics were interrupted: not all regions were searched for missed modes."
+        notes = (*notes, interrupted)
     return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes)
 
 
@@ -105,14 +109,14 @@ def weighted_draws(
     """Draws in unconstrained coordinates, and their log-weights.
 
     Args:
-        target: in whitened coordinates.
-        flow: in the same coordinates.
-        key: for the draws.
+        target: the target, in whitened coordinates.
+        flow: the flow, in the same coordinates.
+        key: the key for the draws.
         num: the number of draws.
-        stop: whether to end with fewer draws; it is called after each part of them.
+        stop: a function that returns whether to end with fewer draws; it is called after each part of the draws.
     """
     parts = []
-    for k in split(key, math.ceil(num / CALL)):
+    for k in split(key, math.ceil(num / DRAWS_PER_CALL)):
         parts.append(jax.block_until_ready(_compiled_batch(target, flow, k)))
         if stop():
             break
@@ -121,19 +125,19 @@ def weighted_draws(
 
 
 def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
-    """CALL draws in unconstrained coordinates, and their log-weights, in the memory of BATCH draws.
+    """DRAWS_PER_CALL draws in unconstrained coordinates, and their log-weights, in the memory of BATCH draws.
 
     Args:
-        target: in whitened coordinates.
-        flow: in the same coordinates.
-        key: for the draws.
+        target: the target, in whitened coordinates.
+        flow: the flow, in the same coordinates.
+        key: the key for the draws.
     """
 
     def batch(key):
         w, log_q = flow.sample_and_log_prob(key, (BATCH,))
         return jax.vmap(target.affine.forward)(w), jax.vmap(target)(w) - log_q
 
-    draws, log_weights = jax.lax.map(batch, jr.split(key, CALL // BATCH))
+    draws, log_weights = jax.lax.map(batch, jr.split(key, DRAWS_PER_CALL // BATCH))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
 
 
@@ -149,10 +153,11 @@ def _missed_mass(
     key: PRNGKeyArray,
     stop: Callable[[], bool],
 ) -> tuple[float, bool]:
-    """The fraction of the evidence near a candidate where the fit has less than a tenth of the posterior's density.
+    """The evidence that the fit misses near a candidate, and whether the search is complete.
 
-    The draws of a fit do not show a mode that it does not have, but Newton paths may have led there. Returns the
-    largest fraction of all candidates, and whether the search is complete.
+    This is the largest fraction of the evidence, over candidates, in the region where the fit has less than a tenth of
+    the posterior density. Draws of the fit do not show a mode that it does not have, but the Newton paths of the search
+    may have found it.
     """
     most, complete = 0.0, True
     for candidate, k in zip(found, split(key, len(found)), strict=True):
@@ -160,8 +165,8 @@ def _missed_mass(
             complete = False
             break
         other = Flow(standard_normal(target.dim), candidate.affine)
-        # The fit covers most candidates, which a few draws show.
-        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < SMALLEST_MISSED:
+        # The fit covers most candidates; a few draws are enough to see that.
+        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < MIN_MISSED:
             continue
         missed = _missed(target, flow, other, log_evidence, k, BATCH)
         # A single draw with a large weight is not enough evidence of a mode.
@@ -171,7 +176,10 @@ def _missed_mass(
 
 
 def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int) -> np.ndarray:
-    """At draws of another distribution: their weights as fractions of the evidence where the fit misses it, else 0."""
+    """Importance weights of draws of another distribution, divided by the estimated evidence.
+
+    They are 0 where the fit's density is at least a tenth of the estimated posterior density.
+    """
     log_other, log_q = _log_ratios(target, flow, other, key, num)
     weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
     return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
@@ -179,7 +187,7 @@ def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: P
 
 @jit_quick_compilation
 def _log_ratios(target, flow, other, key, num):
-    """At draws of another distribution: the logarithms of p / other and of q / p."""
+    """The logarithms of p / other and of q / p at draws of the distribution `other`."""
     u, log_other = other.sample_and_log_prob(key, (num,))
     log_p = jax.vmap(target)(u)
     log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)

@@ -17,7 +17,7 @@ class JointAtData(eqx.Module):
     """A joint density of draws and data, at one data set.
 
     Args:
-        log_density: of a draw and a data set; None in a target from a file.
+        log_density: the log-density as a function of a draw and a data set; None in a target from a file.
         data: the data set.
     """
 
@@ -34,10 +34,10 @@ class ConditionalTarget(eqx.Module):
     r"""A posterior for every data set: $p(u \mid x) \propto \tilde p(u, x)$.
 
     Args:
-        log_density: maps a draw and a data set to $\log \tilde p(u, x)$, in nats, up to a constant.
+        log_density: a function from a draw and a data set to $\log \tilde p(u, x)$, in nats, up to a constant.
         example: a draw, as for `Target`.
         data: one data set, a pytree of arrays, for the structure and shapes.
-        support: of the draw, as for `Target`.
+        support: the support of the draw, as for `Target`.
 
     Attributes:
         target: the posterior of that data set.
@@ -69,30 +69,30 @@ class ConditionalTarget(eqx.Module):
         Args:
             model: a NumPyro model.
             data: one data set, for the structure and shapes.
-            *args: the further arguments, which are the same for all data sets.
-            **kwargs: likewise.
+            *args: the further positional arguments, which are the same for all data sets.
+            **kwargs: the keyword arguments, which are the same for all data sets.
 
         Raises:
-            ValueError: if the model uses the values of its arguments in Python, which a compiled program cannot do.
+            ValueError: if the model's Python code uses the values of its data, so that JAX cannot trace it.
         """
         space, example = NumpyroSpace.trace(model, (as_arrays(data), *args), kwargs)
         if not space.args:
             raise ValueError(
-                "the model looks at the values of its data in Python (an if, a size), so it cannot be compiled for all "
-                "data sets at once; use jax.numpy.where, and sizes that come from shapes."
+                "the model's Python code uses the values of its data (for example in an `if` or as an array size), so "
+                "JAX cannot trace it for all data sets; use jax.numpy.where, and take sizes from array shapes."
             )
         return cls(space, example, data)
 
     @property
     def data(self) -> PyTree:
-        """The data set that it was made with."""
+        """The data set that the target was made with."""
         return _data_of(self.target)
 
     def at(self, data: PyTree) -> Target:
         """The posterior of one data set.
 
         Args:
-            data: of the same structure and shapes as the data set that the target was made with.
+            data: a data set of the same structure and shapes as the one that the target was made with.
 
         Raises:
             ValueError: if the shapes differ.
@@ -104,7 +104,7 @@ class ConditionalTarget(eqx.Module):
         return eqx.tree_at(_data_of, self.target, data)
 
     def detached(self) -> "ConditionalTarget":
-        """The same target without its density and the user's code: it can still transform vectors to draws and back."""
+        """The target without its density and the user's code: it can still transform vectors to draws and back."""
         space = eqx.tree_at(
             lambda s: s.density,
             self.target.space.detached(),
@@ -115,7 +115,7 @@ class ConditionalTarget(eqx.Module):
 
 
 def _data_of(target: Target) -> PyTree:
-    """The data set in a target: in the density of a joint density, in the arguments of a model."""
+    """The data set of a target: a field of its density, or the first argument of its NumPyro model."""
     space: Any = target.space
     holder = getattr(space, "density", None)
     return space.args[0] if holder is None else holder.data

@@ -15,13 +15,13 @@ Verdict = Literal["good", "reweight", "unreliable"]
 # divergence below 0.03 nats a mean is within 0.25 posterior standard deviations of the truth.
 GOOD_GAP = 0.03
 GOOD_ESS_FRACTION = 0.9
-# Below this fraction of effective draws, weights are trusted only if the tail of their distribution is light.
+# If the effective sample size is below this fraction of the draws, weights are trusted only if their tail is light.
 TRUSTED_ESS_FRACTION = 0.5
-SMALLEST_ESS = 400
-LARGEST_KHAT = 0.7
+MIN_ESS = 400
+MAX_KHAT = 0.7
 MISSED_MASS = 0.02
 # The largest distance between the mean of the draws and their weighted mean, in standard deviations.
-LARGEST_SHIFT = 0.1
+MAX_SHIFT = 0.1
 
 
 class Diagnostics(eqx.Module):
@@ -29,14 +29,14 @@ class Diagnostics(eqx.Module):
 
     Attributes:
         elbo: the mean of the log-weights log p(u) - log q(u), a lower bound of the log evidence, in nats.
-        elbo_se: its standard error.
+        elbo_se: the standard error of `elbo`.
         log_evidence: the logarithm of the mean weight, an estimate of the log of the target's normalizing constant.
-        log_evidence_se: its standard error (delta method).
+        log_evidence_se: the standard error of `log_evidence` (delta method).
         khat: the shape of the generalized Pareto distribution fitted to the largest weights; above 0.7 the mean of
             the weights is unreliable.
         ess: the effective sample size after weighting, (sum w)^2 / sum w^2.
         ess_fraction: ess / num_draws.
-        num_draws: the number of fresh draws; 0 if the fit was interrupted before it was judged.
+        num_draws: the number of fresh draws; 0 if the fit was interrupted before its diagnostics were computed.
         verdict: "good" (use the draws), "reweight" (use `Posterior.resample`) or "unreliable".
         reasons: the reasons of the verdict, one sentence each.
     """
@@ -65,14 +65,25 @@ def diagnose(
     missed_mass: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> Diagnostics:
-    """Judge a fit by the log-weights log p - log q of draws from q.
+    r"""Compute the diagnostics of a fit from the log-weights $\log w_n = \log p(u_n) - \log q(u_n)$ of draws from $q$.
+
+    The ELBO is $\frac1N \sum_n \log w_n$, the log evidence is $\log \frac1N \sum_n w_n$, and the difference estimates
+    $\mathrm{KL}(q \| p)$. The effective sample size is $(\sum_n w_n)^2 / \sum_n w_n^2$.
 
     Args:
-        log_weights: 100 or more; -inf where p is zero. NaN counts as -inf and is reported.
+        log_weights: the log-weights of 100 or more draws; -inf where p is zero. NaN counts as -inf and is reported.
         draws: the draws themselves. Their means are compared with the weighted means, because a few draws far outside
             the posterior hardly change the divergence, but they do change a mean.
         missed_mass: the fraction of the evidence that is known to lie where q has almost no mass.
         notes: further sentences for the reasons.
+
+    Returns:
+        The estimates with their standard errors, the verdict and its reasons.
+
+    References:
+        Vehtari et al., Pareto Smoothed Importance Sampling (2024), on k-hat.
+        https://arxiv.org/abs/1507.02646
+        Kong, A Note on Importance Sampling Using Standardized Weights (1992), on the effective sample size.
     """
     log_weights = np.asarray(log_weights, float)
     bad = np.isnan(log_weights) | (log_weights == np.inf)
@@ -111,13 +122,13 @@ def diagnose(
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
 
 
-def not_judged(notes: tuple[str, ...] = ()) -> Diagnostics:
-    """The diagnostics of a fit that was interrupted before it was judged: nothing is known, so it is unreliable.
+def unassessed(notes: tuple[str, ...] = ()) -> Diagnostics:
+    """The diagnostics of a fit that was interrupted before they were computed: its quality is unknown, so unreliable.
 
     Args:
         notes: further sentences for the reasons.
     """
-    reasons = ("The fit was interrupted before it was judged.", *notes)
+    reasons = ("The fit was interrupted before its diagnostics were computed.", *notes)
     nan = math.nan
     return Diagnostics(nan, nan, nan, nan, nan, 0.0, 0.0, 0, "unreliable", reasons)
 
@@ -136,28 +147,30 @@ def decide_verdict(
         ess: the effective sample size.
         ess_fraction: ess / number of draws.
         khat: the shape of the tail of the weights.
-        doubts: reasons why the fit is unreliable whatever the numbers are.
+        doubts: reasons why the fit is unreliable, independent of the other arguments.
         shift: the largest distance between the mean of the draws and their weighted mean, in standard deviations.
     """
     divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
-    facts = f"the KL divergence is {divergence} and {ess_fraction:.1%} of the draws are effective"
-    # The two means differ by sampling noise too.
-    allowed = LARGEST_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
+    size, shifted = f"the effective sample size is {ess_fraction:.1%} of the number of draws", ""
+    facts = f"the KL divergence is {divergence} and {size}"
+    # The two means also differ because of sampling noise.
+    allowed = MAX_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
     if doubts:
-        return "unreliable", (*doubts, f"Otherwise {facts}.")
+        return "unreliable", (*doubts, f"Apart from this, {facts}.")
     if not shift <= allowed:
-        facts += f", but the draws' mean is {shift:.2g} standard deviations from the weighted one"
+        shifted = f", but the mean of the draws is {shift:.2g} standard deviations from their weighted mean"
+        facts += shifted
     elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
-    if ess < SMALLEST_ESS:
+    if ess < MIN_ESS:
         return "unreliable", (
-            f"Only about {ess:.0f} draws are effective, and {facts}: the fit is far from the "
-            "posterior, and weights cannot correct it.",
+            f"The effective sample size is only about {ess:.0f}, {ess_fraction:.1%} of the number of draws, and the KL "
+            f"divergence is {divergence}{shifted}: the fit is far from the posterior, and weights cannot correct it.",
         )
-    if not khat <= LARGEST_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
+    if not khat <= MAX_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
         return "unreliable", (
-            f"K-hat is {khat:.2f}, above {LARGEST_KHAT}, with {ess_fraction:.1%} of the draws effective: the largest "
-            "weights dominate, so the evidence and the weighted draws are unreliable.",
+            f"K-hat is {khat:.2f}, above {MAX_KHAT}, and {size}: the largest weights dominate, so the evidence and the "
+            "weighted draws are unreliable.",
         )
     return "reweight", (f"{facts[0].upper()}{facts[1:]}: use resample(), which corrects the draws by their weights.",)
 
@@ -166,16 +179,16 @@ def largest_shift(draws: Float[np.ndarray, "draws dim"], weights: Float[np.ndarr
     """The largest distance between the mean of a coordinate and its weighted mean, in weighted standard deviations.
 
     Args:
-        draws: with infinite values, the distance is infinite.
-        weights: not negative, up to a constant.
+        draws: the draws; if values are infinite, the distance is infinite.
+        weights: the weights of the draws, not negative, up to a constant factor.
     """
-    shares = weights / weights.sum()
+    normalized_weights = weights / weights.sum()
 
     def shift(column: np.ndarray) -> np.floating:
-        deviations = column - shares @ column
-        return np.abs(deviations.mean()) / np.sqrt(shares @ deviations**2)
+        deviations = column - normalized_weights @ column
+        return np.abs(deviations.mean()) / np.sqrt(normalized_weights @ deviations**2)
 
-    # One column at a time, which bounds the memory. NaN means that values were infinite.
+    # One column at a time, to limit the memory. NaN means that values were infinite.
     with np.errstate(all="ignore"):
         shifts = np.array([shift(column.astype(float)) for column in draws.T])
     return float(np.where(np.isnan(shifts), np.inf, shifts).max())

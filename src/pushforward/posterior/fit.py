@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
 from pushforward.posterior.assessment import NUM_DRAWS, assess_draws, check_flow, weighted_draws
-from pushforward.posterior.diagnostics import not_judged
+from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.search import find_candidates
@@ -95,7 +95,7 @@ def fit_posterior(
             diagnostics = assess_draws(target, fitted, found, draws, log_weights, missed_key, notes, stop=stop)
         except KeyboardInterrupt:
             draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
-            diagnostics = not_judged(notes)
+            diagnostics = unassessed(notes)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
         return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights)

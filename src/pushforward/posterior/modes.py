@@ -1,7 +1,7 @@
 """Posteriors with several modes: the base of the flow is a mixture with one Gaussian for each mode.
 
-A flow is continuous, so over a single Gaussian it cannot separate two modes, and the reverse KL prefers to leave one
-out. Over a mixture, weighted by the evidence near each mode, the fit starts near the posterior.
+A flow is continuous, so with a Gaussian base it cannot separate two modes, and the minimum of the reverse KL often
+misses one of them. With a mixture as base, weighted by the evidence near each mode, the fit starts near the posterior.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.search import SMALLEST_SHARE
+from pushforward.posterior.search import MIN_EVIDENCE_FRACTION
 from pushforward.posterior.target import Whitened
 
 NUM_DRAWS = 20_000
@@ -26,9 +26,9 @@ def match_moments(weights: np.ndarray, locs: np.ndarray, matrices: np.ndarray) -
     """The affine map of N(0, I) that has the mean and covariance of a mixture of Gaussians.
 
     Args:
-        weights: of the components, with sum 1.
-        locs: their means.
-        matrices: triangular factors of their covariances.
+        weights: the weights of the components, with sum 1.
+        locs: the means of the components.
+        matrices: the triangular factors of the covariances of the components.
     """
     mean = weights @ locs
     covariance = np.einsum("k,kij,klj->il", weights, matrices, matrices)
@@ -41,11 +41,11 @@ def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) 
 
     Args:
         affines: the affine map from N(0, I) to each Gaussian.
-        log_evidences: the logarithms of their weights, up to a constant.
+        log_evidences: the logarithms of the weights of the Gaussians, up to a constant.
     """
     weights = np.exp(np.asarray(log_evidences) - max(log_evidences))
     weights = weights / weights.sum()
-    kept = weights > SMALLEST_SHARE
+    kept = weights > MIN_EVIDENCE_FRACTION
     weights = weights[kept] / weights[kept].sum()
     locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines])[kept] for n in ("loc", "matrix"))
     affine = match_moments(weights, locs, matrices)
@@ -57,7 +57,7 @@ def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) 
 
 
 @eqx.filter_jit
-def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " modes"]:
+def _mode_weights(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " modes"]:
     """The fraction of the target's mass in the image of each component of the base."""
     z = flow.base_distribution.sample(key, (NUM_DRAWS,))
     x, log_det = flow.bijection.batched.forward_and_log_det(z)
@@ -72,19 +72,19 @@ def _shares(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " m
 def reweight_modes(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow:
     """The flow with new weights of the components of its base, estimated from importance weights of its draws.
 
-    Training hardly moves mass from one mode to another, but importance weights show how much each mode has.
+    Training hardly moves mass from one mode to another, but importance weights measure the mass of each mode.
 
     Args:
         target: the posterior in whitened coordinates.
-        flow: returned unchanged if its base is not a mixture, or if an estimate is zero or not finite.
-        key: for the draws.
+        flow: the flow; it is returned unchanged if its base is not a mixture, or if an estimate is zero or not finite.
+        key: the key for the draws.
     """
     base = flow.base_distribution
     if not isinstance(base, dist.MixtureSameFamily):
         return flow
-    shares = np.asarray(_shares(target, flow, key), float)
-    if not np.isfinite(shares).all() or not (shares > 0).all():
+    weights = np.asarray(_mode_weights(target, flow, key), float)
+    if not np.isfinite(weights).all() or not (weights > 0).all():
         return flow
     probs: Any = base.mixing_distribution.probs
-    mixing = dist.Categorical(jnp.asarray(shares / shares.sum(), probs.dtype))
+    mixing = dist.Categorical(jnp.asarray(weights / weights.sum(), probs.dtype))
     return Flow(dist.MixtureSameFamily(mixing, base.component_distribution), flow.bijection)

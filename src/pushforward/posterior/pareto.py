@@ -1,6 +1,6 @@
 """Pareto-smoothed importance sampling: the largest weights are replaced by the quantiles of a fitted distribution.
 
-ArviZ has it too, under names that differ between its versions; the tests compare the results.
+ArviZ implements it too, under names that differ between its versions; the tests compare the results.
 """
 
 import math
@@ -11,13 +11,13 @@ from scipy.special import logsumexp
 
 
 def pareto_smooth(log_weights: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], float]:
-    """Pareto-smoothed log-weights, whose weights sum to one, and k-hat.
+    """Pareto-smoothed normalized log-weights, and k-hat.
 
     The largest min(n/5, 3 sqrt(n)) weights are replaced by the quantiles of a generalized Pareto distribution fitted
     to them, but at most by the largest raw weight.
 
     Args:
-        log_weights: of draws, up to a constant; -inf for a weight of zero.
+        log_weights: the log-weights of draws, up to a constant; -inf for a weight of zero.
 
     References:
         Vehtari et al., Pareto Smoothed Importance Sampling (2024). https://arxiv.org/abs/1507.02646
@@ -50,7 +50,7 @@ def fit_generalized_pareto(excess: Float[np.ndarray, " n"]) -> tuple[float, floa
     the shape is 0.5.
 
     Args:
-        excess: excesses over the threshold, in increasing order.
+        excess: the excesses over the threshold, in increasing order.
 
     References:
         Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution (2009).

@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
         With many scalars, a few p-values are small by chance: compare the smallest with 0.05 / their number.
 
         Args:
-            bins: of the histogram of ranks.
+            bins: the number of bins of the histogram of ranks.
         """
         import scipy.stats  # only here: it takes long to import
 
@@ -46,8 +46,8 @@ class Ranks(NamedTuple):
 
         return {name: p_value(ranks) for name, ranks in by_scalar(self.ranks).items()}
 
-    def transforms(self) -> dict[str, Float[np.ndarray, " n"]]:
-        """The ranks of each scalar as numbers in (0, 1), dequantized by uniform noise."""
+    def pit(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """The ranks of each scalar as numbers in (0, 1), dequantized by uniform noise (PIT values)."""
         noise = np.random.default_rng(0)
         return {
             name: (ranks + noise.uniform(size=ranks.size)) / (self.num_samples + 1)

@@ -30,7 +30,7 @@ from pushforward.bijections import Chain, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows.default import default_flow, spline_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import CALL, weighted_batch, weighted_draws
+from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import Candidate, separate_modes
@@ -43,16 +43,16 @@ from pushforward.training.run import Run, Trained
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between evaluations of the ELBO
 # A smaller gain of the ELBO per evaluation is a plateau (nats).
-SMALLEST_GAIN = 0.002
+MIN_GAIN = 0.002
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
-# Tails that cost less (nats) are left to importance weights: a funnel has a few large weights too, and no t
-# distribution changes that.
+# If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
+# few large weights, and a Student's t base does not remove them.
 HEAVY_GAP = GOOD_GAP / 2
 # The number of draws that must confirm that a flow needs another base or more layers.
-RECHECK = 8 * CALL
+CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
 
 
 class Stage(NamedTuple):
@@ -68,8 +68,8 @@ GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), patience=1, share=0.25)
 FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), patience=2, share=1.0)
 SPLINES = FLOW._replace(name="splines")
 TAILS = GAUSSIAN._replace(name="tails", share=1.0)
-# Learned tails begin heavy: from a nearly normal base, training does not reach heavy tails.
-FIRST_DF = 4.0
+# The initial degrees of freedom. Training does not reach heavy tails from a nearly normal base.
+INITIAL_DF = 4.0
 
 
 @functools.cache
@@ -141,7 +141,7 @@ class Recipe(NamedTuple):
             steps=max(0, int(stage.share * self.budget) // NUM_SAMPLES - self.run.steps),
             evaluate_every=CHUNK,
             rates=stage.rates,
-            stopping=EarlyStopping(stage.patience, SMALLEST_GAIN),
+            stopping=EarlyStopping(stage.patience, MIN_GAIN),
             goal=lambda evaluation: _near_enough(evaluation.metrics["gap"], evaluation.metrics["ess_fraction"]),
             to_result=lambda flow: unwhitened(target.affine, flow),
             drop_last=True,
@@ -195,7 +195,7 @@ class Recipe(NamedTuple):
         part = self.stage(Flow(student_t(dim), Triangular(dim)), target, TAILS, base_key)
         if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
             return part
-        return self.stage(_followed_by(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
+        return self.stage(_compose_flows(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 
     def with_splines(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow, followed by couplings of splines if its divergence is too large.
@@ -209,25 +209,28 @@ class Recipe(NamedTuple):
         if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(target.affine.dim, key=flow_key)
-        return self.stage(_followed_by(trained.model, more), target, SPLINES, train_key)
+        return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
 
 
-def _followed_by(flow: Flow, more: Flow) -> Flow:
-    """A flow followed by another one, which begins as a permutation of coordinates: it begins as the first."""
+def _compose_flows(flow: Flow, more: Flow) -> Flow:
+    """The composition of two flows, which initially equals the first: `more` is initialized as a permutation."""
     return Flow(flow.base, Chain([flow.bijection, with_base(flow.base, more).bijection]))
 
 
 def student_t(dim: int) -> Learnable:
     """Independent t distributions whose degrees of freedom, locations and scales are learned."""
     ones = jnp.ones(dim)
-    return Learnable(dist.StudentT(FIRST_DF * ones, 0 * ones, ones).to_event(1))
+    return Learnable(dist.StudentT(INITIAL_DF * ones, 0 * ones, ones).to_event(1))
 
 
 def _is_confirmed(
-    fault: Callable[[Diagnostics], bool], before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray
+    has_problem: Callable[[Diagnostics], bool], before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray
 ) -> bool:
-    """Whether a fault that a few draws show shows on many too: one large weight is no reason to train for minutes."""
-    return fault(before) and fault(quick_diagnostics(target, flow, key, RECHECK))
+    """Whether a problem found with few draws is also found with more draws.
+
+    A single large weight does not justify minutes of training.
+    """
+    return has_problem(before) and has_problem(quick_diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
 
 def _has_heavy_tail(found: Diagnostics) -> bool:
@@ -236,7 +239,7 @@ def _has_heavy_tail(found: Diagnostics) -> bool:
     return found.verdict != "good" and far and found.khat > HEAVY_KHAT
 
 
-def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = CALL) -> Diagnostics:
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> Diagnostics:
     """The diagnostics of a few draws.
 
     Args:
@@ -267,7 +270,7 @@ def unwhitened(affine: Triangular, part: Flow) -> Flow:
 
 
 def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
-    """The flow over another base, after a permutation of coordinates, so that it begins as that base.
+    """The flow over another base, after a permutation of coordinates, so that its initial distribution is that base.
 
     Args:
         base: the other base.

@@ -1,9 +1,9 @@
 """Exact draws: Markov chains preconditioned by the fitted flow.
 
 A fit that is not exact still has nearly the shape of the posterior. In the flow's coordinates the posterior is close
-to the flow's base, so NUTS meets no funnels and no differences of scale; and with the flow as its proposal, an
-independence sampler moves far in one step. Both leave the posterior invariant, so once the chains agree their draws
-are exact, however inexact the flow is.
+to the flow's base, so NUTS does not have to sample funnels or very different scales; and with the flow as its proposal,
+an independence sampler moves far in one step. Both leave the posterior invariant: once the chains have converged, their
+draws are exact, even if the flow is not.
 
 References:
     Hoffman et al., NeuTra-lizing Bad Geometry in Hamiltonian Monte Carlo Using Neural Transport (2019).
@@ -36,10 +36,10 @@ from pushforward.reports.summary import Summary, summarize
 Method = Literal["nuts", "independence"]
 
 # Both as recommended by Vehtari et al. (2021): https://arxiv.org/abs/1903.08008
-LARGEST_RHAT = 1.01
-SMALLEST_ESS_PER_CHAIN = 100
+MAX_RHAT = 1.01
+MIN_ESS_PER_CHAIN = 100
 # A few divergences can be false positives, but not more than one in a thousand trajectories.
-LARGEST_DIVERGED = 1e-3
+MAX_DIVERGED_FRACTION = 1e-3
 
 
 class Chains(eqx.Module):
@@ -96,8 +96,8 @@ class Chains(eqx.Module):
         """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
 
         Args:
-            path: of the page; its folder must exist.
-            title: of the page.
+            path: the path of the page; its folder must exist.
+            title: the title of the page.
         """
         pictures = {kind: self.plot(kind) for kind in ("pairs", "marginals")}
         write_text(path, posterior_page(title, self._html(), pictures))
@@ -120,9 +120,9 @@ class Chains(eqx.Module):
         """The draws for ArviZ, in the form of `Posterior.to_arviz`.
 
         Args:
-            key: for the posterior predictive draws; None leaves that group out.
-            coords: values along named dimensions, in addition to the model's or instead of them.
-            dims: names of the axes of variables, in addition to the model's or instead of them.
+            key: the key for the posterior predictive draws; None omits that group.
+            coords: the values along named dimensions, in addition to the model's or instead of them.
+            dims: the names of the axes of variables, in addition to the model's or instead of them.
         """
         attributes = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
         return to_arviz(self.target, self.draws, attributes, key, coords, dims)
@@ -131,7 +131,7 @@ class Chains(eqx.Module):
         """Save to one file, without the model's density and code; `pushforward.load` reads it.
 
         Args:
-            path: of the file.
+            path: the path of the file.
 
         Raises:
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
@@ -154,11 +154,11 @@ def run_chains(
 
     Args:
         target: the posterior to draw from.
-        flow: of shape (target.dim,), in the target's unconstrained coordinates, over a base on the whole space.
-        key: for all randomness.
+        flow: a flow of shape (target.dim,), in the target's unconstrained coordinates, over a base on the whole space.
+        key: the key for all randomness.
         method: "nuts", in the flow's coordinates; or "independence", Metropolis-Hastings with draws of the flow as
             proposals, which is far cheaper but gets stuck where the posterior's tails are heavier than the flow's.
-        num_warmup: the number of first steps of each chain that are left out; NUTS adapts in them.
+        num_warmup: the number of steps at the beginning of each chain that are discarded; NUTS adapts in them.
         num_samples: the number of draws of each chain.
         num_chains: the number of chains, two or more; they run in parallel.
         progress: whether to show a progress bar.
@@ -179,7 +179,7 @@ def run_chains(
         divergences = 0
     else:
         raise ValueError(f'the method must be "nuts" or "independence", got {method!r}.')
-    return _judged(target, draws, float(acceptance), int(divergences))
+    return _with_diagnostics(target, draws, float(acceptance), int(divergences))
 
 
 class _BasePotential(eqx.Module):
@@ -260,7 +260,9 @@ def _independence(target, flow, key, num_warmup, num_samples, num_chains):
     return draws, acceptance.mean()
 
 
-def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance: float, divergences: int) -> Chains:
+def _with_diagnostics(
+    target: Target, draws: Float[Array, "chains draws dim"], acceptance: float, divergences: int
+) -> Chains:
     import arviz
 
     chains = {"u": np.asarray(draws)}
@@ -268,14 +270,14 @@ def _judged(target: Target, draws: Float[Array, "chains draws dim"], acceptance:
     found: list[Any] = [arviz.rhat(data), *(arviz.ess(data, method=m) for m in ("bulk", "tail"))]
     rhats, *sizes = (np.asarray(each["u"]) for each in found)
     rhat, ess = float(rhats.max()), float(np.min(sizes))
-    needed = SMALLEST_ESS_PER_CHAIN * draws.shape[0]
+    needed = MIN_ESS_PER_CHAIN * draws.shape[0]
     reasons = []
-    if not rhat <= LARGEST_RHAT:
-        reasons.append(f"R-hat is {rhat:.3f}, above {LARGEST_RHAT}: the chains disagree; increase num_samples.")
+    if not rhat <= MAX_RHAT:
+        reasons.append(f"R-hat is {rhat:.3f}, above {MAX_RHAT}: the chains disagree; increase num_samples.")
     if not ess >= needed:
         reasons.append(f"The effective sample size is {ess:.0f}, below {needed}; increase num_samples.")
     diverged = f"{divergences} of {draws.shape[0] * draws.shape[1]} trajectories diverged."
-    if divergences > LARGEST_DIVERGED * draws.shape[0] * draws.shape[1]:
+    if divergences > MAX_DIVERGED_FRACTION * draws.shape[0] * draws.shape[1]:
         reasons.append(diverged)
     if not np.isfinite(chains["u"]).all():
         reasons.append("Some draws are not finite.")

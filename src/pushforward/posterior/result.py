@@ -30,9 +30,9 @@ from pushforward.reports.posterior import (
 from pushforward.reports.summary import Summary, summarize
 from pushforward.training.history import History
 
-# The weighted draws that are kept hold at most this many numbers, so that files stay small.
+# The stored draws have at most this number of entries, so that files stay small.
 POOL_SIZE = 2_000_000
-SMALLEST_POOL = 10_000
+MIN_POOL = 10_000
 NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
 
@@ -41,13 +41,13 @@ class Posterior(eqx.Module):
     """A fitted posterior.
 
     Attributes:
-        target: what was fitted.
+        target: the target that was fitted.
         flow: the fit, in the target's unconstrained coordinates.
-        diagnostics: how good the fit is, with a verdict.
-        history: of the training; its losses are minus the ELBO.
-        pool: draws of the flow that the fit was judged by, in unconstrained coordinates; none if the fit was
-            interrupted before it was judged.
-        pool_weights: their Pareto-smoothed importance weights, which sum to one.
+        diagnostics: the quality of the fit, with a verdict.
+        history: the history of the training; its losses are minus the ELBO.
+        pool: the draws of the flow from which the diagnostics were computed, in unconstrained coordinates; empty if the
+            fit was interrupted before.
+        pool_weights: the normalized, Pareto-smoothed importance weights of `pool`.
     """
 
     target: Target
@@ -75,17 +75,17 @@ class Posterior(eqx.Module):
         draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
     ) -> "Posterior":
-        """A posterior that keeps some of the draws that it was judged by, with their smoothed weights.
+        """A posterior that stores some of the draws of its diagnostics, with their smoothed weights.
 
         Args:
-            target: what was fitted.
+            target: the target that was fitted.
             flow: the fit.
-            diagnostics: of the draws.
-            history: of the training.
-            draws: of the flow, in unconstrained coordinates; perhaps none.
+            diagnostics: the diagnostics, computed from the draws.
+            history: the history of the training.
+            draws: draws of the flow, in unconstrained coordinates; may be empty.
             log_weights: log p - log q of the draws.
         """
-        num = min(len(draws), max(SMALLEST_POOL, POOL_SIZE // target.dim))
+        num = min(len(draws), max(MIN_POOL, POOL_SIZE // target.dim))
         weights = np.ones(num)
         if np.isfinite(log_weights).any():
             smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
@@ -97,7 +97,7 @@ class Posterior(eqx.Module):
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws.
         """
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
@@ -105,31 +105,31 @@ class Posterior(eqx.Module):
     def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws corrected by Pareto-smoothed importance weights.
 
-        They are drawn by systematic resampling from the fresh draws that the fit was judged by, so a draw with a large
-        weight can occur more than once.
+        They are drawn by systematic resampling from the stored draws of the diagnostics, so a draw with a large weight
+        can occur more than once.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             num_samples: the number of draws.
 
         Raises:
-            ValueError: if the fit was interrupted before it was judged.
+            ValueError: if the fit was interrupted before its diagnostics were computed.
         """
         offset_key, order_key = jr.split(key)
         rows = self._rows_at((jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
         return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
 
     def stored_draws(self, num_samples: int = 4000) -> Draw:
-        """Draws without a key: the same ones at each call, from the draws that the fit was judged by.
+        """Draws without a key: the same ones at each call, from the stored draws of the diagnostics.
 
-        If the verdict is "good", they are the first of these draws, as many as there are. Otherwise they are corrected
-        by the weights, by systematic resampling at fixed points; equal draws follow each other.
+        If the verdict is "good", they are the first stored draws, at most all of them. Otherwise they are corrected by
+        the weights, by systematic resampling at fixed points; equal draws follow each other.
 
         Args:
             num_samples: the number of draws.
 
         Raises:
-            ValueError: if the fit was interrupted before it was judged.
+            ValueError: if the fit was interrupted before its diagnostics were computed.
         """
         if self.diagnostics.verdict == "good":
             return constrain(self.target, self.pool[:num_samples])
@@ -139,8 +139,8 @@ class Posterior(eqx.Module):
         """The rows of the pool at levels of the cumulative weights."""
         if not len(self.pool):
             raise ValueError(
-                "the fit was interrupted before it was judged, so it has no weighted draws; use sample(key), without "
-                "knowing how good these draws are, or fit again."
+                "the fit was interrupted before its diagnostics were computed, so it has no importance weights; use "
+                "sample(key), whose quality is unknown, or fit again."
             )
         cumulative = jnp.cumsum(self.pool_weights)
         return jnp.searchsorted(cumulative / cumulative[-1], levels)
@@ -152,9 +152,9 @@ class Posterior(eqx.Module):
         find modes that the flow does not have.
 
         Args:
-            key: for all randomness.
+            key: the key for all randomness.
             method: "nuts" or "independence", as in `pushforward.posterior.refine.run_chains`.
-            **options: of the same function: num_warmup, num_samples, num_chains and progress.
+            **options: further arguments of `run_chains`: num_warmup, num_samples, num_chains and progress.
         """
         return run_chains(self.target, self.flow, key, method=method, **options)
 
@@ -162,7 +162,7 @@ class Posterior(eqx.Module):
         """The fitted log-density of draws in their own space, in nats.
 
         Args:
-            draws: with one leading axis, as `sample` returns them.
+            draws: draws with one leading axis, in the form that `sample` returns.
         """
 
         def one(draw):
@@ -176,7 +176,7 @@ class Posterior(eqx.Module):
         """The mean, standard deviation and quantiles of each scalar, from `stored_draws`.
 
         Raises:
-            ValueError: if the fit was interrupted before it was judged.
+            ValueError: if the fit was interrupted before its diagnostics were computed.
         """
         caption = f"verdict: {self.diagnostics.verdict}"
         if self.diagnostics.verdict != "good":
@@ -190,7 +190,7 @@ class Posterior(eqx.Module):
             kind: "pairs" and "marginals" show the stored draws of the first scalars, "training" the ELBO.
 
         Raises:
-            ValueError: if the kind is unknown, or if the fit was interrupted before it was judged.
+            ValueError: if the kind is unknown, or if the fit was interrupted before its diagnostics were computed.
         """
         if kind == "training":
             return plot_training(self.history, self.diagnostics.log_evidence)
@@ -203,8 +203,8 @@ class Posterior(eqx.Module):
         """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
 
         Args:
-            path: of the page; its folder must exist.
-            title: of the page.
+            path: the path of the page; its folder must exist.
+            title: the title of the page.
         """
         drawn = ("pairs", "marginals") if len(self.pool) else ()
         pictures = {kind: self.plot(kind) for kind in (*drawn, "training")}
@@ -232,11 +232,12 @@ class Posterior(eqx.Module):
         posterior_predictive.
 
         Args:
-            key: for fresh draws, of the flow if the verdict is "good", otherwise weighted ones. Without a key, the
-                draws are those of `stored_draws`, and the group posterior_predictive is left out.
+            key: the key for fresh draws, from the flow if the verdict is "good", otherwise resampled by importance
+                weights. Without a key, the draws are those of `stored_draws`, and the group posterior_predictive is
+                omitted.
             num_samples: the number of draws.
-            coords: values along named dimensions, in addition to the model's or instead of them.
-            dims: names of the axes of variables, in addition to the model's or instead of them.
+            coords: the values along named dimensions, in addition to the model's or instead of them.
+            dims: the names of the axes of variables, in addition to the model's or instead of them.
         """
         draws, predict_key = None, None
         if key is None:
@@ -253,10 +254,10 @@ class Posterior(eqx.Module):
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.
 
-        The deterministic sites of a model are left out, because they are computed by its code.
+        The deterministic sites of a model are omitted, because they are computed by its code.
 
         Args:
-            path: of the file.
+            path: the path of the file.
 
         Raises:
             ValueError: if the support of a site depends on another site, because draws then need the model's code.

@@ -29,21 +29,21 @@ from pushforward.training.interruption import never_stop
 LogDensity = Callable[[Array], Float[Array, ""]]
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
-LARGEST_DENSE = 256
+MAX_DENSE_DIM = 256
 NUM_ITERATIONS = 40
 NUM_PATHS = 24  # in each round
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
-MOST_ROUNDS = 6
+MAX_ROUNDS = 6
 # Modes with a smaller fraction of the mass are left out, and so are the smallest modes beyond this number.
-SMALLEST_SHARE = 1e-3
-MOST_MODES = 16
+MIN_EVIDENCE_FRACTION = 1e-3
+MAX_MODES = 16
 # Both in standard deviations: the smallest distance between two modes, in the scales of either, and the largest Newton
 # step at a mode.
-SMALLEST_DISTANCE = 4.0
-LARGEST_DECREMENT = 0.3
-SMALLEST_GAIN = 1e-6
+MIN_DISTANCE = 4.0
+MAX_DECREMENT = 0.3
+MIN_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
 # Step lengths of the line search along the Newton direction, all evaluated at once.
@@ -83,11 +83,11 @@ def find_candidates(
     if not found:
         return []
     explored: list[Candidate] = []
-    for k in split(far_key, MOST_ROUNDS):
+    for k in split(far_key, MAX_ROUNDS):
         found.sort(key=lambda c: -c.elbo)
-        new = [c for c in separate_modes(found) if all(_distance(c, e) > SMALLEST_DISTANCE for e in explored)]
+        new = [c for c in separate_modes(found) if all(_distance(c, e) > MIN_DISTANCE for e in explored)]
         # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
-        new = [c for c in new if not explored or c.decrement <= LARGEST_DECREMENT]
+        new = [c for c in new if not explored or c.decrement <= MAX_DECREMENT]
         if not new or stop():
             break
         explored.append(new[0])
@@ -122,13 +122,13 @@ def separate_modes(found: Sequence[Candidate]) -> list[Candidate]:
     """
     kept = [found[0]]
     # The best Gaussian of a skewed or heavy-tailed mode is near that mode; in a funnel it is far from any mode.
-    if not any(c.decrement <= LARGEST_DECREMENT and _distance(c, kept[0]) <= SMALLEST_DISTANCE for c in found):
+    if not any(c.decrement <= MAX_DECREMENT and _distance(c, kept[0]) <= MIN_DISTANCE for c in found):
         return kept
     for other in found[1:]:
         share = math.exp(other.elbo - found[0].elbo)
-        if share < SMALLEST_SHARE or len(kept) == MOST_MODES:
+        if share < MIN_EVIDENCE_FRACTION or len(kept) == MAX_MODES:
             break
-        if other.decrement < LARGEST_DECREMENT and all(_distance(other, k) > SMALLEST_DISTANCE for k in kept):
+        if other.decrement < MAX_DECREMENT and all(_distance(other, k) > MIN_DISTANCE for k in kept):
             kept.append(other)
     return kept
 
@@ -223,7 +223,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
     dim = starts.shape[1]
     key, probe_key = jr.split(key)
     noise = jr.normal(key, (NUM_PATH_DRAWS, dim), starts.dtype)
-    dense = dim <= LARGEST_DENSE
+    dense = dim <= MAX_DENSE_DIM
     probes = jr.rademacher(probe_key, (16, dim), starts.dtype)
     forward = _has_forward_mode(target, starts[0])
     hessian = jax.hessian(target) if forward else jax.jacrev(jax.grad(target))
@@ -264,7 +264,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         minus = jnp.array(-jnp.inf, start.dtype)
         best = (minus, start, jnp.eye(dim, dtype=start.dtype))
         state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))
-        state = jax.lax.while_loop(lambda s: (s[0] < NUM_ITERATIONS) & (s[-1] > SMALLEST_GAIN), step, state)
+        state = jax.lax.while_loop(lambda s: (s[0] < NUM_ITERATIONS) & (s[-1] > MIN_GAIN), step, state)
         return state[3][1:]
 
     return jax.lax.map(path, starts)

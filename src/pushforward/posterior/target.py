@@ -22,7 +22,7 @@ class Target(eqx.Module):
     log-determinant of the transform to the support. `constrain` transforms u into a draw.
 
     Args:
-        log_density: maps a pytree like the example to a scalar, $\log \tilde p$ in nats, up to a constant.
+        log_density: a function from a pytree like the example to a scalar, $\log \tilde p$ in nats, up to a constant.
         example: a pytree of arrays, for the structure and shapes. If it lies in the support, it is also one of the
             starting points of a fit.
         support: NumPyro constraints, in a pytree like the example or a prefix of it; by default, all numbers are real.
@@ -58,8 +58,8 @@ class Target(eqx.Module):
 
         Args:
             model: a NumPyro model.
-            *args: its positional arguments.
-            **kwargs: its keyword arguments.
+            *args: the positional arguments of the model.
+            **kwargs: the keyword arguments of the model.
 
         Raises:
             ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
@@ -96,7 +96,11 @@ class Target(eqx.Module):
         return num_parameters(self.example)
 
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
-        """The unconstrained pytree with the numbers of a vector."""
+        """The unconstrained pytree with the entries of a vector.
+
+        Args:
+            u: an unconstrained vector.
+        """
         return ravel_pytree(self.example)[1](u)
 
     def detached(self) -> "Target":
@@ -107,15 +111,30 @@ class Target(eqx.Module):
         return self.space.log_density(self.unravel(u))
 
     def constrain(self, u: Float[Array, " dim"]) -> Draw:
-        """The draw at u."""
+        """The draw at an unconstrained vector.
+
+        Args:
+            u: an unconstrained vector.
+
+        Returns:
+            A pytree like the example, or a dict of the sites of a model.
+        """
         return self.space.constrain(self.unravel(u))
 
     def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
-        """The unconstrained vector of a draw."""
+        """The unconstrained vector of a draw, the inverse of `constrain`.
+
+        Args:
+            draw: a pytree like the example, or a dict of the latent sites of a model.
+        """
         return ravel_pytree(self.space.unconstrain(draw))[0]
 
     def log_volume(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        r"""$\log|\det|$ of the Jacobian of `constrain` at u."""
+        r"""$\log|\det|$ of the Jacobian of `constrain` at an unconstrained vector.
+
+        Args:
+            u: an unconstrained vector.
+        """
         return self.space.log_volume(self.unravel(u))
 
 
@@ -140,7 +159,7 @@ class Whitened(eqx.Module):
 
     Args:
         target: the log-density of u.
-        affine: maps w to u.
+        affine: the map from w to u.
     """
 
     target: Callable[[Array], Float[Array, ""]]
@@ -156,8 +175,8 @@ def constrain(target: Target, u: Float[Array, "*batch dim"]) -> Draw:
     """The draws at unconstrained vectors, with the same leading axes; compiled.
 
     Args:
-        target: whose draws.
-        u: the vectors.
+        target: the target.
+        u: the unconstrained vectors.
     """
     draws = jax.vmap(target.constrain)(u.reshape(-1, target.dim))
     return jax.tree.map(lambda leaf: leaf.reshape(u.shape[:-1] + leaf.shape[1:]), draws)

@@ -1,1 +1,1 @@
-"""What does a person see of a result? Tables, figures, pages and folders of files, made from plain data."""
+"""How are results shown to users? Tables, figures, pages and folders of files, made from plain data."""

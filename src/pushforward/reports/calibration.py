@@ -7,33 +7,33 @@ from jaxtyping import Float
 
 from pushforward.reports.figures import new_figure
 
-MOST_SHOWN = 20
-# The share of uniform samples that leave the band.
+MAX_SHOWN = 20
+# The significance level of the Kolmogorov-Smirnov test.
 LEVEL = 0.05
 
 
-def plot_calibration(transforms: Mapping[str, Float[np.ndarray, " _"]], of: str = "rows"):
-    """A figure of the empirical distribution function of each column of numbers in (0, 1), less that of the uniform.
+def plot_calibration(pit: Mapping[str, Float[np.ndarray, " _"]], of: str = "rows"):
+    """A figure of the empirical distribution function of each column of values in (0, 1), minus the uniform one.
 
     The gray band is the Kolmogorov-Smirnov band: 95 % of uniform samples stay inside it.
 
     Args:
-        transforms: probability integral transforms of test rows, or ranks of true values, as `Ranks.transforms`
-            returns them, by the name of the column.
-        of: what the numbers belong to, for the label of the axis.
+        pit: the probability integral transforms of test rows, or ranks of true values, as `Ranks.pit` returns them, by
+            the name of the column.
+        of: the word for the rows in the label of the axis, such as "data sets".
     """
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
     level = np.linspace(0, 1, 201)
-    shown, lines = list(transforms)[:MOST_SHOWN], []
+    shown, lines = list(pit)[:MAX_SHOWN], []
     for name in shown:
-        numbers = transforms[name]
-        share = np.searchsorted(np.sort(numbers), level, side="right") / len(numbers)
-        lines += axes.plot(level, share - level, linewidth=1)
-    band = band_width(len(next(iter(transforms.values()))))
+        values = pit[name]
+        fraction = np.searchsorted(np.sort(values), level, side="right") / len(values)
+        lines += axes.plot(level, fraction - level, linewidth=1)
+    band = band_width(len(next(iter(pit.values()))))
     axes.axhspan(-band, band, color="lightgray", zorder=0)
     axes.set(
-        xlabel="u", ylabel=f"share of {of} below u, less u", title="calibration",
+        xlabel="u", ylabel=f"fraction of {of} below u, minus u", title="calibration",
         ylim=(-max(0.1, 3 * band), max(0.1, 3 * band)),
     )  # fmt: skip
     # With explicit lines and names, Matplotlib shows every name, also those that begin with an underscore.
@@ -53,12 +53,12 @@ def band_width(size: int) -> float:
     return float(kstwo.isf(LEVEL, size))
 
 
-def within_band(numbers: Float[np.ndarray, " n"]) -> bool:
+def within_band(values: Float[np.ndarray, " n"]) -> bool:
     """Whether a sample stays inside the band: the Kolmogorov-Smirnov test for the uniform distribution.
 
     Args:
-        numbers: the sample, in (0, 1).
+        values: the sample, in (0, 1).
     """
     from scipy.stats import kstest
 
-    return bool(kstest(numbers, "uniform").pvalue > LEVEL)
+    return bool(kstest(values, "uniform").pvalue > LEVEL)

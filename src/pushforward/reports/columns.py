@@ -1,4 +1,4 @@
-"""Draws as named columns of numbers."""
+"""Draws as columns of numbers, by name."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def by_scalar(draws: PyTree) -> dict[str, Float[np.ndarray, " n"]]:
     """One column for each scalar of the draws, named as in `theta[2]`.
 
     Args:
-        draws: a pytree of arrays whose first axis counts the draws.
+        draws: a pytree of arrays with the draws along the first axis.
     """
     columns = {}
     for name, value in named(draws).items():

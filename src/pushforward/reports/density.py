@@ -1,4 +1,4 @@
-"""The report of a density: scores, rows beside draws, and the learning curve.
+"""The report of a density: scores, plots of rows and draws, and the learning curve.
 
 `evaluation` is any object with the attributes of `pushforward.density.Evaluation`.
 """
@@ -11,13 +11,13 @@ from jaxtyping import Float
 
 from pushforward.reports import page
 from pushforward.reports.calibration import plot_calibration
-from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import MAX_PAIRS, new_figure, typical_range
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
-# Of one length, which differs from one table to another.
+# Columns by name. All columns of a table have the same length.
 Columns = Mapping[str, Float[np.ndarray, " _"]]
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 NUM_POINTS = 3000
 
 
@@ -25,7 +25,7 @@ def plot_learning(history: History):
     """A figure of the log-likelihood of the validation rows against the steps of training.
 
     Args:
-        history: of the fit.
+        history: the history of the fit.
     """
     figure = new_figure(figsize=(7, 3.5))
     axes = figure.subplots()
@@ -49,9 +49,9 @@ def plot_pairs(data: Columns, draws: Columns):
 
     Args:
         data: rows that the density was not trained on, as columns by name.
-        draws: of the density, likewise.
+        draws: draws of the density, as columns by name.
     """
-    names = list(data)[:MOST_PAIRS]
+    names = list(data)[:MAX_PAIRS]
     figure = new_figure(figsize=(2 * len(names) + 1, 2 * len(names) + 1))
     grid = figure.subplots(len(names), len(names), squeeze=False)
     for row, below in enumerate(names):
@@ -79,8 +79,8 @@ def columns_table(data: Columns, draws: Columns, title: str) -> Any:
 
     Args:
         data: rows that the density was not trained on, as columns by name.
-        draws: of the density, likewise.
-        title: of the table.
+        draws: draws of the density, as columns by name.
+        title: the title of the table.
     """
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +89,7 @@ def columns_table(data: Columns, draws: Columns, title: str) -> Any:
     table = Table(title=Text(title))
     for head in ("", "", "mean", "sd", "5%", "median", "95%"):
         table.add_column(head, justify="right" if head else "left")
-    for name in list(data)[:MOST_SHOWN]:
+    for name in list(data)[:MAX_SHOWN]:
         for label, values in ((name, data[name]), ("", draws[name])):
             numbers = (values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95)))
             table.add_row(Text(label), "data" if label else "draws", *(f"{number:.4g}" for number in numbers))
@@ -107,23 +107,23 @@ def scores_table(scores: Mapping[str, Any]) -> str:
 
 
 def density_page(title: str, summary: Facts, evaluation: Any, history: History, warnings: Sequence[str] = ()) -> str:
-    """The page.
+    """The HTML page of a density.
 
     Args:
-        title: plain text.
-        summary: of the fit.
-        evaluation: on rows that the density was not trained on.
-        history: of the fit.
-        warnings: paragraphs that are set off from the others.
+        title: the title, as plain text.
+        summary: the summary of the fit.
+        evaluation: an evaluation on rows that the density was not trained on.
+        history: the history of the fit.
+        warnings: paragraphs that are emphasized.
     """
     parts = [
         summary._repr_html_(),
         *(page.paragraph(text, warning=True) for text in warnings),
-        page.heading(f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows}"),
+        page.heading(f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows_label}"),
         scores_table(evaluation.scores),
         *map(page.paragraph, evaluation.remarks),
         page.picture("Data and draws", plot_pairs(evaluation.data, evaluation.draws)),
-        page.picture("Calibration", plot_calibration(evaluation.transforms)),
+        page.picture("Calibration", plot_calibration(evaluation.pit)),
         page.picture("Learning", plot_learning(history)),
     ]
     return page.page(title, parts)

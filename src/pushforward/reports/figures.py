@@ -1,4 +1,4 @@
-"""What all figures share: how they are made, which part of the data they show, and how a page embeds them."""
+"""The common parts of all figures: their creation, the range of the data, and their embedding in pages."""
 
 import base64
 import io
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-MOST_PAIRS = 6  # columns of a matrix of scatter plots
+MAX_PAIRS = 6  # the largest number of columns of a matrix of scatter plots
 
 
 def new_figure(*args: Any, **kwargs: Any) -> Any:
     """A Matplotlib figure that pyplot does not manage, so that it needs no screen and is freed when it is dropped.
 
     Args:
-        *args: for `matplotlib.figure.Figure`.
-        **kwargs: likewise.
+        *args: the positional arguments of `matplotlib.figure.Figure`.
+        **kwargs: the keyword arguments of `matplotlib.figure.Figure`.
     """
     from matplotlib.figure import Figure
 
@@ -26,7 +26,7 @@ def typical_range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """The range of nearly all values, so that a few values far out do not hide the others in a plot.
 
     Args:
-        values: finite or not; NaN and infinite values are left out.
+        values: the values; NaN and infinite values are ignored.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -1,4 +1,4 @@
-"""Files and folders of files that appear only when they are complete."""
+"""Atomic writing: files appear in a folder only when they are complete."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ def write_all(out: Path, make: Callable[[Path], None]) -> list[Path]:
 
     Args:
         out: the folder, which is created if it does not exist.
-        make: writes the files into the folder that it is called with.
+        make: a function that writes the files into a folder, its argument.
 
     Returns:
         The paths of the files, sorted by name.
@@ -33,8 +33,8 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     """Write a text file, or keep the present one if writing fails.
 
     Args:
-        path: of the file; its folder must exist.
-        text: written in UTF-8.
+        path: the path of the file; its folder must exist.
+        text: the text, which is written in UTF-8.
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:

@@ -1,4 +1,4 @@
-"""One HTML page that holds everything it shows: text, tables and figures."""
+"""A self-contained HTML page of text, tables and figures."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ def page(title: str, parts: Iterable[str]) -> str:
     """The whole page.
 
     Args:
-        title: plain text.
-        parts: HTML, as the other functions of this module make it.
+        title: the title, as plain text.
+        parts: the parts, as HTML from the other functions of this module.
     """
     title = html.escape(title)
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
@@ -32,8 +32,8 @@ def paragraph(text: str, *, warning: bool = False) -> str:
     """A paragraph.
 
     Args:
-        text: plain text.
-        warning: whether it is set off from the others.
+        text: the text, as plain text.
+        warning: whether the paragraph is emphasized.
     """
     return f"<p{' class=warning' if warning else ''}>{html.escape(text)}</p>"
 
@@ -42,7 +42,7 @@ def heading(text: str) -> str:
     """A heading below the title.
 
     Args:
-        text: plain text.
+        text: the heading, as plain text.
     """
     return f"<h2>{html.escape(text)}</h2>"
 
@@ -63,7 +63,7 @@ def picture(name: str, figure: Any) -> str:
     """A figure below its name.
 
     Args:
-        name: plain text.
+        name: the name, as plain text.
         figure: a Matplotlib figure.
     """
     name = html.escape(name)

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.reports.figures import MOST_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import MAX_PAIRS, new_figure, typical_range
 from pushforward.reports.page import page, paragraph, picture, table
 from pushforward.reports.summary import Summary
 
-# Of one length, which differs from one table to another.
+# Columns by name. All columns of a table have the same length.
 Columns = Mapping[str, Float[np.ndarray, " _"]]
-MOST_MARGINALS = 40
+MAX_MARGINALS = 40
 
 
 def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
-    """Names and values of the diagnostics, for a table.
+    """The names and values of the diagnostics, for a table.
 
     Args:
         diagnostics: an object with the attributes of `pushforward.Diagnostics`.
@@ -33,13 +33,13 @@ def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
 def verdict_html(
     verdict: str, reasons: Sequence[str], rows: Sequence[tuple[str, str]], summary: Summary | None
 ) -> list[str]:
-    """The parts of a page, or of a notebook's cell, that say whether to trust draws, and what they are.
+    """The parts of a page, or of a notebook's cell: the verdict with its reasons, and summaries of the draws.
 
     Args:
-        verdict: one word.
-        reasons: of the verdict, one sentence each.
-        rows: names and values of diagnostics.
-        summary: of the draws; None if there are no draws.
+        verdict: the verdict, one word.
+        reasons: the reasons of the verdict, one sentence each.
+        rows: the names and values of the diagnostics.
+        summary: the summary of the draws; None if there are no draws.
     """
     parts = [paragraph(f"Verdict: {verdict}", warning=verdict != "good"), *map(paragraph, reasons), table(rows)]
     return parts if summary is None else [*parts, summary._repr_html_()]
@@ -49,9 +49,9 @@ def posterior_page(title: str, parts: Sequence[str], pictures: Mapping[str, Any]
     """The report as one self-contained HTML page.
 
     Args:
-        title: plain text.
-        parts: as `verdict_html` returns them.
-        pictures: figures by name.
+        title: the title, as plain text.
+        parts: the parts, as HTML from `verdict_html`.
+        pictures: the figures by name.
     """
     return page(title, [*parts, *(picture(name, figure) for name, figure in pictures.items())])
 
@@ -60,8 +60,8 @@ def plot_training(history: Any, log_evidence: float) -> Any:
     """The ELBO at each evaluation against training steps, and the final log evidence.
 
     Args:
-        history: an object with the attributes of `pushforward.training.History`, of a loss that is minus the ELBO.
-        log_evidence: in nats.
+        history: an object with the attributes of `pushforward.training.History`; its losses are minus the ELBO.
+        log_evidence: the log evidence in nats; NaN or infinite if it is unknown.
     """
     figure = new_figure(figsize=(7, 4))
     axes = figure.subplots()
@@ -89,7 +89,7 @@ def plot_marginals(columns: Columns) -> Any:
     Args:
         columns: the draws of each scalar.
     """
-    shown = dict(list(columns.items())[:MOST_MARGINALS])
+    shown = dict(list(columns.items())[:MAX_MARGINALS])
     across = min(4, len(shown))
     down = -(-len(shown) // across)
     figure = new_figure(figsize=(3 * across, 2.2 * down))
@@ -109,7 +109,7 @@ def plot_pairs(columns: Columns) -> Any:
     Args:
         columns: the draws of each scalar.
     """
-    shown = dict(list(columns.items())[:MOST_PAIRS])
+    shown = dict(list(columns.items())[:MAX_PAIRS])
     names, size = list(shown), len(shown)
     figure = new_figure(figsize=(2 * size + 1, 2 * size + 1))
     grid = figure.subplots(size, size, squeeze=False)

@@ -1,4 +1,4 @@
-"""The mean, standard deviation and quantiles of each scalar, as a table that prints well and holds numbers."""
+"""The mean, standard deviation and quantiles of each scalar: a mapping that prints as a table."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from pushforward.reports.page import table
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 HEAD = ("", "mean", "sd", "5%", "median", "95%")
 
 
@@ -16,11 +16,11 @@ class ScalarSummary(NamedTuple):
     """The summary of one scalar.
 
     Attributes:
-        mean: its mean.
-        sd: its standard deviation.
-        q05: its 5% quantile.
-        median: its median.
-        q95: its 95% quantile.
+        mean: the mean.
+        sd: the standard deviation.
+        q05: the 5% quantile.
+        median: the median.
+        q95: the 95% quantile.
     """
 
     mean: float
@@ -34,8 +34,8 @@ class Summary(Mapping[str, ScalarSummary]):
     """The summaries of all scalars, by name: `summary["theta[2]"].mean`.
 
     Args:
-        rows: a summary for each scalar.
-        caption: which draws it is from, in one line.
+        rows: the summary of each scalar.
+        caption: one line on the draws.
     """
 
     def __init__(self, rows: Mapping[str, ScalarSummary], caption: str = ""):
@@ -53,12 +53,12 @@ class Summary(Mapping[str, ScalarSummary]):
     @property
     def cells(self) -> list[tuple[str, ...]]:
         """The rows of the printed table: at most 40 of them, numbers with four digits."""
-        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MOST_ROWS]]
+        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MAX_ROWS]]
 
     @property
     def notes(self) -> list[str]:
         """The lines below the printed table."""
-        more = [f"and {len(self) - MOST_ROWS} more"] if len(self) > MOST_ROWS else []
+        more = [f"and {len(self) - MAX_ROWS} more"] if len(self) > MAX_ROWS else []
         return more + ([self.caption] if self.caption else [])
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ def summarize(columns: Mapping[str, Float[np.ndarray, " _"]], caption: str = "")
 
     Args:
         columns: the draws of each scalar, of equal weights.
-        caption: which draws these are, in one line.
+        caption: one line on the draws.
     """
 
     def one(values: np.ndarray) -> ScalarSummary:
@@ -92,10 +92,10 @@ def summarize(columns: Mapping[str, Float[np.ndarray, " _"]], caption: str = "")
 
 
 class Facts(Mapping[str, Any]):
-    """Named numbers and texts, as a table that prints well.
+    """A mapping of names to values that prints as a table.
 
     Args:
-        values: by name.
+        values: the values by name.
     """
 
     def __init__(self, values: Mapping[str, Any]):

@@ -1,4 +1,4 @@
-"""The report of a VAE: its evaluation as a table, and sheets of images.
+"""The report of a VAE: a table of its evaluation, and grids of images.
 
 `evaluation` is any object with the attributes of `pushforward.vae.Evaluation`.
 """
@@ -15,14 +15,14 @@ from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts
 
-LEAST_PIXELS = 800  # along the longer side of an image file
+MIN_PIXELS = 800  # along the longer side of an image file
 
 
-def sheet(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
+def image_grid(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
     """Rows and columns of images as one image with dark lines between them.
 
     Args:
-        images: of shape (rows, columns, height, width) or (rows, columns, channels, height, width).
+        images: an array of shape (rows, columns, height, width) or (rows, columns, channels, height, width).
 
     Returns:
         A gray image, or one with three channels along its last axis.
@@ -38,13 +38,13 @@ def sheet(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
     return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))
 
 
-def plot_sheet(images: ArrayLike) -> Any:
+def plot_image_grid(images: ArrayLike) -> Any:
     """A figure of rows and columns of images.
 
     Args:
-        images: as for `sheet`.
+        images: the images, as for `image_grid`.
     """
-    pixels = sheet(images)
+    pixels = image_grid(images)
     height, width = pixels.shape[:2]
     figure = new_figure(figsize=(7, min(7, 7 * height / width)))
     axes = figure.subplots()
@@ -53,39 +53,43 @@ def plot_sheet(images: ArrayLike) -> Any:
     return figure
 
 
-def plot_sheets(pictures: Mapping[str, ArrayLike]) -> Any:
-    """One figure of all sheets.
+def plot_image_grids(pictures: Mapping[str, ArrayLike]) -> Any:
+    """One figure of several image grids.
 
     Args:
-        pictures: rows and columns of images by their names.
+        pictures: the rows and columns of images of each grid, by the name of the grid.
     """
     figure = new_figure(figsize=(10, 8))
     for axes, (name, images) in zip(figure.subplots(2, -(-len(pictures) // 2)).flat, pictures.items(), strict=False):
-        axes.imshow(sheet(images), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(image_grid(images), cmap="gray", vmin=0, vmax=1)
         axes.set_title(name)
     for axes in figure.axes:
         axes.axis("off")
     return figure
 
 
-def write_sheets(pictures: Mapping[str, ArrayLike], out: Path) -> None:
-    """Write each sheet into a PNG file of its name, with whole numbers of file pixels per image pixel.
+def write_image_grids(pictures: Mapping[str, ArrayLike], out: Path) -> None:
+    """Write each image grid to a PNG file of its name, with a whole number of file pixels per image pixel.
 
     Args:
-        pictures: rows and columns of images by their names.
+        pictures: the rows and columns of images of each grid, by the name of the grid.
         out: the folder.
     """
     from matplotlib.image import imsave
 
     for name, images in pictures.items():
-        pixels = sheet(images)
-        factor = max(1, LEAST_PIXELS // max(pixels.shape[:2]))
+        pixels = image_grid(images)
+        factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
         pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
         imsave(out / f"{name}.png", pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
-    """Name, mean and standard error of the numbers of an evaluation."""
+    """The name, mean and standard error of each number of an evaluation.
+
+    Args:
+        evaluation: the evaluation.
+    """
     e = evaluation
     rows = [
         ("ELBO", f"{e.elbo:.3f}", f"{e.elbo_se:.3f}"),
@@ -94,15 +98,15 @@ def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
         ("KL", f"{e.kl:.3f}", ""),
         ("active latent coordinates", f"{e.active_units}", ""),
     ]
-    return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per pixel", f"{e.bits_per_dim:.3f}", "")]
+    return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per dimension", f"{e.bits_per_dim:.3f}", "")]
 
 
 def evaluation_table(evaluation: Any, title: str) -> Any:
     """The numbers of an evaluation as a Rich table for the terminal.
 
     Args:
-        evaluation: the numbers.
-        title: of the table.
+        evaluation: the evaluation.
+        title: the title of the table.
     """
     from rich.table import Table
 
@@ -118,12 +122,12 @@ def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, A
     """The page of a VAE.
 
     Args:
-        title: of the page.
-        facts: about the model and the images.
-        evaluation: the numbers.
-        pictures: rows and columns of images by their names.
+        title: the title of the page.
+        facts: the facts on the model and the images.
+        evaluation: the evaluation.
+        pictures: the rows and columns of images of each grid, by the name of the grid.
     """
-    parts = [page.table(facts.cells), page.heading("held-out images, in nats per image")]
+    parts = [page.table(facts.cells), page.heading("Test images, in nats per image")]
     parts.append(page.table(evaluation_rows(evaluation), ("", "mean", "standard error")))
-    parts += [page.picture(name, plot_sheet(images)) for name, images in pictures.items()]
+    parts += [page.picture(name, plot_image_grid(images)) for name, images in pictures.items()]
     return page.page(title, parts)

@@ -25,46 +25,66 @@ from pushforward.bijections.solvers.monotone import invert_monotone
 Number = Float[Array, ""]
 
 
-class AbstractLaw(eqx.Module):
-    """A univariate distribution: what the Rosenblatt map needs of a conditional distribution."""
+class AbstractUnivariateDistribution(eqx.Module):
+    """A univariate distribution: its log-density, CDF and quantiles, as the Rosenblatt map needs them."""
 
     @abc.abstractmethod
     def log_tails(self, x: Number) -> tuple[Number, Number]:
-        r"""$\log P(x' \le x)$ and $\log P(x' > x)$; both probabilities have a small relative error."""
+        r"""$\log P(x' \le x)$ and $\log P(x' > x)$; both probabilities have a small relative error.
+
+        Args:
+            x: a point of the support.
+        """
 
     @abc.abstractmethod
     def log_prob(self, x: Number) -> Number:
-        """The log-density."""
+        """The log-density.
+
+        Args:
+            x: a point of the support.
+        """
 
     @abc.abstractmethod
-    def from_line(self, t: Number) -> Number:
-        """An increasing map of the line onto the support; `quantile` searches on the line."""
+    def from_real(self, t: Number) -> Number:
+        """An increasing bijection from the real line onto the support; `quantile` solves for its argument.
+
+        Args:
+            t: a real number.
+        """
 
     def logit(self, x: Number) -> Number:
-        """The logit of the CDF."""
+        """The logit of the CDF.
+
+        Args:
+            x: a point of the support.
+        """
         return _logit(self, x)
 
     def quantile(self, y: Number) -> Number:
-        """The point at which the logit of the CDF is `y`; NaN if the search fails."""
-        return self.from_line(invert_monotone(lambda t, law: law.logit(law.from_line(t)), y, self))
+        """The point at which the logit of the CDF is `y`; NaN if the search fails.
+
+        Args:
+            y: the logit of a probability.
+        """
+        return self.from_real(invert_monotone(lambda t, d: d.logit(d.from_real(t)), y, self))
 
 
 @eqx.filter_custom_jvp
-def _logit(law: AbstractLaw, x: Number) -> Number:
-    below, above = law.log_tails(x)
+def _logit(distribution: AbstractUnivariateDistribution, x: Number) -> Number:
+    below, above = distribution.log_tails(x)
     return below - above
 
 
 @_logit.def_jvp
 def _logit_jvp(primals, tangents):
     # Uses the density, which is exact; the derivative of a computed CDF may not be.
-    (law, x), (law_tangent, x_tangent) = primals, tangents
-    y, tangent = _logit(law, x), 0.0
-    if jax.tree.leaves(law_tangent):
-        (below, above) = eqx.filter_jvp(lambda law: law.log_tails(x), (law,), (law_tangent,))[1]
+    (distribution, x), (distribution_tangent, x_tangent) = primals, tangents
+    y, tangent = _logit(distribution, x), 0.0
+    if jax.tree.leaves(distribution_tangent):
+        (below, above) = eqx.filter_jvp(lambda d: d.log_tails(x), (distribution,), (distribution_tangent,))[1]
         tangent = below - above
     if x_tangent is not None:
-        tangent = tangent + x_tangent * jnp.exp(law.log_prob(x) + _log_slope_of_logit(y))
+        tangent = tangent + x_tangent * jnp.exp(distribution.log_prob(x) + _log_slope_of_logit(y))
     return y, tangent
 
 
@@ -88,15 +108,27 @@ class AbstractRosenblatt(AbstractBijection):
 
     @abc.abstractmethod
     def log_prob(self, x: Float[Array, " dim"]) -> Number:
-        r"""$\log p(x)$, normalized."""
+        r"""$\log p(x)$, normalized.
+
+        Args:
+            x: a point of the support.
+        """
 
     @abc.abstractmethod
     def logits(self, x: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        """$y$."""
+        """$y$, the logits of the conditional CDFs.
+
+        Args:
+            x: a point of the support.
+        """
 
     @abc.abstractmethod
     def quantiles(self, y: Float[Array, " dim"]) -> Float[Array, " dim"]:
-        """$x$, solved for one coordinate after the other."""
+        """$x$, solved for one coordinate after the other.
+
+        Args:
+            y: the logits of the conditional CDFs.
+        """
 
     def _forward(self, u, condition, key):
         x = strictly_inside(u, self.domain)
@@ -112,17 +144,21 @@ class AbstractRosenblatt(AbstractBijection):
 
 
 class AbstractSequentialRosenblatt(AbstractRosenblatt):
-    """A Rosenblatt map with a separate law of each coordinate given those before it."""
+    """A Rosenblatt map with a separate distribution of each coordinate given those before it."""
 
     @abc.abstractmethod
-    def law(self, before: Float[Array, " i"]) -> AbstractLaw:
-        """The law of the next coordinate, given those before it."""
+    def conditional(self, before: Float[Array, " i"]) -> AbstractUnivariateDistribution:
+        """The conditional distribution of the next coordinate, given those before it.
+
+        Args:
+            before: the coordinates before it.
+        """
 
     def logits(self, x):
-        return jnp.stack([self.law(x[:i]).logit(x[i]) for i in range(self.dim)])
+        return jnp.stack([self.conditional(x[:i]).logit(x[i]) for i in range(self.dim)])
 
     def quantiles(self, y):
         x = y[:0]
         for i in range(self.dim):
-            x = jnp.append(x, self.law(x).quantile(y[i]))
+            x = jnp.append(x, self.conditional(x).quantile(y[i]))
         return x

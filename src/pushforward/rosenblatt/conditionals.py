@@ -17,7 +17,7 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import Constant
 from pushforward.bijections.elementwise import clamp
-from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
+from pushforward.rosenblatt.base import AbstractSequentialRosenblatt, AbstractUnivariateDistribution, Number
 
 Conditional = Callable[[Float[Array, " i"]], dist.Distribution]
 
@@ -35,7 +35,7 @@ SYMMETRIC: dict[type, Callable[[Any, Number], Number]] = {
 
 @eqx.filter_custom_jvp
 def _student_log_cdf(df: Number | float, z: Number) -> Number:
-    return _log(dist.StudentT(df).cdf(z))
+    return _safe_log(dist.StudentT(df).cdf(z))
 
 
 @_student_log_cdf.def_jvp
@@ -43,38 +43,40 @@ def _student_log_cdf_jvp(primals, tangents):
     # The automatic derivative at 0 is 0 times infinity.
     (df, z), (df_tangent, z_tangent) = primals, tangents
     if df_tangent is not None:
-        raise NotImplementedError("the derivative of StudentT's CDF by its degrees of freedom is not implemented.")
+        raise NotImplementedError(
+            "the derivative of StudentT's CDF with respect to its degrees of freedom is not implemented."
+        )
     log_cdf = _student_log_cdf(df, z)
     return log_cdf, None if z_tangent is None else z_tangent * jnp.exp(dist.StudentT(df).log_prob(z) - log_cdf)
 
 
 # log F and log(1 - F) of asymmetric families, without differences of numbers near 1.
 TAILS: dict[type, Callable[[Any, Number], tuple[Number, Number]]] = {
-    dist.Exponential: lambda d, x: (_log(-jnp.expm1(-d.rate * x)), -d.rate * x),
+    dist.Exponential: lambda d, x: (_safe_log(-jnp.expm1(-d.rate * x)), -d.rate * x),
     dist.Weibull: lambda d, x: _tails_of_hazard((x / d.scale) ** d.concentration),
     dist.Gumbel: lambda d, x: _swapped(*_tails_of_hazard(jnp.exp(-(x - d.loc) / d.scale))),
-    dist.HalfNormal: lambda d, x: (_log(erf(x / d.scale / 2**0.5)), jnp.log(2.0) + log_ndtr(-x / d.scale)),
+    dist.HalfNormal: lambda d, x: (_safe_log(erf(x / d.scale / 2**0.5)), jnp.log(2.0) + log_ndtr(-x / d.scale)),
     dist.HalfCauchy: lambda d, x: (
-        _log(2 / jnp.pi * jnp.arctan(x / d.scale)),
-        _log(2 / jnp.pi * jnp.arctan2(1.0, x / d.scale)),
+        _safe_log(2 / jnp.pi * jnp.arctan(x / d.scale)),
+        _safe_log(2 / jnp.pi * jnp.arctan2(1.0, x / d.scale)),
     ),
     dist.Gamma: lambda d, x: _tails_of_gamma(d.concentration, d.rate * x),
     dist.Chi2: lambda d, x: _tails_of_gamma(0.5 * d.df, 0.5 * x),
     dist.Beta: lambda d, x: (
-        _log(betainc(d.concentration1, d.concentration0, x)),
-        _log(betainc(d.concentration0, d.concentration1, 1 - x)),
+        _safe_log(betainc(d.concentration1, d.concentration0, x)),
+        _safe_log(betainc(d.concentration0, d.concentration1, 1 - x)),
     ),
-    dist.Uniform: lambda d, x: (_log((x - d.low) / (d.high - d.low)), _log((d.high - x) / (d.high - d.low))),
+    dist.Uniform: lambda d, x: (_safe_log((x - d.low) / (d.high - d.low)), _safe_log((d.high - x) / (d.high - d.low))),
 }
 
 
 def _tails_of_gamma(concentration: Number | float, x: Number) -> tuple[Number, Number]:
-    return _log(gammainc(concentration, x)), _log(gammaincc(concentration, x))
+    return _safe_log(gammainc(concentration, x)), _safe_log(gammaincc(concentration, x))
 
 
 def _tails_of_hazard(hazard: Number) -> tuple[Number, Number]:
-    """The tails of the law with this cumulative hazard: its upper tail is exp(-hazard)."""
-    return _log(-jnp.expm1(-hazard)), -hazard
+    """The tails of the distribution with this cumulative hazard: its upper tail is exp(-hazard)."""
+    return _safe_log(-jnp.expm1(-hazard)), -hazard
 
 
 def _swapped(below: Number, above: Number) -> tuple[Number, Number]:
@@ -86,6 +88,10 @@ def log_tails(d: Any, x: Number) -> tuple[Number, Number]:
 
     Both are precise for the families in the tables above and for monotone transformations of them. Other families have
     only NumPyro's CDF: their upper tail is truncated where the CDF reaches $1 - \epsilon$, the largest number below 1.
+
+    Args:
+        d: a univariate NumPyro distribution with the CDF $F$.
+        x: a point.
     """
     kind = type(d)
     if kind in SYMMETRIC:
@@ -100,18 +106,19 @@ def log_tails(d: Any, x: Number) -> tuple[Number, Number]:
         below, above = log_tails(d.base_dist, x)
         return jnp.where(sign > 0, below, above), jnp.where(sign > 0, above, below)
     cdf = jnp.minimum(d.cdf(x), 1 - jnp.finfo(x.dtype).epsneg)
-    return _log(cdf), jnp.log1p(-cdf)
+    return _safe_log(cdf), jnp.log1p(-cdf)
 
 
 def _is_transformed(d: Any) -> bool:
     return isinstance(d, dist.TransformedDistribution) and type(d).cdf is dist.TransformedDistribution.cdf
 
 
-def _tells_its_tails(d: Any) -> bool:
-    return type(d) in SYMMETRIC or type(d) in TAILS or (_is_transformed(d) and _tells_its_tails(d.base_dist))
+def _has_accurate_tails(d: Any) -> bool:
+    """Whether `log_tails` is accurate in both tails: for families in the tables above, and transformations of them."""
+    return type(d) in SYMMETRIC or type(d) in TAILS or (_is_transformed(d) and _has_accurate_tails(d.base_dist))
 
 
-def _log(probability: Number) -> Number:
+def _safe_log(probability: Number) -> Number:
     return jnp.log(jnp.maximum(probability, jnp.finfo(probability.dtype).tiny))
 
 
@@ -123,7 +130,7 @@ def _ends(support: Any) -> tuple[Any, Any]:
     return lower, upper
 
 
-class NumPyroLaw(AbstractLaw):
+class UnivariateNumPyro(AbstractUnivariateDistribution):
     """A univariate NumPyro distribution with a CDF."""
 
     distribution: dist.Distribution
@@ -138,13 +145,13 @@ class NumPyroLaw(AbstractLaw):
         return jnp.where(inside, log_prob, -jnp.inf)
 
     def quantile(self, y):
-        if not _tells_its_tails(self.distribution):
+        if not _has_accurate_tails(self.distribution):
             # The tail is truncated there, see `log_tails`.
             eps = float(jnp.finfo(y.dtype).epsneg)
             y = clamp(y, -jnp.inf, -math.log(2 * eps))
         return super().quantile(y)
 
-    def from_line(self, t):
+    def from_real(self, t):
         lower, upper = jax.lax.stop_gradient(_ends(self.distribution.support))
         if lower is not None and upper is not None:
             return lower + (upper - lower) * jax.nn.sigmoid(t)
@@ -170,8 +177,8 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
 
     Args:
         conditionals: one function for each coordinate i. It maps the coordinates before, an array of shape (i,), to a
-            univariate, continuous NumPyro distribution on an interval with a CDF. A distribution stands for a function
-            that always returns it. Values that a function closes over are not trained.
+            univariate, continuous NumPyro distribution on an interval with a CDF. A distribution instead of a function
+            is that of an independent coordinate. Values that a function closes over are not trained.
     """
 
     conditionals: Constant
@@ -193,7 +200,7 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
     def _check(self, i: int) -> None:
         """Raise unless conditional i is valid, without running it."""
 
-        def look(before):
+        def trace(before):
             d = self.conditionals.value[i](before)
             if not isinstance(d, dist.Distribution) or d.event_shape or d.batch_shape:
                 shape = getattr(d, "shape", lambda: "?")()
@@ -207,20 +214,21 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
             except NotImplementedError as error:
                 raise ValueError(f"conditional {i}, {type(d).__name__}, has no CDF.") from error
 
-        jax.eval_shape(look, jnp.zeros(i))
+        jax.eval_shape(trace, jnp.zeros(i))
 
     def _interval(self, i: int) -> tuple[float, float]:
         """The interval of a coordinate; an end that depends on other coordinates is infinite."""
         found: list[float] = []
 
-        def look(before):
+        def evaluate_ends(before):
             # Exactly the values that depend on `before` are tracers here.
-            for end, infinite in zip(_ends(self.law(before).distribution.support), (-np.inf, np.inf), strict=True):
+            support = self.conditional(before).distribution.support
+            for end, infinite in zip(_ends(support), (-np.inf, np.inf), strict=True):
                 found.append(infinite if end is None or isinstance(end, Tracer) else float(end))
             return before
 
         before = jnp.zeros(i)
-        jax.jvp(look, (before,), (before,))
+        jax.jvp(evaluate_ends, (before,), (before,))
         return found[0], found[1]
 
     @property
@@ -230,8 +238,8 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
             return constraints.real
         return constraints.interval(lower, upper)
 
-    def law(self, before):
-        return NumPyroLaw(self.conditionals.value[len(before)](before))
+    def conditional(self, before):
+        return UnivariateNumPyro(self.conditionals.value[len(before)](before))
 
     def log_prob(self, x):
-        return jnp.sum(jnp.stack([self.law(x[:i]).log_prob(x[i]) for i in range(self.dim)]))
+        return jnp.sum(jnp.stack([self.conditional(x[:i]).log_prob(x[i]) for i in range(self.dim)]))

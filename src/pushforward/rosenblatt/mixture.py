@@ -10,13 +10,13 @@ from jaxtyping import Array, Float
 from pushforward.bijections.checks import is_known
 from pushforward.bijections.linear import Triangular
 from pushforward.bijections.positive import positive
-from pushforward.rosenblatt.base import AbstractLaw, AbstractRosenblatt
+from pushforward.rosenblatt.base import AbstractRosenblatt, AbstractUnivariateDistribution
 
 LOG_ROOT_TWO_PI = 0.5 * float(np.log(2 * np.pi))
 
 
-class GaussianMixtureLaw(AbstractLaw):
-    """A mixture of normal laws."""
+class UnivariateGaussianMixture(AbstractUnivariateDistribution):
+    """A mixture of univariate normal distributions."""
 
     log_weights: Float[Array, " components"]
     locs: Float[Array, " components"]
@@ -29,8 +29,8 @@ class GaussianMixtureLaw(AbstractLaw):
     def log_prob(self, x):
         return jax.nn.logsumexp(self.log_weights + _log_normal((x - self.locs) / self.scales, self.scales))
 
-    def from_line(self, t):
-        # Uses the moments without gradients: they affect only where the search starts, not its result.
+    def from_real(self, t):
+        # Uses the moments without gradients: they affect only the start of the search, not its result.
         weights, locs, scales = jax.lax.stop_gradient((jnp.exp(self.log_weights), self.locs, self.scales))
         loc = jnp.sum(weights * locs)
         return loc + t * jnp.sqrt(jnp.sum(weights * (scales**2 + (locs - loc) ** 2)))
@@ -84,7 +84,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
         self.dim = dim
 
     def _scores(self, x: Float[Array, " dim"]) -> Float[Array, "components dim"]:
-        """$z$."""
+        """$z_k$ for each component."""
         return jax.vmap(lambda component: component._inverse(x, None, None)[0])(self.components)
 
     def logits(self, x):
@@ -108,7 +108,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
             i, y, rows, locs, scales = at
             # Later coordinates of z are still 0.
             locs = locs + jnp.sum(rows * z, axis=1)
-            x = GaussianMixtureLaw(jax.nn.log_softmax(log_weights), locs, scales).quantile(y)
+            x = UnivariateGaussianMixture(jax.nn.log_softmax(log_weights), locs, scales).quantile(y)
             new = (x - locs) / scales
             return (log_weights + _log_normal(new, scales), z.at[:, i].set(new)), x
 

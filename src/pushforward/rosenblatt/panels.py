@@ -14,17 +14,25 @@ LogDensity = Callable[[Float[Array, " dim"]], Float[Array, ""]]
 
 FIRST_PANELS = 8
 # The maximum number of panels of an axis, by dimension.
-MOST_PANELS = {1: 2000, 2: 200, 3: 24}
+MAX_PANELS = {1: 2000, 2: 200, 3: 24}
 # The number of points at which the density is evaluated at a time.
 CHUNK = 1 << 16
-# The number of points besides the nodes at which the density is checked, by dimension; and the largest share of mass
-# that the nodes may miss at one of them.
+# The number of points, in addition to the nodes, at which the density is checked, by dimension; and the largest
+# fraction of the mass that the nodes may miss at one of them.
 PROBES = {1: CHUNK, 2: 1 << 14, 3: 1 << 12}
-LARGEST_MISSED = 1e-3
+MAX_MISSED_MASS = 1e-3
 
 
 class Grid(NamedTuple):
-    """Panels and their results, see `QuadratureRosenblatt`; the values are the log-density of the first coordinate."""
+    """Panels and their results, see `QuadratureRosenblatt`.
+
+    Attributes:
+        edges: the edges of the panels of each axis.
+        log_values: the log-density of the first coordinate at its nodes, of shape (panels, order), up to a constant.
+        log_normalizer: the logarithm of the density's integral over the box.
+        error: the estimated error of the worst axis, as a fraction of the mass.
+        edge_density: the largest density of any coordinate near an end, in units of the uniform density.
+    """
 
     edges: list[np.ndarray]
     log_values: np.ndarray
@@ -35,18 +43,32 @@ class Grid(NamedTuple):
 
 @functools.cache
 def gauss_legendre(order: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nodes in [-1, 1] and the weights of a Gauss-Legendre rule."""
+    """The nodes in [-1, 1] and the weights of a Gauss-Legendre rule.
+
+    Args:
+        order: the number of nodes.
+    """
     return np.polynomial.legendre.leggauss(order)
 
 
 def nodes_of(edges: Any, order: int) -> Any:
-    """The nodes of panels, of shape (panels, order): an array of NumPy or JAX, as the edges."""
+    """The nodes of panels, of shape (panels, order), as a NumPy or JAX array like the edges.
+
+    Args:
+        edges: the edges of the panels, in increasing order.
+        order: the number of nodes per panel.
+    """
     nodes = gauss_legendre(order)[0].astype(edges.dtype)
     return edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * (nodes + 1) / 2
 
 
 def lagrange(xi: Any, order: int) -> Any:
-    """The Lagrange polynomials of the nodes at points in [-1, 1], of shape (points, order)."""
+    """The Lagrange polynomials of the nodes at points in [-1, 1], of shape (points, order).
+
+    Args:
+        xi: the points, a NumPy or JAX array.
+        order: the number of Gauss-Legendre nodes.
+    """
     numpy = jnp if isinstance(xi, jax.Array) else np
     nodes, other = gauss_legendre(order)[0], ~np.eye(order, dtype=bool)
     scales = np.where(other, nodes[:, None] - nodes, 1).prod(1).astype(xi.dtype)
@@ -55,7 +77,18 @@ def lagrange(xi: Any, order: int) -> Any:
 
 
 def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolerance: float, order: int) -> Grid:
-    """Halve panels until the error of each coordinate's distribution, given those before, is below the tolerance."""
+    """Halve panels until the error of each coordinate's distribution, given those before, is below the tolerance.
+
+    Args:
+        log_density: the log-density, up to a constant.
+        lower: the lower ends of the box.
+        upper: the upper ends of the box.
+        tolerance: the target error, as a fraction of the mass.
+        order: the number of nodes per panel.
+
+    Raises:
+        ValueError: if the density is not positive or not finite, or if its integral does not converge.
+    """
     evaluate_at = _evaluator(log_density, lower.size)
 
     def evaluate(nodes):
@@ -90,7 +123,7 @@ def refine(log_density: LogDensity, lower: np.ndarray, upper: np.ndarray, tolera
             middles = (e[1:] + e[:-1])[split] / 2
             edges[axis] = np.unique(np.concatenate([e, middles]))
             if (edges[axis].size == e.size and (split.any() or not np.isfinite(error))) or (
-                edges[axis].size > MOST_PANELS[lower.size]
+                edges[axis].size > MAX_PANELS[lower.size]
             ):
                 _refuse(e, panel_errors, axis, tolerance)
     first = _integrate(values, log_weights, range(1, values.ndim)).reshape(-1, order)
@@ -102,8 +135,8 @@ def _refuse(edges: np.ndarray, errors: np.ndarray, axis: int, tolerance: float) 
     place = (edges[worst] + edges[worst + 1]) / 2
     raise ValueError(
         f"the integral of the density does not converge near x[{axis}] = {place:.6g}: with {errors.size} panels its "
-        f"error is {errors.sum():.2g} of the mass, and the tolerance {tolerance:.2g}; is the density integrable there? "
-        "If it is, but has kinks that are not parallel to the axes, give a larger tolerance."
+        f"error is {errors.sum():.2g} of the mass, but the tolerance is {tolerance:.2g}; is the density integrable "
+        "there? If it is, but has kinks that are not parallel to the axes, use a larger tolerance."
     )
 
 
@@ -143,11 +176,11 @@ def _missed(evaluate_at, values, edges, log_total: float, order: int) -> list[np
     for e, p, i in zip(edges, points.T, panels, strict=True):
         xi = 2 * (p - e[i]) / (e[i + 1] - e[i]) - 1
         expected = np.einsum("pn,pn...->p...", lagrange(xi, order), expected)
-    # Each point represents an equal share of the box.
-    log_share = np.log(upper - lower).sum() - np.log(len(points)) - log_total
+    # Each point has the same weight: the volume of the box divided by the number of points.
+    log_weight = np.log(upper - lower).sum() - np.log(len(points)) - log_total
     found = evaluate_at(points)
-    more = np.exp(np.minimum(found + log_share, 0.0)) - np.exp(np.minimum(expected + log_share, 0.0))
-    bad = more > LARGEST_MISSED
+    missed = np.exp(np.minimum(found + log_weight, 0.0)) - np.exp(np.minimum(expected + log_weight, 0.0))
+    bad = missed > MAX_MISSED_MASS
     return [np.minimum(np.bincount(i[bad], minlength=e.size - 1), 1.0) for e, i in zip(edges, panels, strict=True)]
 
 
@@ -176,7 +209,7 @@ def _integrate(log_values: np.ndarray, log_weights: list[np.ndarray], axes) -> A
 def _errors(
     values, fine_values, log_weights: list[np.ndarray], widths: np.ndarray, axis: int, order: int
 ) -> np.ndarray:
-    """The error of each panel of an axis, in its integral and its interpolation, as a share of the mass."""
+    """The error of each panel of an axis, in its integral and its interpolation, as a fraction of the mass."""
     dim, panels = values.ndim, widths.size
     later = range(axis + 1, dim)
     # (outer nodes, panels, nodes of a panel); the fine nodes are those of both halves.

@@ -19,22 +19,22 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import ArrayLike, Constant
 from pushforward.bijections.splines import in_bin, pick
-from pushforward.rosenblatt.base import AbstractLaw, AbstractSequentialRosenblatt, Number
+from pushforward.rosenblatt.base import AbstractSequentialRosenblatt, AbstractUnivariateDistribution, Number
 from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, nodes_of, refine
 
 # The number of Gauss-Legendre nodes in a panel, by dimension.
 ORDERS = {1: 16, 2: 16, 3: 10}
-# The number of events of a batch that are computed at a time, to limit memory: each needs all nodes of all panels.
+# The number of events of a batch that are computed at a time, to limit the memory for all nodes of all panels.
 EVENTS = 256
 
 
-class PanelLaw(AbstractLaw):
-    """A law on an interval that is divided into panels.
+class PanelDistribution(AbstractUnivariateDistribution):
+    """A distribution on an interval that is divided into panels.
 
     Args:
         edges: the edges of the panels.
         log_values: the log-density, up to a constant, at the nodes.
-        density: maps a point to the log-density, up to the same constant; None to interpolate `log_values`.
+        density: the log-density as a function of a point, up to the same constant; None to interpolate `log_values`.
     """
 
     edges: Float[Array, " edges"]
@@ -83,7 +83,7 @@ class PanelLaw(AbstractLaw):
         log_total = jnp.logaddexp(below, above)
         return below - log_total, above - log_total
 
-    def from_line(self, t):
+    def from_real(self, t):
         lower, upper = self.edges[0], self.edges[-1]
         return jnp.clip(lower + (upper - lower) * jax.nn.sigmoid(t), lower, upper)
 
@@ -114,7 +114,7 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
             Values that it closes over are not trained.
         lower: the lower ends of the box, shape (dim,).
         upper: the upper ends of the box, shape (dim,).
-        tolerance: the target error of each coordinate's distribution, as a share of the mass; by default 1e-10 in
+        tolerance: the target error of each coordinate's distribution, as a fraction of the mass; by default 1e-10 in
             float64 and 1e-5 in float32.
         order: the number of nodes per panel.
 
@@ -177,20 +177,20 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
     def domain(self) -> Constraint:
         return constraints.interval(*map(np.array, self.box))
 
-    def law(self, before):
+    def conditional(self, before):
         axis = len(before)
         edges = self.edges[axis].value.astype(before.dtype)
         last = _Slice(self.log_density, before) if axis == self.dim - 1 else None
         if axis == 0:
-            return PanelLaw(edges, self.table.value.astype(before.dtype), last)
+            return PanelDistribution(edges, self.table.value.astype(before.dtype), last)
         nodes = nodes_of(edges, self.table.value.shape[1])
         if last is not None:
-            return PanelLaw(edges, jax.vmap(jax.vmap(last))(nodes), last)
+            return PanelDistribution(edges, jax.vmap(jax.vmap(last))(nodes), last)
 
         def integral(t):
-            return self.law(jnp.append(before, t)).log_total()
+            return self.conditional(jnp.append(before, t)).log_total()
 
-        return PanelLaw(edges, jax.vmap(jax.vmap(integral))(nodes), None)
+        return PanelDistribution(edges, jax.vmap(jax.vmap(integral))(nodes), None)
 
     def log_prob(self, x):
         return self.log_density.value(x) - self.log_normalizer

@@ -50,16 +50,25 @@ class Rosenblatt(AbstractStandIn):
     r"""$u_i = P(x'_i \le x_i \mid x'_{<i} = x_{<i})$, from a density's support onto the open cube; $\det J = p(x)$.
 
     Args:
-        to_line: the bijection onto the whole space, $x \mapsto \operatorname{logit} u$: a Rosenblatt map, or a chain
+        to_logits: the bijection $x \mapsto \operatorname{logit} u$ onto $\mathbb R^d$: a Rosenblatt map, or a chain
             that ends in one. Unlike the map onto the cube, it keeps all digits in the tails.
     """
 
-    to_line: AbstractBijection
+    to_logits: AbstractBijection
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a map of version 0.1.0, where `to_logits` had another name.
+
+        Args:
+            fields: the fields in the file.
+        """
+        return {"to_logits" if name == "to_line" else name: value for name, value in fields.items()}
 
     @property
     def bijection(self) -> Chain:
-        """`to_line`, then a sigmoid in each coordinate."""
-        return Chain([self.to_line, Elementwise(Sigmoid(), self.to_line.shape[0])])
+        """`to_logits`, then a sigmoid in each coordinate."""
+        return Chain([self.to_logits, Elementwise(Sigmoid(), self.to_logits.shape[0])])
 
 
 def rosenblatt(
@@ -79,13 +88,13 @@ def rosenblatt(
             - a log-density up to a constant, a function of an array (dim,) in one to three dimensions, with a `box`.
         box: the lower and upper ends of the box of a log-density, each of shape (dim,). Outside, the density is taken
             to be 0.
-        tolerance: for a log-density, see `QuadratureRosenblatt`.
-        order: for a log-density, see `QuadratureRosenblatt`.
+        tolerance: the tolerance for a log-density, see `QuadratureRosenblatt`.
+        order: the number of nodes per panel for a log-density, see `QuadratureRosenblatt`.
 
     Returns:
-        A bijection x -> u. Only the parameters of a flow can be trained. `to_line` is the bijection x -> logit u; for a
-        log-density it has the attributes `log_normalizer`, `error` and `edge_density`. To train a Gaussian mixture, use
-        `GaussianMixtureRosenblatt`. Values that functions close over get no gradients.
+        A bijection x -> u. Only the parameters of a flow can be trained. `to_logits` is the bijection x -> logit u; for
+        a log-density it has the attributes `log_normalizer`, `error` and `edge_density`. To train a Gaussian mixture,
+        use `GaussianMixtureRosenblatt`. Values that functions close over get no gradients.
 
     Raises:
         ValueError: if the source has no such map, or if a density is not positive, not finite or not integrable on the
@@ -94,7 +103,7 @@ def rosenblatt(
     References:
         Papamakarios et al. (2021), section 2.2.
     """
-    return Rosenblatt(_to_line(source, _options(box, tolerance, order, [source])))  # pyright: ignore[reportCallIssue]
+    return Rosenblatt(_to_logits(source, _options(box, tolerance, order, [source])))  # pyright: ignore[reportCallIssue]
 
 
 def transport(
@@ -114,14 +123,14 @@ def transport(
         base: a source for `rosenblatt`, or the result of `rosenblatt`.
         target: a source for `rosenblatt`, or its result, of the same shape.
         box: the box of log-densities, used for each of the two that is a log-density.
-        tolerance: for log-densities, see `QuadratureRosenblatt`.
-        order: for log-densities, see `QuadratureRosenblatt`.
+        tolerance: the tolerance for log-densities, see `QuadratureRosenblatt`.
+        order: the number of nodes per panel for log-densities, see `QuadratureRosenblatt`.
 
     Raises:
         ValueError: if the shapes differ; also as in `rosenblatt`.
     """
     options = _options(box, tolerance, order, [base, target])
-    start, end = (_to_line(source, options) for source in (base, target))
+    start, end = (_to_logits(source, options) for source in (base, target))
     if start.shape != end.shape:
         raise ValueError(f"base and target must have the same shape, but have {start.shape} and {end.shape}.")
     return Chain([start, Invert(end)])
@@ -136,25 +145,25 @@ def _options(box: Box | None, tolerance: float | None, order: int | None, source
     """The options of `QuadratureRosenblatt`; raise if there are options but no log-density."""
     if not any(map(_is_density, sources)):
         if any(option is not None for option in (box, tolerance, order)):
-            raise ValueError("box, tolerance and order are for log-densities, but no log-density was given.")
+            raise ValueError("box, tolerance and order need a log-density, but no source is a log-density.")
         return {}
     if box is None or len(box) != 2:
         raise ValueError(f"a log-density needs a box for its integrals, box=(lower, upper), but got box={box}.")
     return {"lower": box[0], "upper": box[1], "tolerance": tolerance, "order": order}
 
 
-def _to_line(source: Source, options: dict[str, Any]) -> AbstractBijection:
+def _to_logits(source: Source, options: dict[str, Any]) -> AbstractBijection:
     if isinstance(source, Rosenblatt):
-        return source.to_line
+        return source.to_logits
     if isinstance(source, AbstractRosenblatt):
         return source
     if isinstance(source, Learnable):
         source = source.distribution
     if isinstance(source, Flow):
         _check_triangular(source)
-        return Chain([Invert(source.bijection), _to_line(source.base, {})])
+        return Chain([Invert(source.bijection), _to_logits(source.base, {})])
     if isinstance(source, dist.Distribution):
-        return _of_distribution(source)
+        return _map_of_distribution(source)
     if isinstance(source, Sequence):
         return ConditionalRosenblatt(source)
     if not _is_density(source):
@@ -165,7 +174,7 @@ def _to_line(source: Source, options: dict[str, Any]) -> AbstractBijection:
     return QuadratureRosenblatt(source, **options)
 
 
-def _of_distribution(d: dist.Distribution) -> AbstractBijection:
+def _map_of_distribution(d: dist.Distribution) -> AbstractBijection:
     if len(d.event_shape) != 1 or d.batch_shape:
         raise ValueError(
             f"a distribution must have an event shape (dim,) and no batch shape, but has event shape {d.event_shape} "
@@ -177,8 +186,8 @@ def _of_distribution(d: dist.Distribution) -> AbstractBijection:
     size, one = d.event_shape[0], _unwrapped(d)
     if one.event_shape:
         raise ValueError(
-            f"{type(d).__name__} has no conditional CDFs that the library knows; give a sequence of conditionals, or "
-            "its log_prob and a box."
+            f"the library has no conditional CDFs for {type(d).__name__}; give a sequence of conditionals, or its "
+            "log_prob and a box."
         )
     try:
         return ConditionalRosenblatt([_Coordinate(one, i, size) for i in range(size)])

@@ -1,4 +1,4 @@
-"""The conformance suite for bijections, which every bijection of this package passes; run it on your own."""
+"""The conformance suite for bijections. Every bijection of this package passes it; use it for your own bijections."""
 
 from pushforward.testing.conformance import check_bijection as check_bijection
-from pushforward.testing.parameters import into as into, randomize as randomize
+from pushforward.testing.parameters import map_to_domain as map_to_domain, randomize as randomize

@@ -14,17 +14,19 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.arrays import ArrayLike, trainable
 from pushforward.bijections.intervals import bounds
-from pushforward.testing.parameters import into, noise_like, randomize
+from pushforward.testing.parameters import map_to_domain, noise_like, randomize
 from pushforward.testing.structure import check_shapes, check_structure
 from pushforward.training.compilation import jit_quick_compilation
 
-# A nudge is a relative perturbation by a few machine epsilons. Errors up to this many times its effect are allowed.
-NUDGES = 300
+# Inputs and parameters are perturbed by a few machine epsilons. Errors of up to this multiple of the resulting change
+# are allowed.
+PERTURBATION_FACTOR = 300
 # Random log-determinants are averaged over NUM_KEYS keys; their mean may be off by STANDARD_ERRORS standard errors.
 NUM_KEYS, STANDARD_ERRORS = 2000, 5
-# A point is well-conditioned if the relative effect of a nudge is less than WELL. The relative error of derivatives at
-# such points may be up to OFF.
-WELL, OFF = 1e-4, 5e-3
+# A point is well-conditioned if the relative change by a perturbation is less than this number.
+WELL_CONDITIONED = 1e-4
+# The largest relative error of derivatives at well-conditioned points.
+DERIVATIVE_TOLERANCE = 5e-3
 
 
 def check_bijection(
@@ -39,7 +41,7 @@ def check_bijection(
 ) -> None:
     """Check that a bijection is invertible and has all properties that the package expects of bijections.
 
-    At random points, with parameters as given and far from them, it checks shapes and dtypes; the round trip; the
+    At random points, at the initial parameters and far from them, it checks shapes and dtypes; the round trip; the
     log-determinants of both directions against automatic Jacobians and against each other; `push_score` against the
     automatic gradient; stochastic log-determinants, if any, against the exact ones; `jit` against eager execution,
     `vmap` against a loop, and batches along the last axis, which flows use, against `vmap`; that gradients with respect
@@ -49,14 +51,14 @@ def check_bijection(
 
     Args:
         bijection: the bijection.
-        key: for points, conditions and parameters.
+        key: the key for points, conditions and parameters.
         scales: the values of `scale` with which `randomize` moves the parameters.
         points: further points u to check, of shape (n, *shape), such as boundaries and knots.
         num_points: the number of random points, mapped into the bijection's domain: one half is standard normal, the
             other five times as wide.
-        tolerance: the relative error allowed, by default 1e-9 in float64 and 1e-4 in float32, plus a few hundred times
-            the effect of perturbing inputs and parameters by eight machine epsilons. Where that is as large as the
-            value itself, neither the value nor those computed from it are compared.
+        tolerance: the allowed relative error, by default 1e-9 in float64 and 1e-4 in float32, plus a few hundred times
+            the change that results from a perturbation of inputs and parameters by eight machine epsilons. If that is
+            as large as the value itself, neither the value nor values computed from it are compared.
         bias: the allowed bias of the mean of stochastic log-determinants, beyond its standard error.
 
     Raises:
@@ -65,7 +67,7 @@ def check_bijection(
     point_key, condition_key, weight_key, *move_keys = jr.split(key, 3 + len(scales))
     u = jr.normal(point_key, (num_points, *bijection.shape))
     u = u.at[num_points // 2 :].multiply(5.0)
-    u = into(bijection.domain, jnp.concatenate([u, jnp.zeros((1, *bijection.shape))]))
+    u = map_to_domain(bijection.domain, jnp.concatenate([u, jnp.zeros((1, *bijection.shape))]))
     if points is not None:
         u = jnp.concatenate([u, jnp.asarray(points, u.dtype).reshape(-1, *bijection.shape)])
     condition = None if bijection.cond_shape is None else jr.normal(condition_key, bijection.cond_shape)
@@ -77,7 +79,7 @@ def check_bijection(
     check_shapes(bijection, u[0], condition, type(bijection).__name__)
     for scale, move_key in zip(scales, move_keys, strict=True):
         moved = randomize(bijection, move_key, scale) if scale else bijection
-        where = f"{type(bijection).__name__}, parameters moved by {scale} x normal"
+        where = f"{type(bijection).__name__}, parameters perturbed by {scale} x standard normal noise"
         found = {name: np.asarray(value) for name, value in _measure(moved, u, condition, weights).items()}
         _check_found(found, u, tolerance, where)
         _check_gradients(moved, u, jnp.asarray(found["x"]), condition, weights, scale, where)
@@ -96,7 +98,7 @@ def check_bijection(
 @jit_quick_compilation
 def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, weights: Array) -> dict[str, Array]:
     size = int(np.prod(bijection.shape))
-    roundings = 8 * jnp.finfo(u.dtype).eps
+    few_epsilons = 8 * jnp.finfo(u.dtype).eps
 
     def log_prob(x, bijection):
         back, log_det = bijection.inverse_and_log_det(x, condition)
@@ -121,20 +123,17 @@ def _measure(bijection: AbstractBijection, u: Array, condition: Array | None, we
         again, _ = forward(found["back"])
         pushed_x, pushed_log_det, score = bijection.push_score(u, -u, condition)
 
-        # The effect of a nudge of a few machine epsilons: no computation can be more accurate than that.
-        def nudged(sign):
-            nudge = sign * roundings
-            near = jax.tree.map(lambda a: a * (1 + nudge).astype(a.dtype) if eqx.is_inexact_array(a) else a, bijection)
-            direction = nudge * jnp.sign(weights)
-            _, (nudged_x, nudged_log_det) = forward(_move(u, direction, bijection.domain), near)
-            return by_inverse(_move(x, direction, bijection.codomain), near) | {
-                "x": nudged_x,
-                "log_det": nudged_log_det,
-            }
+        # The change by a perturbation of a few machine epsilons: no computation can be more accurate than that.
+        def perturbed(sign):
+            size = sign * few_epsilons
+            near = jax.tree.map(lambda a: a * (1 + size).astype(a.dtype) if eqx.is_inexact_array(a) else a, bijection)
+            direction = size * jnp.sign(weights)
+            _, (near_x, near_log_det) = forward(_move(u, direction, bijection.domain), near)
+            return by_inverse(_move(x, direction, bijection.codomain), near) | {"x": near_x, "log_det": near_log_det}
 
         values = found | {"x": x, "log_det": log_det}
-        nudges = jax.vmap(nudged)(jnp.array([1.0, -1.0], u.dtype))
-        sensitivity = {f"sensitivity of {k}": jnp.max(jnp.abs(nudges[k] - values[k])) for k in values}
+        near_values = jax.vmap(perturbed)(jnp.array([1.0, -1.0], u.dtype))
+        sensitivity = {f"sensitivity of {k}": jnp.max(jnp.abs(near_values[k] - values[k])) for k in values}
         return (
             values
             | sensitivity
@@ -178,12 +177,12 @@ def _check_found(found, u, tolerance, where) -> None:
     points = np.asarray(u).reshape(len(u), -1)
 
     def allow(name: str, slack: float | np.ndarray = 0.0):
-        """The error allowed for a value that should equal found[name]; infinite where a nudge changes it completely."""
+        """The allowed error of a value that should equal found[name]; infinite if a perturbation changes all digits."""
         size = 1 + np.abs(found[name]).reshape(len(u), -1).max(1)
-        rounding = NUDGES * found[f"sensitivity of {name}"]
+        rounding = PERTURBATION_FACTOR * found[f"sensitivity of {name}"]
         return tolerance * size + np.where(rounding < size, rounding, np.inf) + slack
 
-    # Where rounding loses u or x completely, the point after the round trip can be anything.
+    # If all digits of u or x are lost by rounding, the point after the round trip is arbitrary.
     lost = np.isinf(allow("back")) | np.isinf(allow("x"))
     flat["again"] = np.where(lost[:, None], flat["x"], flat["again"])
     for name, value in (found | {"again": flat["again"]}).items():
@@ -211,8 +210,8 @@ def _log_abs_det(jacobian: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarr
             log_det, conditioning = np.log(slopes).sum(1), (1 / slopes).max(1)
     else:
         log_det, conditioning = np.linalg.slogdet(jacobian)[1], np.linalg.cond(jacobian)
-    error = NUDGES * eps * conditioning
-    # A nearly singular Jacobian shows nothing, but an exactly singular one cannot be that of a bijection.
+    error = PERTURBATION_FACTOR * eps * conditioning
+    # A nearly singular Jacobian is not evidence of an error, but an exactly singular one is.
     return log_det, np.where(error < 1, error, np.where(np.isinf(log_det), 0.0, np.inf))
 
 
@@ -233,7 +232,7 @@ def _check_random_log_dets(bijection, u, condition, found, key, tolerance, bias,
         what = f"{direction} with a key"
         _assert_finite(estimates, np.broadcast_to(u[0], (NUM_KEYS, *u[0].shape)), f"{where}: {what}'s log-determinant")
         size = 1 + np.abs(values[0]).max(initial=0)
-        allowed = np.array([tolerance * size + NUDGES * found["sensitivity of x"][0]])
+        allowed = np.array([tolerance * size + PERTURBATION_FACTOR * found["sensitivity of x"][0]])
         _compare(f"{what}'s value", value[:1], values[:1], allowed, u, where)
         error = STANDARD_ERRORS * estimates.std() / NUM_KEYS**0.5 + bias + tolerance * (1 + np.abs(log_dets[0]))
         mean = np.array([estimates.mean()])
@@ -246,7 +245,7 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
         x, log_det = bijection.forward_and_log_det(u[i], condition)
         # Rounding differs between the two, and the map may amplify it.
         sensitivity = found["sensitivity of x"][i] + found["sensitivity of log_det"][i]
-        allowed = np.array([tolerance * (1 + np.abs(x).max() + np.abs(log_det)) + NUDGES * sensitivity])
+        allowed = np.array([tolerance * (1 + np.abs(x).max() + np.abs(log_det)) + PERTURBATION_FACTOR * sensitivity])
         _compare(
             "eager forward against jit and vmap",
             np.asarray(x)[None],
@@ -259,7 +258,7 @@ def _check_execution(bijection, u, condition, found, tolerance, where) -> None:
         _compare("eager log_det against jit and vmap", eager, found["log_det"][i][None], allowed, u[i:], where)
     # Only one inverse, because numerical inverses are slow when run eagerly.
     back, _ = bijection.inverse_and_log_det(jnp.asarray(found["x"][0]), condition)
-    allowed = np.array([tolerance * (1 + np.abs(back).max()) + NUDGES * found["sensitivity of back"][0]])
+    allowed = np.array([tolerance * (1 + np.abs(back).max()) + PERTURBATION_FACTOR * found["sensitivity of back"][0]])
     _compare("eager inverse against jit and vmap", np.asarray(back)[None], found["back"][:1], allowed, u, where)
 
 
@@ -278,7 +277,7 @@ def _check_batched(bijection, u, condition, found, tolerance, where) -> None:
             f"{where}: batched gives {name} of shape {value.shape}, not {(*expected.shape[1:], len(u))}"
         )
         size = 1 + np.abs(expected).reshape(len(u), -1).max(1)
-        allowed = tolerance * size + 2 * NUDGES * found[f"sensitivity of {name}"]
+        allowed = tolerance * size + 2 * PERTURBATION_FACTOR * found[f"sensitivity of {name}"]
         _compare(f"batched {name} against vmap", np.moveaxis(np.asarray(value), -1, 0), expected, allowed, u, where)
 
 
@@ -297,19 +296,21 @@ def _gradients(bijection: AbstractBijection, method: str, points: Array, conditi
 def _check_gradients(bijection, u, x, condition, weights, scale, where) -> None:
     for direction, points in (("forward", u), ("inverse", x)):
         by_array, by_point = _gradients(bijection, f"{direction}_and_log_det", points, condition, weights)
-        _assert_finite(by_point, points, f"{where}: {direction}'s gradient by the point")
+        _assert_finite(by_point, points, f"{where}: the gradient of {direction} with respect to the point")
         for path, gradient in jax.tree.leaves_with_path(by_array):
             name = jax.tree_util.keystr(path)
-            _assert_finite(gradient, points, f"{where}: {direction}'s gradient by {name}")
-            # At the given parameters some gradients may be 0, such as those of layers before a zero layer.
+            _assert_finite(gradient, points, f"{where}: the gradient of {direction} with respect to {name}")
+            # At the initial parameters some gradients may be 0, such as those of layers before a zero layer.
             unmoved = scale and gradient.size and not np.any(gradient)
             assert not unmoved, f"{where}: {name} gets no gradient from {direction}"
 
 
 @jit_quick_compilation
 def _cancelling(bijection: AbstractBijection, u: Array, condition: Array | None, direction: PyTree):
-    """Derivatives along a direction of arrays and condition: of inverse(forward(u)), which is u, and of the sum
-    of both log-determinants, which is 0. The sizes of the terms that must cancel are returned for comparison.
+    """The directional derivatives, with respect to arrays and condition, of values that do not depend on them.
+
+    These are inverse(forward(u)), which is u, and the sum of both log-determinants, which is 0. The sizes of the terms
+    that must cancel are returned for comparison.
     """
     arrays, static = eqx.partition((bijection, condition), trainable((bijection, condition)))
 
@@ -342,13 +343,19 @@ def _check_derivatives_cancel(bijection, u, condition, found, key, where) -> Non
     names = ("back", "inverse_log_det", "x")
     sizes = [1 + np.abs(found[name]).reshape(len(u), -1).max(1) for name in names]
     well = np.all(
-        [found[f"sensitivity of {name}"] < WELL * s for name, s in zip(names, sizes, strict=True)], axis=0
-    ) & (size < 1 / WELL)
+        [found[f"sensitivity of {name}"] < WELL_CONDITIONED * s for name, s in zip(names, sizes, strict=True)], axis=0
+    ) & (size < 1 / WELL_CONDITIONED)
     for what, got, allowed in (
-        ("the derivative of inverse(forward(u)) by arrays and condition", moved, size),
-        ("the derivative of log_det + inverse_log_det by arrays and condition", log_det_moved, log_det_size),
+        ("the derivative of inverse(forward(u)) with respect to arrays and condition", moved, size),
+        (
+            "the derivative of log_det + inverse_log_det with respect to arrays and condition",
+            log_det_moved,
+            log_det_size,
+        ),
     ):
-        _compare(what, got[well], np.zeros_like(got[well]), OFF * (0.1 + allowed[well]), u[well], where)
+        _compare(
+            what, got[well], np.zeros_like(got[well]), DERIVATIVE_TOLERANCE * (0.1 + allowed[well]), u[well], where
+        )
 
 
 def _assert_finite(value, points, what: str) -> None:

@@ -25,11 +25,11 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
 
     Args:
         tree: any pytree, such as a bijection or a flow.
-        key: for the noise.
+        key: the key for the noise.
         scale: the standard deviation.
 
     Returns:
-        The pytree with moved parameters.
+        The pytree with perturbed parameters.
     """
     arrays, static = eqx.partition(tree, trainable(tree))
     leaves, treedef = jax.tree.flatten(arrays)
@@ -42,7 +42,12 @@ def randomize(tree: T, key: PRNGKeyArray, scale: float) -> T:
 
 
 def noise_like(arrays: PyTree, key: PRNGKeyArray) -> PyTree:
-    """Standard normal noise with the shapes and dtypes of a pytree of arrays."""
+    """Standard normal noise with the shapes and dtypes of a pytree of arrays.
+
+    Args:
+        arrays: the pytree.
+        key: the key for the noise.
+    """
     leaves, treedef = jax.tree.flatten(arrays)
     keys = jr.split(key, max(len(leaves), 1))
     noise = [jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
@@ -63,8 +68,8 @@ def _widths(tree: PyTree, before: int = 0, after: int = 0) -> list[int]:
     return widths
 
 
-def into(domain: Constraint, z: ArrayLike) -> Array:
-    """Map points of the whole space into a domain, coordinate by coordinate.
+def map_to_domain(domain: Constraint, z: ArrayLike) -> Array:
+    """Map points of the whole space to a domain, coordinate by coordinate.
 
     Args:
         domain: an interval, a NumPyro constraint; its ends may be arrays.

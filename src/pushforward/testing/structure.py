@@ -11,7 +11,11 @@ from pushforward.bijections.arrays import Constant
 
 
 def check_structure(bijection: AbstractBijection) -> None:
-    """Raise unless fields are arrays or static, and saving and loading preserve the bijection."""
+    """Raise unless fields are arrays or static, and saving and loading preserve the bijection.
+
+    Args:
+        bijection: the bijection.
+    """
     name = type(bijection).__name__
     _check_static(bijection, name)
     for path, leaf in jax.tree.leaves_with_path(bijection):
@@ -49,7 +53,14 @@ def _check_static(module: eqx.Module, name: str) -> None:
 
 
 def check_shapes(bijection, u, condition, where) -> None:
-    """Raise unless each method returns the right shapes and dtypes, without running it."""
+    """Raise unless each method returns the right shapes and dtypes, without running it.
+
+    Args:
+        bijection: the bijection.
+        u: a point of the domain.
+        condition: a condition, or None.
+        where: the beginning of the messages.
+    """
     for method in ("forward_and_log_det", "inverse_and_log_det", "push_score"):
         arguments = (u, u) if method == "push_score" else (u,)
         try:

@@ -85,7 +85,7 @@ def _parts(leaf: Any) -> Iterator[bytes]:
     if eqx.is_array_like(leaf):
         values = np.asarray(leaf)
         yield f"{values.dtype}{values.shape}".encode()
-        # Part by part: an array may be memory-mapped and larger than memory.
+        # In parts: an array may be memory-mapped and larger than memory.
         rows = values.reshape(-1)
         for start in range(0, rows.size, HASHED_AT_ONCE):
             yield np.ascontiguousarray(rows[start : start + HASHED_AT_ONCE]).tobytes()
@@ -129,7 +129,7 @@ class FitState(NamedTuple):
     Attributes:
         finished: the stages that have ended.
         current: the arrays of the state of the current stage, None before its first evaluation.
-        history: of all stages.
+        history: the history of all stages.
         seconds: the time that all of it took.
         stopped: whether the callback has stopped the fit.
     """
@@ -148,7 +148,7 @@ class Checkpoint:
     """The file of one fit; with `path=None` nothing is read or written.
 
     Args:
-        path: of the file. If it exists, the fit resumes from it.
+        path: the path of the file. If it exists, the fit resumes from it.
         facts: returns what identifies the fit: the name of the function, options, fingerprints of data and model. The
             version of the library, the precision and the fingerprint of the key are added. It is called only if there
             is a path.

@@ -20,7 +20,7 @@ def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
 
     Args:
         fn: the function to compile.
-        level: of LLVM's optimizations, from 0 to 3.
+        level: the level of LLVM's optimizations, from 0 to 3.
     """
     compiled = None
 

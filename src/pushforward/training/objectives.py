@@ -29,38 +29,48 @@ class AbstractObjective(eqx.Module):
 
     @property
     def batches(self) -> AbstractBatches:
-        """The source of batches, unless `train` is given another; by default there are no data."""
+        """The default source of batches, which the argument `batches` of `train` replaces; by default no data."""
         return NoBatches()
 
     @abc.abstractmethod
     def loss(self, model: Any, batch: PyTree, key: PRNGKeyArray, step: Int[Array, ""]) -> Value:
-        """An unbiased estimate for one step of training; its gradient may be another, better estimator's.
+        """An unbiased estimate of the loss for one step; its gradient may be another estimator's, with less variance.
 
         Args:
-            model: what is trained.
-            batch: of `batches`.
-            key: of the step.
-            step: its number, from 0.
+            model: the model to train.
+            batch: a batch from `batches`.
+            key: the random key of this step.
+            step: the index of this step, from 0.
         """
 
     @abc.abstractmethod
     def evaluate(self, model: Any, key: PRNGKeyArray) -> Value:
-        """A fresh estimate by which two evaluations of one training can be compared; `key` is the same for all."""
+        """An estimate of the loss for the choice of the best model.
+
+        Args:
+            model: the model to evaluate.
+            key: the same for all evaluations of one training, so that their differences come from the model, not from
+                the draws.
+        """
 
 
 class ReverseKL(AbstractObjective):
     r"""$\mathrm{KL}(q \,\|\, p)$ up to the constant $\log Z$: the negative ELBO $E_q[\log q(x) - \log \tilde p(x)]$.
 
     By default its gradient is the path gradient, which leaves out the score term of mean zero; its variance vanishes
-    as $q \to p$. The score of $q$ is carried along the forward pass, so no inverse is needed. While $q$ is far from $p$
-    and its log-density rough, as a spline's with many bins, the total gradient is the steadier one: where training
-    with a large learning rate goes astray, begin with `path_gradient=False`.
+    as $q \to p$. The score of $q$ is computed together with the forward pass, so no inverse pass is needed. If $q$ is
+    far from $p$ and $\log q$ is not smooth, as for splines with many bins, the total gradient has less variance: if
+    training with a large learning rate diverges, start with `path_gradient=False`.
 
     Args:
         target: maps one event to its log-density up to a constant.
-        num_samples: draws a step.
-        path_gradient: False for the total gradient, which flows with a stochastic log-determinant have in any case.
-        num_evaluation_samples: draws for a fresh estimate.
+        num_samples: the number of draws per step.
+        path_gradient: whether to use the path gradient. Flows with stochastic log-determinants always have the total
+            gradient.
+        num_evaluation_samples: the number of draws per evaluation.
+
+    Raises:
+        ValueError: for numbers of draws below 1.
 
     References:
         Roeder et al., Sticking the Landing (2017). https://arxiv.org/abs/1703.09194
@@ -111,14 +121,14 @@ def check_differentiable(flow: Flow) -> None:
 def sample_and_path_log_prob(
     flow: Flow, key: PRNGKeyArray, sample_shape: tuple[int, ...], condition: Array | None = None
 ) -> tuple[Array, Array]:
-    """Draws, and their log-densities with the gradient that these have along the path of the draws alone."""
+    """Draws, and their log-densities with the path gradient: the gradient through the draws only, without the score."""
     x, log_q, score = flow.sample_log_prob_and_score(key, sample_shape, condition)
     along = jnp.sum(score * x, axis=range(log_q.ndim, x.ndim))
     return x, jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
 
 
 class _WeightedBound(AbstractObjective):
-    """What the bounds share that average powers of importance weights before they take the logarithm."""
+    """Base class of the bounds that are the logarithm of a mean of powers of importance weights."""
 
     alpha: eqx.AbstractVar[float]
     target: eqx.AbstractVar[Callable[[Array], Float[Array, ""]]]
@@ -148,9 +158,9 @@ class _WeightedBound(AbstractObjective):
             return -jnp.mean(self._bounds(jax.vmap(jax.vmap(self.target))(x) - log_q))
         x, log_q = sample_and_path_log_prob(flow, key, shape)
         log_weights = jax.vmap(jax.vmap(self.target))(x) - log_q
-        shares = jax.nn.softmax((1 - self.alpha) * jax.lax.stop_gradient(log_weights), axis=0)
+        normalized = jax.nn.softmax((1 - self.alpha) * jax.lax.stop_gradient(log_weights), axis=0)
         # The gradient of the bound, whose score terms are written as path terms; its value is that of the bound.
-        surrogate = jnp.sum((self.alpha * shares + (1 - self.alpha) * shares**2) * log_weights, axis=0)
+        surrogate = jnp.sum((self.alpha * normalized + (1 - self.alpha) * normalized**2) * log_weights, axis=0)
         bounds = jax.lax.stop_gradient(self._bounds(log_weights) - surrogate) + surrogate
         return -jnp.mean(bounds)
 
@@ -162,15 +172,19 @@ class _WeightedBound(AbstractObjective):
 class ImportanceWeighted(_WeightedBound):
     r"""The negative importance-weighted bound, $-E \log \frac1K \sum_k w_k$ with $w_k = \tilde p(x_k) / q(x_k)$.
 
-    It lies between the ELBO, $K = 1$, and $\log Z$; the more draws, the more does it ask that $q$ cover $p$. Its
-    gradient is the doubly reparametrised one, $\sum_k \bar w_k^2\, \nabla \log w_k$ along the paths of the draws, with
-    the shares $\bar w_k$ of the weights, whose noise does not grow with $K$.
+    It lies between the ELBO, $K = 1$, and $\log Z$. With more draws, regions where $p$ has mass and $q$ has little are
+    penalized more. The gradient is the doubly reparameterized gradient, $\sum_k \bar w_k^2\, \nabla \log w_k$ along the
+    paths of the draws, where $\bar w_k$ are the normalized weights. Its signal-to-noise ratio does not decrease with
+    $K$.
 
     Args:
         target: maps one event to its log-density up to a constant.
         num_samples: $K$.
-        num_bounds: bounds to average in a step.
-        num_evaluation_bounds: bounds for a fresh estimate.
+        num_bounds: the number of bounds that are averaged in a step.
+        num_evaluation_bounds: the number of bounds per evaluation.
+
+    Raises:
+        ValueError: for numbers below 1, and an $\alpha$ that is not finite.
 
     References:
         Burda et al., Importance Weighted Autoencoders (2016), equation 8. https://arxiv.org/abs/1509.00519
@@ -188,16 +202,19 @@ class Renyi(_WeightedBound):
     r"""The negative variational Rényi bound, $-\frac{1}{1-\alpha} E \log \frac1K \sum_k w_k^{1-\alpha}$.
 
     For many draws it is $D_\alpha(q \,\|\, p) - \log Z$. For $\alpha = 1$ it is the negative ELBO, for $\alpha = 0$
-    `ImportanceWeighted`. Below 1, the smaller $\alpha$ the more does it punish what $q$ misses of $p$, and the noisier
-    is its gradient. That is $\sum_k (\alpha \bar w_k + (1 - \alpha) \bar w_k^2)\, \nabla \log w_k$ along the paths of
-    the draws, with the shares $\bar w_k$ of $w_k^{1-\alpha}$.
+    `ImportanceWeighted`. For $\alpha < 1$, a smaller $\alpha$ penalizes regions that $q$ misses more strongly, with
+    a noisier gradient. The gradient is $\sum_k (\alpha \bar w_k + (1 - \alpha) \bar w_k^2)\, \nabla \log w_k$ along the
+    paths of the draws, where $\bar w_k$ are the normalized $w_k^{1-\alpha}$.
 
     Args:
         target: maps one event to its log-density up to a constant.
         alpha: $\alpha$, any finite number.
         num_samples: $K$.
-        num_bounds: bounds to average in a step.
-        num_evaluation_bounds: bounds for a fresh estimate.
+        num_bounds: the number of bounds that are averaged in a step.
+        num_evaluation_bounds: the number of bounds per evaluation.
+
+    Raises:
+        ValueError: for numbers below 1, and an $\alpha$ that is not finite.
 
     References:
         Li and Turner, Rényi Divergence Variational Inference (2016), equation 9. https://arxiv.org/abs/1602.02311

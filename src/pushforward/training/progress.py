@@ -12,12 +12,12 @@ def progress_bar(name: str, total: float, *, show: bool) -> Iterator[Callable[[f
     """Show progress on standard error.
 
     Args:
-        name: of the fit.
+        name: the name of the fit.
         total: what `done` is when the fit is complete.
         show: whether to show anything.
 
     Yields:
-        A function of `done` and a text to show beside it.
+        A function of `done` and a text to show with it.
     """
     if not show:
         yield lambda done, text: None

@@ -77,7 +77,7 @@ class Run:
     """One fit; use it as a context manager.
 
     Args:
-        name: of the fit, for the progress bar.
+        name: the name of the fit, for the progress bar.
         total: the largest number of steps of all stages.
         progress: whether to show a progress bar.
         callback: called after each evaluation with a `Progress`; the fit stops if it returns True.

@@ -49,15 +49,15 @@ def load_images(path: Path) -> dict[str, np.ndarray]:
     8-bit integers are divided by 255, unless all of them are 0 or 1.
 
     Args:
-        path: a file with an array "train" and optionally "valid" and "test", or with one array of any name, which is
-            then "train".
+        path: the path of a file with an array "train" and optionally "valid" and "test", or with one array of any name,
+            which is then "train".
 
     Returns:
         The arrays "train", "valid" and "test" that the file contains.
 
     Raises:
-        ValueError: if the file does not exist, cannot be read, or contains something else than images of one shape
-            with pixels in [0, 1].
+        ValueError: if the file does not exist, cannot be read, or contains anything other than images of one shape with
+            pixels in [0, 1].
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -99,23 +99,23 @@ def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return checked
 
 
-def with_test_images(images: dict[str, np.ndarray], share: float, seed: int) -> dict[str, np.ndarray]:
-    """The same images, with a random share of the training images as test images if there are none.
+def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """The images, where a random fraction of the training images becomes test images if there are none.
 
     Args:
-        images: arrays "train" and optionally "valid" and "test".
-        share: the share of the training images.
-        seed: for the choice.
+        images: the arrays "train" and optionally "valid" and "test".
+        fraction: the fraction of the training images.
+        seed: the seed of the random choice.
 
     Raises:
-        ValueError: if the share of the training images is less than one image.
+        ValueError: if the fraction is less than one image.
     """
     if "test" in images:
         return images
     train = images["train"]
-    count = round(share * len(train))
+    count = round(fraction * len(train))
     if count < 1:
-        raise ValueError(f"there are {len(train)} images, but at least {round(1 / share)} are needed.")
+        raise ValueError(f"there are {len(train)} images, but at least {round(1 / fraction)} are needed.")
     rows = np.random.default_rng(seed).permutation(len(train))
     return images | {"train": train[rows[count:]], "test": train[rows[:count]]}
 

@@ -19,9 +19,9 @@ from pushforward.vae.data import check_images
 
 # A latent coordinate is active if the variance of its posterior mean over images is larger than this.
 ACTIVE_VARIANCE = 0.01
-# Draws per image for the posterior mean.
+# The number of draws per image for the posterior mean.
 MEAN_DRAWS = 64
-# Numbers in the largest array, which holds the decoder's outputs: 0.8 GB in single precision.
+# The number of entries of the largest array, that of the decoder's outputs: 0.8 GB in single precision.
 MAX_OUTPUTS = 200_000_000
 
 
@@ -30,10 +30,10 @@ class Evaluation(NamedTuple):
 
     Attributes:
         elbo: the ELBO, a lower bound of $\log p(x)$: minus `reconstruction` minus `kl`.
-        elbo_se: its standard error.
+        elbo_se: the standard error of `elbo`.
         nll: $-\log p(x)$, estimated by importance sampling: in expectation an upper bound, which decreases to
             $-\log p(x)$ as the number of draws grows.
-        nll_se: its standard error.
+        nll_se: the standard error of `nll`.
         num_samples: the number of draws per image for `nll`.
         reconstruction: $-E_q \log p(x \mid u)$.
         kl: $\mathrm{KL}(q(u \mid x) \,\|\, p(u))$.
@@ -86,12 +86,12 @@ def evaluate(
     chunk: int = 100,
     batch_size: int = 100,
 ) -> Evaluation:
-    """Evaluate a VAE on held-out images.
+    """Evaluate a VAE on test images.
 
     Args:
         vae: the model.
-        x: images, of shape (n, *shape).
-        key: for the draws.
+        x: the test images, of shape (n, *shape).
+        key: the key for the draws.
         num_samples: the number of draws per image for the likelihood.
         elbo_samples: the number of draws per image for the ELBO and its parts.
         chunk: the largest number of draws of each image that are in memory at the same time.
@@ -101,8 +101,8 @@ def evaluate(
         ValueError: for images of another shape, or images that the likelihood cannot have generated.
     """
     x = _checked(vae, x)
-    batch_size = fitting_size(batch_size, elbo_samples, vae)
-    chunk = fitting_size(chunk, min(batch_size, len(x)), vae)
+    batch_size = max_chunk_size(batch_size, elbo_samples, vae)
+    chunk = max_chunk_size(chunk, min(batch_size, len(x)), vae)
     scores = _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size)
     elbo, log_p, reconstruction, kl = (np.asarray(a, np.float64) for a in scores[:4])
     nll = float(-log_p.mean())
@@ -140,13 +140,16 @@ def _active_units(means: Float[Array, "n dim"], variances: Float[Array, "n dim"]
 
 
 def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
-    """Split the KL term into the mutual information of image and latent vector, and the KL of the averaged posterior.
+    """Split the KL term into a mutual information and the KL divergence of the aggregate posterior from the prior.
+
+    The mutual information is that of image and latent vector under the posterior.
 
     Args:
         vae: the model. The density of its posterior is evaluated at the draws for other images, through its inverse.
         x: images, of shape (n, *shape).
-        key: for draws and the choice of images.
-        num_images: the number of images, at most n. The estimate of the mutual information is at most its logarithm.
+        key: the key for draws and the choice of images.
+        num_images: the number of images, at most n. The estimate of the mutual information is at most the logarithm of
+            this number.
 
     Raises:
         ValueError: for images of another shape, or images that the likelihood cannot have generated.
@@ -177,16 +180,16 @@ def _checked(vae: Any, x: ArrayLike) -> Float[Array, "n *shape"]:
     return jnp.asarray(x)
 
 
-def fitting_size(count: int, others: int, vae: Any) -> int:
-    """The largest number up to `count` for which the decoder's outputs fit into memory.
+def max_chunk_size(count: int, outputs_per_item: int, vae: Any) -> int:
+    """The largest number of images or draws, at most `count`, for which the decoder's outputs fit into memory.
 
     Args:
-        count: the largest number, of images or of draws.
-        others: how many outputs there are for each of them.
+        count: an upper bound of the result.
+        outputs_per_item: the number of decoder outputs for each image or draw.
         vae: the model.
     """
     outputs = vae.likelihood.num_outputs * math.prod(vae.shape)
-    return min(count, max(1, MAX_OUTPUTS // max(1, others * outputs)))
+    return min(count, max(1, MAX_OUTPUTS // max(1, outputs_per_item * outputs)))
 
 
 def map_in_chunks(
@@ -196,9 +199,9 @@ def map_in_chunks(
 
     Args:
         fn: a function of images and a key, whose results have the images along their first axis.
-        x: images.
-        key: for the function; each chunk has its own.
-        size: images in a chunk.
+        x: the images.
+        key: the key for the function; each chunk has its own key.
+        size: the number of images in a chunk.
     """
     full, rest = divmod(len(x), size)
     keys = jr.split(key, full + 1)

@@ -65,7 +65,8 @@ def fit_vae(
         warmup: the number of epochs in which the weight $\beta$ of the KL term grows linearly to 1. The ELBO of
             validation images always has $\beta = 1$. Early stopping starts after the warm-up.
         batch_size: the number of images in a step.
-        learning_rate: of Adam, a number or an Optax schedule. Each new schedule object causes a new compilation.
+        learning_rate: the learning rate of Adam, a number or an Optax schedule. Each new schedule object causes a new
+            compilation.
         optimizer: an Optax optimizer that replaces Adam and the clipping of gradients.
         max_epochs: the largest number of passes through the images.
         patience: training stops after this number of epochs without a higher ELBO of validation images.

@@ -17,6 +17,22 @@ class AbstractLikelihood(eqx.Module):
     """The distribution of an image given the decoder's outputs, under which the pixels are independent.
 
     A decoder returns `num_outputs` arrays of the image's shape, stacked along the first axis.
+
+    Example:
+        >>> class Laplace(AbstractLikelihood):  # continuous pixels with a fixed scale; the decoder gives the median
+        ...     discrete = False
+        ...     num_outputs = 1
+        ...
+        ...     def distribution(self, outputs):
+        ...         return dist.Independent(dist.Laplace(outputs[0], 0.1), outputs.ndim - 1)
+        ...
+        ...     def image(self, outputs):
+        ...         return outputs[0]
+        ...
+        ...     def draw(self, key, outputs):
+        ...         return self.distribution(outputs).sample(key)
+        >>> Laplace().log_prob(jnp.zeros((1, 8, 8)), jnp.zeros((8, 8))).shape
+        ()
     """
 
     # Whether pixels are discrete, so that `log_prob` is the log of a probability and bits per dimension are defined.
@@ -29,26 +45,52 @@ class AbstractLikelihood(eqx.Module):
 
     @abc.abstractmethod
     def distribution(self, outputs: Float[Array, "k *shape"]) -> Any:
-        """The NumPyro distribution of `values`."""
+        """The NumPyro distribution of `values`, with the image's axes as event axes.
+
+        Args:
+            outputs: the decoder's outputs.
+        """
 
     def values(self, x: Float[Array, " *shape"]) -> Array:
-        """The image in the values of the distribution: class indices for a categorical one."""
+        """The image as values of `distribution`: for example, class indices for a categorical distribution.
+
+        Args:
+            x: an image with pixels in [0, 1].
+        """
         return x
 
     @abc.abstractmethod
     def image(self, outputs: Float[Array, "k *shape"]) -> Float[Array, " *shape"]:
-        """The expected image."""
+        """The expected image.
+
+        Args:
+            outputs: the decoder's outputs.
+        """
 
     @abc.abstractmethod
     def draw(self, key: Array, outputs: Float[Array, "k *shape"]) -> Float[Array, " *shape"]:
-        """A random image."""
+        """A random image, with pixels in [0, 1] if they are discrete.
+
+        Args:
+            key: the key for the draw.
+            outputs: the decoder's outputs.
+        """
 
     def log_prob(self, outputs: Float[Array, "k *shape"], x: Float[Array, " *shape"]) -> Float[Array, ""]:
-        r"""$\log p(x \mid u)$ in nats."""
+        r"""$\log p(x \mid u)$ in nats.
+
+        Args:
+            outputs: the decoder's outputs at $u$.
+            x: an image with pixels in [0, 1].
+        """
         return self.distribution(outputs).log_prob(self.values(x))
 
     def check(self, x: np.ndarray) -> None:  # noqa: B027
-        """Raise a ValueError if these images, with pixels in [0, 1], have probability zero under this likelihood."""
+        """Raise a ValueError if these images have probability zero under this likelihood.
+
+        Args:
+            x: images with pixels in [0, 1], of shape (n, *shape).
+        """
 
 
 class Bernoulli(AbstractLikelihood):
@@ -115,7 +157,7 @@ class Categorical(AbstractLikelihood):
         if np.any(np.abs(steps - np.round(steps)) > 1e-3):
             raise ValueError(
                 f"a Categorical likelihood with {self.levels} levels needs pixels k/{self.levels - 1}, but some lie "
-                "between those levels; give the number of levels that the images have, or use a Gaussian likelihood."
+                "between those levels; use the number of levels of the images, or a Gaussian likelihood."
             )
 
 
@@ -124,23 +166,32 @@ class Gaussian(AbstractLikelihood):
 
     Args:
         scale: $\sigma$ of all pixels; if None, the decoder gives $\sigma$ of each pixel as a second output.
-        smallest: the lower bound of $\sigma$ when the decoder gives it. Without it the likelihood is unbounded.
+        min_scale: a lower bound of $\sigma$ if the decoder gives it. Without a bound the likelihood is unbounded.
     """
 
     scale: float | None = eqx.field(static=True, default=None)
-    smallest: float = eqx.field(static=True, default=0.01)
+    min_scale: float = eqx.field(static=True, default=0.01)
     discrete: ClassVar[bool] = False
 
     def __check_init__(self):
-        if (self.scale is not None and self.scale <= 0) or self.smallest <= 0:
-            raise ValueError(f"scales must be positive, but got scale={self.scale}, smallest={self.smallest}.")
+        if (self.scale is not None and self.scale <= 0) or self.min_scale <= 0:
+            raise ValueError(f"scales must be positive, but got scale={self.scale}, min_scale={self.min_scale}.")
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a likelihood of version 0.1.0, where `min_scale` had another name.
+
+        Args:
+            fields: the fields in the file.
+        """
+        return {"min_scale" if name == "smallest" else name: value for name, value in fields.items()}
 
     @property
     def num_outputs(self) -> int:
         return 2 if self.scale is None else 1
 
     def distribution(self, outputs) -> Any:
-        scale = self.scale if self.scale is not None else self.smallest + positive(outputs[1])
+        scale = self.scale if self.scale is not None else self.min_scale + positive(outputs[1])
         return dist.Independent(dist.Normal(outputs[0], scale), outputs.ndim - 1)
 
     def image(self, outputs):

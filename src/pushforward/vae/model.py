@@ -19,7 +19,7 @@ from pushforward.bijections.intervals import bounds, same_interval
 from pushforward.flow import Flow
 from pushforward.reports.files import write_text
 from pushforward.reports.summary import Facts
-from pushforward.reports.vae import plot_sheets, vae_page
+from pushforward.reports.vae import plot_image_grids, vae_page
 from pushforward.serialization import save
 from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.evaluation import Evaluation, evaluate
@@ -28,7 +28,13 @@ from pushforward.vae.pictures import all_pictures
 
 
 class Terms(NamedTuple):
-    r"""The terms of the variational bounds at draws $u \sim q(u \mid x)$, each of shape (num_samples, *batch)."""
+    r"""The terms of the variational bounds at draws $u \sim q(u \mid x)$, each of shape (num_samples, *batch).
+
+    Attributes:
+        log_likelihood: $\log p(x \mid u)$.
+        log_prior: $\log p(u)$.
+        log_posterior: $\log q(u \mid x)$.
+    """
 
     log_likelihood: Float[Array, "samples *batch"]
     log_prior: Float[Array, "samples *batch"]
@@ -46,14 +52,15 @@ class VAE(eqx.Module):
     The encoder maps an image to features $h$, the posterior is a flow conditioned on them, $q(u \mid h(x))$, and the
     decoder maps $u$ to the parameters of the likelihood. Training maximizes the
     $\mathrm{ELBO}(x) = E_{q(u \mid x)}[\log p(x \mid u) + \log p(u) - \log q(u \mid x)] \le \log p(x)$.
-    With a Gaussian posterior and a standard normal prior this is the plain VAE. The KL divergence is always estimated
-    from draws, also where a formula exists.
+    With a Gaussian posterior and a standard normal prior this is the standard VAE. The KL divergence is always
+    estimated from draws, also where a formula exists.
 
     Methods take leading batch axes. All values are in nats per image.
 
     Args:
-        encoder: maps one image to the features that the posterior is conditioned on.
-        decoder: maps one latent vector to the likelihood's outputs, of shape (num_outputs, *shape of an image).
+        encoder: a function from one image to the features that the posterior is conditioned on.
+        decoder: a function from one latent vector to the likelihood's outputs, of shape (num_outputs, *shape of an
+            image).
         posterior: a conditional flow over latent vectors.
         prior: a flow over latent vectors, without condition.
         likelihood: the distribution of an image given the decoder's outputs; by default `Bernoulli()`.
@@ -112,26 +119,40 @@ class VAE(eqx.Module):
         return math.prod(self.prior.shape)
 
     def encode(self, x: ArrayLike) -> Float[Array, "*batch features"]:
-        """The features of images, on which the posterior is conditioned."""
+        """The features of images, on which the posterior is conditioned.
+
+        Args:
+            x: images, of shape (*batch, *shape).
+        """
         return _map(self.encoder, self._images(x), len(self.shape))
 
     def decode(self, u: ArrayLike) -> Float[Array, "..."]:
-        """The likelihood's outputs at latent vectors, of shape batch + (num_outputs, *shape)."""
+        """The likelihood's outputs at latent vectors, of shape (*batch, num_outputs, *shape).
+
+        Args:
+            u: latent vectors, of shape (*batch, dim).
+        """
         return _map(self.decoder, jnp.asarray(u), len(self.prior.shape))
 
     def infer(self, x: ArrayLike, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*batch dim"]:
-        r"""Draws of $q(u \mid x)$, of shape sample_shape + batch + (dim,)."""
+        r"""Draws of $q(u \mid x)$, of shape (*sample_shape, *batch, dim).
+
+        Args:
+            x: images, of shape (*batch, *shape).
+            key: the key for the draws.
+            sample_shape: the shape of the draws for each image.
+        """
         return self.posterior.sample(key, sample_shape, self.encode(x))
 
     def terms(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1, *, path_gradient: bool = False) -> Terms:
         r"""The terms of the variational bounds at draws of the posterior.
 
         Args:
-            x: images.
-            key: for the draws.
+            x: images, of shape (*batch, *shape).
+            key: the key for the draws.
             num_samples: the number of draws for each image.
-            path_gradient: whether the gradient of $\log q$ omits the score term and follows the path of the draws
-                only.
+            path_gradient: whether the gradient of $\log q$ is the path gradient: through the draws only, without the
+                score term.
         """
         x = self._images(x)
         if num_samples < 1:
@@ -149,7 +170,13 @@ class VAE(eqx.Module):
         return Terms(log_likelihood.reshape(log_q.shape), self.prior.log_prob(u), log_q)
 
     def elbo(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1) -> Float[Array, "*batch"]:
-        """An unbiased estimate of the ELBO of each image."""
+        """An unbiased estimate of the ELBO of each image.
+
+        Args:
+            x: images, of shape (*batch, *shape).
+            key: the key for the draws.
+            num_samples: the number of draws for each image.
+        """
         return self.terms(x, key, num_samples).log_weight.mean(0)
 
     def log_likelihood_estimate(
@@ -160,8 +187,8 @@ class VAE(eqx.Module):
         Its expectation is the importance-weighted bound, which approaches $\log p(x)$ from below as $S$ grows.
 
         Args:
-            x: images.
-            key: for the draws.
+            x: images, of shape (*batch, *shape).
+            key: the key for the draws.
             num_samples: $S$.
             chunk: the number of draws of each image that are in memory at the same time.
 
@@ -190,10 +217,10 @@ class VAE(eqx.Module):
         """Draw images.
 
         Args:
-            key: for the draws.
+            key: the key for the draws.
             sample_shape: the leading axes of the result.
-            expected: return the expected images at the drawn latent vectors, as figures in papers show, instead of
-                images drawn from the likelihood.
+            expected: whether to return the expected images at the drawn latent vectors, as in the figures of most
+                papers, instead of draws of the likelihood.
         """
         latent_key, image_key = jr.split(key)
         outputs = self.decode(self.prior.sample(latent_key, sample_shape))
@@ -204,11 +231,20 @@ class VAE(eqx.Module):
         return jax.vmap(self.likelihood.draw)(keys, flat).reshape(*sample_shape, *self.shape)
 
     def image(self, u: ArrayLike) -> Float[Array, "..."]:
-        """The expected images at latent vectors."""
+        """The expected images at latent vectors.
+
+        Args:
+            u: latent vectors, of shape (*batch, dim).
+        """
         return _map(self.likelihood.image, self.decode(u), len(self.shape) + 1)
 
     def reconstruct(self, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "..."]:
-        r"""The expected image at one draw of $q(u \mid x)$ for each image."""
+        r"""The expected image at one draw of $q(u \mid x)$ for each image.
+
+        Args:
+            x: images, of shape (*batch, *shape).
+            key: the key for the draws.
+        """
         return self.image(self.infer(x, key))
 
     def summary(self) -> Facts:
@@ -222,10 +258,10 @@ class VAE(eqx.Module):
         """A Matplotlib figure of reconstructions, samples, traversals and interpolations.
 
         Args:
-            images: held-out images.
-            key: for the draws.
+            images: test images, of shape (n, *shape).
+            key: the key for the draws.
         """
-        return plot_sheets(all_pictures(self, images, key))
+        return plot_image_grids(all_pictures(self, images, key))
 
     def report(
         self,
@@ -236,20 +272,20 @@ class VAE(eqx.Module):
         num_samples: int = 500,
         title: str = "variational autoencoder",
     ) -> Evaluation:
-        """Evaluate on held-out images, and write one self-contained HTML page: summary, evaluation and pictures.
+        """Evaluate on test images, and write one self-contained HTML page: summary, evaluation and pictures.
 
         Args:
-            path: of the page; its folder must exist.
-            images: held-out images.
-            key: for the draws.
+            path: the path of the page; its folder must exist.
+            images: test images, of shape (n, *shape).
+            key: the key for the draws.
             num_samples: the number of draws per image for the likelihood.
-            title: of the page.
+            title: the title of the page.
 
         Returns:
             The evaluation.
         """
         evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        facts = Facts({**self.summary(), "held-out images": np.shape(images)[0]})
+        facts = Facts({**self.summary(), "test images": np.shape(images)[0]})
         write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation
 
@@ -257,7 +293,7 @@ class VAE(eqx.Module):
         """Save the model to a file that `pushforward.load` reads.
 
         Args:
-            path: the file; it is replaced if it exists.
+            path: the path of the file; it is replaced if it exists.
         """
         save(path, self)
 

@@ -17,14 +17,14 @@ KERNEL = 5
 class Dense(eqx.Module):
     """A multilayer perceptron from arrays of one shape to arrays of another.
 
-    `equinox.nn.MLP` does not serve here: it maps vectors to vectors, and all its hidden layers have one width.
+    `equinox.nn.MLP` is not used, because it maps vectors to vectors, and all its hidden layers have the same width.
 
     Args:
         in_shape: the shape of the input.
         out_shape: the shape of the output.
         hidden: the widths of the hidden layers.
         activate_last: whether to apply the activation after the last layer too.
-        key: for the initial weights.
+        key: the key for the initial weights.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -57,7 +57,7 @@ class Gated(eqx.Module):
     r"""A gated convolution $a \cdot \mathrm{sigmoid}(b)$, where $a$ and $b$ are the two halves of the output channels.
 
     Args:
-        convolution: it has twice as many output channels as the gated convolution.
+        convolution: the convolution, with twice as many output channels as the gated convolution.
 
     References:
         van den Oord et al., Conditional Image Generation with PixelCNN Decoders (2016), equation 2.
@@ -128,7 +128,7 @@ def dense_pair(
         shape: the shape of an image.
         dim: the dimension of the latent space.
         num_outputs: the number of the likelihood's outputs per pixel.
-        key: for the initial weights.
+        key: the key for the initial weights.
         hidden: the widths of the encoder's hidden layers; the decoder has them in reverse order.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
     """
@@ -153,7 +153,7 @@ def conv_pair(
         shape: the shape of an image, (height, width) or (channels, height, width).
         dim: the dimension of the latent space.
         num_outputs: the number of the likelihood's outputs per pixel.
-        key: for the initial weights.
+        key: the key for the initial weights.
         channels: the numbers of channels of the encoder's layers; every second layer halves height and width.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
 

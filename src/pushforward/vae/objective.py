@@ -12,9 +12,9 @@ from pushforward.bijections.arrays import ArrayLike
 from pushforward.training.data import Epochs
 from pushforward.training.objectives import AbstractObjective
 from pushforward.vae.data import check_images
-from pushforward.vae.evaluation import fitting_size, map_in_chunks
+from pushforward.vae.evaluation import map_in_chunks, max_chunk_size
 
-# Held-out images that are in memory at the same time.
+# The number of validation images that are in memory at the same time.
 EVALUATION_CHUNK = 500
 
 
@@ -27,16 +27,16 @@ class NegativeBound(AbstractObjective):
     no gain. The KL of a flow is not a sum over coordinates, so there is one $\lambda$ for all of them.
 
     Args:
-        images: training images, of shape (n, *shape). Every epoch uses each of them at most once, in a random order.
-        held_out: images that `evaluate` estimates the negative ELBO of; by default the training images.
+        images: the training images, of shape (n, *shape). Every epoch uses each image at most once, in a random order.
+        validation: the images for which `evaluate` estimates the negative ELBO; by default the training images.
         batch_size: the number of images in a step; all images if there are fewer.
         binarize: whether to draw black and white pixels with the gray levels as probabilities: again in every step for
-            training images, once for held-out images.
+            training images, once for validation images.
         warmup: the number of epochs in which $\beta$ grows linearly to 1. `evaluate` always uses $\beta = 1$.
         num_samples: $S$; more than 1 for the importance-weighted bound.
         free_bits: $\lambda$ in nats, for $S = 1$ only.
         path_gradient: whether to omit the score of $q$, which has mean zero, from the gradient; for $S = 1$ only.
-        num_evaluation_samples: the number of draws for each held-out image.
+        num_evaluation_samples: the number of draws for each validation image.
 
     Raises:
         ValueError: for images that are not finite or not in [0, 1], numbers that are too small, or options that
@@ -50,7 +50,7 @@ class NegativeBound(AbstractObjective):
     """
 
     images: Float[Array, "n *shape"]
-    held_out: Float[Array, "m *shape"]
+    validation: Float[Array, "m *shape"]
     batch_size: int = eqx.field(static=True)
     binarize: bool = eqx.field(static=True)
     warmup: int = eqx.field(static=True)
@@ -63,7 +63,7 @@ class NegativeBound(AbstractObjective):
     def __init__(
         self,
         images: ArrayLike,
-        held_out: ArrayLike | None = None,
+        validation: ArrayLike | None = None,
         *,
         batch_size: int = 100,
         binarize: bool = False,
@@ -82,14 +82,14 @@ class NegativeBound(AbstractObjective):
         if num_samples > 1 and (free_bits or path_gradient):
             raise ValueError(f"free bits and path gradients need num_samples=1, but got num_samples={num_samples}.")
         self.images = jnp.asarray(check_images(images))
-        self.held_out = self.images if held_out is None else jnp.asarray(check_images(held_out))
+        self.validation = self.images if validation is None else jnp.asarray(check_images(validation))
         self.batch_size, self.binarize, self.warmup = min(batch_size, len(self.images)), binarize, warmup
         self.num_samples, self.free_bits, self.path_gradient = num_samples, free_bits, path_gradient
         self.num_evaluation_samples = num_evaluation_samples
 
     @property
     def batches(self) -> Epochs:
-        """The training images, batch by batch."""
+        """The training images in batches, without replacement within an epoch."""
         return Epochs(self.images, self.batch_size)
 
     def loss(self, vae, batch, key, step):
@@ -105,12 +105,12 @@ class NegativeBound(AbstractObjective):
         return loss, {"reconstruction": reconstruction, "kl": kl, "beta": beta}
 
     def evaluate(self, vae, key):
-        chunk = fitting_size(EVALUATION_CHUNK, self.num_evaluation_samples, vae)
+        chunk = max_chunk_size(EVALUATION_CHUNK, self.num_evaluation_samples, vae)
 
         def elbo(x, key):
             return vae.elbo(x, key, self.num_evaluation_samples)
 
-        return -map_in_chunks(elbo, self._binarized(self.held_out, key), key, chunk).mean()
+        return -map_in_chunks(elbo, self._binarized(self.validation, key), key, chunk).mean()
 
     def _beta(self, step):
         if not self.warmup:

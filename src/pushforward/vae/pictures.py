@@ -21,7 +21,7 @@ def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16
     Args:
         vae: the model.
         x: images; the first ones are shown. There are no interpolations of one image.
-        key: for the draws.
+        key: the key for the draws.
         columns: the largest number of images in a row.
     """
     x = jnp.asarray(x)[:columns]
@@ -40,7 +40,7 @@ def reconstructions(vae: Any, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "
     Args:
         vae: the model.
         x: images.
-        key: for the draws of the posterior.
+        key: the key for the draws of the posterior.
     """
     return jnp.stack([jnp.asarray(x), vae.reconstruct(x, key)])
 
@@ -53,9 +53,9 @@ def traversals(
     Args:
         vae: the model.
         x: one image.
-        key: for the draws.
+        key: the key for the draws.
         steps: the number of columns.
-        reach: how far the coordinate goes to either side, in standard deviations of the prior.
+        reach: the largest distance from the mean, in standard deviations of the prior.
     """
     u = vae.infer(x, key)
     draws = vae.prior.sample(key, (1000,))
@@ -74,7 +74,7 @@ def interpolations(
         vae: the model.
         x: the images in the first column.
         y: the images in the last column.
-        key: for the draws of the posterior.
+        key: the key for the draws of the posterior.
         steps: the number of columns.
     """
     bijection = vae.prior.bijection

@@ -3,7 +3,7 @@ r"""Posteriors $q(u \mid x)$ by name. Any other conditional flow can be a VAE's 
 Each is a Gaussian $N(\mu(h), \sigma^2(h))$, where $h$ are the encoder's features, followed by layers of a flow. Layers
 without networks of their own (planar, radial, Sylvester) are `Amortized`: their parameters are linear functions of $h$.
 The networks of the other layers (couplings, autoregressive) take $h$ as an additional input. The layers start as the
-identity, so the initial posterior is Gaussian, as in a plain VAE.
+identity, so the initial posterior is Gaussian, as in a standard VAE.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward import flows
 from pushforward.bijections import Affine, Chain, Elementwise, Permutation, TriangularSylvester
 from pushforward.flow import Flow
-from pushforward.flows.stack import given, stack, standard_normal
+from pushforward.flows.stack import conditional, stack, standard_normal
 
 # Families whose layers are amortized.
 AMORTIZED = ("planar", "radial", "sylvester-orthogonal", "sylvester-householder", "sylvester-triangular")
@@ -37,13 +37,13 @@ def posterior(
     r"""A conditional flow for $q(u \mid x)$ with cheap sampling.
 
     Args:
-        family: "gaussian", as in the plain VAE; "planar", "radial", "sylvester-orthogonal" ($Q$ with `num_units`
+        family: "gaussian", as in the standard VAE; "planar", "radial", "sylvester-orthogonal" ($Q$ with `num_units`
             columns), "sylvester-householder" (a square $Q$, a product of reflections) or "sylvester-triangular"
-            (permutations in place of $Q$), all amortized; "iaf", "realnvp" or "nsf" (couplings of splines), with
+            (permutations instead of $Q$), all amortized; "iaf", "realnvp" or "nsf" (couplings of splines), with
             networks that take the features.
         dim: the dimension of the latent space.
         cond_dim: the number of the encoder's features.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers after the Gaussian; 0 for the Gaussian alone.
         hidden: the widths of the hidden layers of "iaf", "realnvp" and "nsf".
         num_units: the number of hidden units of "sylvester-orthogonal", by default half of `dim`.
@@ -63,7 +63,7 @@ def posterior(
         raise ValueError(f"the posterior must be one of {', '.join(POSTERIORS)}, but is {family!r}.")
     if num_layers < 0:
         raise ValueError(f"a posterior needs num_layers >= 0, but got num_layers={num_layers}.")
-    gaussian = given(Elementwise(Affine(), dim), cond_dim, (), key)
+    gaussian = conditional(Elementwise(Affine(), dim), cond_dim, (), key)
     if family == "gaussian" or num_layers == 0:
         return Flow(standard_normal(dim), Chain([gaussian]))
     units, reflections = num_units or max(1, dim // 2), num_reflections or max(1, dim // 4)
@@ -85,8 +85,10 @@ def _layers(family, dim, cond_dim, key, num_layers, hidden, num_units, num_refle
     }[family]
 
     def layer(key):
-        amortized = given(TriangularSylvester(dim, units, num_reflections=reflections, key=key), cond_dim, (), key)
+        amortized = conditional(
+            TriangularSylvester(dim, units, num_reflections=reflections, key=key), cond_dim, (), key
+        )
         # Without reflections, the order of the coordinates alternates from layer to layer.
         return amortized if reflections else Chain([amortized, Permutation(np.arange(dim)[::-1])])
 
-    return stack(layer, dim, num_layers, None, key, mix=False)
+    return stack(layer, dim, num_layers, None, key, permute=False)

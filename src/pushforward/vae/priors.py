@@ -30,7 +30,7 @@ def prior(
         family: "normal", the standard normal, which is not trained; "mixture", a mixture of Gaussians with equal
             initial weights, like a VampPrior with free components; or a flow, "realnvp", "maf" or "nsf".
         dim: the dimension of the latent space.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         num_layers: the number of layers of a flow.
         hidden: the widths of the hidden layers of a flow.
         num_components: the number of components of a mixture.

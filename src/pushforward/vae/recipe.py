@@ -35,16 +35,16 @@ def build(
 
     Args:
         shape: the shape of an image.
-        key: for the initial parameters.
+        key: the key for the initial parameters.
         dim: the dimension of the latent space.
-        posterior: one of `POSTERIORS`; "gaussian" with the prior "normal" is the plain VAE.
+        posterior: one of `POSTERIORS`; "gaussian" with the prior "normal" is the standard VAE.
         prior: one of `PRIORS`.
         num_layers: the number of layers of the posterior.
         prior_layers: the number of layers of the prior.
         network: "dense", or "conv" for gated convolutions.
         widths: the widths of the hidden layers, or the numbers of channels of the convolutions.
         features: the number of the encoder's outputs.
-        likelihood: by default `Bernoulli()`.
+        likelihood: the distribution of an image given the decoder's outputs; by default `Bernoulli()`.
 
     Raises:
         ValueError: for an unknown name or a size below 1.

@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from cases import COND_DIM, HIDDEN, SCALARS, transformer_of
 from pushforward import bijections as bj
 from pushforward.bijections.intervals import bounds
-from pushforward.testing import into, randomize
+from pushforward.testing import map_to_domain, randomize
 from pushforward.training.compilation import jit_quick_compilation
 
 CONDITIONERS = {
@@ -66,7 +66,7 @@ def test_every_transformer_with_every_conditioner(kind, scalar, x64, dim, cond_d
         bijection = randomize(bijection, keys[1], 1.0)
         # Unchanged coordinates have a larger domain, so all points are in the transformer's domain. They are not far
         # out, where saturating functions lose digits.
-        u = into(transformer.domain, jr.normal(keys[2], (8, dim)))
+        u = map_to_domain(transformer.domain, jr.normal(keys[2], (8, dim)))
         condition = None if cond_dim is None else jr.normal(keys[3], (cond_dim,))
         found, jacobian, gradient = both_ways(bijection, u, condition, jr.normal(keys[4], (dim,)))
     x, log_det, back, inverse_log_det = found

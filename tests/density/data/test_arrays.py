@@ -29,7 +29,7 @@ def test_data_frames_with_columns_of_other_types():
             fit(frame[columns])
         with pytest.raises(ValueError, match=match.replace("of x", "of condition")):
             fit(GOOD, condition=frame[columns])
-    with pytest.raises(ValueError, match=r"x.to_frame\(\) makes one column"):
+    with pytest.raises(ValueError, match=r"x.to_frame\(\) converts it to one column"):
         fit(frame["price"], 1)
     fit(pandas.DataFrame({"price": GOOD[:, 0], "nullable": pandas.array(COUNTS[:, 0], dtype="Int64")}), discrete=[1])
 

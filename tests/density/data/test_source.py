@@ -20,7 +20,7 @@ def test_copies_in_a_file_stay_together(tmp_path):
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None, None), 3000)
     rows, part = source.read_part(jr.key(0))
     split = split_rows(rows, part, None, np.zeros(2), 300, jr.key(0))
-    held_out, training = source.held_out_rows(jr.key(1), split, 4, 900), source.training_rows(jr.key(2), split, 512)
+    held_out, training = source.validation_rows(jr.key(1), split, 4, 900), source.training_rows(jr.key(2), split, 512)
     assert len(training) == 3000 and 600 < len(held_out) <= 900
     assert not np.isin(hash_rows((np.asarray(held_out.values[0]),)), hash_rows((np.asarray(training.values[0]),))).any()
 
@@ -86,7 +86,7 @@ def test_all_rows_of_a_file_are_equally_likely(tmp_path):
     np.save(tmp_path / "x.npy", x)
     source = Source(np.load(tmp_path / "x.npy", mmap_mode="r"), None, None, (None,), 20_000)
     split = Split(np.uint64(1), None, np.uint64(2**64 // 10))
-    left_out = source.held_out_rows(jr.key(1), split, 20, 50_000).values[0][:, 0]
+    left_out = source.validation_rows(jr.key(1), split, 20, 50_000).values[0][:, 0]
     taken = np.concatenate([source.training_rows(key, split, 512).values[0][:, 0] for key in jr.split(jr.key(0), 20)])
     assert taken.shape == (20 * 20_000,) and not np.isin(taken, left_out).any()
     assert len(np.unique(left_out)) == pytest.approx(3000, rel=0.1)

@@ -30,7 +30,7 @@ def fit(x, dim=None, **options):
         ({"batch_size": 32.0}, "batch_size must be a whole number of 1 or more, but is 32.0"),
         ({"patience": 0}, "patience must be a whole number"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number, but is -1.0"),
-        ({"validation": None}, "share of rows to hold out, 0 < validation < 1, such as 0.1, but is None"),
+        ({"validation": None}, "fraction of validation rows, 0 < validation < 1, such as 0.1, but is None"),
         ({"validation": GOOD}, r"but is an array of shape \(60, 3\)"),
         ({"weights": ["heavy"] * 60}, "weights must be an array of numbers"),
         (

@@ -38,13 +38,13 @@ class Coupling(AbstractBijection):
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
-        hidden: widths of the conditioner's hidden layers.
+        hidden: the widths of the conditioner's hidden layers.
         mask: True for the coordinates of a; by default the first `dim // 2`.
         transform_head: whether the coordinates of a are transformed rather than unchanged.
         angles: True for coordinates that are angles: the network takes their cosines and sines.
         cond_dim: the size of a condition, a further input of the network.
-        activation: of the network; a module-level function.
-        key: for the network's initial weights.
+        activation: the activation function of the network; a module-level function.
+        key: the key for the network's initial weights.
 
     References:
         Dinh et al., Density Estimation Using Real NVP (2017), section 3.2. https://arxiv.org/abs/1605.08803

@@ -41,10 +41,10 @@ class AbstractAutoregressive(AbstractBijection):
 class MaskedAutoregressive(AbstractAutoregressive):
     r"""$x_i = \tau(u_i;\, c_i(u_{<i}))$ for all $i$ in one pass of a masked network.
 
-    Forward costs one pass. The inverse solves for all coordinates together in parallel sweeps until convergence: at
-    most `dim` sweeps, in practice few. If the transformer's inverse is numerical, it solves for one coordinate after
-    the other instead: `dim` passes of the network, but only one root search per coordinate. It starts as the given
-    transformer in every coordinate.
+    Forward costs one pass. The inverse takes Jacobi iterations (all coordinates in parallel) until convergence: at most
+    `dim`, in practice few. If the transformer's inverse is numerical, it solves for one coordinate after the other
+    instead: `dim` passes of the network, but only one root search per coordinate. It starts as the given transformer in
+    every coordinate.
     By default each coordinate depends on all coordinates before it in an ordering; an adjacency can restrict it to some
     of them. With an ordering and layers of fewer than `dim - 1` units (with a condition, `dim`), neighbors in the
     ordering share their inputs, as in MADE; the last coordinate still depends on all.
@@ -54,14 +54,14 @@ class MaskedAutoregressive(AbstractAutoregressive):
     Args:
         transformer: a scalar bijection.
         dim: the dimension.
-        hidden: widths of the conditioner's hidden layers.
+        hidden: the widths of the conditioner's hidden layers.
         cond_dim: the size of a condition, an input for every output.
         ordering: the coordinates, first to last; coordinate `ordering[k]` depends on those of `ordering[:k]`. By
             default 0, 1, ..., dim - 1.
         adjacency: instead of an ordering, boolean array (dim, dim), True where coordinate i of x may depend on
             coordinate j of u. It must be acyclic; its diagonal is ignored.
-        activation: of the network; a module-level function.
-        key: for the network's initial weights.
+        activation: the activation function of the network; a module-level function.
+        key: the key for the network's initial weights.
 
     References:
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow (2016).
@@ -121,7 +121,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
         return x, log_slopes.sum(0)
 
     def _inverse(self, x, condition, key):
-        def sweep(u, args):
+        def all_in_parallel(u, args):
             bijection, x, condition = args
             return transform(bijection.transformer, bijection._shifts(u, condition), x, inverse=True)[0]
 
@@ -132,7 +132,7 @@ class MaskedAutoregressive(AbstractAutoregressive):
             return transform(bijection.transformer, shifts, x[i], inverse=True)[0]
 
         in_turn = (self.order, one) if self.transformer.numerical_inverse else None
-        u = solve_triangular_fixed_point(sweep, x, (self, x, condition), in_turn=in_turn)
+        u = solve_triangular_fixed_point(all_in_parallel, x, (self, x, condition), in_turn=in_turn)
         return u, -self._forward(u, condition, None)[1]
 
     def _push_score(self, u, score, condition):

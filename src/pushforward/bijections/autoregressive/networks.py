@@ -25,7 +25,7 @@ class MLP(eqx.Module):
         activation: applied after each hidden layer; a module-level function.
         adjacency: boolean array (out_size, in_size), True where the output may depend on the input; by default True
             everywhere. The Jacobian has exact zeros elsewhere.
-        key: for the initial weights.
+        key: the key for the initial weights.
 
     References:
         Germain et al., MADE: Masked Autoencoder for Distribution Estimation (2015), section 3.

@@ -31,7 +31,7 @@ class RecurrentAutoregressive(AbstractAutoregressive):
         dim: the dimension.
         hidden: the size of the GRU's state, then the widths of the hidden layers between it and the transformer.
         cond_dim: the size of a condition, an input of the GRU at every coordinate.
-        key: for the networks' initial weights.
+        key: the key for the networks' initial weights.
 
     References:
         Papamakarios et al. (2021), section 3.1.2, "recurrent conditioners". https://arxiv.org/abs/1912.02762

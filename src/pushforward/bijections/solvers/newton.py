@@ -52,7 +52,7 @@ def _newton(residual: Callable[[Array], Array], start: Array) -> Array:
         return jnp.all(jnp.abs(step) <= 0.5 * ROUNDINGS * eps * (jnp.abs(u) + eps**0.5))
 
     def shorter(u, step, r):
-        """Halve the step until it achieves a share of the reduction of the residual that the linear model predicts."""
+        """Halve the step until it achieves a fraction of the residual's reduction that the linear model predicts."""
 
         def too_long(state):
             size, new_r = state

@@ -23,9 +23,9 @@ def solve_triangular_fixed_point(
 ) -> Vector:
     """Solve $y = f(y)$ where $f_i$ depends on $y_j$ only for $j$ before $i$ in some order.
 
-    Parallel (Jacobi) sweeps: after $k$ sweeps the first $k$ coordinates are exact, so `dim` sweeps always suffice;
+    Jacobi iterations: after $k$ iterations the first $k$ coordinates are exact, so `dim` iterations always suffice;
     they end earlier if the iteration has converged. If one coordinate of f costs far less than all, the coordinates can
-    be solved one after the other instead. Gradients are implicit and always use sweeps.
+    be solved one after the other instead. Gradients are implicit and always use Jacobi iterations.
 
     Args:
         fn: the map `fn(y, args)`.
@@ -46,7 +46,7 @@ def solve_triangular_fixed_point(
 
     def solve(args, start):
         if in_turn is None:
-            return _sweep(lambda y: fn(tame(y), args), start)
+            return _iterate(lambda y: fn(tame(y), args), start)
         order, fn_i = in_turn
         return jax.lax.scan(lambda y, i: (y.at[i].set(fn_i(tame(y), args, i)), None), start, jnp.array(order))[0]
 
@@ -56,10 +56,10 @@ def solve_triangular_fixed_point(
 def solve_nilpotent(product: Callable[[Vector], Vector], vector: Vector) -> Vector:
     """Solve $v = b + N v$ for a nilpotent $N$, given as `product`, by its Neumann series of at most `dim` terms."""
     # The tolerance is relative to the size of b in each event, because gradients may be very small.
-    return _sweep(lambda v: vector + product(v), vector, jnp.max(jnp.abs(vector), axis=0))
+    return _iterate(lambda v: vector + product(v), vector, jnp.max(jnp.abs(vector), axis=0))
 
 
-def _sweep(fn: Callable[[Vector], Vector], start: Vector, unit: Numbers | float = 1.0) -> Vector:
+def _iterate(fn: Callable[[Vector], Vector], start: Vector, unit: Numbers | float = 1.0) -> Vector:
     """Repeat y <- f(y) until convergence, at most dim times, after which a strictly triangular f is at its fixed point.
 
     Convergence: no coordinate changes by more than a few times machine epsilon, relative to its size plus `unit`.
@@ -67,12 +67,12 @@ def _sweep(fn: Callable[[Vector], Vector], start: Vector, unit: Numbers | float 
     tolerance = ROUNDINGS * jnp.finfo(start.dtype).eps
 
     def moving(state):
-        y, last, sweeps = state
+        y, last, count = state
         # Written so that NaN counts as moving.
-        return (sweeps < start.shape[0]) & ~jnp.all(jnp.abs(y - last) <= tolerance * (unit + jnp.abs(y)))
+        return (count < start.shape[0]) & ~jnp.all(jnp.abs(y - last) <= tolerance * (unit + jnp.abs(y)))
 
-    def sweep(state):
-        y, _, sweeps = state
-        return fn(y), y, sweeps + 1
+    def step(state):
+        y, _, count = state
+        return fn(y), y, count + 1
 
-    return jax.lax.while_loop(moving, sweep, (start, jnp.full_like(start, jnp.inf), jnp.array(0)))[0]
+    return jax.lax.while_loop(moving, step, (start, jnp.full_like(start, jnp.inf), jnp.array(0)))[0]

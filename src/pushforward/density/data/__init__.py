@@ -1,1 +1,1 @@
-"""What are the columns? Arrays or files of numbers, their supports and steps, and which rows are held out."""
+"""What are the columns? Arrays or files of numbers, their supports and steps, and the split of their rows."""

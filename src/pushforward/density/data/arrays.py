@@ -94,7 +94,7 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
         raise ValueError(f"{name} must be an array of numbers, but is of type {type(values).__name__}{hint}.")
     if array.ndim != 2 or 0 in array.shape:
         conversion = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
-        hint = f"; {conversion} makes one column of it" if array.ndim == 1 else ""
+        hint = f"; {conversion} converts it to one column" if array.ndim == 1 else ""
         raise ValueError(f"{name} must have shape (rows, columns), both positive, but has shape {array.shape}{hint}.")
     if array.dtype.kind in "biuf":
         return as_floats(array)

@@ -10,14 +10,14 @@ from pushforward.density.data.splitting import distinct_rows
 from pushforward.density.data.validation import USE_FLOAT64, jax_float, to_jax_float
 from pushforward.user_warnings import warn
 
-# A column seems discrete if the share of its distinct values is below the first of these, or if its values lie on a
-# grid and the share of the rows whose value occurs twice or more is above the second. The second needs enough rows.
+# A column seems discrete if the fraction of its distinct values is below the first of these, or if its values lie on a
+# grid and the fraction of the rows whose value occurs twice or more is above the second. The second needs enough rows.
 MIN_DISTINCT, MAX_REPEATED = 0.5, 0.1
 MIN_ROWS = 50
-# A single value is suspicious if more rows than both of these have it: this share of them, this number.
-MAX_SHARE_OF_VALUE, MAX_ROWS_OF_VALUE = 0.002, 4
+# A single value is suspicious if more rows than both of these have it: this fraction of the rows, this number of rows.
+MAX_FRACTION_OF_VALUE, MAX_ROWS_OF_VALUE = 0.002, 4
 # A column seems to be a function of the condition if local regression predicts it with a median error below this
-# share of its standard deviation, in this number of rows.
+# fraction of its standard deviation, in this number of rows.
 MAX_LOCAL_ERROR, NUM_LOCAL_FITS = 1e-3, 200
 # Neighbors are searched among this number of rows. In more dimensions than this, nearest neighbors are far away.
 MAX_NEIGHBOR_ROWS, MAX_COND_DIM = 20_000, 8
@@ -44,9 +44,9 @@ def warn_if_coarse(x: Float[np.ndarray, "n dim"], steps: Float[np.ndarray, " dim
             warn(
                 f"{labels[i]} of x has {len(values)} distinct values in {size} rows{grid}: the likelihood of a "
                 f"density is unbounded on such data. If the column is discrete, declare it with discrete=[{i}]: its "
-                "values are then spread over their steps. Otherwise leave it out."
+                "values are then dequantized. Otherwise leave it out."
             )
-        elif enough and counts.max() > max(MAX_SHARE_OF_VALUE * len(distinct), MAX_ROWS_OF_VALUE):
+        elif enough and counts.max() > max(MAX_FRACTION_OF_VALUE * len(distinct), MAX_ROWS_OF_VALUE):
             warn(
                 f"{labels[i]} of x has the value {mode:g} in {np.sum(x[:, i] == mode)} of {size} rows: the "
                 "likelihood of a density is unbounded at this value; fit those rows separately."
@@ -62,7 +62,7 @@ def warn_if_rounded_to_end(
     """Warn of values inside their support that JAX's precision rounds to one of its ends.
 
     Args:
-        chunks: all samples, part by part, each with the numbers of its rows.
+        chunks: all samples in parts, each with the indices of its rows.
         ends: the lower and upper end of the support of each column.
         steps: the step of each discrete column, 0 for others.
         labels: the labels of the columns in messages.

@@ -12,10 +12,10 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import OntoBox
 from pushforward.density.data.arrays import column_index
 
-# A value lies on the grid of a discrete column if it is within this share of a step: decimal numbers are rounded,
+# A value lies on the grid of a discrete column if it is within this fraction of a step: decimal numbers are rounded,
 # and in single precision more so.
 GRID_TOLERANCE = 0.01
-# Two values of a column are equal if they differ by less than this share of the column's range.
+# Two values of a column are equal if they differ by less than this fraction of the column's range.
 EQUAL_TOLERANCE = 1e-9
 
 # The lower and upper end of the interval that represents a circle; both are the same point.
@@ -151,7 +151,7 @@ def find_steps(
     """The step of each discrete column, which is the distance of neighboring values; 0 for other columns.
 
     Args:
-        chunks: all samples, part by part, each with the numbers of its rows.
+        chunks: all samples in parts, each with the indices of its rows.
         discrete: the result of `parse_discrete`.
         labels: the labels of the columns in messages.
 

@@ -53,7 +53,7 @@ class Source(NamedTuple):
         condition: the condition of each row, or None.
         weights: the weight of each row, or None if all are equal.
         circles: the ends of the interval of each angle; None for other columns.
-        rows_at_once: how many rows of a memory-mapped `x` may be in memory.
+        rows_at_once: the number of rows of a memory-mapped `x` that may be in memory.
     """
 
     x: np.ndarray
@@ -68,7 +68,7 @@ class Source(NamedTuple):
         return isinstance(self.x, np.memmap) and len(self.x) > self.rows_at_once
 
     def chunks(self) -> Iterator[tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]]:
-        """All samples, part by part, each part with the numbers of its rows."""
+        """All samples in parts, each with the indices of its rows."""
         size = self.rows_at_once if self.streams else len(self.x)
         for start in range(0, len(self.x), size):
             rows = self._with_weight(np.arange(start, min(start + size, len(self.x))))
@@ -81,7 +81,7 @@ class Source(NamedTuple):
         """The weights of rows.
 
         Args:
-            rows: their numbers.
+            rows: the indices of the rows.
         """
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
@@ -89,15 +89,15 @@ class Source(NamedTuple):
         """The conditions of rows, or None.
 
         Args:
-            rows: their numbers.
+            rows: the indices of the rows.
         """
         return None if self.condition is None else self.condition[rows]
 
     def read_part(self, key: PRNGKeyArray) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, "rows dim"]]:
-        """All samples if they fit into memory, otherwise random blocks of them; with the numbers of their rows.
+        """All samples if they fit into memory, otherwise random blocks of them; with the indices of their rows.
 
         Args:
-            key: for the blocks.
+            key: the key for the choice of blocks.
         """
         if not self.streams:
             return next(self.chunks())
@@ -109,9 +109,9 @@ class Source(NamedTuple):
         """The training rows: all if they fit into memory, otherwise those of random blocks.
 
         Args:
-            key: for the blocks.
-            split: which rows are held out.
-            batch_size: how many rows a batch has, unless there are fewer.
+            key: the key for the choice of blocks.
+            split: the rule that assigns rows to validation.
+            batch_size: the number of rows of a batch, unless there are fewer.
         """
         part_key, fill_key = jr.split(key)
         rows, x = self._read_assigned(part_key, split, held_out=False)
@@ -123,13 +123,13 @@ class Source(NamedTuple):
         chosen = np.sort(np.concatenate([np.arange(len(rows)), random[len(rows) :]]))
         return self._to_device(rows[chosen], x[chosen], min(batch_size, len(self.x)))
 
-    def held_out_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, max_rows: int) -> Rows:
+    def validation_rows(self, key: PRNGKeyArray, split: Split, num_parts: int, max_rows: int) -> Rows:
         """The validation rows: all if they fit into memory, otherwise some from several parts of the file.
 
         Args:
-            key: for the blocks.
-            split: which rows are held out.
-            num_parts: how many parts of a file to read.
+            key: the key for the choice of blocks.
+            split: the rule that assigns rows to validation.
+            num_parts: the number of parts of a file to read.
             max_rows: the largest number of validation rows of a file.
         """
         parts = [self._read_assigned(k, split, held_out=True) for k in jr.split(key, num_parts if self.streams else 1)]
@@ -144,13 +144,13 @@ class Source(NamedTuple):
     def assigned(
         self, rows: Int[np.ndarray, " rows"], x: Float[np.ndarray, "rows dim"], split: Split, *, held_out: bool
     ) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, "kept dim"]]:
-        """Those of some rows that are held out, or those that are not.
+        """The validation rows among some rows, or the training rows.
 
         Args:
-            rows: the numbers of the rows.
+            rows: the indices of the rows.
             x: the samples in these rows.
-            split: which rows are held out.
-            held_out: whether to return the rows that are held out.
+            split: the rule that assigns rows to validation.
+            held_out: whether to return the validation rows.
         """
         wanted = split.is_held_out(rows, hash_rows((x, self.condition_of(rows)))) == held_out
         return rows[wanted], x[wanted]

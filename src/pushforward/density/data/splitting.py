@@ -1,8 +1,8 @@
-"""Which rows are held out for validation.
+"""The rule that holds out rows, for validation or as test rows.
 
-Equal rows are held out together, because a validation row with a copy among the training rows measures nothing. Rows
-are therefore assigned by a hash of their values, so that rows of a file are also assigned without a pass over all of
-it; splitters such as those of scikit-learn need all groups in memory.
+Equal rows are held out together, because a validation row with a copy among the training rows does not measure
+generalization. Rows are therefore assigned by a hash of their values, so that rows of a file are also assigned without
+a pass over all of it; splitters such as those of scikit-learn need all groups in memory.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt64
 
 # Equal rows are coincidences, not copies, if the continuous columns and the condition have fewer distinct rows than
-# this share of all distinct rows: then the discrete columns alone make most of the difference between rows.
+# this fraction of all distinct rows: then mainly the discrete columns distinguish the rows.
 MIN_DISTINCT_CONTINUOUS = 0.5
-# For warnings, equal rows are coincidences if at most this share of the rows is distinct.
+# For warnings, equal rows are coincidences if at most this fraction of the rows is distinct.
 FEW_DISTINCT = 0.1
 
 Hashes = UInt64[np.ndarray, " n"]
@@ -59,11 +59,11 @@ def _mix(bits: np.ndarray) -> np.ndarray:
 
 
 class Split(NamedTuple):
-    """A rule that assigns rows to training or validation: a row is held out if its random hash is below a threshold.
+    """A rule that holds out rows: a row is held out if its random hash is below a threshold.
 
     Args:
         salt: a random number that makes the hashes random.
-        independent: the hashes of rows whose equality is a coincidence: each is assigned by its row number. None means
+        independent: the hashes of rows whose equality is a coincidence: each is assigned by its row index. None means
             all rows.
         threshold: the smallest random hash of a training row.
     """
@@ -76,17 +76,17 @@ class Split(NamedTuple):
         """A uniformly distributed hash for each row, the same for copies.
 
         Args:
-            rows: the numbers of the rows.
+            rows: the indices of the rows.
             hashes: their hashes by `hash_rows`.
         """
         independent = True if self.independent is None else np.isin(hashes, self.independent)
         return _mix(np.where(independent, _mix(rows.astype(np.uint64)), hashes) ^ self.salt)
 
     def is_held_out(self, rows: Int[np.ndarray, " n"], hashes: Hashes) -> Bool[np.ndarray, " n"]:
-        """Which rows are held out for validation.
+        """Which rows are held out.
 
         Args:
-            rows: the numbers of the rows.
+            rows: the indices of the rows.
             hashes: their hashes by `hash_rows`.
         """
         return self.random_hashes(rows, hashes) < self.threshold
@@ -106,12 +106,12 @@ def split_rows(
     the continuous columns and the condition hardly distinguish rows; and rows with more than `num_held_out` equals.
 
     Args:
-        rows: the numbers of the rows.
+        rows: the indices of the rows.
         x: the samples.
         condition: the condition of each, or None.
         steps: the step of each discrete column, 0 for others.
-        num_held_out: how many rows to hold out, less than all.
-        key: for the random hashes.
+        num_held_out: the number of rows to hold out, less than all.
+        key: the key for the random hashes.
     """
     salt = np.asarray(jr.bits(key, (2,), "uint32")).view(np.uint64)[0]
     hashes = hash_rows((x, condition))

@@ -40,7 +40,7 @@ class Table(NamedTuple):
         """Some of the columns.
 
         Args:
-            names: their names.
+            names: the names of the columns to return.
             path: the file of the table, for messages.
         """
         return self.values[:, column_indices(names, self.names, path)]
@@ -88,8 +88,8 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
 def open_mapped(path: str | Path) -> Table:
     """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
-    An .npy file is mapped as it is. CSV, TSV and Parquet files are copied, block by block, to an unnamed temporary file
-    with 8 bytes per number, which is deleted with the array. An .npz file is always read into memory.
+    An .npy file is mapped without a copy. CSV, TSV and Parquet files are copied, block by block, to an unnamed
+    temporary file with 8 bytes per number, which is deleted with the array. An .npz file is always read into memory.
 
     Args:
         path: the file; its suffix determines the format.
@@ -141,7 +141,7 @@ def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], 
     separator = SEPARATORS.get(path.suffix.lower()) or max(",;\t", key=line.count)
     first = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
     has_names = any(cell and _number(cell) is None for cell in first)
-    # Names may be numbers, such as years. But beside numbers, a missing value or a malformed number is not a name.
+    # Names may be numbers, such as years. But in a row with numbers, a missing value or malformed number is not a name.
     malformed = [cell for cell in first if cell.lower() in MISSING or (_number(cell) is None and cell[:1].isdigit())]
     if malformed and any(_number(cell) is not None for cell in first):
         raise ValueError(
@@ -314,7 +314,7 @@ def write_text(file: Any, columns: dict[str, Float[np.ndarray, " n"]], separator
     Args:
         file: an open text file.
         columns: the values of each column, by its name.
-        separator: between the cells.
+        separator: the separator of the cells.
     """
     writer = csv.writer(file, delimiter=separator, lineterminator="\n")
     writer.writerow(columns)

@@ -37,8 +37,8 @@ def check_options(key: Any, validation: Any, learning_rate: Any, **counts: Any) 
     if not _is_number(validation) or not 0 < validation < 1:
         actual = f"is an array of shape {np.shape(validation)}" if np.ndim(validation) else f"is {validation!r}"
         raise ValueError(
-            f"validation must be the share of rows to hold out, 0 < validation < 1, such as 0.1, but {actual}. The "
-            "held-out rows cannot be chosen; to score your own rows, call log_prob after the fit."
+            f"validation must be the fraction of validation rows, 0 < validation < 1, such as 0.1, but {actual}. The "
+            "validation rows cannot be chosen; to score your own rows, call log_prob after the fit."
         )
     if not _is_number(learning_rate) or not 0 < learning_rate < np.inf:
         raise ValueError(f"learning_rate must be a positive number, but is {learning_rate!r}.")
@@ -53,7 +53,7 @@ def check_samples(
     """Check that samples are finite, and that no column is constant, equal to another or too narrow for the precision.
 
     Args:
-        chunks: all samples, part by part, each with the numbers of its rows.
+        chunks: all samples in parts, each with the indices of its rows.
         shape: (number of rows, number of columns).
         labels: the labels of the columns in messages.
 
@@ -97,7 +97,7 @@ def check_inside(
         ends: the lower and upper end of the support of each column.
         steps: the step of each discrete column, 0 for others.
         labels: the labels of the columns in messages.
-        rows: the numbers of these rows.
+        rows: the indices of these rows.
 
     Raises:
         ValueError: if a value does not; the message names the first.
@@ -165,7 +165,7 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         dim: the number of columns.
 
     Returns:
-        The weights as an array; weights that are 0 in JAX's precision beside the largest are 0.
+        The weights as an array. Weights that underflow to 0 in JAX's precision, relative to the largest weight, are 0.
 
     Raises:
         ValueError: if they are negative or not finite, if there is not one for each row, or if the effective sample
@@ -204,7 +204,7 @@ def check_finite(
         name: the name of the argument, for messages.
         values: some rows of the argument.
         labels: the labels of the columns in messages.
-        rows: the numbers of these rows.
+        rows: the indices of these rows.
 
     Raises:
         ValueError: if a value is not; the message names the first.

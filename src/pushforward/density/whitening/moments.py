@@ -1,4 +1,4 @@
-"""Means and covariances of rows that come part by part, and the effective sample size of weights."""
+"""Means and covariances of rows that are added in parts, and the effective sample size of weights."""
 
 import numpy as np
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Ridge regression of the columns on the condition, and the residuals that it leaves.
+"""Ridge regression of the columns on the condition, and its residuals.
 
 It works on correlations, which are accumulated over all rows of a file, chooses a ridge for each column and uses row
 weights; the `RidgeCV` of scikit-learn needs all rows in memory.
@@ -17,12 +17,12 @@ from pushforward.density.whitening.tails import TailTransforms, fit_tail_transfo
 MIN_VARIANCE = 1e-10
 # The ridges that are compared, for a standardized condition. With the last, all coefficients are 0.
 RIDGES = (0.0, *10.0 ** np.arange(-6, 3.5, 0.5), math.inf)
-# Fits with more effective parameters than this share of the rows are not compared: their error estimates are noise.
+# Fits with more effective parameters than this fraction of the rows are not compared: their error estimates are noise.
 MAX_PARAMETERS_PER_ROW = 0.5
 
 Square = Float[np.ndarray, "dim dim"]
 Coefficients = Float[np.ndarray, "dim cond_dim"]
-# Columns of samples beside columns of the condition.
+# The columns of the samples, followed by those of the condition.
 Joint = Float[np.ndarray, "n dim_and_cond_dim"]
 
 
@@ -115,18 +115,18 @@ class Residuals(NamedTuple):
             scale: their standard deviations.
             coefficients: the coefficients of the condition.
             covariance: the covariance of the residuals of new rows.
-            rows: the columns beside the condition.
+            rows: the columns, followed by those of the condition.
             weights: the weight of each row.
         """
         plain = cls(loc, scale, coefficients, np.ones(len(coefficients)))
-        spread = np.sqrt(weights @ plain(rows) ** 2 / weights.sum())
-        return plain._replace(inflation=np.sqrt(np.diag(covariance)) / np.where(spread > 0, spread, 1))
+        scales = np.sqrt(weights @ plain(rows) ** 2 / weights.sum())
+        return plain._replace(inflation=np.sqrt(np.diag(covariance)) / np.where(scales > 0, scales, 1))
 
     def __call__(self, rows: Joint) -> Float[np.ndarray, "n dim"]:
         """The residuals.
 
         Args:
-            rows: the columns beside the condition.
+            rows: the columns, followed by those of the condition.
         """
         z = (rows - self.loc) / self.scale
         dim = len(self.coefficients)
@@ -141,7 +141,7 @@ def fit_tail_transforms_given_condition(rows: Joint, dim: int, weights: Float[np
     the residuals may have tail transforms as well.
 
     Args:
-        rows: the columns beside the condition.
+        rows: the columns, followed by those of the condition.
         dim: the number of columns; the others are the condition.
         weights: the weight of each row.
     """

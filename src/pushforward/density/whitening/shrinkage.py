@@ -21,7 +21,7 @@ MIN_EIGENVALUE = 1e-14
 def choose_shrinkage(
     rows: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"], effective_size: float
 ) -> float:
-    r"""The amount $r$ for which Gaussians with correlations $(1 - r) R + r I$ have the highest held-out likelihood.
+    r"""The amount $r$ for which Gaussians with correlations $(1 - r) R + r I$ have the highest cross-validation score.
 
     Args:
         rows: the rows, approximately standardized.
@@ -43,12 +43,18 @@ def choose_shrinkage(
     folds = group % NUM_FOLDS
     losses = np.zeros(len(AMOUNTS))
     for fold in range(min(NUM_FOLDS, len(distinct))):
-        losses += _held_out_losses(z, np.where(folds == fold, 0, weights), np.where(folds == fold, weights, 0))
+        losses += _validation_losses(z, np.where(folds == fold, 0, weights), np.where(folds == fold, weights, 0))
     return float(AMOUNTS[losses.argmin()])
 
 
-def _held_out_losses(z: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Float[np.ndarray, " amounts"]:
-    """For each amount the negative log-likelihood of held-out rows, up to a constant; the two arrays are weights."""
+def _validation_losses(z: np.ndarray, training: np.ndarray, validation: np.ndarray) -> Float[np.ndarray, " amounts"]:
+    """The negative log-likelihood of validation rows for each amount, up to a constant.
+
+    Args:
+        z: all rows, standardized.
+        training: the weights of the training rows, 0 for the others.
+        validation: the weights of the validation rows, 0 for the others.
+    """
     deviations = z - training @ z / training.sum()
     covariance = (training[:, None] * deviations).T @ deviations / training.sum()
     # A column may be constant in the training rows.
@@ -57,5 +63,5 @@ def _held_out_losses(z: np.ndarray, training: np.ndarray, held_out: np.ndarray) 
     np.fill_diagonal(correlation, 1)
     eigenvalues, eigenvectors = np.linalg.eigh(correlation)
     variances = (1 - AMOUNTS[:, None]) * np.maximum(eigenvalues, MIN_EIGENVALUE) + AMOUNTS[:, None]
-    squares = held_out @ (z @ eigenvectors) ** 2
-    return held_out.sum() * np.log(variances).sum(1) + (squares / variances).sum(1)
+    squares = validation @ (z @ eigenvectors) ** 2
+    return validation.sum() * np.log(variances).sum(1) + (squares / variances).sum(1)

@@ -14,7 +14,7 @@ from pushforward.density.whitening.moments import effective_sample_size
 # The tail parameters of `SinhArcsinh` that are compared; 1 is the identity. With the last one, a Cauchy variable gets
 # the tails of Student's t with 6 degrees of freedom.
 TAILS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-# A transform must increase the Gaussian log-likelihood on each side of the median by this, in nats a row. Without a
+# A transform must increase the Gaussian log-likelihood on each side of the median by this, in nats per row. Without a
 # transform, the linear tails of splines have to fit heavy tails, and do it badly in the rarest rows.
 MIN_GAIN = 0.1
 # The same if only one tail is heavy. Then the column is skewed, which splines fit better, and transforming single
@@ -36,7 +36,7 @@ class TailTransforms(NamedTuple):
         scales: the scales; 1 for the identity.
         tails: the tail parameters $t$; 1 for the identity.
         log_likelihoods: the log-likelihood of each column $z$ if $y$ is Gaussian with the best mean and variance, in
-            nats a row, up to a constant.
+            nats per row, up to a constant.
     """
 
     locs: Float[np.ndarray, " dim"]
@@ -81,17 +81,17 @@ def fit_tail_transforms(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray
     References:
         Box and Cox, An Analysis of Transformations (1964), section 3. https://doi.org/10.1111/j.2517-6161.1964.tb00553.x
     """
-    dim, shares = z.shape[1], weights / weights.sum()
+    dim, normalized_weights = z.shape[1], weights / weights.sum()
     min_gain = MIN_TOTAL_GAIN / effective_sample_size(weights)
     with np.errstate(divide="ignore"):
-        log_likelihoods = -np.log(standard_deviations(z, shares))
+        log_likelihoods = -np.log(standard_deviations(z, normalized_weights))
     transforms = TailTransforms(np.zeros(dim), np.ones(dim), np.ones(dim), log_likelihoods)
     for i, (loc, scale) in enumerate(zip(*robust_location_and_scale(z, weights), strict=True)):
         if not scale > 0:
             continue
         arsinh = np.arcsinh((z[:, i] - loc) / scale)
-        by_tail = _log_likelihoods(arsinh, shares)
-        sides = [_log_likelihoods(*_mirror(arsinh, shares, side)) for side in (arsinh <= 0, arsinh >= 0)]
+        by_tail = _log_likelihoods(arsinh, normalized_weights)
+        sides = [_log_likelihoods(*_mirror(arsinh, normalized_weights, side)) for side in (arsinh <= 0, arsinh >= 0)]
         # The likelihood is infinite on a side on which all values equal the median: such a side has no tail.
         gains = [side.max() - side[0] if np.isfinite(side[0]) else -np.inf for side in sides]
         min_column_gain = MIN_GAIN if min(gains) > MIN_GAIN else MIN_ONE_SIDED_GAIN
@@ -102,19 +102,21 @@ def fit_tail_transforms(z: Float[np.ndarray, "n dim"], weights: Float[np.ndarray
     return transforms
 
 
-def _mirror(arsinh: np.ndarray, shares: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values on one side of the median with their mirror images, and the share of each."""
-    values, parts = arsinh[side], shares[side]
+def _mirror(arsinh: np.ndarray, normalized_weights: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values on one side of the median with their mirror images, and their normalized weights."""
+    values, parts = arsinh[side], normalized_weights[side]
     return np.concatenate([values, -values]), np.tile(parts / parts.sum(), 2) / 2
 
 
-def _log_likelihoods(arsinh: np.ndarray, shares: np.ndarray) -> Float[np.ndarray, " tails"]:
-    """The log-likelihood of a column for each tail parameter if $y$ is Gaussian, in nats a row, up to a constant."""
+def _log_likelihoods(arsinh: np.ndarray, normalized_weights: np.ndarray) -> Float[np.ndarray, " tails"]:
+    """The log-likelihood of a column for each tail parameter if $y$ is Gaussian, in nats per row, up to a constant."""
 
     def log_likelihood(tail: float) -> float:
         log_slope = np.log(np.cosh(arsinh / tail)) - np.log(tail) - np.log(np.cosh(arsinh))
         with np.errstate(divide="ignore"):
-            return float(shares @ log_slope - np.log(standard_deviations(np.sinh(arsinh / tail), shares)))
+            return float(
+                normalized_weights @ log_slope - np.log(standard_deviations(np.sinh(arsinh / tail), normalized_weights))
+            )
 
     return np.array([log_likelihood(tail) for tail in TAILS])
 
@@ -140,12 +142,14 @@ def _quantiles(column: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
 
 
 class ConditionScaling(NamedTuple):
-    """How networks see a condition $c$: as $(c - m) / s$, or as the arsinh of it. These are of `RescaledCondition`.
+    """The inputs of the networks for a condition $c$: $(c - m) / s$, or its arsinh.
+
+    The fields are arguments of `RescaledCondition`.
 
     Args:
         loc: the location $m$ of each column of the condition.
-        scale: the scale $s$ of each.
-        arsinh: for which columns the arsinh is taken; None if for none.
+        scale: the scale $s$ of each column.
+        arsinh: the columns of which the arsinh is taken; None if there are none.
     """
 
     loc: Float[np.ndarray, " cond_dim"]
@@ -154,32 +158,34 @@ class ConditionScaling(NamedTuple):
 
 
 def condition_scaling(condition: Float[np.ndarray, "n cond_dim"], weights: Float[np.ndarray, " n"]) -> ConditionScaling:
-    """Choose the scaling of a condition with which networks see no value that is far from 0.
+    """Choose the scaling of a condition for which the inputs of the networks are of order one.
 
-    A column has its mean and standard deviation; with heavy tails, their robust counterparts and the arsinh. A column
-    in which most values are equal has its mean, its standard deviation and the arsinh.
+    The location and the scale of a column are its mean and standard deviation; with heavy tails, their robust
+    counterparts, and the arsinh is taken. If most values of a column are equal, the arsinh is taken too.
 
     Args:
         condition: the condition of each row.
         weights: the weight of each row.
     """
-    shares = weights / weights.sum()
+    normalized_weights = weights / weights.sum()
     transforms = fit_tail_transforms(condition, weights)
     heavy_tailed = transforms.tails != 1
     mostly_equal = robust_location_and_scale(condition, weights)[1] == 0
-    loc = np.where(heavy_tailed, transforms.locs, shares @ condition)
-    scale = np.where(heavy_tailed, transforms.scales, standard_deviations(condition, shares))
+    loc = np.where(heavy_tailed, transforms.locs, normalized_weights @ condition)
+    scale = np.where(heavy_tailed, transforms.scales, standard_deviations(condition, normalized_weights))
     arsinh = heavy_tailed | mostly_equal
     return ConditionScaling(loc, scale, arsinh if arsinh.any() else None)
 
 
-def standard_deviations(z: Float[np.ndarray, "n *dim"], shares: Float[np.ndarray, " n"]) -> Float[np.ndarray, "*dim"]:
+def standard_deviations(
+    z: Float[np.ndarray, "n *dim"], normalized_weights: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "*dim"]:
     """The standard deviations of columns in any unit, without overflow or underflow of squares.
 
     Args:
         z: the columns.
-        shares: the weight of each row, of sum 1.
+        normalized_weights: the weight of each row; their sum is 1.
     """
-    deviations = z - shares @ z
+    deviations = z - normalized_weights @ z
     unit = np.maximum(np.abs(deviations).max(0), np.finfo(float).tiny)
-    return np.asarray(unit * np.sqrt(shares @ (deviations / unit) ** 2))
+    return np.asarray(unit * np.sqrt(normalized_weights @ (deviations / unit) ** 2))

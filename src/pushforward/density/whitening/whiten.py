@@ -1,4 +1,7 @@
-"""The whitening transform: the map from whitened coordinates to samples, of which the flow learns the rest."""
+"""The whitening transform: the bijection from whitened coordinates to samples.
+
+The flow is trained in whitened coordinates.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -62,7 +65,7 @@ def whiten(
         to_support: the map from the whole space onto the support.
         circles: the ends of the interval of each angle; None for other columns.
         labels: the labels of the columns in messages.
-        key: for the dequantization of discrete columns.
+        key: the key for the dequantization of discrete columns.
 
     Raises:
         ValueError: if columns are linearly dependent, or are linear functions of the condition.
@@ -72,7 +75,7 @@ def whiten(
     noise_key, part_key = jr.split(key)
 
     def unconstrained(rows: np.ndarray, x: np.ndarray) -> Joint:
-        """Dequantized samples, mapped from their support to the whole space, beside their condition."""
+        """Dequantized samples, mapped from their support to the whole space, followed by their condition."""
         # Always in double precision: variances of columns far from 0 are differences of large numbers.
         with jax.enable_x64(True):
             if steps.any():
@@ -129,7 +132,7 @@ def whiten(
 
 
 def _moments(sample: np.ndarray, source: Source, transform: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:
-    """The moments of all samples after a transform of (row numbers, samples); `sample` is a part of the results."""
+    """The moments of all samples after a transform of (row indices, samples); `sample` is a part of the results."""
     moments = Moments(sample)
     for rows, x in source.chunks():
         moments.add(transform(rows, x), source.weights_of(rows))
@@ -153,7 +156,7 @@ def elementwise(scalar: type, *parameters: Float[np.ndarray, " dim"]) -> Element
 
     Args:
         scalar: the class of the scalar bijection.
-        parameters: the arguments of its constructor, an array each with one entry for each coordinate.
+        parameters: the arguments of its constructor: arrays with one entry for each coordinate.
     """
     scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(parameter, float) for parameter in parameters))
     return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(parameters[0])), scalars)
@@ -190,7 +193,7 @@ def _regress(
         correlation: the correlation matrix of the columns and the condition together.
         dim: the number of columns; the others are the condition.
         effective_size: the effective sample size.
-        rounding: the variance of the rounding error of each.
+        rounding: the variance of the rounding error of each column.
         labels: the labels of the columns in messages.
     """
     _check_independent(correlation[:dim, :dim], rounding[:dim], labels)
@@ -205,7 +208,7 @@ def _regress(
 
 
 def _rounding_variances(moments: Moments) -> Float[np.ndarray, " columns"]:
-    """The largest variance of rounding errors in JAX's precision, as a share of the variance of each column."""
+    """The largest variance of rounding errors in JAX's precision, as a fraction of the variance of each column."""
     eps = float(jnp.finfo(jnp.result_type(float)).eps)
     return 10 * (eps * moments.largest / moments.scale) ** 2 + 1e-13 * len(moments.scale)
 

@@ -1,1 +1,1 @@
-"""What do the draws of a model look like, and how do they come from unconstrained numbers?"""
+"""What is the structure of a model's draws, and which transform maps unconstrained vectors to them?"""

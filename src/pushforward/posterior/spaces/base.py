@@ -27,23 +27,39 @@ class Labels(NamedTuple):
 
 
 class AbstractSpace(eqx.Module):
-    """The draws of a model, the transform that makes them from unconstrained numbers, and their density."""
+    """The draws of a model, the transform from unconstrained values to draws, and their density."""
 
     @abc.abstractmethod
     def log_density(self, z: Unconstrained) -> Float[Array, ""]:
-        """The log-density of z up to a constant, including the log-volume of `constrain`."""
+        """The log-density of z up to a constant, including the log-volume of `constrain`.
+
+        Args:
+            z: unconstrained values.
+        """
 
     @abc.abstractmethod
     def constrain(self, z: Unconstrained) -> Draw:
-        """The draw at unconstrained numbers z."""
+        """The draw at z.
+
+        Args:
+            z: unconstrained values.
+        """
 
     @abc.abstractmethod
     def unconstrain(self, draw: Draw) -> Unconstrained:
-        """The unconstrained numbers of a draw, the inverse of `constrain`."""
+        """The unconstrained values of a draw, the inverse of `constrain`.
+
+        Args:
+            draw: a draw.
+        """
 
     @abc.abstractmethod
     def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
-        r"""$\log|\det|$ of the Jacobian of `constrain`, from z to the free coordinates of the draw."""
+        r"""$\log|\det|$ of the Jacobian of `constrain`, from z to the free coordinates of the draw.
+
+        Args:
+            z: unconstrained values.
+        """
 
     @abc.abstractmethod
     def detached(self) -> "AbstractSpace":
@@ -57,8 +73,8 @@ class AbstractSpace(eqx.Module):
         """Further groups for ArviZ: "log_likelihood", "observed_data" and, with a key, "posterior_predictive".
 
         Args:
-            draws: with leading axes (1, draws).
-            key: for the posterior predictive draws; None leaves that group out.
+            draws: draws with leading axes (1, draws).
+            key: the key for the posterior predictive draws; None omits that group.
         """
         return {}
 
@@ -67,8 +83,8 @@ class SupportSpace(AbstractSpace):
     """Pytrees whose leaves lie in NumPyro constraints.
 
     Args:
-        density: maps a draw to its log-density; None in a posterior from a file.
-        support: constraints, in a pytree with the draw's structure or a prefix of it.
+        density: the function from a draw to its log-density; None in a posterior from a file.
+        support: the constraints, in a pytree with the draw's structure or a prefix of it.
         example: a draw, for the structure.
     """
 

@@ -24,10 +24,10 @@ class NumpyroSpace(AbstractSpace):
 
     Attributes:
         model: the model.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        names: the latent sites.
-        plain: the latent sites as a space without the model's code; None where a support depends on another site.
+        args: the positional arguments of the model.
+        kwargs: the keyword arguments of the model.
+        names: the names of the latent sites.
+        plain: the latent sites as a space without the model's code; None if a support depends on another site.
     """
 
     model: Callable = eqx.field(static=True)
@@ -42,8 +42,8 @@ class NumpyroSpace(AbstractSpace):
 
         Args:
             model: a NumPyro model.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
+            args: the positional arguments of the model.
+            kwargs: the keyword arguments of the model.
 
         Raises:
             ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
@@ -68,8 +68,8 @@ class NumpyroSpace(AbstractSpace):
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerIntegerConversionError,
         ):
-            # The model uses the values of its arguments in Python, which NumPyro allows. They become constants of the
-            # compiled program: NumPy arrays, because operations on JAX arrays have no values while it is traced.
+            # The model's Python code uses the values of its arguments, which NumPyro allows. They become constants of
+            # the compiled program: NumPy arrays, because operations on JAX arrays have no values during tracing.
             original = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, original)
             space = cls(_Bound(model, *original), (), {}, tuple(latent), plain)
         return space, example
