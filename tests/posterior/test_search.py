@@ -23,6 +23,16 @@ def test_many_dimensions_use_coordinate_curvature():
     np.testing.assert_allclose(jnp.diag(best.affine.matrix), scales, rtol=1e-6)
 
 
+def test_large_dimensions_have_fewer_paths():
+    """The number of Hessians times their cost, `dim` gradients, does not grow beyond 64 dimensions."""
+
+    def num_candidates(dim):
+        return len(find_candidates(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(dim), jr.key(0)))
+
+    assert num_candidates(2) == 2 * (24 + 1)
+    assert num_candidates(150) == 2 * (12 + 1)
+
+
 def test_a_heavy_mode_beside_another_is_kept_apart():
     """The best Gaussian of a heavy-tailed or skewed mode is not at the mode itself."""
 

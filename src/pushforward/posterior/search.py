@@ -31,11 +31,13 @@ LogDensity = Callable[[Array], Float[Array, ""]]
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 MAX_DENSE_DIM = 256
 NUM_ITERATIONS = 40
-NUM_PATHS = 24  # in each round
+# A Hessian costs `dim` gradients. So up to MANY_PATHS_DIM there are 24 paths in each of at most 6 rounds, and beyond it
+# fewer, in proportion: the cost of the search grows no further.
+MANY_PATHS_DIM = 64
+MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
-MAX_ROUNDS = 6
 # Modes with a smaller fraction of the mass are left out, and so are the smallest modes beyond this number.
 MIN_EVIDENCE_FRACTION = 1e-3
 MAX_MODES = 16
@@ -83,7 +85,7 @@ def find_candidates(
     if not found:
         return []
     explored: list[Candidate] = []
-    for k in split(far_key, MAX_ROUNDS):
+    for k in split(far_key, _fewer(MAX_ROUNDS, MIN_ROUNDS, dim)):
         found.sort(key=lambda c: -c.elbo)
         new = [c for c in separate_modes(found) if all(_distance(c, e) > MIN_DISTANCE for e in explored)]
         # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
@@ -96,17 +98,28 @@ def find_candidates(
     return sorted(found, key=lambda c: -c.elbo)
 
 
+def _fewer(most: int, least: int, dim: int) -> int:
+    """A number that is smaller in large dimensions."""
+    return max(least, most * MANY_PATHS_DIM // max(dim, MANY_PATHS_DIM))
+
+
+def _radii(dim: int) -> tuple[int, ...]:
+    """The distances of later starting points, one for each pair of paths; the first round has as many paths."""
+    return RADII[:: len(RADII) // _fewer(len(RADII), 2, dim)]
+
+
 @jit_quick_compilation
 def _near(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
     """The starting points of the first paths."""
-    random = jr.uniform(key, (NUM_PATHS - 2, start.size), start.dtype, -2, 2)
+    random = jr.uniform(key, (2 * len(_radii(start.size)) - 2, start.size), start.dtype, -2, 2)
     return jnp.concatenate([start[None], jnp.zeros((1, start.size), start.dtype), random])
 
 
 @jit_quick_compilation
 def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
     """The starting points of later paths, in the coordinates of a Gaussian; `start` gives the shape."""
-    around = jnp.asarray(RADII, start.dtype)[:, None] * jr.normal(key, (len(RADII), start.size), start.dtype)
+    radii = jnp.asarray(_radii(start.size), start.dtype)
+    around = radii[:, None] * jr.normal(key, (radii.size, start.size), start.dtype)
     return jnp.concatenate([around, -around])
 
 
@@ -245,11 +258,12 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         gradient, factor = curvature(u)
         move = factor @ (factor.T @ gradient)
         # The mean of the Gaussian of the local curvature is the end of the full Newton step.
-        for loc in (u + move, u):
-            elbo = _truncated_elbo(_log_weights(target, loc, factor, noise))
-            usable = jnp.isfinite(elbo) & jnp.isfinite(factor).all()
-            better = usable & (elbo > best[0])
-            best = jax.tree.map(lambda new, old, b=better: jnp.where(b, new, old), (elbo, loc, factor), best)
+        locs = jnp.stack([u + move, u])
+        elbos = jax.vmap(lambda loc: _truncated_elbo(_log_weights(target, loc, factor, noise)))(locs)
+        elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
+        better = (jnp.max(elbos) > best[0]) & jnp.isfinite(factor).all()
+        new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
         values = jax.vmap(lambda length: target(u + length * move))(jnp.asarray(STEP_LENGTHS, u.dtype))
         values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
         longest = jnp.argmax(values)
