@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib
 import inspect
+import itertools
 import subprocess
 import sys
 import tomllib
@@ -22,7 +23,7 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 FLOORS = (
     ("user_warnings",),
     ("bijections", "serialization"),
-    ("flow",),
+    ("flow", "weights"),
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),
     ("density", "posterior", "vae"),
@@ -123,6 +124,17 @@ def test_tests_mirror_the_source():
     assert not (removed := {*TESTED_ELSEWHERE} - untested), f"remove from TESTED_ELSEWHERE: {sorted(removed)}"
     assert {*TESTED_ELSEWHERE.values()} <= TEST_FILES
     assert TEST_FILES - {*own.values()} == WITHOUT_MODULE, "test files without a module are listed in WITHOUT_MODULE"
+
+
+def test_no_circles_of_packages():
+    graph = {}
+    for name, path in FILES.items():
+        for imported in imports(path):
+            # The largest packages that contain only one of the two modules, or these modules.
+            pairs = zip(*(itertools.accumulate(n.split("."), "{}.{}".format) for n in (name, imported)), strict=False)
+            for own, other in itertools.islice((pair for pair in pairs if pair[0] != pair[1]), 1):
+                graph.setdefault(own, set()).add(other)
+    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("name", ["utils", "util", "core", "common", "helpers", "misc"])

@@ -23,13 +23,13 @@ from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
 from pushforward.density.significance import has_enough_validation_rows, improves
 from pushforward.density.whitened_flow import check_flow, in_original_units, with_rescaled_condition
-from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.run import Callback, Run
 from pushforward.user_warnings import warn
+from pushforward.weights import effective_sample_size
 
 BATCH = 512
 LEARNING_RATE = 5e-3
