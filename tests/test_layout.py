@@ -21,7 +21,7 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 
 # From the bottom up. A module imports from its own package and from packages below it.
 FLOORS = (
-    ("user_warnings",),
+    ("files", "user_warnings"),
     ("bijections", "serialization"),
     ("flow", "weights"),
     ("flows", "rosenblatt", "training"),

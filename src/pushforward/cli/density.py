@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+from pushforward.files import write_text
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
@@ -169,7 +170,7 @@ def _fit_and_evaluate(
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
             "warnings": messages,
         }  # fmt: skip
-        (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
         console.print(columns_table(evaluation.data, evaluation.draws, str(options.file)))
         console.print(str(evaluation), soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)

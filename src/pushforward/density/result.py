@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +17,7 @@ from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
 from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.reports.density import density_page, plot_pairs
 from pushforward.reports.summary import Facts
@@ -229,7 +229,7 @@ class Density(eqx.Module):
             evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
         title = title or f"density of {', '.join(self.columns)}"
         content = density_page(title, self.summary(), evaluation, self.history, warnings)
-        Path(path).write_text(content, encoding="utf-8")
+        write_text(path, content)
 
     def _validation(self) -> Samples:
         if self.validation is None:

@@ -16,13 +16,13 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward import serialization
 from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.ranks import Ranks
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.target import Draw, Target, constrain
-from pushforward.reports.files import write_text
 from pushforward.reports.posterior import plot_training, posterior_page
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History

@@ -24,12 +24,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
 from pushforward import serialization
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.assessment import check_flow
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
-from pushforward.reports.files import write_text
 from pushforward.reports.posterior import plot_marginals, plot_pairs, posterior_page, verdict_html
 from pushforward.reports.summary import Summary, summarize
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.diagnostics import Diagnostics
@@ -18,7 +19,6 @@ from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
-from pushforward.reports.files import write_text
 from pushforward.reports.posterior import (
     diagnostics_rows,
     plot_marginals,

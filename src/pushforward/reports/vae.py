@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.files import replacing
 from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts
@@ -81,7 +82,8 @@ def write_image_grids(pictures: Mapping[str, ArrayLike], out: Path) -> None:
         pixels = image_grid(images)
         factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
         pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-        imsave(out / f"{name}.png", pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+        with replacing(out / f"{name}.png") as part:
+            imsave(part, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
