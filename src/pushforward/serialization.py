@@ -59,6 +59,7 @@ RENAMED: dict[str, str] = {
     "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
     "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
+    "pushforward.posterior.amortized:AtCondition": "pushforward.bijections.amortized:AtCondition",
     "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,10 +12,9 @@ import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from numpyro.distributions.constraints import Constraint
 
 from pushforward import serialization
-from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.bijections import AtCondition, num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
@@ -36,52 +35,6 @@ class AllNumbers(eqx.Module):
 
     def __call__(self, data: PyTree) -> Float[Array, " k"]:
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), data))[0]
-
-
-class AtCondition(AbstractBijection):
-    """A conditional bijection at one condition.
-
-    Args:
-        bijection: the conditional bijection.
-        condition: the condition.
-    """
-
-    bijection: AbstractBijection
-    condition: Array
-    cond_shape: ClassVar[None] = None
-    vectorized: ClassVar[bool] = True
-
-    def __init__(self, bijection: AbstractBijection, condition: Array):
-        self.bijection, self.condition = bijection, condition
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
-
-    @property
-    def stochastic(self) -> bool:
-        return self.bijection.stochastic
-
-    @property
-    def numerical_inverse(self) -> bool:
-        return self.bijection.numerical_inverse
-
-    def _forward(self, u, condition, key):
-        return self.bijection.forward_batch(u, self.condition, key)
-
-    def _inverse(self, x, condition, key):
-        return self.bijection.inverse_batch(x, self.condition, key)
-
-    def _push_score(self, u, score, condition):
-        return self.bijection.push_score_batch(u, score, self.condition)
 
 
 class AmortizedPosterior(eqx.Module):
