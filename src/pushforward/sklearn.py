@@ -13,7 +13,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pushforward import flows, serialization
-from pushforward.bijections import OntoCircles
 from pushforward.bijections.checks import is_size
 from pushforward.bijections.intervals import bounds
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
@@ -197,11 +196,11 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         X = self._samples(X)
         bijection = self.flow_.bijection
         # Angles of more than a full turn have a preimage.
-        is_angle = bijection.angles if isinstance(bijection, OntoCircles) else False
+        is_angle = [circle is not None for circle in bijection.circles or (None,) * X.shape[1]]
         lower, upper = bounds(bijection.codomain)
         with jax.enable_x64(True):
             u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))
-        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.asarray(is_angle) | ~np.isfinite(u))
+        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.array(is_angle) | ~np.isfinite(u))
         if len(outside):
             row, column = outside[0]
             raise ValueError(

@@ -51,6 +51,8 @@ class AbstractBijection(eqx.Module):
     vectorized: ClassVar[bool] = False
     # Whether it maps every box with the same interval in all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False
+    # Of coordinates that are angles the ends of their intervals, None for the others; None if there are no angles.
+    circles: ClassVar[tuple[tuple[float, float] | None, ...] | None] = None
 
     @abc.abstractmethod
     def _forward(self, u: Array, condition: Array | None, key: PRNGKeyArray | None) -> Mapped:

@@ -9,7 +9,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from pushforward.bijections import OntoCircles
 from pushforward.density import baselines
 from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
@@ -191,7 +190,7 @@ def dequantize(flow: Flow, x: Float[np.ndarray, "n dim"], steps: Float[np.ndarra
     """
     if steps.any():
         x = x + steps * np.asarray(jr.uniform(key, x.shape))
-    return wrap(x, flow.bijection.circles) if isinstance(flow.bijection, OntoCircles) else x
+    return wrap(x, flow.bijection.circles)
 
 
 def _log_prob(flow: Flow, rows: Samples) -> Float[np.ndarray, " n"]:

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
-from pushforward.bijections import OntoCircles
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
+from pushforward.density.data.columns import wrap
 from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
 from pushforward.files import write_text
@@ -127,12 +126,8 @@ class Density(eqx.Module):
             if grid is not None:
                 value, step = grid
                 draws = draws.at[..., i].set(value + step * jnp.floor((draws[..., i] - value) / step))
-        if isinstance(self.flow.bijection, OntoCircles):
-            # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
-            for i, circle in enumerate(self.flow.bijection.circles):
-                if circle is not None:
-                    draws = draws.at[..., i].set(to_circle(draws[..., i], circle[0], circle[1] - circle[0]))
-        return draws
+        # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
+        return wrap(draws, self.flow.bijection.circles)
 
     def evaluate(
         self,
