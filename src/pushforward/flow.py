@@ -268,6 +268,33 @@ class Flow(eqx.Module):
         return condition
 
 
+def check_flow(flow: Any, shape: tuple[int, ...], cond_shape: tuple[int, ...] | None, like: str) -> None:
+    """Raise unless this is a flow with these shapes.
+
+    Args:
+        flow: the value that the user passed.
+        shape: the shape that its draws must have.
+        cond_shape: the shape that its conditions must have, None for an unconditional flow.
+        like: a description of what has these shapes, for the message.
+
+    Raises:
+        TypeError: if it is not a `Flow`.
+        ValueError: if its shapes are others.
+    """
+    if not isinstance(flow, Flow):
+        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
+        recipe = f"maf({_commas(shape)}, {f'cond_dim={_commas(cond_shape)}, ' if cond_shape else ''}key=key)"
+        raise TypeError(
+            f"the flow must be a Flow of shape {shape} and cond_shape {cond_shape}, like {like}, as pushforward.flows."
+            f"{recipe} returns it, but is {what!r}."
+        )
+    if flow.shape != shape or flow.cond_shape != cond_shape:
+        raise ValueError(
+            f"the flow must have shape {shape} and cond_shape {cond_shape}, like {like}, but has shape {flow.shape} "
+            f"and cond_shape {flow.cond_shape}."
+        )
+
+
 def _may_contain(domain: Constraint, support: Constraint | None) -> bool:
     """Whether the domain contains the support; true if the support is not an interval, which cannot be checked."""
     try:

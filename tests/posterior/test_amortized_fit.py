@@ -110,7 +110,9 @@ def test_a_numpyro_model(tmp_path):
         target.at(y[0, :5])
     with pytest.raises(ValueError, match="data set 5"):
         pf.fit_amortized(target, y.at[5, 2].set(jnp.nan), key=jr.key(1))
-    with pytest.raises(ValueError, match=r"condition of shape \(6,\)"):
+    with pytest.raises(TypeError, match="'realnvp'"):
+        pf.fit_amortized(target, y, key=jr.key(1), flow=pf.flows.realnvp)
+    with pytest.raises(ValueError, match=r"cond_shape \(6,\)"):
         pf.fit_amortized(target, y, key=jr.key(1), flow=pf.flows.realnvp(2, key=jr.key(0)))
 
 

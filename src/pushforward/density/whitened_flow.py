@@ -9,10 +9,10 @@ from pushforward.bijections import AbstractBijection, Chain, OntoCircles, Rescal
 from pushforward.bijections.intervals import bounds
 from pushforward.density.data.columns import Circle
 from pushforward.density.whitening.tails import ConditionScaling
-from pushforward.flow import Flow
+from pushforward.flow import Flow, check_flow
 
 
-def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ...]) -> None:
+def check_whitened_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ...]) -> None:
     """Raise unless this is a flow that can be trained on whitened samples.
 
     Args:
@@ -25,17 +25,7 @@ def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ..
         TypeError: if it is not a `Flow`.
         ValueError: if its shapes, angles or support do not fit the samples.
     """
-    if not isinstance(flow, Flow):
-        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
-        raise TypeError(
-            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
-        )
-    cond_shape = None if cond_dim is None else (cond_dim,)
-    if flow.shape != (dim,) or flow.cond_shape != cond_shape:
-        raise ValueError(
-            f"the flow must have shape ({dim},) and cond_shape {cond_shape}, like the samples and their condition, but "
-            f"has shape {flow.shape} and cond_shape {flow.cond_shape}."
-        )
+    check_flow(flow, (dim,), None if cond_dim is None else (cond_dim,), "the samples and their condition")
     own = tuple(circle is not None for circle in flow.bijection.circles or (None,) * dim)
     if own != angles:
         raise ValueError(
