@@ -365,3 +365,13 @@ def test_what_is_not_a_flow_of_these_shapes(cond_dim, recipe):
         check_flow(pf.flows.linear(3, cond_dim=cond_dim, key=jr.key(0)), (2,), cond_shape, "the data")
     with pytest.raises(ValueError, match=r"has shape \(2,\) and cond_shape \(7,\)"):
         check_flow(pf.flows.linear(2, cond_dim=7, key=jr.key(0)), (2,), cond_shape, "the data")
+
+
+def test_saved_flow(tmp_path):
+    flow = pf.flows.linear(2, key=jr.key(0))
+    flow.save(tmp_path / "flow")
+    assert eqx.tree_equal(pf.load(tmp_path / "flow"), flow)
+    unnamed = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, activation=lambda x: x)
+    with pytest.raises(ValueError, match="lambda"):
+        unnamed.save(tmp_path / "flow")
+    assert eqx.tree_equal(pf.load(tmp_path / "flow"), flow)

@@ -1,6 +1,7 @@
 """A flow: the pushforward of a base distribution by a bijection."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
+from pushforward import serialization
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
@@ -228,6 +230,17 @@ class Flow(eqx.Module):
         score = jax.grad(lambda u: jnp.sum(base.log_prob(u)))(jax.lax.stop_gradient(u))
         x, log_det, score = self.bijection.batched.push_score(u, score, condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file; `pushforward.load` reads it.
+
+        Args:
+            path: the path of the file, which is replaced if it exists.
+
+        Raises:
+            ValueError: if the flow holds a function that cannot be saved by name, such as a lambda.
+        """
+        serialization.save(path, self)
 
     def _event_axes(self, array: Array) -> range:
         return range(array.ndim - len(self.shape), array.ndim)

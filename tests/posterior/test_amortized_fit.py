@@ -104,6 +104,10 @@ def test_a_numpyro_model(tmp_path):
     loaded = pf.load(tmp_path / "amortized")
     for name, draws in loaded.sample(jr.key(2), y[0], 7).items():
         np.testing.assert_allclose(draws, fitted.sample(jr.key(2), y[0], 7)[name])
+    draws = fitted.sample(jr.key(2), y[0], 7)
+    np.testing.assert_allclose(
+        loaded.log_prob(draws, y[0]), fitted.posterior(jr.key(3), y[0], 100).log_prob(draws), rtol=1e-6
+    )
     with pytest.raises(ValueError, match="does not hold the density"):
         loaded.diagnose(jr.key(3), y[0])
     with pytest.raises(ValueError, match=r"shapes \(6,\)"):

@@ -20,7 +20,7 @@ from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.ranks import Ranks
-from pushforward.posterior.result import Posterior
+from pushforward.posterior.result import Posterior, log_prob_of_draws
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.posterior import plot_training, posterior_page
 from pushforward.reports.summary import Facts
@@ -75,6 +75,15 @@ class AmortizedPosterior(eqx.Module):
             num_samples: the number of draws.
         """
         return constrain(self.target.at(data), self._draw(key, as_arrays(data), num_samples)[0])
+
+    def log_prob(self, draws: Draw, data: PyTree) -> Float[Array, " draws"]:
+        """The fitted log-density of draws of the posterior of one data set, in their own space, in nats.
+
+        Args:
+            draws: the draws, with one leading axis, as `sample` returns them.
+            data: one data set.
+        """
+        return log_prob_of_draws(self.target.at(data), self.flow, draws, self.statistics(as_arrays(data)))
 
     def posterior(self, key: PRNGKeyArray, data: PyTree, num_draws: int = NUM_DIAGNOSTIC_DRAWS) -> Posterior:
         """The posterior of one data set with its diagnostics, summary, figures and report.

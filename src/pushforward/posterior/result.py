@@ -164,13 +164,7 @@ class Posterior(eqx.Module):
         Args:
             draws: draws with one leading axis, in the form that `sample` returns.
         """
-
-        def one(draw):
-            u = self.target.unconstrain(draw)
-            return u, self.target.log_volume(u)
-
-        u, log_volume = jax.vmap(one)(draws)
-        return self.flow.log_prob(u) - log_volume
+        return log_prob_of_draws(self.target, self.flow, draws)
 
     def summary(self) -> Summary:
         """The mean, standard deviation and quantiles of each scalar, from `stored_draws`.
@@ -263,3 +257,23 @@ class Posterior(eqx.Module):
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
         """
         serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))
+
+
+def log_prob_of_draws(
+    target: Target, flow: Flow, draws: Draw, condition: Array | None = None
+) -> Float[Array, " draws"]:
+    """The log-density of draws in their own space, in nats, under a flow of unconstrained vectors.
+
+    Args:
+        target: the target of the draws.
+        flow: a flow in the target's unconstrained coordinates.
+        draws: the draws, with one leading axis.
+        condition: the condition of the flow, if it takes one.
+    """
+
+    def one(draw):
+        u = target.unconstrain(draw)
+        return u, target.log_volume(u)
+
+    u, log_volume = jax.vmap(one)(draws)
+    return flow.log_prob(u, condition) - log_volume
