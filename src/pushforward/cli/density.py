@@ -132,7 +132,7 @@ def _fit_and_evaluate(
     import jax.random as jr
 
     from pushforward.density import fit_density, hold_out
-    from pushforward.reports.density import columns_table
+    from pushforward.reports.density import compare
 
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
@@ -171,7 +171,7 @@ def _fit_and_evaluate(
             "warnings": messages,
         }  # fmt: skip
         write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
-        console.print(columns_table(evaluation.data, evaluation.draws, str(options.file)))
+        console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)
         console.print(str(evaluation), soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
     except KeyboardInterrupt:

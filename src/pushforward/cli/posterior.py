@@ -97,6 +97,7 @@ def _run(
 
     from pushforward.posterior import Target, fit_posterior
     from pushforward.reports.posterior import diagnostics_rows
+    from pushforward.reports.summary import text_table
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
@@ -111,8 +112,7 @@ def _run(
     console.print(name)
     if diagnostics.num_draws:
         console.print(str(posterior.summary()), soft_wrap=True)
-    for label, value in diagnostics_rows(diagnostics):
-        console.print(f"{label:22} {value}")
+    console.print(text_table(diagnostics_rows(diagnostics)), soft_wrap=True)
     console.print(Text("verdict: ", style="bold").append(diagnostics.verdict, style=COLORS[diagnostics.verdict]))
     for reason in diagnostics.reasons:
         console.print(f"  {reason}")

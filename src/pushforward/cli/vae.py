@@ -88,7 +88,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     import jax.random as jr
     import numpy as np
 
-    from pushforward.reports.vae import evaluation_table, write_image_grids
+    from pushforward.reports.summary import text_table
+    from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grids
     from pushforward.vae import Bernoulli, Categorical, Gaussian, build, fit_vae
     from pushforward.vae.data import digits, load_images, with_test_images
     from pushforward.vae.pictures import all_pictures
@@ -129,5 +130,6 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     }  # fmt: skip
     write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_image_grids(all_pictures(model, test, jr.key(options.seed + 2)), options.out)
-    console.print(evaluation_table(evaluation, f"{len(test)} test images, in nats"))
+    console.print(f"{len(test)} test images, in nats:")
+    console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)
     console.print(f"{epochs} epochs; wrote the model and its pictures to {options.out}", soft_wrap=True)

@@ -18,7 +18,8 @@ from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
 from pushforward.files import write_text
 from pushforward.flow import Flow
-from pushforward.reports.density import density_page, plot_pairs
+from pushforward.reports.density import density_page
+from pushforward.reports.figures import plot_pairs
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -198,7 +199,7 @@ class Density(eqx.Module):
         rows, (dequantization_key, draw_key) = self._validation(), jr.split(self._key(key))
         x = dequantize(self.flow, rows.x, self.steps, dequantization_key)
         draws = self.flow.sample(draw_key, () if self.condition_names else (len(x),), self._condition(rows.condition))
-        return plot_pairs(by_name(self.columns, x), by_name(self.columns, np.asarray(draws)))
+        return plot_pairs(by_name(self.columns, np.asarray(draws)), by_name(self.columns, x))
 
     def report(
         self,

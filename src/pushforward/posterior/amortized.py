@@ -1,6 +1,5 @@
 """The result of amortized inference: a conditional flow that maps data sets to their posteriors."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +21,8 @@ from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.ranks import Ranks
 from pushforward.posterior.result import Posterior, log_prob_of_draws
 from pushforward.posterior.target import Draw, Target, constrain
-from pushforward.reports.posterior import plot_training, posterior_page
+from pushforward.reports.figures import plot_learning
+from pushforward.reports.posterior import posterior_page
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -146,7 +146,7 @@ class AmortizedPosterior(eqx.Module):
 
     def plot(self) -> Any:
         """A Matplotlib figure of the mean ELBO over data sets against training steps."""
-        return plot_training(self.history, math.nan)
+        return plot_learning(self.history, "mean ELBO (nats)")
 
     def report(self, path: str | os.PathLike, *, title: str = "amortized posterior") -> None:
         """Write one self-contained HTML page with the summary and the figure of the training.

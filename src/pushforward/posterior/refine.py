@@ -30,7 +30,8 @@ from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.assessment import check_fit
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
-from pushforward.reports.posterior import plot_marginals, plot_pairs, posterior_page, verdict_html
+from pushforward.reports.figures import plot_pairs
+from pushforward.reports.posterior import plot_marginals, posterior_page, verdict_html
 from pushforward.reports.summary import Summary, summarize
 
 Method = Literal["nuts", "independence"]

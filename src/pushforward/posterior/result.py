@@ -19,11 +19,10 @@ from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
+from pushforward.reports.figures import plot_learning, plot_pairs
 from pushforward.reports.posterior import (
     diagnostics_rows,
     plot_marginals,
-    plot_pairs,
-    plot_training,
     posterior_page,
     verdict_html,
 )
@@ -187,7 +186,7 @@ class Posterior(eqx.Module):
             ValueError: if the kind is unknown, or if the fit was interrupted before its diagnostics were computed.
         """
         if kind == "training":
-            return plot_training(self.history, self.diagnostics.log_evidence)
+            return plot_learning(self.history, "ELBO (nats)", self.diagnostics.log_evidence)
         if kind not in ("pairs", "marginals"):
             raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
         columns = by_scalar(self.stored_draws(NUM_PLOTTED))
