@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
@@ -199,7 +198,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         is_angle = [circle is not None for circle in bijection.circles or (None,) * X.shape[1]]
         lower, upper = bounds(bijection.codomain)
         with jax.enable_x64(True):
-            u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))
+            u = np.asarray(bijection.batched.inverse(X))
         outside = np.argwhere(((lower > X) | (upper < X)) & ~np.array(is_angle) | ~np.isfinite(u))
         if len(outside):
             row, column = outside[0]
@@ -217,4 +216,4 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """
         check_is_fitted(self)
         with jax.enable_x64(True):
-            return np.asarray(jax.vmap(self.flow_.bijection.forward)(jnp.asarray(X, dtype=float)))
+            return np.asarray(self.flow_.bijection.batched.forward(X))

@@ -132,7 +132,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Arr
 
     def batch(key):
         w, log_q = flow.sample_and_log_prob(key, (BATCH,))
-        return jax.vmap(target.affine.forward)(w), jax.vmap(target)(w) - log_q
+        return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, DRAWS_PER_CALL // BATCH))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
