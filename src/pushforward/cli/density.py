@@ -5,15 +5,20 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    add_common,
+    check_writable,
+    folder,
+    set_precision,
+    user_error,
+)
 from pushforward.files import write_text
 
 DESCRIPTION = """\
@@ -141,7 +146,7 @@ def _fit_and_evaluate(
     )  # fmt: skip
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
     checkpoint, began = options.out / CHECKPOINT, time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, _folder(options.out):
+    with warnings.catch_warnings(record=True) as caught, folder(options.out):
         warnings.simplefilter("always")
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
@@ -183,17 +188,3 @@ def _fit_and_evaluate(
     console.print(str(density.summary()), soft_wrap=True)
     console.print(f"wrote {DENSITY}, report.html, summary.json to {options.out}", soft_wrap=True)
     return 0
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Create a folder, and remove it if an error leaves it empty."""
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for folder in new:
-                folder.rmdir()
-        raise
