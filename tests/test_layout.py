@@ -153,7 +153,8 @@ def public_names(module):
     return [name for name in dir(module) if not name.startswith("_") and name != "jaxtyping"]
 
 
-MODULES = ("pushforward", "pushforward.bijections", "pushforward.flows")
+PARTS = ("bijections", "flows", "training", "reports", "testing", "density", "posterior", "vae")
+MODULES = ("pushforward", *(f"pushforward.{part}" for part in PARTS))
 PUBLIC = [(module, name) for module in MODULES for name in public_names(importlib.import_module(module))]
 
 
