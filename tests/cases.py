@@ -98,6 +98,7 @@ CASES = {
     "permutation": lambda dim, key: bj.Permutation(np.asarray(jr.permutation(key, dim))),
     "triangular": lambda dim, key: bj.Triangular(dim),
     "amortized": lambda dim, key: amortized(bj.Triangular(dim), key),
+    "at_condition": lambda dim, key: bj.AtCondition(amortized(bj.Triangular(dim), key), jnp.array([0.5, -1.0])),
     "invert_conditional": lambda dim, key: bj.Invert(
         bj.MaskedAutoregressive(bj.Affine(), dim, hidden=HIDDEN, cond_dim=COND_DIM, key=key)
     ),
@@ -145,6 +146,7 @@ CATALOGUE = {
     "continuous": lambda dim, key: bj.Continuous(dim, HIDDEN, cond_dim=COND_DIM, key=key),
     "rosenblatt of a mixture": gaussian_mixture,
     "amortized": CASES["amortized"],
+    "at condition": CASES["at_condition"],
     "chain": CASES["chain_conditional"],
     "scan": CASES["scan"],
     "invert": CASES["invert_conditional"],

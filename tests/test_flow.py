@@ -12,6 +12,7 @@ import scipy.stats
 import pushforward as pf
 from products import few
 from pushforward import bijections as bj
+from pushforward.flow import check_flow
 from pushforward.testing import randomize
 
 SIZES = {
@@ -351,3 +352,26 @@ def test_points_outside_spoil_no_gradient():
 def test_a_discrete_base_is_refused():
     with pytest.raises(ValueError, match="must be continuous, but Poisson"):
         pf.Flow(dist.Poisson(1.0), bj.Affine())
+
+
+@pytest.mark.parametrize(("cond_dim", "recipe"), [(None, r"maf\(2, key=key\)"), (3, r"maf\(2, cond_dim=3, key=key\)")])
+def test_what_is_not_a_flow_of_these_shapes(cond_dim, recipe):
+    cond_shape = None if cond_dim is None else (cond_dim,)
+    check_flow(pf.flows.linear(2, cond_dim=cond_dim, key=jr.key(0)), (2,), cond_shape, "the data")
+    for other, name in ((pf.flows.nsf, "nsf"), ("nsf", "nsf"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=rf"shape \(2,\).*like the data.*{recipe}.*'{name}'"):
+            check_flow(other, (2,), cond_shape, "the data")
+    with pytest.raises(ValueError, match=r"shape \(2,\).*like the data.*has shape \(3,\)"):
+        check_flow(pf.flows.linear(3, cond_dim=cond_dim, key=jr.key(0)), (2,), cond_shape, "the data")
+    with pytest.raises(ValueError, match=r"has shape \(2,\) and cond_shape \(7,\)"):
+        check_flow(pf.flows.linear(2, cond_dim=7, key=jr.key(0)), (2,), cond_shape, "the data")
+
+
+def test_saved_flow(tmp_path):
+    flow = pf.flows.linear(2, key=jr.key(0))
+    flow.save(tmp_path / "flow")
+    assert eqx.tree_equal(pf.load(tmp_path / "flow"), flow)
+    unnamed = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, activation=lambda x: x)
+    with pytest.raises(ValueError, match="lambda"):
+        unnamed.save(tmp_path / "flow")
+    assert eqx.tree_equal(pf.load(tmp_path / "flow"), flow)

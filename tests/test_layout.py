@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib
 import inspect
+import itertools
 import subprocess
 import sys
 import tomllib
@@ -20,9 +21,9 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 
 # From the bottom up. A module imports from its own package and from packages below it.
 FLOORS = (
-    ("user_warnings",),
+    ("files", "user_warnings"),
     ("bijections", "serialization"),
-    ("flow",),
+    ("flow", "weights"),
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),
     ("density", "posterior", "vae"),
@@ -125,6 +126,17 @@ def test_tests_mirror_the_source():
     assert TEST_FILES - {*own.values()} == WITHOUT_MODULE, "test files without a module are listed in WITHOUT_MODULE"
 
 
+def test_no_circles_of_packages():
+    graph = {}
+    for name, path in FILES.items():
+        for imported in imports(path):
+            # The largest packages that contain only one of the two modules, or these modules.
+            pairs = zip(*(itertools.accumulate(n.split("."), "{}.{}".format) for n in (name, imported)), strict=False)
+            for own, other in itertools.islice((pair for pair in pairs if pair[0] != pair[1]), 1):
+                graph.setdefault(own, set()).add(other)
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
 @pytest.mark.parametrize("name", ["utils", "util", "core", "common", "helpers", "misc"])
 def test_no_module_for_things_without_a_place(name):
     assert not [module for module in FILES if name in module.split(".")]
@@ -141,7 +153,8 @@ def public_names(module):
     return [name for name in dir(module) if not name.startswith("_") and name != "jaxtyping"]
 
 
-MODULES = ("pushforward", "pushforward.bijections", "pushforward.flows")
+PARTS = ("bijections", "flows", "training", "reports", "testing", "density", "posterior", "vae")
+MODULES = ("pushforward", *(f"pushforward.{part}" for part in PARTS))
 PUBLIC = [(module, name) for module in MODULES for name in public_names(importlib.import_module(module))]
 
 

@@ -456,20 +456,33 @@ def test_names_of_earlier_versions(old, new, path):
     assert load(path, trusted=("pushforward",)) is getattr(importlib.import_module(module), name)
 
 
+def as_object(path, name):
+    """Turn the dict of a file into the fields of a class."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    document = json.loads(content[DOCUMENT])
+    document["tree"] = {"kind": "object", "class": name, "fields": dict(document["tree"]["items"])}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (content | {DOCUMENT: json.dumps(document)}).items():
+            archive.writestr(name, data)
+
+
 def test_densities_of_version_0_1(path):
     """They had a flow and names alone, under another class."""
     flow = pf.flows.maf(2, num_layers=1, hidden=(4,), key=KEY)
     save(path, {"flow": flow, "columns": ("a", "b"), "given": (), "grids": (None, (0.0, 1.0))})
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    document = json.loads(content[DOCUMENT])
-    document["tree"] = {"kind": "object", "class": "pushforward:NamedFlow", "fields": dict(document["tree"]["items"])}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in (content | {DOCUMENT: json.dumps(document)}).items():
-            archive.writestr(name, data)
+    as_object(path, "pushforward:NamedFlow")
     density = load(path)
     assert density.columns == ("a", "b") and density.grids == (None, (0.0, 1.0)) and str(density.summary())
     np.testing.assert_array_equal(density.log_prob(np.ones((3, 2))), flow.log_prob(jnp.ones((3, 2))))
+
+
+def test_conditions_of_version_0_1(path):
+    """The condition of a posterior of one data set was an array."""
+    bijection = CATALOGUE["at condition"](2, KEY)
+    save(path, {"bijection": bijection.bijection, "condition": bijection.condition.value})
+    as_object(path, "pushforward.posterior.amortized:AtCondition")
+    assert eqx.tree_equal(bijection, load(path))
 
 
 def change_fields(path, old, new):

@@ -1,6 +1,7 @@
 """A flow: the pushforward of a base distribution by a bijection."""
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
+from pushforward import serialization
 from pushforward.bijections import AbstractBijection
 from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
@@ -229,6 +231,17 @@ class Flow(eqx.Module):
         x, log_det, score = self.bijection.batched.push_score(u, score, condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Save to one file; `pushforward.load` reads it.
+
+        Args:
+            path: the path of the file, which is replaced if it exists.
+
+        Raises:
+            ValueError: if the flow holds a function that cannot be saved by name, such as a lambda.
+        """
+        serialization.save(path, self)
+
     def _event_axes(self, array: Array) -> range:
         return range(array.ndim - len(self.shape), array.ndim)
 
@@ -266,6 +279,33 @@ class Flow(eqx.Module):
         condition = jnp.asarray(condition, dtype=self._dtype(condition))
         _check_event("condition", condition, self.cond_shape)
         return condition
+
+
+def check_flow(flow: Any, shape: tuple[int, ...], cond_shape: tuple[int, ...] | None, like: str) -> None:
+    """Raise unless this is a flow with these shapes.
+
+    Args:
+        flow: the value that the user passed.
+        shape: the shape that its draws must have.
+        cond_shape: the shape that its conditions must have, None for an unconditional flow.
+        like: a description of what has these shapes, for the message.
+
+    Raises:
+        TypeError: if it is not a `Flow`.
+        ValueError: if its shapes are others.
+    """
+    if not isinstance(flow, Flow):
+        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
+        recipe = f"maf({_commas(shape)}, {f'cond_dim={_commas(cond_shape)}, ' if cond_shape else ''}key=key)"
+        raise TypeError(
+            f"the flow must be a Flow of shape {shape} and cond_shape {cond_shape}, like {like}, as pushforward.flows."
+            f"{recipe} returns it, but is {what!r}."
+        )
+    if flow.shape != shape or flow.cond_shape != cond_shape:
+        raise ValueError(
+            f"the flow must have shape {shape} and cond_shape {cond_shape}, like {like}, but has shape {flow.shape} "
+            f"and cond_shape {flow.cond_shape}."
+        )
 
 
 def _may_contain(domain: Constraint, support: Constraint | None) -> bool:

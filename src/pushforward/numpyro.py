@@ -16,7 +16,7 @@ from numpyro.infer.autoguide import AutoContinuous
 
 from pushforward.bijections import AbstractBijection, Chain, Triangular
 from pushforward.bijections.arrays import trainable
-from pushforward.flow import Flow, Learnable
+from pushforward.flow import Flow, Learnable, check_flow
 from pushforward.flows.default import default_flow
 
 
@@ -169,6 +169,7 @@ class AutoFlow(AutoContinuous):
         init_loc_fn: NumPyro's initialization strategy; the flow is shifted to the initial values.
 
     Raises:
+        TypeError: when the guide first runs, if `flow` does not return a `Flow`.
         ValueError: when the guide first runs, if the flow has the wrong shape or takes a condition.
     """
 
@@ -187,12 +188,7 @@ class AutoFlow(AutoContinuous):
     def _setup_prototype(self, *args, **kwargs):
         super()._setup_prototype(*args, **kwargs)
         flow = self._make(self.latent_dim, key=self._key)
-        if flow.shape != (self.latent_dim,) or flow.cond_shape is not None:
-            raise ValueError(
-                f"AutoFlow needs a flow of shape ({self.latent_dim},) without a condition, because the model has "
-                f"{self.latent_dim} unconstrained dimensions, but got shape {flow.shape} and cond_shape "
-                f"{flow.cond_shape}."
-            )
+        check_flow(flow, (self.latent_dim,), None, "the model in unconstrained coordinates")
         shift = Triangular(self.latent_dim, self._init_latent, 0.1 * jnp.eye(self.latent_dim))
         self._flow = Flow(flow.base, Chain([flow.bijection, shift]))
 

@@ -5,7 +5,6 @@ name, so loading a file runs no code from the file.
 """
 
 import dataclasses
-import glob
 import importlib
 import io
 import json
@@ -13,7 +12,6 @@ import math
 import os
 import sys
 import types
-import uuid
 import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
+from pushforward.files import remove_parts, replacing  # noqa: F401
 from pushforward.user_warnings import warn
 
 FORMAT = 1
@@ -60,6 +59,7 @@ RENAMED: dict[str, str] = {
     "pushforward.posterior.amortized:_model_data": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.amortized:_Given": "pushforward.posterior.conditional:JointAtData",
     "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
+    "pushforward.posterior.amortized:AtCondition": "pushforward.bijections.amortized:AtCondition",
     "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
@@ -85,28 +85,8 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
     Raises:
         ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.
     """
-    path = Path(path)
-    part = _part(path, uuid.uuid4().hex)
-    try:
+    with replacing(path) as part:
         _write(part, tree)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _part(path: Path, token: str) -> Path:
-    """A file in the same folder as the one at `path`, which it replaces when it is complete."""
-    return path.with_name(f".{path.name}.{token}.part")
-
-
-def remove_parts(path: Path) -> None:
-    """Remove incomplete files that a killed process left behind when it was saving to `path`.
-
-    Args:
-        path: the path of the complete file.
-    """
-    for part in path.parent.glob(_part(Path(glob.escape(path.name)), "[0-9a-f]" * 32).name):
-        part.unlink(missing_ok=True)
 
 
 def to_bytes(tree: PyTree) -> bytes:

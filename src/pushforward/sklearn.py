@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
@@ -13,7 +12,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pushforward import flows, serialization
-from pushforward.bijections import OntoCircles
 from pushforward.bijections.checks import is_size
 from pushforward.bijections.intervals import bounds
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
@@ -197,11 +195,11 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         X = self._samples(X)
         bijection = self.flow_.bijection
         # Angles of more than a full turn have a preimage.
-        is_angle = bijection.angles if isinstance(bijection, OntoCircles) else False
+        is_angle = [circle is not None for circle in bijection.circles or (None,) * X.shape[1]]
         lower, upper = bounds(bijection.codomain)
         with jax.enable_x64(True):
-            u = np.asarray(jax.vmap(bijection.inverse)(jnp.asarray(X)))
-        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.asarray(is_angle) | ~np.isfinite(u))
+            u = np.asarray(bijection.batched.inverse(X))
+        outside = np.argwhere(((lower > X) | (upper < X)) & ~np.array(is_angle) | ~np.isfinite(u))
         if len(outside):
             row, column = outside[0]
             raise ValueError(
@@ -218,4 +216,4 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """
         check_is_fitted(self)
         with jax.enable_x64(True):
-            return np.asarray(jax.vmap(self.flow_.bijection.forward)(jnp.asarray(X, dtype=float)))
+            return np.asarray(self.flow_.bijection.batched.forward(X))

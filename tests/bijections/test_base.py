@@ -1,5 +1,7 @@
 """What all bijections have: shapes and types of arguments, batches, and the identity as the start."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -61,10 +63,16 @@ def batched_and_mapped(bijection, u, score, condition, axis):
     return batched, mapped
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if "spline" not in n or "elementwise" in n])
+class InParts(bj.Amortized):
+    events_at_once: ClassVar[int] = 3
+
+
+@pytest.mark.parametrize("name", ["in parts", *(n for n in CASES if "spline" not in n or "elementwise" in n)])
 def test_batched_is_vmap(name):
     """With one condition, and with one for each event; `check_bijection` tests the two other methods."""
-    bijection = randomize(CASES[name](3, jr.key(0)), jr.key(1), 1.0)
+    bijection = randomize(CASES["amortized" if name == "in parts" else name](3, jr.key(0)), jr.key(1), 1.0)
+    if name == "in parts":
+        bijection = InParts(bijection.bijection, bijection.network, bijection.cond_shape)
     u, score = jr.normal(jr.key(2), (2, 3, 4))
     conditions = [(None, None)]
     if bijection.cond_shape is not None:

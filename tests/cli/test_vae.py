@@ -23,7 +23,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
     with jax.enable_x64(False):
         with monkeypatch.context() as patch:
-            patch.setattr("pushforward.cli.vae._write_pictures", interrupt)
+            patch.setattr("pushforward.reports.vae.write_image_grids", interrupt)
             assert main([*command, "--epochs", "2"]) == 130
         assert "same command continues from" in capsys.readouterr().err
         assert {path.name for path in out.iterdir()} == {"model.vae", "checkpoint.vae", "summary.json", "report.html"}

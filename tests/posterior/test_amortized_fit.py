@@ -104,13 +104,19 @@ def test_a_numpyro_model(tmp_path):
     loaded = pf.load(tmp_path / "amortized")
     for name, draws in loaded.sample(jr.key(2), y[0], 7).items():
         np.testing.assert_allclose(draws, fitted.sample(jr.key(2), y[0], 7)[name])
+    draws = fitted.sample(jr.key(2), y[0], 7)
+    np.testing.assert_allclose(
+        loaded.log_prob(draws, y[0]), fitted.posterior(jr.key(3), y[0], 100).log_prob(draws), rtol=1e-6
+    )
     with pytest.raises(ValueError, match="does not hold the density"):
         loaded.diagnose(jr.key(3), y[0])
     with pytest.raises(ValueError, match=r"shapes \(6,\)"):
         target.at(y[0, :5])
     with pytest.raises(ValueError, match="data set 5"):
         pf.fit_amortized(target, y.at[5, 2].set(jnp.nan), key=jr.key(1))
-    with pytest.raises(ValueError, match=r"condition of shape \(6,\)"):
+    with pytest.raises(TypeError, match="'realnvp'"):
+        pf.fit_amortized(target, y, key=jr.key(1), flow=pf.flows.realnvp)
+    with pytest.raises(ValueError, match=r"cond_shape \(6,\)"):
         pf.fit_amortized(target, y, key=jr.key(1), flow=pf.flows.realnvp(2, key=jr.key(0)))
 
 

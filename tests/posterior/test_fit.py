@@ -127,6 +127,8 @@ def test_bad_arguments():
         pf.fit_posterior(lambda x: x, key=jr.key(0))
     with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
         pf.fit_posterior(target, key=jr.key(0), flow=pf.flows.realnvp(2, key=jr.key(0)))
+    with pytest.raises(TypeError, match="'realnvp'"):
+        pf.fit_posterior(target, key=jr.key(0), flow=pf.flows.realnvp)
     with pytest.raises(ValueError, match="budget"):
         pf.fit_posterior(target, key=jr.key(0), budget=0)
 

@@ -3,9 +3,8 @@
 import io
 
 import numpy as np
-from rich.console import Console
 
-from pushforward.reports import calibration, density
+from pushforward.reports import calibration, density, figures
 from pushforward.training.history import Evaluation, History
 
 RNG = np.random.default_rng(0)
@@ -18,20 +17,19 @@ def history(curve):
 
 def test_learning_curves_with_gaps():
     for curve in ([(1, np.nan), (2, 3.0), (3, np.inf), (4, 2.0)], [(1, np.nan)], []):
-        figure = density.plot_learning(history(curve))
+        figure = figures.plot_learning(history(curve), "nats")
         figure.savefig(io.BytesIO(), format="png")
-    best = density.plot_learning(history([(1, np.nan), (2, 3.0), (4, 2.0)])).axes[0].lines[1]
+    best = figures.plot_learning(history([(1, np.nan), (2, 3.0), (4, 2.0)]), "nats").axes[0].lines[1]
     assert best.get_xdata()[0] == 4
 
 
 def test_names_with_brackets_and_dollars():
-    """Rich's markup and Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
+    """Matplotlib's formulas are not looked for in names, nor are those with an underscore hidden."""
     columns = {name: RNG.normal(size=100) for name in ("weight [kg]", "rate [/s]", "$x^$", "_hidden")}
-    output = io.StringIO()
-    Console(file=output, width=100).print(density.columns_table(columns, columns, "data [/a].csv"))
-    assert all(name in output.getvalue() for name in (*columns, "data [/a].csv"))
+    text = str(density.compare(columns, columns, "data [/a].csv"))
+    assert all(name in text for name in (*columns, "data [/a].csv"))
     pit = {name: RNG.uniform(size=100) for name in columns}
     calibrated = calibration.plot_calibration(pit)
-    for figure in (density.plot_pairs(columns, columns), calibrated):
+    for figure in (figures.plot_pairs(columns, columns), figures.plot_pairs(columns), calibrated):
         figure.savefig(io.BytesIO(), format="png")
     assert [text.get_text() for text in calibrated.axes[0].get_legend().get_texts()] == list(columns)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pushforward.reports.summary import MAX_ROWS, Facts, summarize
+from pushforward.reports.summary import MAX_ROWS, Facts, summarize, text_table
 
 
 def test_numbers_and_text():
@@ -28,3 +28,10 @@ def test_facts():
     facts = Facts({"steps": 100, "seconds": 1.23456})
     assert facts["seconds"] == 1.23456 and str(facts).splitlines() == ["steps    100", "seconds  1.235"]
     assert "<td>seconds<td>1.235" in facts._repr_html_()
+
+
+def test_cells_are_aligned():
+    rows = [("a", "1.0", "long"), ("name", "10.0", "")]
+    assert text_table(rows).splitlines() == ["a     1.0   long", "name  10.0"]
+    assert text_table(rows, ("", "x", "y")).splitlines() == ["         x     y", "a      1.0  long", "name  10.0"]
+    assert text_table([]) == ""

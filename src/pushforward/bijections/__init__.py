@@ -1,6 +1,10 @@
 """Bijections: the parts that flows are built from."""
 
-from pushforward.bijections.amortized import Amortized as Amortized, RescaledCondition as RescaledCondition
+from pushforward.bijections.amortized import (
+    Amortized as Amortized,
+    AtCondition as AtCondition,
+    RescaledCondition as RescaledCondition,
+)
 from pushforward.bijections.arrays import num_parameters as num_parameters, shift_arrays as shift_arrays
 from pushforward.bijections.autoregressive.coupling import Coupling as Coupling
 from pushforward.bijections.autoregressive.masked import MaskedAutoregressive as MaskedAutoregressive

@@ -12,7 +12,7 @@ from pushforward.bijections.arrays import ArrayLike, Constant, along, num_parame
 from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.checks import check_bijections, is_known, is_size
 from pushforward.bijections.composition import merge_cond_shapes
-from pushforward.bijections.wrappers import AbstractWrapper
+from pushforward.bijections.wrappers import AbstractStandIn, AbstractWrapper
 
 
 class Amortized(AbstractWrapper):
@@ -113,3 +113,45 @@ class RescaledCondition(AbstractWrapper):
 
     def _push_score(self, u, score, condition):
         return self.bijection.push_score_batch(u, score, self._rescaled(condition))
+
+
+class AtCondition(AbstractStandIn):
+    r"""A conditional bijection at one condition: $x = T(u;\, c)$ for a fixed $c$.
+
+    Args:
+        bijection: a conditional bijection.
+        condition: $c$, of the bijection's condition shape; not trained.
+    """
+
+    bijection: AbstractBijection
+    condition: Constant
+    cond_shape: ClassVar[None] = None
+
+    def __init__(self, bijection: AbstractBijection, condition: ArrayLike):
+        check_bijections("AtCondition", bijection)
+        condition = jnp.asarray(condition, dtype=float)
+        if bijection.cond_shape != condition.shape:
+            raise ValueError(
+                f"the condition must have the bijection's condition shape {bijection.cond_shape}, but has shape "
+                f"{condition.shape}."
+            )
+        self.bijection, self.condition = bijection, Constant(condition)
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of version 0.1.0, whose condition was an array.
+
+        Args:
+            fields: the fields in the file.
+        """
+        condition = fields["condition"]
+        return fields | {"condition": condition if isinstance(condition, Constant) else Constant(condition)}
+
+    def _forward(self, u, condition, key):
+        return self.bijection.forward_batch(u, self.condition.value, key)
+
+    def _inverse(self, x, condition, key):
+        return self.bijection.inverse_batch(x, self.condition.value, key)
+
+    def _push_score(self, u, score, condition):
+        return self.bijection.push_score_batch(u, score, self.condition.value)

@@ -49,8 +49,12 @@ class AbstractBijection(eqx.Module):
     # events, or one for each along its last axis. That is faster than `jax.vmap`, which puts the batch axis first, so
     # that the same coordinate of two events is far apart in memory.
     vectorized: ClassVar[bool] = False
+    # The number of events of a batch that are computed at a time, to limit memory; None for all of them.
+    events_at_once: ClassVar[int | None] = None
     # Whether it maps every box with the same interval in all coordinates onto itself, as a permutation does.
     keeps_intervals: ClassVar[bool] = False
+    # Of coordinates that are angles the ends of their intervals, None for the others; None if there are no angles.
+    circles: ClassVar[tuple[tuple[float, float] | None, ...] | None] = None
 
     @abc.abstractmethod
     def _forward(self, u: Array, condition: Array | None, key: PRNGKeyArray | None) -> Mapped:
@@ -168,6 +172,14 @@ class AbstractBijection(eqx.Module):
             return method(*arrays, condition, key)
         shared = condition is None or condition.ndim == len(self.cond_shape or ())
         keys = None if key is None else jr.split(key, arrays[0].shape[-1])
+        if self.events_at_once is not None:
+            first = jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), (arrays, None if shared else condition))
+            out = jax.lax.map(
+                lambda event: method(*event[0], condition if shared else event[1], event[2]),
+                (*first, keys),
+                batch_size=self.events_at_once,
+            )
+            return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -1), out)
         axes = (*(-1 for _ in arrays), None if shared else -1, None if key is None else 0)
         return jax.vmap(method, in_axes=axes, out_axes=-1)(*arrays, condition, keys)
 

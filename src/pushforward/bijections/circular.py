@@ -79,7 +79,9 @@ class CircularSpline(AbstractBijection):
 
 def to_circle(x: Array | np.ndarray, lower: ArrayLike, period: ArrayLike) -> Any:
     """The same angle in [lower, lower + period)."""
-    return x - period * jnp.floor((x - lower) / period)
+    # JAX would round NumPy's double precision.
+    floor = np.floor if isinstance(x, np.ndarray) else jnp.floor
+    return x - period * floor((x - lower) / period)
 
 
 class OntoCircles(AbstractWrapper):

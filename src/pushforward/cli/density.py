@@ -5,15 +5,21 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    add_common,
+    check_writable,
+    folder,
+    set_precision,
+    user_error,
+)
+from pushforward.files import write_text
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
@@ -131,7 +137,7 @@ def _fit_and_evaluate(
     import jax.random as jr
 
     from pushforward.density import fit_density, hold_out
-    from pushforward.reports.density import columns_table
+    from pushforward.reports.density import compare
 
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
@@ -140,7 +146,7 @@ def _fit_and_evaluate(
     )  # fmt: skip
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
     checkpoint, began = options.out / CHECKPOINT, time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, _folder(options.out):
+    with warnings.catch_warnings(record=True) as caught, folder(options.out):
         warnings.simplefilter("always")
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
@@ -169,8 +175,8 @@ def _fit_and_evaluate(
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
             "warnings": messages,
         }  # fmt: skip
-        (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        console.print(columns_table(evaluation.data, evaluation.draws, str(options.file)))
+        write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
+        console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)
         console.print(str(evaluation), soft_wrap=True)
         density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
     except KeyboardInterrupt:
@@ -182,17 +188,3 @@ def _fit_and_evaluate(
     console.print(str(density.summary()), soft_wrap=True)
     console.print(f"wrote {DENSITY}, report.html, summary.json to {options.out}", soft_wrap=True)
     return 0
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Create a folder, and remove it if an error leaves it empty."""
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for folder in new:
-                folder.rmdir()
-        raise

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+from pushforward.files import replacing
 
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
@@ -96,6 +97,7 @@ def _run(
 
     from pushforward.posterior import Target, fit_posterior
     from pushforward.reports.posterior import diagnostics_rows
+    from pushforward.reports.summary import text_table
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
@@ -110,8 +112,7 @@ def _run(
     console.print(name)
     if diagnostics.num_draws:
         console.print(str(posterior.summary()), soft_wrap=True)
-    for label, value in diagnostics_rows(diagnostics):
-        console.print(f"{label:22} {value}")
+    console.print(text_table(diagnostics_rows(diagnostics)), soft_wrap=True)
     console.print(Text("verdict: ", style="bold").append(diagnostics.verdict, style=COLORS[diagnostics.verdict]))
     for reason in diagnostics.reasons:
         console.print(f"  {reason}")
@@ -124,18 +125,24 @@ def _run(
 
 def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], bool]:
     """Write the fit, then the rest; returns the files written, and whether others failed."""
-    from pushforward.reports.files import write_all
 
-    def plot(kind: str, file: str) -> Callable[[Path], None]:
-        return lambda folder: posterior.plot(kind).savefig(folder / file, dpi=120)
+    def whole(write: Callable[[Path], None]) -> Callable[[Path], None]:
+        def make(path: Path) -> None:
+            with replacing(path) as part:
+                write(part)
+
+        return make
+
+    def plot(kind: str) -> Callable[[Path], None]:
+        return whole(lambda part: posterior.plot(kind).savefig(part, dpi=120))
 
     files = {
-        "posterior.flow": lambda folder: posterior.save(folder / "posterior.flow"),
-        "posterior.nc": lambda folder: posterior.to_arviz(key).to_netcdf(str(folder / "posterior.nc")),
-        "report.html": lambda folder: posterior.report(folder / "report.html", title=name),
-        "training.png": plot("training", "training.png"),
-        "marginals.png": plot("marginals", "marginals.png"),
-        "pairs.png": plot("pairs", "pairs.png"),
+        "posterior.flow": posterior.save,
+        "posterior.nc": whole(lambda part: posterior.to_arviz(key).to_netcdf(str(part))),
+        "report.html": lambda path: posterior.report(path, title=name),
+        "training.png": plot("training"),
+        "marginals.png": plot("marginals"),
+        "pairs.png": plot("pairs"),
     }
     written, failed = [], False
     try:
@@ -145,7 +152,8 @@ def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], b
         del files["posterior.flow"]
     for file, make in files.items():
         try:
-            write_all(out, make)
+            out.mkdir(parents=True, exist_ok=True)
+            make(out / file)
             written.append(file)
         except (Exception, KeyboardInterrupt) as error:
             print(f"pushforward: {file} was not written: {str(error) or type(error).__name__}", file=sys.stderr)

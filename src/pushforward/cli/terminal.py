@@ -4,8 +4,8 @@ import argparse
 import os
 import re
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
@@ -74,20 +74,35 @@ def user_error(error: Exception, name: str, raised_by: str) -> UserError:
     return UserError(f"{name}: {text} (Set PUSHFORWARD_TRACEBACK=1 to see where it comes from.)")
 
 
+@contextmanager
+def folder(out: Path, *, keep: bool = True) -> Iterator[None]:
+    """Create a folder, and remove it after an error if it is empty.
+
+    Args:
+        out: the folder, which may exist.
+        keep: whether to keep it if there is no error.
+    """
+    new = [part for part in (out, *out.parents) if not part.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        with suppress(OSError):
+            for part in () if keep else new:
+                part.rmdir()
+
+
 def check_writable(out: Path) -> None:
     """Raise unless files can be written into a folder, before any work is done; the disk stays unchanged.
 
     Args:
         out: the folder, which need not exist.
     """
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        with folder(out, keep=False), tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise UserError(f"the output folder {out} cannot be written: {error.strerror}; give another --out.") from None
-    finally:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()

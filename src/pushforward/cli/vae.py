@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pushforward.cli.terminal import UserError, add_command, check_writable, user_error
+from pushforward.files import write_text
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -87,9 +88,11 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     import jax.random as jr
     import numpy as np
 
-    from pushforward.reports.vae import evaluation_table
+    from pushforward.reports.summary import text_table
+    from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grids
     from pushforward.vae import Bernoulli, Categorical, Gaussian, build, fit_vae
     from pushforward.vae.data import digits, load_images, with_test_images
+    from pushforward.vae.pictures import all_pictures
 
     images = digits()[0] if options.data is None else load_images(options.data)
     images = with_test_images(images, FRACTION, options.seed)
@@ -125,16 +128,8 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
         "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
     }  # fmt: skip
-    (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    _write_pictures(model, test, options.out, jr.key(options.seed + 2))
-    console.print(evaluation_table(evaluation, f"{len(test)} test images, in nats"))
+    write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_image_grids(all_pictures(model, test, jr.key(options.seed + 2)), options.out)
+    console.print(f"{len(test)} test images, in nats:")
+    console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)
     console.print(f"{epochs} epochs; wrote the model and its pictures to {options.out}", soft_wrap=True)
-
-
-def _write_pictures(model, test, out: Path, key) -> None:
-    from pushforward.reports.files import write_all
-    from pushforward.reports.vae import write_image_grids
-    from pushforward.vae.pictures import all_pictures
-
-    pictures = all_pictures(model, test, key)
-    write_all(out, lambda folder: write_image_grids(pictures, folder))

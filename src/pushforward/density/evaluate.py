@@ -9,13 +9,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from pushforward.bijections import OntoCircles
 from pushforward.density import baselines
 from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
 from pushforward.reports import page
 from pushforward.reports.calibration import LEVEL, within_band
 from pushforward.reports.density import scores_table
+from pushforward.reports.summary import text_table
 
 NUM_DRAWS = 20_000
 # For the calibration of a conditional density: the number of draws for each row, and the largest number of rows. The
@@ -118,10 +118,9 @@ class Evaluation(eqx.Module):
         return [f"mixture: {self.mixture}", f"calibration: {self.calibration}"]
 
     def __str__(self) -> str:
-        width = max(map(len, self.scores))
-        scores = [f"  {name:{width}}  {s.mean:.4f} ± {s.standard_error:.4f}" for name, s in self.scores.items()]
+        scores = [(f"  {name}", f"{s.mean:.4f} ± {s.standard_error:.4f}") for name, s in self.scores.items()]
         head = f"log-likelihood of {self.num_rows:,} {self.rows_label}, in nats per row:"
-        return "\n".join([head, *scores, *self.remarks])
+        return "\n".join([head, text_table(scores), *self.remarks])
 
     def _repr_html_(self) -> str:
         head = f"Log-likelihood of {self.num_rows:,} {self.rows_label}:"
@@ -191,7 +190,7 @@ def dequantize(flow: Flow, x: Float[np.ndarray, "n dim"], steps: Float[np.ndarra
     """
     if steps.any():
         x = x + steps * np.asarray(jr.uniform(key, x.shape))
-    return wrap(x, flow.bijection.circles) if isinstance(flow.bijection, OntoCircles) else x
+    return wrap(x, flow.bijection.circles)
 
 
 def _log_prob(flow: Flow, rows: Samples) -> Float[np.ndarray, " n"]:

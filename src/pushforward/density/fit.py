@@ -22,14 +22,14 @@ from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
 from pushforward.density.significance import has_enough_validation_rows, improves
-from pushforward.density.whitened_flow import check_flow, in_original_units, with_rescaled_condition
-from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.density.whitened_flow import check_whitened_flow, in_original_units, with_rescaled_condition
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.run import Callback, Run
 from pushforward.user_warnings import warn
+from pushforward.weights import effective_sample_size
 
 BATCH = 512
 LEARNING_RATE = 5e-3
@@ -133,7 +133,7 @@ def fit_density(
         condition_names=condition_names, rows_at_once=rows_at_once,
     )  # fmt: skip
     if flow is not None:
-        check_flow(flow, samples.dim, samples.cond_dim, samples.angles)
+        check_whitened_flow(flow, samples.dim, samples.cond_dim, samples.angles)
     initial, streams = flow, samples.source.streams
     options = {
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,14 +11,15 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
-from pushforward.bijections import OntoCircles
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
+from pushforward.density.data.columns import wrap
 from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
+from pushforward.files import write_text
 from pushforward.flow import Flow
-from pushforward.reports.density import density_page, plot_pairs
+from pushforward.reports.density import density_page
+from pushforward.reports.figures import plot_pairs
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -127,12 +127,8 @@ class Density(eqx.Module):
             if grid is not None:
                 value, step = grid
                 draws = draws.at[..., i].set(value + step * jnp.floor((draws[..., i] - value) / step))
-        if isinstance(self.flow.bijection, OntoCircles):
-            # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
-            for i, circle in enumerate(self.flow.bijection.circles):
-                if circle is not None:
-                    draws = draws.at[..., i].set(to_circle(draws[..., i], circle[0], circle[1] - circle[0]))
-        return draws
+        # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
+        return wrap(draws, self.flow.bijection.circles)
 
     def evaluate(
         self,
@@ -203,7 +199,7 @@ class Density(eqx.Module):
         rows, (dequantization_key, draw_key) = self._validation(), jr.split(self._key(key))
         x = dequantize(self.flow, rows.x, self.steps, dequantization_key)
         draws = self.flow.sample(draw_key, () if self.condition_names else (len(x),), self._condition(rows.condition))
-        return plot_pairs(by_name(self.columns, x), by_name(self.columns, np.asarray(draws)))
+        return plot_pairs(by_name(self.columns, np.asarray(draws)), by_name(self.columns, x))
 
     def report(
         self,
@@ -229,7 +225,7 @@ class Density(eqx.Module):
             evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
         title = title or f"density of {', '.join(self.columns)}"
         content = density_page(title, self.summary(), evaluation, self.history, warnings)
-        Path(path).write_text(content, encoding="utf-8")
+        write_text(path, content)
 
     def _validation(self) -> Samples:
         if self.validation is None:

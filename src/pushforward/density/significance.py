@@ -6,9 +6,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.recipe import MIN_VALIDATION_ROWS
-from pushforward.density.whitening.moments import effective_sample_size
 from pushforward.flow import Flow
 from pushforward.training import Rows
+from pushforward.weights import effective_sample_size
 
 # The mean gain must be more than this number of its standard errors.
 MIN_GAIN_IN_STANDARD_ERRORS = 1.0

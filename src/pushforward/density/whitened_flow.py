@@ -1,6 +1,6 @@
 """Check a flow of whitened samples, and convert it to a flow of samples in the original units."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ from pushforward.bijections import AbstractBijection, Chain, OntoCircles, Rescal
 from pushforward.bijections.intervals import bounds
 from pushforward.density.data.columns import Circle
 from pushforward.density.whitening.tails import ConditionScaling
-from pushforward.flow import Flow
+from pushforward.flow import Flow, check_flow
 
 
-def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ...]) -> None:
+def check_whitened_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ...]) -> None:
     """Raise unless this is a flow that can be trained on whitened samples.
 
     Args:
@@ -25,18 +25,8 @@ def check_flow(flow: Any, dim: int, cond_dim: int | None, angles: tuple[bool, ..
         TypeError: if it is not a `Flow`.
         ValueError: if its shapes, angles or support do not fit the samples.
     """
-    if not isinstance(flow, Flow):
-        what = flow if isinstance(flow, str) else getattr(flow, "__name__", type(flow).__name__)
-        raise TypeError(
-            f"flow must be a Flow of {dim} columns, as pushforward.flows.maf({dim}, key=key), but is {what!r}."
-        )
-    cond_shape = None if cond_dim is None else (cond_dim,)
-    if flow.shape != (dim,) or flow.cond_shape != cond_shape:
-        raise ValueError(
-            f"the flow must have shape ({dim},) and cond_shape {cond_shape}, like the samples and their condition, but "
-            f"has shape {flow.shape} and cond_shape {flow.cond_shape}."
-        )
-    own = flow.bijection.angles if isinstance(flow.bijection, OntoCircles) else (False,) * dim
+    check_flow(flow, (dim,), None if cond_dim is None else (cond_dim,), "the samples and their condition")
+    own = tuple(circle is not None for circle in flow.bijection.circles or (None,) * dim)
     if own != angles:
         raise ValueError(
             f"the flow must have angles where the support is circular, as pushforward.flows.circular({dim}, "
@@ -57,10 +47,7 @@ def with_rescaled_condition(flow: Flow, scaling: ConditionScaling) -> Flow:
         flow: the flow of whitened samples.
         scaling: the location and scale of each column of the condition.
     """
-    if isinstance(flow.bijection, OntoCircles):
-        inner = RescaledCondition(flow.bijection.bijection, *scaling)
-        return Flow(flow.base, OntoCircles(inner, flow.bijection.circles))
-    return Flow(flow.base, RescaledCondition(flow.bijection, *scaling))
+    return _with_inner(flow, lambda bijection: RescaledCondition(bijection, *scaling), flow.bijection.circles)
 
 
 def in_original_units(flow: Flow, whitening: AbstractBijection, circles: Sequence[Circle | None]) -> Flow:
@@ -71,6 +58,13 @@ def in_original_units(flow: Flow, whitening: AbstractBijection, circles: Sequenc
         whitening: the bijection from whitened samples to samples.
         circles: the ends of the interval of each angle; None for other columns.
     """
-    if isinstance(flow.bijection, OntoCircles):
-        return Flow(flow.base, OntoCircles(Chain([flow.bijection.bijection, whitening]), circles))
-    return Flow(flow.base, Chain([flow.bijection, whitening]))
+    return _with_inner(flow, lambda bijection: Chain([bijection, whitening]), circles)
+
+
+def _with_inner(
+    flow: Flow, change: Callable[[AbstractBijection], AbstractBijection], circles: Sequence[Circle | None] | None
+) -> Flow:
+    """The flow with its bijection changed before the part, if there is one, that maps onto circles."""
+    if circles is not None and isinstance(flow.bijection, OntoCircles):
+        return Flow(flow.base, OntoCircles(change(flow.bijection.bijection), circles))
+    return Flow(flow.base, change(flow.bijection))

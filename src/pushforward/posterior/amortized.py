@@ -1,9 +1,8 @@
 """The result of amortized inference: a conditional flow that maps data sets to their posteriors."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,18 +11,18 @@ import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from numpyro.distributions.constraints import Constraint
 
 from pushforward import serialization
-from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.bijections import AtCondition, num_parameters
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.ranks import Ranks
-from pushforward.posterior.result import Posterior
+from pushforward.posterior.result import Posterior, log_prob_of_draws
 from pushforward.posterior.target import Draw, Target, constrain
-from pushforward.reports.files import write_text
-from pushforward.reports.posterior import plot_training, posterior_page
+from pushforward.reports.figures import plot_learning
+from pushforward.reports.posterior import posterior_page
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -36,52 +35,6 @@ class AllNumbers(eqx.Module):
 
     def __call__(self, data: PyTree) -> Float[Array, " k"]:
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), data))[0]
-
-
-class AtCondition(AbstractBijection):
-    """A conditional bijection at one condition.
-
-    Args:
-        bijection: the conditional bijection.
-        condition: the condition.
-    """
-
-    bijection: AbstractBijection
-    condition: Array
-    cond_shape: ClassVar[None] = None
-    vectorized: ClassVar[bool] = True
-
-    def __init__(self, bijection: AbstractBijection, condition: Array):
-        self.bijection, self.condition = bijection, condition
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bijection.shape
-
-    @property
-    def domain(self) -> Constraint:
-        return self.bijection.domain
-
-    @property
-    def codomain(self) -> Constraint:
-        return self.bijection.codomain
-
-    @property
-    def stochastic(self) -> bool:
-        return self.bijection.stochastic
-
-    @property
-    def numerical_inverse(self) -> bool:
-        return self.bijection.numerical_inverse
-
-    def _forward(self, u, condition, key):
-        return self.bijection.forward_batch(u, self.condition, key)
-
-    def _inverse(self, x, condition, key):
-        return self.bijection.inverse_batch(x, self.condition, key)
-
-    def _push_score(self, u, score, condition):
-        return self.bijection.push_score_batch(u, score, self.condition)
 
 
 class AmortizedPosterior(eqx.Module):
@@ -122,6 +75,15 @@ class AmortizedPosterior(eqx.Module):
             num_samples: the number of draws.
         """
         return constrain(self.target.at(data), self._draw(key, as_arrays(data), num_samples)[0])
+
+    def log_prob(self, draws: Draw, data: PyTree) -> Float[Array, " draws"]:
+        """The fitted log-density of draws of the posterior of one data set, in their own space, in nats.
+
+        Args:
+            draws: the draws, with one leading axis, as `sample` returns them.
+            data: one data set.
+        """
+        return log_prob_of_draws(self.target.at(data), self.flow, draws, self.statistics(as_arrays(data)))
 
     def posterior(self, key: PRNGKeyArray, data: PyTree, num_draws: int = NUM_DIAGNOSTIC_DRAWS) -> Posterior:
         """The posterior of one data set with its diagnostics, summary, figures and report.
@@ -184,7 +146,7 @@ class AmortizedPosterior(eqx.Module):
 
     def plot(self) -> Any:
         """A Matplotlib figure of the mean ELBO over data sets against training steps."""
-        return plot_training(self.history, math.nan)
+        return plot_learning(self.history, "mean ELBO (nats)")
 
     def report(self, path: str | os.PathLike, *, title: str = "amortized posterior") -> None:
         """Write one self-contained HTML page with the summary and the figure of the training.

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
-from pushforward.flow import Flow
+from pushforward.flow import Flow, check_flow
 from pushforward.flows import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Statistics
@@ -107,7 +107,7 @@ def fit_amortized(
         $\mathrm{KL}(q(u \mid x) \,\|\, p(u \mid x))$, up to the evidences.
 
     Raises:
-        TypeError: if the target is not a `ConditionalTarget`.
+        TypeError: if the target is not a `ConditionalTarget` or the flow is not a `Flow`.
         ValueError: if the data sets have other shapes than the target's or hold NaN, if the density is not finite at
             any starting point; if the flow has another shape or condition; or if the checkpoint is of another fit.
         FloatingPointError: if no estimate of the loss was finite.
@@ -130,11 +130,7 @@ def fit_amortized(
     scale_key, flow_key, train_key = jr.split(key, 3)
     if flow is None:
         flow = _default_flow(conditions, _pooled(target, data, scale_key), flow_key)
-    if flow.shape != (dim,) or flow.cond_shape != (size,):
-        raise ValueError(
-            f"the flow must have shape ({dim},) and take a condition of shape ({size},), but has shape {flow.shape} "
-            f"and cond_shape {flow.cond_shape}."
-        )
+    check_flow(flow, (dim,), (size,), "the target in unconstrained coordinates and the statistics of a data set")
     objective = AmortizedReverseKL(target, data, conditions)
 
     def facts():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
-from pushforward.flow import Flow
+from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.search import Candidate, find_candidates
@@ -39,9 +39,10 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
         num_draws: the number of draws, at least 100.
 
     Raises:
+        TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the flow has another shape or takes a condition, or num_draws is below 100.
     """
-    check_flow(target, flow)
+    check_fit(target, flow)
     if num_draws < MIN_DRAWS:
         raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
@@ -50,7 +51,7 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     return assess_draws(target, flow, found, draws, log_weights, missed_key)
 
 
-def check_flow(target: Target, flow: Flow) -> None:
+def check_fit(target: Target, flow: Flow) -> None:
     """Raise unless the flow can be a fit of the target.
 
     Args:
@@ -58,16 +59,12 @@ def check_flow(target: Target, flow: Flow) -> None:
         flow: a flow of shape (target.dim,), without a condition.
 
     Raises:
-        TypeError: if the target is not a `Target`.
+        TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the flow has another shape or takes a condition.
     """
     if not isinstance(target, Target):
         raise TypeError(f"the target must be a pushforward.Target, but is a {type(target).__name__}.")
-    if flow.shape != (target.dim,) or flow.cond_shape is not None:
-        raise ValueError(
-            f"the target has {target.dim} unconstrained dimensions, so the flow must have shape ({target.dim},) and no "
-            f"condition, but it has shape {flow.shape} and cond_shape {flow.cond_shape}."
-        )
+    check_flow(flow, (target.dim,), None, "the target in unconstrained coordinates")
 
 
 def assess_draws(
@@ -135,7 +132,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Arr
 
     def batch(key):
         w, log_q = flow.sample_and_log_prob(key, (BATCH,))
-        return jax.vmap(target.affine.forward)(w), jax.vmap(target)(w) - log_q
+        return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, DRAWS_PER_CALL // BATCH))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)

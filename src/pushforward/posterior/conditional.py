@@ -86,7 +86,7 @@ class ConditionalTarget(eqx.Module):
     @property
     def data(self) -> PyTree:
         """The data set that the target was made with."""
-        return _data_of(self.target)
+        return self.target.space.data
 
     def at(self, data: PyTree) -> Target:
         """The posterior of one data set.
@@ -101,7 +101,7 @@ class ConditionalTarget(eqx.Module):
         given, expected = (jax.tree.map(jnp.shape, d) for d in (data, self.data))
         if given != expected:
             raise ValueError(f"a data set must have shapes {expected}, but got {given}.")
-        return eqx.tree_at(_data_of, self.target, data)
+        return eqx.tree_at(lambda t: t.space, self.target, self.target.space.with_data(data))
 
     def detached(self) -> "ConditionalTarget":
         """The target without its density and the user's code: it can still transform vectors to draws and back."""
@@ -112,13 +112,6 @@ class ConditionalTarget(eqx.Module):
             is_leaf=lambda leaf: leaf is None,
         )
         return eqx.tree_at(lambda t: t.target.space, self, space)
-
-
-def _data_of(target: Target) -> PyTree:
-    """The data set of a target: a field of its density, or the first argument of its NumPyro model."""
-    space: Any = target.space
-    holder = getattr(space, "density", None)
-    return space.args[0] if holder is None else holder.data
 
 
 def as_arrays(data: PyTree) -> PyTree:

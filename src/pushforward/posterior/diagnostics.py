@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.posterior.pareto import pareto_smooth
+from pushforward.weights import effective_sample_size
 
 Verdict = Literal["good", "reweight", "unreliable"]
 
@@ -96,7 +97,7 @@ def diagnose(
     elbo = float(finite.mean())
     weights = np.exp(finite - finite.max())
     mean = float(weights.mean())
-    ess = float(weights.sum() ** 2 / (weights**2).sum())
+    ess = effective_sample_size(weights)
     numbers = {
         "elbo": elbo,
         "elbo_se": float(finite.std() / math.sqrt(num_draws)) if math.isfinite(elbo) else math.nan,

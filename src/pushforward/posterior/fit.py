@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
-from pushforward.posterior.assessment import NUM_DRAWS, assess_draws, check_flow, weighted_draws
+from pushforward.posterior.assessment import NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
@@ -58,7 +58,7 @@ def fit_posterior(
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
 
     Raises:
-        TypeError: if the target is not a `Target`.
+        TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the log-density is NaN or -inf at all starting points, the flow has another shape, or the
             checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
@@ -69,7 +69,7 @@ def fit_posterior(
             "Target(log_density, example) or a NumPyro model as Target.from_numpyro(model, *args)."
         )
     if flow is not None:
-        check_flow(target, flow)
+        check_fit(target, flow)
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")

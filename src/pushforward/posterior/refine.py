@@ -24,13 +24,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
 from pushforward import serialization
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
-from pushforward.posterior.assessment import check_flow
+from pushforward.posterior.assessment import check_fit
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
-from pushforward.reports.files import write_text
-from pushforward.reports.posterior import plot_marginals, plot_pairs, posterior_page, verdict_html
+from pushforward.reports.figures import plot_pairs
+from pushforward.reports.posterior import plot_marginals, posterior_page, verdict_html
 from pushforward.reports.summary import Summary, summarize
 
 Method = Literal["nuts", "independence"]
@@ -171,7 +172,7 @@ def run_chains(
             "refine needs num_chains >= 2 (R-hat compares chains), num_samples >= 4 and num_warmup >= 1, got "
             f"{num_chains}, {num_samples} and {num_warmup}."
         )
-    check_flow(target, flow)
+    check_fit(target, flow)
     if method == "nuts":
         draws, acceptance, divergences = _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress)
     elif method == "independence":

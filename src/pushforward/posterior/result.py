@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
+from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.diagnostics import Diagnostics
@@ -18,12 +19,10 @@ from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.columns import by_scalar
-from pushforward.reports.files import write_text
+from pushforward.reports.figures import plot_learning, plot_pairs
 from pushforward.reports.posterior import (
     diagnostics_rows,
     plot_marginals,
-    plot_pairs,
-    plot_training,
     posterior_page,
     verdict_html,
 )
@@ -164,13 +163,7 @@ class Posterior(eqx.Module):
         Args:
             draws: draws with one leading axis, in the form that `sample` returns.
         """
-
-        def one(draw):
-            u = self.target.unconstrain(draw)
-            return u, self.target.log_volume(u)
-
-        u, log_volume = jax.vmap(one)(draws)
-        return self.flow.log_prob(u) - log_volume
+        return log_prob_of_draws(self.target, self.flow, draws)
 
     def summary(self) -> Summary:
         """The mean, standard deviation and quantiles of each scalar, from `stored_draws`.
@@ -193,7 +186,7 @@ class Posterior(eqx.Module):
             ValueError: if the kind is unknown, or if the fit was interrupted before its diagnostics were computed.
         """
         if kind == "training":
-            return plot_training(self.history, self.diagnostics.log_evidence)
+            return plot_learning(self.history, "ELBO (nats)", self.diagnostics.log_evidence)
         if kind not in ("pairs", "marginals"):
             raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
         columns = by_scalar(self.stored_draws(NUM_PLOTTED))
@@ -263,3 +256,23 @@ class Posterior(eqx.Module):
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
         """
         serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))
+
+
+def log_prob_of_draws(
+    target: Target, flow: Flow, draws: Draw, condition: Array | None = None
+) -> Float[Array, " draws"]:
+    """The log-density of draws in their own space, in nats, under a flow of unconstrained vectors.
+
+    Args:
+        target: the target of the draws.
+        flow: a flow in the target's unconstrained coordinates.
+        draws: the draws, with one leading axis.
+        condition: the condition of the flow, if it takes one.
+    """
+
+    def one(draw):
+        u = target.unconstrain(draw)
+        return u, target.log_volume(u)
+
+    u, log_volume = jax.vmap(one)(draws)
+    return flow.log_prob(u, condition) - log_volume

@@ -1,1 +1,4 @@
-"""How are results shown to users? Tables, figures, pages and folders of files, made from plain data."""
+"""How are results shown to users? Tables, figures and pages, made from plain data."""
+
+from pushforward.reports.calibration import plot_calibration as plot_calibration
+from pushforward.reports.summary import Facts as Facts, Summary as Summary

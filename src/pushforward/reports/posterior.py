@@ -3,15 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from pushforward.reports.figures import MAX_PAIRS, new_figure, typical_range
+from pushforward.reports.figures import Columns, new_figure, typical_range
 from pushforward.reports.page import page, paragraph, picture, table
 from pushforward.reports.summary import Summary
 
-# Columns by name. All columns of a table have the same length.
-Columns = Mapping[str, Float[np.ndarray, " _"]]
 MAX_MARGINALS = 40
 
 
@@ -56,33 +51,6 @@ def posterior_page(title: str, parts: Sequence[str], pictures: Mapping[str, Any]
     return page(title, [*parts, *(picture(name, figure) for name, figure in pictures.items())])
 
 
-def plot_training(history: Any, log_evidence: float) -> Any:
-    """The ELBO at each evaluation against training steps, and the final log evidence.
-
-    Args:
-        history: an object with the attributes of `pushforward.training.History`; its losses are minus the ELBO.
-        log_evidence: the log evidence in nats; NaN or infinite if it is unknown.
-    """
-    figure = new_figure(figsize=(7, 4))
-    axes = figure.subplots()
-    records = [record for record in history.evaluations if np.isfinite(record.loss)]
-    for stage in dict.fromkeys(record.stage for record in records):
-        points = [(record.step, -record.loss) for record in records if record.stage == stage]
-        axes.plot(*zip(*points, strict=True), marker=".", label=stage)
-    elbos = [-record.loss for record in records]
-    if np.isfinite(log_evidence):
-        axes.axhline(log_evidence, color="black", linewidth=0.8, linestyle="--", label="log evidence")
-        if elbos:
-            # The first values may be far below, but the end of the curve matters.
-            low = np.quantile(elbos, 0.1)
-            margin = max(0.1 * (log_evidence - low), 0.01)
-            axes.set_ylim(low - margin, log_evidence + margin)
-    axes.set(xlabel="steps", ylabel="ELBO (nats)")
-    if axes.lines:
-        axes.legend()
-    return figure
-
-
 def plot_marginals(columns: Columns) -> Any:
     """A histogram of each of the first scalars.
 
@@ -100,32 +68,4 @@ def plot_marginals(columns: Columns) -> Any:
         axes.set_yticks([])
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
-    return figure
-
-
-def plot_pairs(columns: Columns) -> Any:
-    """Scatter plots of pairs of the first scalars, with their histograms on the diagonal.
-
-    Args:
-        columns: the draws of each scalar.
-    """
-    shown = dict(list(columns.items())[:MAX_PAIRS])
-    names, size = list(shown), len(shown)
-    figure = new_figure(figsize=(2 * size + 1, 2 * size + 1))
-    grid = figure.subplots(size, size, squeeze=False)
-    for row, below in enumerate(names):
-        for column, left in enumerate(names):
-            axes = grid[row, column]
-            if column > row:
-                axes.set_visible(False)
-            elif column == row:
-                axes.hist(shown[left], bins=60, color="steelblue", range=typical_range(shown[left]))
-                axes.set_yticks([])
-            else:
-                axes.plot(shown[left], shown[below], ",", alpha=0.5)
-                axes.set(xlim=typical_range(shown[left]), ylim=typical_range(shown[below]))
-            if row == size - 1:
-                axes.set_xlabel(left, parse_math=False)
-            if column == 0:
-                axes.set_ylabel(below, parse_math=False)
     return figure

@@ -1,6 +1,6 @@
 """The mean, standard deviation and quantiles of each scalar: a mapping that prints as a table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,19 @@ from pushforward.reports.page import table
 
 MAX_ROWS = 40
 HEAD = ("", "mean", "sd", "5%", "median", "95%")
+
+
+def text_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A table as text: cells below a head are aligned to the right, except those of the first column.
+
+    Args:
+        rows: the cells of each row.
+        head: the names of the columns.
+    """
+    lines = [head, *rows] if head else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = "<" + (">" if head else "<") * len(widths)
+    return "\n".join("  ".join(map("{:{}{}}".format, line, sides, widths)).rstrip() for line in lines)
 
 
 class ScalarSummary(NamedTuple):
@@ -62,13 +75,7 @@ class Summary(Mapping[str, ScalarSummary]):
         return more + ([self.caption] if self.caption else [])
 
     def __str__(self) -> str:
-        lines = [HEAD, *self.cells]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-        text = [
-            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in lines
-        ]
-        return "\n".join([*text, *self.notes])
+        return "\n".join([text_table(self.cells, HEAD), *self.notes])
 
     __repr__ = __str__
 
@@ -116,8 +123,7 @@ class Facts(Mapping[str, Any]):
         return [(name, f"{v:.4g}" if isinstance(v, float) else str(v)) for name, v in self.items()]
 
     def __str__(self) -> str:
-        width = max(map(len, self), default=0)
-        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in self.cells)
+        return text_table(self.cells)
 
     __repr__ = __str__
 

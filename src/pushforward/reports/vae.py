@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.files import replacing
 from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts
 
+EVALUATION_HEAD = ("", "mean", "standard error")
 MIN_PIXELS = 800  # along the longer side of an image file
 
 
@@ -81,7 +83,8 @@ def write_image_grids(pictures: Mapping[str, ArrayLike], out: Path) -> None:
         pixels = image_grid(images)
         factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
         pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-        imsave(out / f"{name}.png", pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+        with replacing(out / f"{name}.png") as part:
+            imsave(part, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
@@ -101,23 +104,6 @@ def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
     return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per dimension", f"{e.bits_per_dim:.3f}", "")]
 
 
-def evaluation_table(evaluation: Any, title: str) -> Any:
-    """The numbers of an evaluation as a Rich table for the terminal.
-
-    Args:
-        evaluation: the evaluation.
-        title: the title of the table.
-    """
-    from rich.table import Table
-
-    table = Table(title=title)
-    for head in ("", "mean", "standard error"):
-        table.add_column(head, justify="right" if head else "left")
-    for row in evaluation_rows(evaluation):
-        table.add_row(*row)
-    return table
-
-
 def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, ArrayLike]) -> str:
     """The page of a VAE.
 
@@ -128,6 +114,6 @@ def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, A
         pictures: the rows and columns of images of each grid, by the name of the grid.
     """
     parts = [page.table(facts.cells), page.heading("Test images, in nats per image")]
-    parts.append(page.table(evaluation_rows(evaluation), ("", "mean", "standard error")))
+    parts.append(page.table(evaluation_rows(evaluation), EVALUATION_HEAD))
     parts += [page.picture(name, plot_image_grid(images)) for name, images in pictures.items()]
     return page.page(title, parts)

@@ -85,7 +85,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
 
     def _scores(self, x: Float[Array, " dim"]) -> Float[Array, "components dim"]:
         """$z_k$ for each component."""
-        return jax.vmap(lambda component: component._inverse(x, None, None)[0])(self.components)
+        return jax.vmap(lambda component: component.inverse_batch(x)[0])(self.components)
 
     def logits(self, x):
         z, scales = self._scores(x), positive(self.components.raw_diagonal)

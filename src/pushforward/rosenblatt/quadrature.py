@@ -8,6 +8,7 @@ terms are positive, so both tails keep their relative precision.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -24,8 +25,6 @@ from pushforward.rosenblatt.panels import LogDensity, gauss_legendre, lagrange, 
 
 # The number of Gauss-Legendre nodes in a panel, by dimension.
 ORDERS = {1: 16, 2: 16, 3: 10}
-# The number of events of a batch that are computed at a time, to limit the memory for all nodes of all panels.
-EVENTS = 256
 
 
 class PanelDistribution(AbstractUnivariateDistribution):
@@ -138,6 +137,8 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
     edge_density: float = eqx.field(static=True)
     box: tuple[tuple[float, ...], tuple[float, ...]] = eqx.field(static=True)
     dim: int = eqx.field(static=True)
+    # Each event needs all nodes of all panels.
+    events_at_once: ClassVar[int] = 256
 
     def __init__(
         self,
@@ -194,10 +195,3 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
 
     def log_prob(self, x):
         return self.log_density.value(x) - self.log_normalizer
-
-    def _map(self, method, arrays, condition, key):
-        if arrays[0].ndim == 1:
-            return method(*arrays, None, None)
-        events = tuple(a.T for a in arrays)
-        out = jax.lax.map(lambda event: method(*event, None, None), events, batch_size=EVENTS)
-        return tuple(jnp.moveaxis(a, 0, -1) for a in out)

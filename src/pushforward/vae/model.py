@@ -16,8 +16,8 @@ from numpyro.distributions.constraints import Constraint
 from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.intervals import bounds, same_interval
+from pushforward.files import write_text
 from pushforward.flow import Flow
-from pushforward.reports.files import write_text
 from pushforward.reports.summary import Facts
 from pushforward.reports.vae import plot_image_grids, vae_page
 from pushforward.serialization import save

@@ -6,7 +6,6 @@ A parameter `vae` is a `VAE`. This module does not import that class, because it
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -78,7 +77,7 @@ def interpolations(
         steps: the number of columns.
     """
     bijection = vae.prior.bijection
-    a, b = jax.vmap(jax.vmap(bijection.inverse))(vae.infer(jnp.stack([jnp.asarray(x), jnp.asarray(y)]), key))
+    a, b = bijection.batched.inverse(vae.infer(jnp.stack([jnp.asarray(x), jnp.asarray(y)]), key))
     weight = jnp.linspace(0, 1, steps)[:, None]
     lines = (1 - weight) * a[:, None] + weight * b[:, None]
-    return vae.image(jax.vmap(jax.vmap(bijection.forward))(lines))
+    return vae.image(bijection.batched.forward(lines))

@@ -1,5 +1,7 @@
 """Supports, circles and steps of columns."""
 
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pandas
@@ -68,3 +70,15 @@ def test_step_of_decimal_numbers_with_rounding_errors():
     values = np.concatenate([0.1 * np.arange(10), np.cumsum(np.full(10, 0.1))])[:, None]
     steps = columns.find_steps([(None, values)], {0: None}, ["column 0"])
     np.testing.assert_allclose(steps, 0.1)
+
+
+def test_angles_move_by_whole_turns():
+    """Those inside their interval keep their bits, also of NumPy's double precision in JAX's single precision."""
+    x = np.array([[-np.pi, 0.1], [0.1, 7.0], [7.0, -7.0]])
+    expected = np.array([[-np.pi, 0.1], [0.1, 7.0], [7.0 - 2 * np.pi, -7.0]])
+    with jax.enable_x64(False):
+        np.testing.assert_array_equal(columns.wrap(x, [(-np.pi, np.pi), None]), expected)
+        wrapped = columns.wrap(jnp.asarray(x, "float32"), [(-np.pi, np.pi), None])
+        assert wrapped.dtype == jnp.float32
+        np.testing.assert_allclose(wrapped[1:], expected[1:], rtol=1e-5)
+    assert columns.wrap(x, None) is x and columns.wrap(x, (None, None)) is x

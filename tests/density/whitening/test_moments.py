@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pushforward.density.whitening.moments import Moments, effective_sample_size
+from pushforward.density.whitening.moments import Moments
 
 RNG = np.random.default_rng(0)
 
@@ -21,9 +21,3 @@ def test_moments_of_any_unit_and_offset():
     scale = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(moments.correlation, covariance / np.outer(scale, scale), atol=1e-6)
     assert moments.effective_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
-
-
-def test_effective_sample_size():
-    assert effective_sample_size(np.full(7, 0.3)) == pytest.approx(7)
-    assert effective_sample_size([1.0, 0.0, 0.0]) == 1
-    assert effective_sample_size([2.0, 1.0]) == pytest.approx(9 / 5)

@@ -4,12 +4,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import OntoBox
+from pushforward.bijections.circular import to_circle
 from pushforward.density.data.arrays import column_index
 
 # A value lies on the grid of a discrete column if it is within this fraction of a step: decimal numbers are rounded,
@@ -98,20 +100,22 @@ def parse_support(
     return OntoBox(intervals), circles
 
 
-def wrap(x: Float[np.ndarray, "n dim"], circles: Sequence[Circle | None]) -> Float[np.ndarray, "n dim"]:
+def wrap(
+    x: Float[Array, "*batch dim"] | Float[np.ndarray, "*batch dim"], circles: Sequence[Circle | None] | None
+) -> Any:
     """Move angles into the intervals of their circles by whole turns.
 
     Args:
-        x: rows of samples.
-        circles: the ends of the interval of each angle; None for other columns.
+        x: rows of samples, of NumPy or JAX.
+        circles: the ends of the interval of each angle, None for other columns; None without angles.
     """
-    if not any(circles):
+    if circles is None or not any(circles):
         return x
-    x = x.copy()
-    for i, circle in enumerate(circles):
-        if circle is not None:
-            x[:, i] = circle[0] + np.mod(x[:, i] - circle[0], circle[1] - circle[0])
-    return x
+    columns = [
+        x[..., i] if circle is None else to_circle(x[..., i], circle[0], circle[1] - circle[0])
+        for i, circle in enumerate(circles)
+    ]
+    return np.stack(columns, axis=-1) if isinstance(x, np.ndarray) else jnp.stack(columns, axis=-1)
 
 
 def parse_discrete(discrete: Discrete, names: Sequence[str] | None, labels: Sequence[str]) -> dict[int, float | None]:

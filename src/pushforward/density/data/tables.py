@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.files import replacing
 from pushforward.user_warnings import warn
 
 ROWS_PER_BLOCK = 100_000
@@ -295,17 +296,17 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
         columns: the values of each column, by its name.
     """
     suffix = path.suffix.lower()
-    if suffix == ".npy":
-        np.save(path, np.stack([*columns.values()], axis=1))
-    elif suffix == ".npz":
-        arrays: dict[str, Any] = dict(columns)
-        np.savez(path, **arrays)
-    elif suffix == ".parquet":
-        pyarrow, parquet = _import_pyarrow(path)
-        parquet.write_table(pyarrow.Table.from_pydict(dict(columns)), path)
-    else:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            write_text(file, columns, SEPARATORS.get(suffix, ","))
+    arrays: dict[str, Any] = dict(columns)
+    with replacing(path) as part:
+        if suffix == ".parquet":
+            pyarrow, parquet = _import_pyarrow(path)
+            parquet.write_table(pyarrow.Table.from_pydict(arrays), part)
+        elif suffix in (".npy", ".npz"):
+            with part.open("wb") as file:
+                np.save(file, np.stack([*columns.values()], axis=1)) if suffix == ".npy" else np.savez(file, **arrays)
+        else:
+            with part.open("w", newline="", encoding="utf-8") as file:
+                write_text(file, columns, SEPARATORS.get(suffix, ","))
 
 
 def write_text(file: Any, columns: dict[str, Float[np.ndarray, " n"]], separator: str = ",") -> None:

@@ -13,7 +13,7 @@ from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.checks import is_size
 from pushforward.density.data.arrays import as_matrix, column_labels
 from pushforward.density.data.columns import GRID_TOLERANCE
-from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.weights import effective_sample_size
 
 # The values of a column must extend over at least this many floating-point numbers of JAX's precision.
 MIN_DISTINCT_NUMBERS = 1000

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pushforward.density.whitening.moments import effective_sample_size
+from pushforward.weights import effective_sample_size
 
 # The tail parameters of `SinhArcsinh` that are compared; 1 is the identity. With the last one, a Cauchy variable gets
 # the tails of Student's t with 6 degrees of freedom.

@@ -148,7 +148,7 @@ def _decorrelate(correlation: Square, is_angle: Bool[np.ndarray, " columns"]) ->
 
 @eqx.filter_jit
 def _inverse(bijection: AbstractBijection, x: ArrayLike):
-    return jax.vmap(bijection.inverse)(jnp.asarray(x, float))
+    return bijection.batched.inverse(jnp.asarray(x, float))
 
 
 def elementwise(scalar: type, *parameters: Float[np.ndarray, " dim"]) -> Elementwise:

@@ -65,6 +65,19 @@ class AbstractSpace(eqx.Module):
     def detached(self) -> "AbstractSpace":
         """The space without its density: it can still constrain, and holds no code of the user."""
 
+    @property
+    def data(self) -> PyTree:
+        """The data set of a `ConditionalTarget`, in the density or in the arguments of the model."""
+        raise NotImplementedError(f"{type(self).__name__} has no data set that can be replaced.")
+
+    def with_data(self, data: PyTree) -> "AbstractSpace":
+        """The space with another data set.
+
+        Args:
+            data: the data set, of the same structure and shapes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no data set that can be replaced.")
+
     def labels(self) -> Labels:
         """The names of the axes of draws, if the model has names."""
         return Labels({}, {})
@@ -83,12 +96,13 @@ class SupportSpace(AbstractSpace):
     """Pytrees whose leaves lie in NumPyro constraints.
 
     Args:
-        density: the function from a draw to its log-density; None in a posterior from a file.
+        density: the function from a draw to its log-density, with an attribute `data` in a `ConditionalTarget`; None in
+            a posterior from a file.
         support: the constraints, in a pytree with the draw's structure or a prefix of it.
         example: a draw, for the structure.
     """
 
-    density: Callable[[Draw], Float[Array, ""]] | None
+    density: Any  # a function, or None
     support: list[dist.constraints.Constraint]
     structure: Any = eqx.field(static=True)
 
@@ -96,6 +110,13 @@ class SupportSpace(AbstractSpace):
         self.density = density
         self.structure = jax.tree.structure(example)
         self.support = match_support(support, example)
+
+    @property
+    def data(self):
+        return self.density.data
+
+    def with_data(self, data):
+        return eqx.tree_at(lambda s: s.density.data, self, data)
 
     def _map(self, fn: Callable, tree: PyTree) -> list:
         """The results of fn(transform, leaf) over all leaves."""

@@ -74,6 +74,13 @@ class NumpyroSpace(AbstractSpace):
             space = cls(_Bound(model, *original), (), {}, tuple(latent), plain)
         return space, example
 
+    @property
+    def data(self):
+        return self.args[0]
+
+    def with_data(self, data):
+        return eqx.tree_at(lambda s: s.args[0], self, data)
+
     def log_density(self, z):
         return -potential_energy(self.model, self.args, self.kwargs, z)
 
