@@ -24,8 +24,12 @@ def test_parts_of_killed_processes_are_removed(tmp_path):
     parts = [tmp_path / f".{name}.{'0123' * 8}.part.csv" for name in ("[a].csv", "a.csv")]
     for file in (*parts, tmp_path / ".[a].csv.swp"):
         file.write_text("part")
+        os.utime(file, (0, 0))
+    # This one may be of a process that is writing now.
+    new = tmp_path / f".[a].csv.{'4567' * 8}.part.csv"
+    new.write_text("part")
     write_text(tmp_path / "[a].csv", "new")
-    assert {*tmp_path.iterdir()} == {tmp_path / "[a].csv", parts[1], tmp_path / ".[a].csv.swp"}
+    assert {*tmp_path.iterdir()} == {tmp_path / "[a].csv", parts[1], tmp_path / ".[a].csv.swp", new}
 
 
 def test_text_replaces_what_was_there(tmp_path):

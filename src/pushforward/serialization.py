@@ -27,7 +27,7 @@ from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
-from pushforward.files import remove_parts, replacing  # noqa: F401
+from pushforward.files import replacing
 from pushforward.user_warnings import warn
 
 FORMAT = 1

@@ -22,7 +22,8 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from pushforward.serialization import load, remove_parts, save
+from pushforward.files import remove_parts
+from pushforward.serialization import load, save
 from pushforward.training.history import History
 from pushforward.user_warnings import warn
 
