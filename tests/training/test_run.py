@@ -7,6 +7,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import pushforward as pf
 from training_cases import assert_trees_close, plain_loop, simple_flow, target, train
@@ -55,3 +56,15 @@ def test_the_callback_receives_the_steps_and_the_fresh_loss():
     assert [step for step, _ in calls] == [3, 6, 7]
     assert all(type(loss) is float for _, loss in calls)
     assert calls[-1][1] < calls[0][1]
+
+
+def test_factorizations_have_one_thread_while_a_fit_runs():
+    def num_threads():
+        return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+
+    def check(progress):
+        assert num_threads() == {1}
+
+    with threadpool_limits(2, user_api="blas"):
+        train(simple_flow(), pf.ReverseKL(target, 4), key=jr.key(0), steps=2, callback=check)
+        assert num_threads() == {2}

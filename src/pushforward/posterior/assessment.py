@@ -15,7 +15,7 @@ from pushforward.flows.stack import standard_normal
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.search import Candidate, find_candidates
 from pushforward.posterior.target import Target, Whitened
-from pushforward.training.compilation import jit_quick_compilation, split
+from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
@@ -26,6 +26,7 @@ MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at leas
 DRAWS_PER_CALL = 2 * BATCH
 
 
+@one_blas_thread()
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
     """Compute the diagnostics of any flow as a fit of a target.
 

@@ -33,6 +33,7 @@ from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import plot_pairs
 from pushforward.reports.posterior import plot_marginals, posterior_page, verdict_html
 from pushforward.reports.summary import Summary, summarize
+from pushforward.training.compilation import one_blas_thread
 
 Method = Literal["nuts", "independence"]
 
@@ -140,6 +141,7 @@ class Chains(eqx.Module):
         serialization.save(path, eqx.tree_at(lambda c: c.target, self, self.target.detached()))
 
 
+@one_blas_thread()
 def run_chains(
     target: Target,
     flow: Flow,

@@ -1,13 +1,14 @@
-"""Compilation with few optimizations, for programs that run only a few times."""
+"""How programs are compiled that run only a few times, and how many threads factorizations have."""
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
+from threadpoolctl import threadpool_limits
 
 F = TypeVar("F", bound=Callable)
 
@@ -37,6 +38,15 @@ def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
         return compiled(*args, **kwargs)
 
     return call  # pyright: ignore[reportReturnType]
+
+
+def one_blas_thread() -> Any:
+    """A context manager, and a decorator, that gives SciPy's BLAS one thread.
+
+    JAX calls this BLAS for factorizations on the CPU, where its threads compete with JAX's own: with two of each on two
+    cores, the eigenvectors of a matrix of 175 rows took 160 ms instead of 3 ms.
+    """
+    return threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @functools.cache

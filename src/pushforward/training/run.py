@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
-from threadpoolctl import threadpool_limits
 
 from pushforward.training.checkpoint import Checkpoint, FinishedStage, FitState, Reason
+from pushforward.training.compilation import one_blas_thread
 from pushforward.training.data import AbstractBatches
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
@@ -109,9 +109,7 @@ class Run:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Run":
-        # The threads of SciPy's BLAS, which JAX calls for factorizations, compete with JAX's own: with two of each, the
-        # eigenvalues of a matrix of 175 rows take 40 times as long.
-        self._stack.enter_context(threadpool_limits(1, user_api="blas"))
+        self._stack.enter_context(one_blas_thread())
         self.show = self._stack.enter_context(progress_bar(self.name, self.total, show=self.progress))
         self.interruption = self._stack.enter_context(deferred_interrupts())
         return self
