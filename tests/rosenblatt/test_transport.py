@@ -164,7 +164,7 @@ def test_base_and_target_of_different_shapes():
 
 
 def test_options_without_use():
-    with pytest.raises(ValueError, match="are for log-densities"):
+    with pytest.raises(ValueError, match="need a log-density, but no source is"):
         pf.rosenblatt(normal(2), box=([0.0, 0.0], [1.0, 1.0]))
     with pytest.raises(ValueError, match="outside of jit"):
         jax.grad(lambda m: pf.transport(normal(2), dist.Normal(m, 1.0).to_event(1)).forward(m).sum())(jnp.zeros(2))
