@@ -1,10 +1,12 @@
 """Warnings that point at the user's code."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).parent)
+# With the separator, because the names of other folders may begin like that of the package.
+PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def warn(text: str) -> None:
