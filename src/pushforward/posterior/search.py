@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.posterior.target import Whitened
-from pushforward.training.compilation import jit_quick_compilation, split
+from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
 LogDensity = Callable[[Array], Float[Array, ""]]
@@ -68,6 +68,7 @@ class Candidate(NamedTuple):
     decrement: float
 
 
+@one_blas_thread()
 def find_candidates(
     target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop
 ) -> list[Candidate]:
