@@ -126,19 +126,12 @@ def _run(
 def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], bool]:
     """Write the fit, then the rest; returns the files written, and whether others failed."""
 
-    def whole(write: Callable[[Path], None]) -> Callable[[Path], None]:
-        def make(path: Path) -> None:
-            with replacing(path) as part:
-                write(part)
-
-        return make
-
     def plot(kind: str) -> Callable[[Path], None]:
-        return whole(lambda part: posterior.plot(kind).savefig(part, dpi=120))
+        return lambda path: posterior.plot(kind).savefig(path, dpi=120)
 
     files = {
         "posterior.flow": posterior.save,
-        "posterior.nc": whole(lambda part: posterior.to_arviz(key).to_netcdf(str(part))),
+        "posterior.nc": lambda path: posterior.to_arviz(key).to_netcdf(str(path)),
         "report.html": lambda path: posterior.report(path, title=name),
         "training.png": plot("training"),
         "marginals.png": plot("marginals"),
@@ -153,7 +146,8 @@ def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], b
     for file, make in files.items():
         try:
             out.mkdir(parents=True, exist_ok=True)
-            make(out / file)
+            with replacing(out / file) as part:
+                make(part)
             written.append(file)
         except (Exception, KeyboardInterrupt) as error:
             print(f"pushforward: {file} was not written: {str(error) or type(error).__name__}", file=sys.stderr)

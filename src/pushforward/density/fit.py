@@ -134,12 +134,11 @@ def fit_density(
     )  # fmt: skip
     if flow is not None:
         check_whitened_flow(flow, samples.dim, samples.cond_dim, samples.angles)
-    initial, streams = flow, samples.source.streams
     options = {
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
-        "patience": patience, "rows_at_once": rows_at_once if streams else None,
+        "patience": patience, "rows_at_once": rows_at_once if samples.source.streams else None,
     }  # fmt: skip
-    file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, initial) | options, key)
+    file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, flow) | options, key)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
     source, steps, size = samples.source, samples.steps, samples.size
     warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.labels)
@@ -241,6 +240,8 @@ def _trained(
             optimizer=recipe.optimizer(rate, max(1, steps)),
             steps=steps, evaluate_every=math.ceil(steps / max(1, num_evaluations)),
             batches=batches, stopping=training.EarlyStopping(patience), to_result=to_result,
+            # Without steps, the program only evaluates.
+            quick_compilation=steps == 0,
         )  # fmt: skip
 
     trained = stage("training", flow, keys[0], num_steps, learning_rate, num_evaluations)

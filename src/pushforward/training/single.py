@@ -74,7 +74,6 @@ def train(
         raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
     parameters, _ = partition(model)
     optimizer = _default_optimizer(steps) if optimizer is None else optimizer
-    batches = objective.batches if batches is None else batches
 
     def facts():
         return {
