@@ -9,13 +9,18 @@ from pathlib import Path
 PACKAGE = str(Path(__file__).parent) + os.sep
 
 
-def warn(text: str) -> None:
+class InterruptedFit(UserWarning):
+    """The training of a fit was ended by Ctrl-C; its result is the best model so far."""
+
+
+def warn(text: str, category: type[UserWarning] = UserWarning) -> None:
     """Warn, at the innermost line outside of this package.
 
     Args:
         text: the warning.
+        category: its category.
     """
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)

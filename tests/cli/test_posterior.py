@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from cli_cases import ctrl_c_in_training
 from products import few
 from pushforward.cli import main
 
@@ -39,10 +40,18 @@ def test_a_fit_outlives_its_report(files, capsys, monkeypatch, failing):
     monkeypatch.setattr(pf.Posterior, failing, fail)
     assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 1
     captured = capsys.readouterr()
-    assert "was not written: out of ink" in captured.err and "verdict: good" in captured.out
+    assert "was not written: RuntimeError: out of ink" in captured.err and "verdict: good" in captured.out
     assert pf.load(files / "out" / "posterior.flow").diagnostics.verdict == "good"
     assert (files / "out" / "posterior.nc").exists() == (failing != "to_arviz")
     assert not [path for path in (files / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_ctrl_c_ends_the_training_and_everything_is_written(files, capsys):
+    with ctrl_c_in_training(call=2, program="advance_quick_compilation"):
+        assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 130
+    captured = capsys.readouterr()
+    assert "warning: the fit was interrupted after" in captured.out and "verdict:" in captured.out
+    assert {"posterior.flow", "report.html"} <= {path.name for path in (files / "out").iterdir()}
 
 
 def test_demo_help_and_version(capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from cli_cases import ctrl_c_in_training
 from pushforward.cli import main
 from vae_cases import SHAPE, images
 
@@ -23,12 +24,17 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
     with jax.enable_x64(False):
         with monkeypatch.context() as patch:
-            patch.setattr("pushforward.reports.vae.write_image_grids", interrupt)
-            assert main([*command, "--epochs", "2"]) == 130
-        assert "same command continues from" in capsys.readouterr().err
+            patch.setattr("pushforward.vae.pictures.all_pictures", interrupt)
+            assert main([*command, "--epochs", "2"]) == 1
+        assert "there are no pictures: interrupted" in capsys.readouterr().err
         assert {path.name for path in out.iterdir()} == {"model.vae", "checkpoint.vae", "summary.json", "report.html"}
-        assert main([*command, "--epochs", "3"]) == 0
-    assert "3 epochs" in capsys.readouterr().out
+        with ctrl_c_in_training(call=2):
+            assert main([*command, "--epochs", "4"]) == 130
+        captured = capsys.readouterr()
+        assert "warning: the fit was interrupted" in captured.out and "continues the training" in captured.out
+        assert "NLL" in captured.out
+        assert main([*command, "--epochs", "4"]) == 0
+    assert "4 epochs" in capsys.readouterr().out
     names = {"model.vae", "checkpoint.vae", "summary.json", "report.html", "reconstructions.png", "samples.png"}
     assert {path.name for path in out.iterdir()} == names | {"traversals.png", "interpolations.png"}
     assert json.loads((out / "summary.json").read_text())["test images"] == 5

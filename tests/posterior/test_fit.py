@@ -150,7 +150,8 @@ def test_ctrl_c_in_training_keeps_the_best(presses):
             for _ in range(presses):
                 os.kill(os.getpid(), signal.SIGINT)
 
-    posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), callback=interrupt)
+    with pytest.warns(UserWarning, match="interrupted after .* steps"):
+        posterior = pf.fit_posterior(pf.Target(banana, jnp.zeros(2)), key=jr.key(0), callback=interrupt)
     assert len(steps) == 3 and len(posterior.history.losses) == steps[-1]
     assert "interrupted" in " ".join(posterior.diagnostics.reasons)
     assert math.isfinite(posterior.diagnostics.elbo)

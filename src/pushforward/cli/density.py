@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
     UserError,
     add_command,
@@ -19,7 +18,6 @@ from pushforward.cli.terminal import (
     set_precision,
     user_error,
 )
-from pushforward.files import write_text
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
@@ -31,7 +29,7 @@ test rows, compared with a Gaussian and with a mixture of Gaussians (with scikit
 calibration, and the learning curve.
 
 While the fit runs, DIR also holds a checkpoint: if the fit is killed or interrupted, the same command continues it.
-Ctrl-C ends the fit and saves the best density so far.
+Ctrl-C ends the training; the best density so far is then saved and evaluated, and the exit code is 130.
 """
 CHECKPOINT, DENSITY = "checkpoint", "density.flow"
 
@@ -145,46 +143,37 @@ def _fit_and_evaluate(
         x, options.held_out, key=test_key, condition=condition, discrete=options.discrete, **kinds
     )  # fmt: skip
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
-    checkpoint, began = options.out / CHECKPOINT, time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, folder(options.out):
-        warnings.simplefilter("always")
+    checkpoint, began, results = options.out / CHECKPOINT, time.perf_counter(), Results(options.out, console)
+    with results.fit(), folder(options.out):
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
         )  # fmt: skip
         # Save first, so that an error in the evaluation does not lose the result of the training.
         density.save(options.out / DENSITY)
-    messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    for message in messages:
-        console.print(f"warning: {message}", style="yellow")
-    if density.interrupted:
-        print(
-            f"pushforward: interrupted; {options.out / DENSITY} holds the best density so far, and the same command "
-            f"continues from {checkpoint}",
-            file=sys.stderr,
-        )
-        return 130
-    checkpoint.unlink(missing_ok=True)
-    try:
-        evaluation = density.evaluate(x[holdout.test], of(holdout.test), key=key)
+    results.written.append(DENSITY)
+    if results.interrupted:
+        console.print(f"the same command continues the training from {checkpoint}", soft_wrap=True)
+    else:
+        checkpoint.unlink(missing_ok=True)
+    evaluation = results.attempt(
+        "the density was not evaluated, so there is no report",
+        lambda: density.evaluate(x[holdout.test], of(holdout.test), key=key),
+    )
+    if evaluation is not None:
         summary = {
             "file": str(options.file), "columns": names, "condition": options.given, "rows": len(x),
             "test_rows": len(holdout.test), "fit": dict(density.summary()),
             "scores": {name: {"mean": s.mean, "se": s.standard_error} for name, s in evaluation.scores.items()},
             "mixture": evaluation.mixture, "calibration": evaluation.calibration,
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
-            "warnings": messages,
+            "warnings": results.warnings,
         }  # fmt: skip
-        write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
+        page = {"title": f"density of {options.file}", "warnings": results.warnings}
+        results.write("summary.json", lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"))
+        results.write("report.html", lambda path: density.report(path, evaluation, **page))
         console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)
         console.print(str(evaluation), soft_wrap=True)
-        density.report(options.out / "report.html", evaluation, title=f"density of {options.file}", warnings=messages)
-    except KeyboardInterrupt:
-        print(f"pushforward: interrupted; {options.out / DENSITY} is complete, but not the report", file=sys.stderr)
-        return 130
-    except Exception as error:
-        failed = user_error(error, str(options.file), "the evaluation")
-        raise UserError(f"{options.out / DENSITY} is complete, but the report failed: {failed}") from error
     console.print(str(density.summary()), soft_wrap=True)
-    console.print(f"wrote {DENSITY}, report.html, summary.json to {options.out}", soft_wrap=True)
-    return 0
+    console.print(f"wrote {', '.join(results.written)} to {options.out}", soft_wrap=True)
+    return results.exit_code

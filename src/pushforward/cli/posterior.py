@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from pushforward.cli.results import Results
 from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
-from pushforward.files import replacing
 
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
@@ -30,7 +30,7 @@ training.png (the ELBO during training), marginals.png and pairs.png.
 
 The verdict is "good" (use the draws), "reweight" (use the draws in posterior.nc, which are corrected by importance
 weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; the best flow so far is then diagnosed and
-saved.
+saved, and the exit code is 130.
 """
 DEMO = """\
 Fit the posterior of the eight-schools model (Rubin, 1981) in its non-centered and in its centered parametrization, as
@@ -101,13 +101,30 @@ def _run(
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
+    results = Results(out, console)
     try:
-        target = Target.from_numpyro(model, **data)
-        posterior = fit_posterior(target, key=key, budget=budget, checkpoint=checkpoint, progress=not options.quiet)
+        with results.fit():
+            target = Target.from_numpyro(model, **data)
+            posterior = fit_posterior(target, key=key, budget=budget, checkpoint=checkpoint, progress=not options.quiet)
     except Exception as error:
         raise user_error(error, name, "the model") from error
     seconds = time.perf_counter() - began
-    written, failed = ([], False) if out is None else _write(posterior, key, name, out)
+
+    def plot(kind: Literal["training", "marginals", "pairs"]) -> Callable[[Path], None]:
+        return lambda path: posterior.plot(kind).savefig(path, dpi=120)
+
+    # The fit is written first, so that an error in the rest does not lose it.
+    try:
+        posterior.target.detached()
+    except ValueError as error:
+        # Known from the model, so not a failure.
+        print(f"pushforward: posterior.flow is not written: {error}", file=sys.stderr)
+    else:
+        results.write("posterior.flow", posterior.save)
+    results.write("posterior.nc", lambda path: posterior.to_arviz(key).to_netcdf(str(path)))
+    results.write("report.html", lambda path: posterior.report(path, title=name))
+    for kind in ("training", "marginals", "pairs"):
+        results.write(f"{kind}.png", plot(kind))
     diagnostics = posterior.diagnostics
     console.print(name)
     if diagnostics.num_draws:
@@ -117,42 +134,10 @@ def _run(
     for reason in diagnostics.reasons:
         console.print(f"  {reason}")
     console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
-    if written:
-        console.print(f"wrote {', '.join(written)} to {out}", soft_wrap=True)
+    if results.written:
+        console.print(f"wrote {', '.join(results.written)} to {out}", soft_wrap=True)
     console.print()
-    return 1 if failed else 0
-
-
-def _write(posterior: Any, key: Any, name: str, out: Path) -> tuple[list[str], bool]:
-    """Write the fit, then the rest; returns the files written, and whether others failed."""
-
-    def plot(kind: str) -> Callable[[Path], None]:
-        return lambda path: posterior.plot(kind).savefig(path, dpi=120)
-
-    files = {
-        "posterior.flow": posterior.save,
-        "posterior.nc": lambda path: posterior.to_arviz(key).to_netcdf(str(path)),
-        "report.html": lambda path: posterior.report(path, title=name),
-        "training.png": plot("training"),
-        "marginals.png": plot("marginals"),
-        "pairs.png": plot("pairs"),
-    }
-    written, failed = [], False
-    try:
-        posterior.target.detached()
-    except ValueError as error:
-        print(f"pushforward: posterior.flow is not written: {error}", file=sys.stderr)
-        del files["posterior.flow"]
-    for file, make in files.items():
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with replacing(out / file) as part:
-                make(part)
-            written.append(file)
-        except (Exception, KeyboardInterrupt) as error:
-            print(f"pushforward: {file} was not written: {str(error) or type(error).__name__}", file=sys.stderr)
-            failed = True
-    return written, failed
+    return results.exit_code
 
 
 def _load_data(path: str | None) -> dict[str, Any]:

@@ -68,10 +68,22 @@ def user_error(error: Exception, name: str, raised_by: str) -> UserError:
     """
     if os.environ.get("PUSHFORWARD_TRACEBACK"):
         raise error
-    text = str(error).strip().split("\n\n")[0].replace("\n", " ")
-    if not isinstance(error, ValueError) or not text:
-        text = f"{raised_by} raised {type(error).__name__}: {text}"
+    text = failure_text(error)
+    if not isinstance(error, ValueError):
+        text = f"{raised_by} raised {text}"
     return UserError(f"{name}: {text} (Set PUSHFORWARD_TRACEBACK=1 to see where it comes from.)")
+
+
+def failure_text(error: BaseException) -> str:
+    """An error in one line, with its type unless it is a ValueError with a message.
+
+    Args:
+        error: the error, or a KeyboardInterrupt.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    text = str(error).strip().split("\n\n")[0].replace("\n", " ")
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 @contextmanager

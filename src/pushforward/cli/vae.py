@@ -1,14 +1,14 @@
 """`pushforward vae`: a variational autoencoder of images."""
 
 import argparse
+import functools
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, check_writable, user_error
-from pushforward.files import write_text
+from pushforward.cli.results import Results
+from pushforward.cli.terminal import UserError, add_command, check_writable, folder, user_error
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -17,8 +17,9 @@ FILE.npz contains images with pixels in [0, 1] or of 8 bits: an array "train" of
 optionally "valid" and "test". Without a file, the images are scikit-learn's handwritten digits.
 
 DIR will contain model.vae (for pushforward.load), checkpoint.vae, summary.json, report.html, and reconstructions.png,
-samples.png, traversals.png and interpolations.png. If training is interrupted, the same command continues from the
-checkpoint.
+samples.png, traversals.png and interpolations.png. If training is killed or interrupted, the same command continues it
+from the checkpoint. Ctrl-C ends the training; the best model so far is then saved and evaluated, and the exit code is
+130.
 """
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 MODEL, CHECKPOINT = "model.vae", "checkpoint.vae"
@@ -71,26 +72,22 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             raise UserError(f"--{name} must be at least 1, but is {getattr(options, name)}.")
     check_writable(options.out)
     try:
-        _train(options, console)
-    except (ValueError, ImportError, FloatingPointError) as error:
+        return _train_and_evaluate(options, console)
+    except UserError:
+        raise
+    except Exception as error:
         raise user_error(error, str(options.data or "digits"), "training") from error
-    except KeyboardInterrupt:
-        if not (options.out / CHECKPOINT).exists():
-            raise
-        print(f"pushforward: interrupted; the same command continues from {options.out / CHECKPOINT}", file=sys.stderr)
-        return 130
-    return 0
 
 
-def _train(options: argparse.Namespace, console: Console) -> None:
+def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     """Train; write the model; then evaluate it and write the rest."""
     # Imported late, because JAX takes a while to import, and errors in the arguments should appear at once.
     import jax.random as jr
     import numpy as np
 
     from pushforward.reports.summary import text_table
-    from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grids
-    from pushforward.vae import Bernoulli, Categorical, Gaussian, build, fit_vae
+    from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grid
+    from pushforward.vae import Bernoulli, Categorical, Gaussian, build, evaluate, fit_vae
     from pushforward.vae.data import digits, load_images, with_test_images
     from pushforward.vae.pictures import all_pictures
 
@@ -106,30 +103,41 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         images["train"].shape[1:], key=jr.key(options.seed), dim=options.latent, posterior=options.posterior,
         prior=options.prior, num_layers=options.layers, network=options.network, likelihood=likelihood,
     )  # fmt: skip
-    options.out.mkdir(parents=True, exist_ok=True)
-    model, history = fit_vae(
-        images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", FRACTION),
-        binarize=binarize, warmup=options.warmup, max_epochs=options.epochs,
-        checkpoint=options.out / CHECKPOINT, progress=not options.quiet,
-    )  # fmt: skip
-    # Save first, so that an error in the evaluation does not lose the result of the training.
-    model.save(options.out / MODEL)
+    results = Results(options.out, console)
+    with results.fit(), folder(options.out):
+        model, history = fit_vae(
+            images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", FRACTION),
+            binarize=binarize, warmup=options.warmup, max_epochs=options.epochs,
+            checkpoint=options.out / CHECKPOINT, progress=not options.quiet,
+        )  # fmt: skip
+        # Save first, so that an error in the evaluation does not lose the result of the training.
+        model.save(options.out / MODEL)
+    results.written.append(MODEL)
+    if results.interrupted:
+        console.print(f"the same command continues the training from {options.out / CHECKPOINT}", soft_wrap=True)
     # The first evaluation is before training.
     epochs = len(history.evaluations) - 1
     test = np.asarray(images["test"], np.float32)
     if binarize:
         test = (np.random.default_rng(options.seed).random(test.shape) < test).astype(np.float32)
-    evaluation = model.report(
-        options.out / "report.html", test, key=jr.key(options.seed + 1), num_samples=options.importance
+    key, picture_key = jr.key(options.seed + 1), jr.key(options.seed + 2)
+    evaluation = results.attempt(
+        "the model was not evaluated, so there is no report",
+        lambda: evaluate(model, test, key=key, num_samples=options.importance),
     )
-    chosen = {name: value for name, value in vars(options).items() if isinstance(value, (str, int))}
-    chosen.pop("command", None)
-    summary = {
-        **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
-        "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
-    }  # fmt: skip
-    write_text(options.out / "summary.json", json.dumps(summary, indent=1) + "\n")
-    write_image_grids(all_pictures(model, test, jr.key(options.seed + 2)), options.out)
-    console.print(f"{len(test)} test images, in nats:")
-    console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)
-    console.print(f"{epochs} epochs; wrote the model and its pictures to {options.out}", soft_wrap=True)
+    if evaluation is not None:
+        chosen = {name: value for name, value in vars(options).items() if isinstance(value, (str, int))}
+        chosen.pop("command", None)
+        summary = {
+            **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
+            "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
+        }  # fmt: skip
+        results.write("summary.json", lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"))
+        results.write("report.html", lambda path: model.report(path, test, key=key, evaluation=evaluation))
+        console.print(f"{len(test)} test images, in nats:")
+        console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)
+    pictures = results.attempt("there are no pictures", lambda: all_pictures(model, test, picture_key))
+    for name, grid in (pictures or {}).items():
+        results.write(f"{name}.png", functools.partial(write_image_grid, grid))
+    console.print(f"{epochs} epochs; wrote {', '.join(results.written)} to {options.out}", soft_wrap=True)
+    return results.exit_code

@@ -81,6 +81,7 @@ def fit_posterior(
         if not found:
             raise _no_start(target)
         whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, splines=splines_key))
+        run.warn_if_interrupted()
         notes = _notes(run, trained, budget)
         requests = run.interruption.count
 

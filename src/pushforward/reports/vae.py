@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.files import replacing
 from pushforward.reports import page
 from pushforward.reports.figures import new_figure
 from pushforward.reports.summary import Facts
@@ -70,21 +69,19 @@ def plot_image_grids(pictures: Mapping[str, ArrayLike]) -> Any:
     return figure
 
 
-def write_image_grids(pictures: Mapping[str, ArrayLike], out: Path) -> None:
-    """Write each image grid to a PNG file of its name, with a whole number of file pixels per image pixel.
+def write_image_grid(images: ArrayLike, path: Path) -> None:
+    """Write rows and columns of images to an image file, with a whole number of file pixels per image pixel.
 
     Args:
-        pictures: the rows and columns of images of each grid, by the name of the grid.
-        out: the folder.
+        images: the images, as for `image_grid`.
+        path: the path of the file.
     """
     from matplotlib.image import imsave
 
-    for name, images in pictures.items():
-        pixels = image_grid(images)
-        factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
-        pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-        with replacing(out / f"{name}.png") as part:
-            imsave(part, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+    pixels = image_grid(images)
+    factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
+    pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
+    imsave(path, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:

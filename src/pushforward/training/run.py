@@ -21,7 +21,7 @@ from pushforward.training.objectives import AbstractObjective
 from pushforward.training.progress import progress_bar
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
-from pushforward.user_warnings import warn
+from pushforward.user_warnings import InterruptedFit, warn
 
 M = TypeVar("M")
 
@@ -303,8 +303,14 @@ class Run:
             )
         if history.skipped:
             warn(f"{history.skipped} of {num_steps} steps were skipped: their loss or gradient was not finite.")
+        self.warn_if_interrupted()
+
+    def warn_if_interrupted(self) -> None:
+        """Warn if the user has pressed Ctrl-C."""
         if self.interrupted:
-            warn(f"the fit was interrupted after {num_steps:,} steps; the result is the best model so far.")
+            num_steps = len(self.history.losses)
+            text = f"the fit was interrupted after {num_steps:,} steps; the result is the best model so far."
+            warn(text, InterruptedFit)
 
 
 def _losses_at_this_rate(records: list[Evaluation], rate: int) -> list[float]:

@@ -270,6 +270,7 @@ class VAE(eqx.Module):
         *,
         key: PRNGKeyArray,
         num_samples: int = 500,
+        evaluation: Evaluation | None = None,
         title: str = "variational autoencoder",
     ) -> Evaluation:
         """Evaluate on test images, and write one self-contained HTML page: summary, evaluation and pictures.
@@ -279,12 +280,14 @@ class VAE(eqx.Module):
             images: test images, of shape (n, *shape).
             key: the key for the draws.
             num_samples: the number of draws per image for the likelihood.
+            evaluation: the evaluation on these images, by default computed.
             title: the title of the page.
 
         Returns:
             The evaluation.
         """
-        evaluation = evaluate(self, images, key=key, num_samples=num_samples)
+        if evaluation is None:
+            evaluation = evaluate(self, images, key=key, num_samples=num_samples)
         facts = Facts({**self.summary(), "test images": np.shape(images)[0]})
         write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
         return evaluation

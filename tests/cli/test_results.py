@@ -1,0 +1,57 @@
+"""What a command does after its fit: files, warnings, failures and the exit code."""
+
+import warnings
+
+import pytest
+from rich.console import Console
+
+from pushforward.cli.results import Results
+from pushforward.cli.terminal import UserError
+from pushforward.user_warnings import InterruptedFit
+
+
+def fail(error):
+    def write(path):
+        path.write_text("half")
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (RuntimeError("out of ink\n\nframes"), "RuntimeError: out of ink"),
+        (ValueError("no draws"), "was not written: no draws"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_failing_file_is_skipped(error, words, tmp_path, capsys):
+    results = Results(tmp_path / "a" / "b", Console())
+    results.write("first.txt", lambda path: path.write_text("1"))
+    results.write("second.txt", fail(error))
+    results.write("third.txt", lambda path: path.write_text("3"))
+    assert results.written == ["first.txt", "third.txt"] and results.exit_code == 1
+    assert sorted(path.name for path in results.out.iterdir()) == results.written
+    assert capsys.readouterr().err.strip().endswith(words)
+
+
+def test_no_folder_no_files():
+    results = Results(None, Console())
+    results.write("first.txt", fail(OSError()))
+    assert results.written == [] and results.exit_code == 0
+
+
+def test_warnings_are_printed_once_and_an_interruption_is_noted(capsys):
+    results = Results(None, Console(markup=False))
+    with results.fit():
+        for _ in range(2):
+            warnings.warn("[few] rows", UserWarning, stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert results.warnings == ["[few] rows"] and results.exit_code == 0
+    with pytest.raises(UserError), results.fit():
+        warnings.warn("stopped", InterruptedFit, stacklevel=1)
+        raise UserError("no")
+    assert results.exit_code == 130
+    assert capsys.readouterr().out == "warning: [few] rows\nwarning: stopped\n"
