@@ -22,7 +22,6 @@ import pushforward as pf
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Shift, SinhArcsinh, Triangular
 from pushforward.bijections.arrays import trainable
 from pushforward.density.recipe import decayed
-from pushforward.density.whitening.whiten import elementwise
 from pushforward.training.data import Rows
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.trainer import Trainer
@@ -87,7 +86,7 @@ def whitening(x: Float[np.ndarray, "n 63"]) -> Chain:
     dim = x.shape[1]
     lighter = [Elementwise(Affine(scale=scale), dim), Elementwise(SinhArcsinh(tail=TAILS), dim)]
     matrix = Triangular(dim, matrix=jnp.asarray(factor, float))
-    return Chain([*lighter, matrix, elementwise(Shift, x.mean(0))])
+    return Chain([*lighter, matrix, Elementwise.each(Shift, x.mean(0))])
 
 
 def fit(

@@ -30,6 +30,12 @@ def scan(dim, key):
     return bj.Scan([bj.Chain([bj.Coupling(bj.Affine(), dim, hidden=HIDDEN, key=k), reversal(dim)]) for k in keys])
 
 
+def concatenate(dim, key):
+    """An unconditional part, and a conditional one of one coordinate, side by side."""
+    chain = bj.Chain([bj.Triangular(dim - 1), bj.Elementwise(bj.SinhArcsinh(), dim - 1)])
+    return bj.Concatenate([chain, amortized(bj.Elementwise(bj.Affine(), 1), key)])
+
+
 def reversal(dim):
     return bj.Permutation(np.arange(dim)[::-1])
 
@@ -95,6 +101,7 @@ CASES = {
     "chain": lambda dim, key: bj.Chain([bj.Triangular(dim), reversal(dim), bj.Elementwise(bj.Affine(), dim)]),
     "chain_conditional": chain_conditional,
     "scan": scan,
+    "concatenate": concatenate,
     "permutation": lambda dim, key: bj.Permutation(np.asarray(jr.permutation(key, dim))),
     "triangular": lambda dim, key: bj.Triangular(dim),
     "amortized": lambda dim, key: amortized(bj.Triangular(dim), key),

@@ -44,7 +44,6 @@ TESTED_ELSEWHERE = {
     "density.baselines": "density/test_evaluate",  # scores of the Gaussian and of the mixture
     "density.recipe": "density/test_fit",  # the course of a training
     "density.whitened_flow": "density/test_fit",  # flows in the units of the data
-    "flows.default": "posterior/test_recipe",  # the flow over a mixture
     "flows.linear": "flows/test_recipes",  # all recipes
     "flows.stack": "flows/test_recipes",  # what all recipes share
     "posterior.amortized": "posterior/test_amortized_fit",  # the result of such a fit

@@ -85,3 +85,28 @@ def test_chain_of_intervals(parts, codomain):
     x, log_det = jax.vmap(chain.forward_and_log_det)(u)
     np.testing.assert_allclose(log_det, jnp.log(jax.vmap(jax.grad(chain.forward))(u)), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(jax.vmap(chain.inverse)(x), u, rtol=1e-10, atol=1e-12)
+
+
+# Side by side.
+
+
+def test_concatenated_intervals_and_refusals():
+    both = bj.Concatenate([bj.Elementwise(bj.Exp(), 2), bj.Elementwise(bj.Sigmoid(), 1)])
+    lower, upper = bounds(both.codomain)
+    np.testing.assert_array_equal(lower, [0, 0, 0])
+    np.testing.assert_array_equal(upper, [np.inf, np.inf, 1])
+    x, log_det = both.forward_and_log_det(jnp.array([0.1, -0.2, 0.3]))
+    sigmoid = jax.nn.sigmoid(0.3)
+    np.testing.assert_allclose(x, [np.exp(0.1), np.exp(-0.2), sigmoid])
+    assert log_det == pytest.approx(-0.1 + np.log(sigmoid * (1 - sigmoid)))
+    with pytest.raises(ValueError, match=r"bijections of vectors, but got shapes \[\(\), \(2,\)\]"):
+        bj.Concatenate([bj.Exp(), bj.Triangular(2)])
+    with pytest.raises(ValueError, match="one or more"):
+        bj.Concatenate([])
+    with pytest.raises(TypeError, match="Concatenate takes bijections"):
+        bj.Concatenate([bj.Triangular])
+
+
+def test_each_coordinate_has_its_parameters():
+    scalars = bj.Elementwise.each(bj.Affine, [1.0, 2.0], [3.0, 4.0])
+    np.testing.assert_allclose(scalars.forward(jnp.array([1.0, 1.0])), [4.0, 6.0])

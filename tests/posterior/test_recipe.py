@@ -10,8 +10,9 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from pushforward.flow import Flow
 from pushforward.flows.default import default_flow
-from pushforward.posterior.recipe import Recipe, quick_diagnostics, with_base
+from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics, unwhitened, with_base
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained
@@ -23,7 +24,7 @@ def test_what_is_not_good_gets_splines_on_top():
     target = pf.Target(lambda x: -jnp.sum((x**2 - 1) ** 2), jnp.zeros(2))
     whitened = Whitened(target, pf.bijections.Triangular(2))
     gaussian = pf.flows.linear(2, key=jr.key(0))
-    with Run("posterior", 1, Checkpoint(None, {}, jr.key(0))) as run:
+    with Run("posterior", 1, Checkpoint(None, dict, jr.key(0))) as run:
         recipe = Recipe(target, run, 400_000)
         fitted = recipe.with_splines(whitened, Trained(gaussian, math.nan, 0, "plateau"), jr.key(1))
         again = dataclasses.replace(fitted, reason="plateau")
@@ -42,3 +43,34 @@ def test_a_flow_over_a_mixture_begins_as_the_mixture():
     flow = with_base(mixture, default_flow(5, key=jr.key(3)))
     x = mixture.sample(jr.key(0), (20,))
     np.testing.assert_allclose(flow.log_prob(x), mixture.log_prob(x), rtol=1e-10)
+
+
+def test_a_hierarchical_flow_begins_as_the_gaussian(tmp_path):
+    """In other coordinates, with the global one first. If no coordinate is global, there is no such flow."""
+    dim, last = 40, 39
+
+    def log_density(x):
+        local, log_scale = x[:last], x[last]
+        prior = -0.5 * jnp.sum(local**2) * jnp.exp(-2 * log_scale) - last * log_scale - 0.5 * log_scale**2
+        return prior - 0.5 * jnp.sum((local - 1) ** 2)
+
+    rng = np.random.default_rng(0)
+    affine = pf.bijections.Triangular(dim, rng.normal(size=dim), 0.3 * np.eye(dim) + np.tril(np.full((dim, dim), 0.02)))
+    gaussian = pf.Flow(pf.flows.linear(dim, key=jr.key(0)).base, affine)
+    identity, keys = pf.bijections.Triangular(dim), StageKeys(*jr.split(jr.key(1), 7))
+    # No budget, no steps.
+    with Run("posterior", 1, Checkpoint(None, dict, jr.key(0))) as run:
+        found = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
+            affine, Flow(gaussian.base, identity), keys
+        )
+        independent = pf.Target(lambda x: -jnp.sum(x**4), jnp.zeros(dim))
+        assert Recipe(independent, run, 1).hierarchical(identity, gaussian, keys) is None
+    whitened, trained = found
+    assert whitened.affine.forward(jnp.arange(float(dim)))[last] == pytest.approx(
+        float(affine.loc[last]), abs=1e-12
+    )  # the global coordinate is the first
+    flow = unwhitened(whitened.affine, trained.model)
+    x = gaussian.sample(jr.key(2), (10,))
+    np.testing.assert_allclose(flow.log_prob(x), gaussian.log_prob(x), rtol=1e-9)
+    flow.save(tmp_path / "flow")
+    np.testing.assert_array_equal(pf.load(tmp_path / "flow").log_prob(x), flow.log_prob(x))

@@ -7,7 +7,7 @@ import pytest
 
 import pushforward as pf
 from posterior_cases import gaussian_target
-from pushforward.posterior.search import Candidate, find_candidates, separate_modes
+from pushforward.posterior.search import Candidate, find_candidates, refined, separate_modes
 
 
 def test_candidates_find_the_laplace_gaussian():
@@ -30,7 +30,22 @@ def test_large_dimensions_have_fewer_paths():
         return len(find_candidates(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(dim), jr.key(0)))
 
     assert num_candidates(2) == 2 * (24 + 1)
-    assert num_candidates(150) == 2 * (12 + 1)
+    # Natural-gradient steps give four more.
+    assert num_candidates(150) == 2 * (12 + 1) + 4
+
+
+def test_many_local_parameters_do_not_pull_the_search_into_the_neck():
+    """Eighty local parameters with few data: the mode is at a scale of 0, the mass is not."""
+    y = jnp.asarray(np.random.default_rng(0).normal(size=80)) * 1.5
+
+    def log_density(x):
+        log_scale, local = x[0], x[1:]
+        prior = -0.5 * log_scale**2 - 0.5 * jnp.sum(local**2) * jnp.exp(-2 * log_scale) - 80 * log_scale
+        return prior - 0.5 * jnp.sum((y - local) ** 2)
+
+    best = find_candidates(log_density, jnp.full(81, 0.1), jr.key(0))[0]
+    better = refined(log_density, best, jr.key(1))
+    assert better.elbo >= best.elbo and abs(float(better.affine.loc[0]) - 0.2) < 0.5
 
 
 def test_a_heavy_mode_beside_another_is_kept_apart():

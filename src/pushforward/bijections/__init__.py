@@ -15,6 +15,7 @@ from pushforward.bijections.box import OntoBox as OntoBox
 from pushforward.bijections.circular import CircularSpline as CircularSpline, OntoCircles as OntoCircles
 from pushforward.bijections.composition import (
     Chain as Chain,
+    Concatenate as Concatenate,
     Elementwise as Elementwise,
     Identity as Identity,
     Scan as Scan,

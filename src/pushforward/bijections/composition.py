@@ -1,4 +1,4 @@
-"""Compositions of bijections: chained, repeated, applied to each coordinate."""
+"""Compositions of bijections: chained, repeated, side by side, applied to each coordinate."""
 
 import abc
 import itertools
@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.arrays import map_scalars, num_parameters, shift_arrays, trainable
+from pushforward.bijections.arrays import ArrayLike, map_scalars, num_parameters, shift_arrays, trainable
 from pushforward.bijections.base import AbstractBijection, no_log_det, push_score_scalar
 from pushforward.bijections.checks import check_bijections, check_sizes, check_transformer
 from pushforward.bijections.intervals import bounds, same_interval
@@ -216,6 +216,17 @@ class Elementwise(AbstractBijection):
         self.scalars = shift_arrays(bijection, jnp.zeros((num_parameters(bijection), dim)))
         self.dim = dim
 
+    @classmethod
+    def each(cls, scalar: Callable[..., AbstractBijection], *parameters: ArrayLike) -> "Elementwise":
+        """A scalar bijection for each coordinate, with different parameters.
+
+        Args:
+            scalar: the class of the scalar bijection.
+            *parameters: the arguments of its constructor: arrays with one entry for each coordinate.
+        """
+        arrays = [jnp.asarray(parameter, float) for parameter in parameters]
+        return eqx.tree_at(lambda b: b.scalars, cls(scalar(), len(arrays[0])), eqx.filter_vmap(scalar)(*arrays))
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.dim,)
@@ -245,6 +256,72 @@ class Elementwise(AbstractBijection):
     def _push_score(self, u, score, condition):
         x, log_det, score = self._each(push_score_scalar, u, score)
         return x, log_det.sum(0), score
+
+
+class Concatenate(AbstractBijection):
+    r"""Bijections of vectors side by side: $x = (T_1(u_1), \dots, T_K(u_K))$ for $u = (u_1, \dots, u_K)$.
+
+    The log-determinant is the sum of theirs.
+
+    Args:
+        bijections: $T_1, \dots, T_K$, bijections of vectors: the first acts on the first coordinates, and so on.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+    vectorized: ClassVar[bool] = True
+
+    def __init__(self, bijections: Sequence[AbstractBijection]):
+        self.bijections = tuple(bijections)
+        check_bijections("Concatenate", *self.bijections)
+        shapes = [b.shape for b in self.bijections]
+        if not shapes or any(len(shape) != 1 for shape in shapes):
+            raise ValueError(f"Concatenate needs one or more bijections of vectors, but got shapes {shapes}.")
+        merge_cond_shapes(self.bijections)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(b.shape[0] for b in self.bijections),)
+
+    @property
+    def cond_shape(self) -> tuple[int, ...] | None:
+        return merge_cond_shapes(self.bijections)
+
+    @property
+    def domain(self) -> Constraint:
+        return self._side_by_side([b.domain for b in self.bijections])
+
+    @property
+    def codomain(self) -> Constraint:
+        return self._side_by_side([b.codomain for b in self.bijections])
+
+    @property
+    def keeps_intervals(self) -> bool:
+        return all(b.keeps_intervals for b in self.bijections)
+
+    def _side_by_side(self, parts: Sequence[Constraint]) -> Constraint:
+        if all(same_interval(part, parts[0]) for part in parts):
+            return parts[0]
+        ends = [
+            [np.broadcast_to(end, b.shape) for end in bounds(p)] for b, p in zip(self.bijections, parts, strict=True)
+        ]
+        return constraints.interval(*map(np.concatenate, zip(*ends, strict=True)))
+
+    def _each(self, apply: Callable, key: PRNGKeyArray | None, *arrays: Array):
+        ends = np.cumsum([b.shape[0] for b in self.bijections])[:-1]
+        parts = zip(*(jnp.split(a, ends) for a in arrays), strict=True)
+        keys = [None] * len(self.bijections) if key is None else jax.random.split(key, len(self.bijections))
+        results = [apply(b, *a, k) for b, a, k in zip(self.bijections, parts, keys, strict=True)]
+        x, log_dets, *others = zip(*results, strict=True)
+        return jnp.concatenate(x), sum(log_dets), *map(jnp.concatenate, others)
+
+    def _forward(self, u, condition, key):
+        return self._each(lambda b, u, k: b.forward_batch(u, condition, k), key, u)
+
+    def _inverse(self, x, condition, key):
+        return self._each(lambda b, x, k: b.inverse_batch(x, condition, k), key, x)
+
+    def _push_score(self, u, score, condition):
+        return self._each(lambda b, u, score, _: b.push_score_batch(u, score, condition), None, u, score)
 
 
 def merge_cond_shapes(bijections: Sequence[AbstractBijection]) -> tuple[int, ...] | None:

@@ -1,8 +1,22 @@
 """The default flows for fitting posteriors, which start as a permutation of coordinates."""
 
-from jaxtyping import PRNGKeyArray
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections import Chain, Elementwise, RationalQuadraticSpline, Triangular
+from pushforward.bijections import (
+    AbstractBijection,
+    Affine,
+    Chain,
+    Concatenate,
+    Coupling,
+    Elementwise,
+    Identity,
+    Permutation,
+    RationalQuadraticSpline,
+    Triangular,
+)
 from pushforward.flow import Flow
 from pushforward.flows.autoregressive import nsf, realnvp
 from pushforward.flows.stack import standard_normal
@@ -11,6 +25,16 @@ from pushforward.flows.stack import standard_normal
 def _hidden(dim: int) -> tuple[int, int]:
     width = max(32, min(2 * dim, 128))
     return width, width
+
+
+def without_permutation(bijection: AbstractBijection) -> Chain:
+    """A bijection that starts as the identity.
+
+    Args:
+        bijection: one that starts as a permutation of coordinates.
+    """
+    order = np.argsort(np.asarray(bijection.forward(jnp.arange(float(bijection.shape[0])))))
+    return Chain([Permutation(order), bijection])
 
 
 def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
@@ -37,3 +61,33 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     """
     couplings = nsf(dim, num_layers=6, hidden=_hidden(dim), affine=False, key=key)
     return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
+
+
+def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: int, *, key: PRNGKeyArray) -> Flow:
+    r"""A flow for hierarchical models: global parameters first, then local parameters given the global ones.
+
+    $x_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
+    $x_G$, then follows a triangular matrix L, then again a scale and a shift given $x_G$. So the scales of local noise
+    and the scales of local parameters can both depend on $x_G$, as in (partial) non-centering. The networks have few
+    inputs, so a step of training is cheap. It starts as $N(0, L L^T)$.
+
+    Args:
+        factor: $L$, lower triangular.
+        num_global: the number of global coordinates, which come first.
+        key: the key for the initial parameters.
+
+    References:
+        Papaspiliopoulos, Roberts and Skold, A General Framework for the Parametrization of Hierarchical Models (2007).
+        Ko and Domke, Model-Informed Flows (2025).
+    """
+    dim = len(factor)
+    global_key, before_key, after_key = jr.split(key, 3)
+    is_global = np.arange(dim) < num_global
+    others = Identity((dim - num_global,))
+    before, after = (Coupling(Affine(), dim, hidden=(32, 32), mask=is_global, key=k) for k in (before_key, after_key))
+    of_globals = [Elementwise(RationalQuadraticSpline(16, 8.0), num_global)]
+    if num_global > 1:
+        couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
+        of_globals = [without_permutation(couplings), *of_globals]
+    globals_first = Concatenate([Chain(of_globals), others])
+    return Flow(standard_normal(dim), Chain([globals_first, before, Triangular(dim, matrix=factor), after]))

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -80,7 +81,8 @@ def fit_posterior(
         found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
         if not found:
             raise _no_start(target)
-        whitened, trained = Recipe(target, run, budget).train(found, flow, StageKeys(*stage_keys, splines=splines_key))
+        keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
+        whitened, trained = Recipe(target, run, budget).train(found, flow, keys)
         run.warn_if_interrupted()
         notes = _notes(run, trained, budget)
         requests = run.interruption.count

@@ -4,11 +4,14 @@ Each part guards against a known failure of flow variational inference:
 
 1. Newton paths give Gaussians, and the one with the highest ELBO, or N(0, I), is kept (`search`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
-   one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result.
-3. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
+   one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. In many
+   dimensions natural-gradient steps replace the training.
+3. If some coordinates have a large influence on the shape of the others (`structure`), a hierarchical flow is trained,
+   which begins as the Gaussian; if it is too far from the posterior, couplings are put before it.
+4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
-4. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam at a learning rate that
+5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam at a learning rate that
    falls when the ELBO reaches a plateau. A stage ends at the plateau of the last rate, or when the evidence estimated
    by importance weights is no larger than the ELBO: then no improvement is possible.
 """
@@ -26,14 +29,15 @@ import optax
 from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
-from pushforward.bijections import Chain, Permutation, Triangular
+from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
-from pushforward.flows.default import default_flow, spline_flow
+from pushforward.flows.default import default_flow, hierarchical_flow, spline_flow, without_permutation
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import mixture_base, reweight_modes
-from pushforward.posterior.search import Candidate, separate_modes
+from pushforward.posterior.search import Candidate, refined, separate_modes, uses_natural_gradient
+from pushforward.posterior.structure import influence, order_by_influence
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
 from pushforward.training.compilation import jit_quick_compilation, split
@@ -42,8 +46,9 @@ from pushforward.training.run import Run, Trained
 
 NUM_SAMPLES = 256
 CHUNK = 250  # steps between evaluations of the ELBO
-# A smaller gain of the ELBO per evaluation is a plateau (nats).
+# A smaller gain of the ELBO per evaluation is a plateau (nats), in proportion to the dimension beyond FEW_DIMS.
 MIN_GAIN = 0.002
+FEW_DIMS = 64
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # Above this k-hat, weights have no finite variance.
@@ -65,8 +70,14 @@ class Stage(NamedTuple):
 
 
 GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), patience=1, share=0.25)
+# After natural-gradient steps, if their Gaussian is within NEAR_GAP (nats).
+POLISH = GAUSSIAN._replace(rates=GAUSSIAN.rates[1:])
+NEAR_GAP = 0.1
 FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), patience=2, share=1.0)
 SPLINES = FLOW._replace(name="splines")
+COUPLINGS = FLOW._replace(name="couplings")
+# In fewer dimensions all coordinates can be treated alike.
+MIN_HIERARCHICAL_DIM = 32
 TAILS = GAUSSIAN._replace(name="tails", share=1.0)
 # The initial degrees of freedom. Training does not reach heavy tails from a nearly normal base.
 INITIAL_DF = 4.0
@@ -109,6 +120,7 @@ class StageKeys(NamedTuple):
     training: PRNGKeyArray
     base: PRNGKeyArray
     splines: PRNGKeyArray
+    structure: PRNGKeyArray
 
 
 class Recipe(NamedTuple):
@@ -123,15 +135,54 @@ class Recipe(NamedTuple):
         if flow is not None:
             whitened = Whitened(self.target, found[0].affine)
             return whitened, self.stage(flow, whitened, FLOW, keys.training)
-        whitened, gaussian = self.gaussians(separate_modes(found), keys.gaussians)
+        affine, gaussian = self.gaussians(separate_modes(found), keys.gaussians)
+        whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
         if is_exact(quick_diagnostics(whitened, gaussian.model, keys.check)):
             return whitened, dataclasses.replace(gaussian, reason="reached")
+        structured = self.hierarchical(affine, gaussian.model, keys)
+        if structured is not None:
+            return structured
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
+
+    def hierarchical(self, affine: Triangular, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
+        """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
+
+        If the flow is not good, couplings are put before it.
+        """
+        target, dim = self.target, self.target.dim
+        if dim < MIN_HIERARCHICAL_DIM or isinstance(flow.base, dist.MixtureSameFamily):
+            return None
+        influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
+        order, num_global = order_by_influence(np.asarray(influence(target, affine, influence_key)))
+        if num_global == 0:
+            return None
+        loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
+        scales = np.linalg.norm(matrix, axis=1)
+        factor = np.linalg.cholesky(matrix @ matrix.T / np.outer(scales, scales))
+        back = Permutation(np.argsort(order))
+        whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
+        trained = self.stage(hierarchical_flow(factor, num_global, key=keys.flow), whitened, FLOW, keys.training)
+        if self.run.ended or trained.reason == "steps":
+            return whitened, trained
+        before = quick_diagnostics(whitened, trained.model, check_key)
+        if not _is_confirmed(self.needs_couplings, before, whitened, trained.model, confirm_key):
+            return whitened, trained
+        couplings = without_permutation(default_flow(dim, key=couplings_key).bijection)
+        more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
+        return whitened, self.stage(more, whitened, COUPLINGS, train_key)
+
+    def needs_couplings(self, found: Diagnostics) -> bool:
+        """Whether a hierarchical flow is too far from the posterior.
+
+        In many dimensions couplings take long, so there a divergence that resampling corrects is near enough.
+        """
+        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= TRUSTED_ESS_FRACTION
+        return found.gap >= GOOD_GAP and not corrected
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until the ELBO does not rise at the last rate, or the budget is spent."""
@@ -141,22 +192,26 @@ class Recipe(NamedTuple):
             steps=max(0, int(stage.share * self.budget) // NUM_SAMPLES - self.run.steps),
             evaluate_every=CHUNK,
             rates=stage.rates,
-            stopping=EarlyStopping(stage.patience, MIN_GAIN),
+            stopping=EarlyStopping(stage.patience, MIN_GAIN * max(1.0, self.target.dim / FEW_DIMS)),
             goal=lambda evaluation: _near_enough(evaluation.metrics["gap"], evaluation.metrics["ess_fraction"]),
             to_result=lambda flow: unwhitened(target.affine, flow),
             drop_last=True,
             quick_compilation=True,
         )  # fmt: skip
 
-    def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[Whitened, Trained[Flow]]:
-        """Whitened coordinates, and in them the trained Gaussian or the mixture of the Gaussians of several modes."""
+    def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[Triangular, Trained[Flow]]:
+        """The affine map of whitened coordinates, and in them the Gaussian or the mixture of the Gaussians of modes."""
         target, affines, log_evidences, reason = self.target, [], [], "reached"
         for mode, k in zip(modes, split(key, len(modes)), strict=True):
             train_key, check_key = split(k)
+            stage = GAUSSIAN
+            if uses_natural_gradient(target.dim):
+                mode, stage = refined(target, mode, train_key), POLISH
             whitened = Whitened(target, mode.affine)
-            start = Flow(standard_normal(target.dim), Triangular(target.dim))
-            trained = self.stage(start, whitened, GAUSSIAN, train_key)
-            affines.append(_compose(whitened.affine, trained.model.bijection))
+            trained = Trained(Flow(standard_normal(target.dim), Triangular(target.dim)), math.nan, 0, "reached")
+            if stage is GAUSSIAN or quick_diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
+                trained = self.stage(trained.model, whitened, stage, train_key)
+            affines.append(_compose(mode.affine, trained.model.bijection))
             ended = len(modes) == 1 or self.run.ended
             found = None if ended else quick_diagnostics(whitened, trained.model, check_key)
             log_evidences.append(mode.elbo if found is None else found.log_evidence)
@@ -166,7 +221,7 @@ class Recipe(NamedTuple):
             affine, base = affines[0], standard_normal(target.dim)
         else:
             affine, base = mixture_base(affines, log_evidences)
-        return Whitened(target, affine), Trained(Flow(base, identity), math.nan, 0, reason)
+        return affine, Trained(Flow(base, identity), math.nan, 0, reason)
 
     def with_better_base(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow over a base that is closer to the posterior's shape, if that is better.
@@ -191,7 +246,7 @@ class Recipe(NamedTuple):
     def with_heavy_tails(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""
         base_key, check_key, flow_key, train_key = split(key, 4)
-        dim = target.affine.dim
+        dim = target.affine.shape[0]
         part = self.stage(Flow(student_t(dim), Triangular(dim)), target, TAILS, base_key)
         if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
             return part
@@ -208,7 +263,7 @@ class Recipe(NamedTuple):
         before = quick_diagnostics(target, trained.model, check_key)
         if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, before, target, trained.model, confirm_key):
             return trained
-        more = spline_flow(target.affine.dim, key=flow_key)
+        more = spline_flow(target.affine.shape[0], key=flow_key)
         return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
 
 
@@ -257,14 +312,14 @@ def _compose(outer: Triangular, inner: Any) -> Triangular:
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
 
 
-def unwhitened(affine: Triangular, part: Flow) -> Flow:
+def unwhitened(affine: AbstractBijection, part: Flow) -> Flow:
     """The flow in unconstrained coordinates.
 
     Args:
         affine: maps whitened to unconstrained coordinates.
         part: the flow in whitened coordinates.
     """
-    if isinstance(part.bijection, Triangular):
+    if isinstance(part.bijection, Triangular) and isinstance(affine, Triangular):
         return Flow(part.base, _compose(affine, part.bijection))
     return Flow(part.base, Chain([part.bijection, affine]))
 
@@ -276,8 +331,7 @@ def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
         base: the other base.
         flow: one that begins as a permutation of coordinates.
     """
-    order = np.argsort(np.asarray(flow.bijection.forward(jnp.arange(float(flow.shape[0])))))
-    return Flow(base, Chain([Permutation(order), flow.bijection]))
+    return Flow(base, without_permutation(flow.bijection))
 
 
 def is_exact(diagnostics: Diagnostics) -> bool:

@@ -1,4 +1,4 @@
-"""Location, scales and modes of a posterior: Gaussians along Newton paths, compared by their ELBO.
+"""Location, scales and modes of a posterior: Gaussians along Newton paths and others, compared by their ELBO.
 
 Scales of real posteriors differ by factors of 10^5, too much for any learning rate. So before any training, Newton's
 method, which does not depend on the scales of coordinates, climbs the log-density from several starting points. Each
@@ -7,10 +7,14 @@ it is the Laplace approximation; the mode of a funnel is at infinity, and there 
 is Pathfinder with exact curvature. To find other modes, more paths start far from the best Gaussian, at distances
 measured in its standard deviations; then from other modes, until no new mode is found.
 
+In many dimensions the curvature at one point says little about the mass around it, and the necks of funnels attract the
+paths. There, natural-gradient steps from some broad Gaussians find the mass (`natural_gradient`).
+
 References:
     Zhang et al., Pathfinder: Parallel Quasi-Newton Variational Inference (2022). https://arxiv.org/abs/2108.03782
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,11 +26,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
+from pushforward.posterior.curvature import LogDensity, has_forward_mode, hessian, inverse_factor
+from pushforward.posterior.natural_gradient import natural_gradient_steps
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
-
-LogDensity = Callable[[Array], Float[Array, ""]]
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 MAX_DENSE_DIM = 256
@@ -48,6 +52,9 @@ MAX_DECREMENT = 0.3
 MIN_GAIN = 1e-6
 NUM_PATH_DRAWS = 24
 NUM_SCORE_DRAWS = 1024
+# Natural-gradient steps from some broad Gaussians, and of the best Gaussian of each mode.
+BROAD_SCALE = 0.3
+NUM_BROAD_STEPS, NUM_REFINEMENT_STEPS = 20, 80
 # Step lengths of the line search along the Newton direction, all evaluated at once.
 STEP_LENGTHS = 2.0 ** np.arange(1, -20, -1)
 
@@ -96,7 +103,53 @@ def find_candidates(
         explored.append(new[0])
         around_key, k = split(k)
         found += _walk_within(target, new[0].affine, _around(start, around_key), k)
+    if uses_natural_gradient(dim):
+        broad_key, random_key = split(jr.fold_in(key, dim))
+        random = jr.uniform(random_key, start.shape, start.dtype, -2, 2)
+        broad = [Triangular(dim, loc, BROAD_SCALE * jnp.eye(dim)) for loc in (start, jnp.zeros_like(start), random)]
+        best = max(found, key=lambda c: c.elbo)
+        for affine, k in zip((best.affine, *broad), split(broad_key, len(broad) + 1), strict=True):
+            found += [] if stop() else _natural_gradient(target, affine, k, NUM_BROAD_STEPS)
     return sorted(found, key=lambda c: -c.elbo)
+
+
+def uses_natural_gradient(dim: int) -> bool:
+    """Whether natural-gradient steps replace the training of Gaussians, which needs more steps in more dimensions.
+
+    Args:
+        dim: the dimension.
+    """
+    return MANY_PATHS_DIM < dim <= MAX_DENSE_DIM
+
+
+@one_blas_thread()
+def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Candidate:
+    """The candidate after further natural-gradient steps, if its ELBO is higher.
+
+    Args:
+        target: the log-density.
+        candidate: where to start.
+        key: for the draws.
+    """
+    found = [candidate, *_natural_gradient(target, candidate.affine, key, NUM_REFINEMENT_STEPS)]
+    return max(found, key=lambda c: c.elbo)
+
+
+def _natural_gradient(target: LogDensity, affine: Triangular, key: PRNGKeyArray, num_steps: int) -> list[Candidate]:
+    """The Gaussian after natural-gradient steps, in a list, which is empty if it is not usable."""
+    # As arrays, so that all numbers share one program.
+    steps = jnp.array(num_steps), jnp.array(max(num_steps // 2, NUM_BROAD_STEPS))
+    return _usable(Triangular(len(affine.loc)), _compiled_steps(target, affine.loc, affine.matrix, key, *steps))
+
+
+@functools.partial(jit_quick_compilation, level=1)
+def _compiled_steps(
+    target: LogDensity, loc: Array, factor: Array, key: PRNGKeyArray, num_steps: Array, num_constant: Array
+):
+    step_key, score_key = jr.split(key)
+    loc, factor = natural_gradient_steps(target, loc, factor, step_key, num_steps, num_constant)
+    locs, factors = loc[None], factor[None]
+    return locs, factors, *score_gaussians(target, locs, factors, score_key)
 
 
 def _fewer(most: int, least: int, dim: int) -> int:
@@ -153,9 +206,15 @@ def _distance(one: Candidate, other: Candidate) -> float:
     return float(min(np.linalg.norm(length) for length in lengths))
 
 
-def _walk_within(target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray):
+def _walk_within(
+    target: LogDensity, within: Triangular, starts: Float[Array, "paths dim"], key: PRNGKeyArray
+) -> list[Candidate]:
     """The usable Gaussians of Newton paths in the coordinates of an affine map."""
-    results = _compiled_search(Whitened(target, within), starts, key)
+    return _usable(within, _compiled_search(Whitened(target, within), starts, key))
+
+
+def _usable(within: Triangular, results: Sequence[Array]) -> list[Candidate]:
+    """The usable ones of some Gaussians in the coordinates of an affine map."""
     locs, factors, elbos, errors, decrements = (np.asarray(a) for a in results)
     usable = np.isfinite(elbos) & np.isfinite(locs).all(1) & np.isfinite(factors).all((1, 2))
     usable &= (np.diagonal(factors, axis1=1, axis2=2) > 0).all(1)
@@ -239,14 +298,14 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
     noise = jr.normal(key, (NUM_PATH_DRAWS, dim), starts.dtype)
     dense = dim <= MAX_DENSE_DIM
     probes = jr.rademacher(probe_key, (16, dim), starts.dtype)
-    forward = _has_forward_mode(target, starts[0])
-    hessian = jax.hessian(target) if forward else jax.jacrev(jax.grad(target))
+    forward = has_forward_mode(target, starts[0])
+    hessian_at = hessian(target, starts[0])
 
     def curvature(u):
         """The gradient, and a triangular factor of the inverse of minus the Hessian with positive eigenvalues."""
         gradient = jax.grad(target)(u)
         if dense:
-            return gradient, _inverse_factor(-hessian(u))
+            return gradient, inverse_factor(-hessian_at(u))
         if forward:
             products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
         else:
@@ -283,25 +342,3 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         return state[3][1:]
 
     return jax.lax.map(path, starts)
-
-
-def _has_forward_mode(target: LogDensity, u: Array) -> bool:
-    """Whether the gradient can be differentiated in forward mode, which is faster; `jax.custom_vjp` forbids it."""
-    return "custom_vjp_call" not in str(jax.make_jaxpr(target)(u))
-
-
-def _inverse_factor(hessian: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    """A lower triangular L with L L^T = |H|^-1, where |H| has the absolute eigenvalues of H.
-
-    H is scaled to a unit diagonal first, so that coordinates of very different scales lose no digits.
-    """
-    dtype = hessian.dtype
-    diagonal = jnp.abs(jnp.diag(hessian))
-    scale = jax.lax.rsqrt(jnp.maximum(diagonal, jnp.max(diagonal) * jnp.finfo(dtype).eps ** 2 + jnp.finfo(dtype).tiny))
-    values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
-    values = jnp.abs(values)
-    # A direction without curvature becomes far wider than the others, but not infinitely wide.
-    values = jnp.maximum(values, jnp.max(values) * 10 * jnp.finfo(dtype).eps ** 0.5)
-    root = scale[:, None] * vectors * jax.lax.rsqrt(values)
-    upper = jnp.linalg.qr(root.T, mode="r")
-    return (upper * jnp.where(jnp.diag(upper) < 0, -1, 1)[:, None]).T

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.bijections import Triangular, num_parameters
+from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.spaces.pymc import PymcSpace
@@ -155,7 +155,7 @@ def _checked_example(example: Draw) -> Draw:
 
 
 class Whitened(eqx.Module):
-    """A target in the coordinates w of an affine map, u = L w + b, in which it is of order one.
+    """A target in the coordinates w of an affine map, u = A w + b, in which it is of order one.
 
     Args:
         target: the log-density of u.
@@ -163,7 +163,7 @@ class Whitened(eqx.Module):
     """
 
     target: Callable[[Array], Float[Array, ""]]
-    affine: Triangular
+    affine: AbstractBijection
 
     def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
         u, log_det = self.affine.forward_and_log_det(w)

@@ -116,7 +116,7 @@ def whiten(
             covariance = _decorrelate(residual_moments.correlation, is_angle)
             residual_loc = np.where(is_angle, 0, residual_moments.loc)
             residual_scale = np.where(is_angle, 1, residual_moments.scale)
-            to_residuals = [elementwise(Affine, residual_loc, residual_scale), *_tail_bijections(residual_tails)]
+            to_residuals = [Elementwise.each(Affine, residual_loc, residual_scale), *_tail_bijections(residual_tails)]
     shrinkage = choose_shrinkage(whitened[:, ~is_angle], weights, moments.effective_size)
     factor = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance)))
     return Chain(
@@ -124,7 +124,7 @@ def whiten(
             Triangular(dim, matrix=jnp.asarray(factor)),
             *to_residuals,
             *([_linear_shift(coefficients, loc[dim:], scale[dim:])] if coefficients.any() else []),
-            elementwise(Affine, loc[:dim], scale[:dim]),
+            Elementwise.each(Affine, loc[:dim], scale[:dim]),
             *_tail_bijections(column_tails),
             to_support,
         ]
@@ -151,24 +151,13 @@ def _inverse(bijection: AbstractBijection, x: ArrayLike):
     return bijection.batched.inverse(jnp.asarray(x, float))
 
 
-def elementwise(scalar: type, *parameters: Float[np.ndarray, " dim"]) -> Elementwise:
-    """A scalar bijection for each coordinate, with different parameters.
-
-    Args:
-        scalar: the class of the scalar bijection.
-        parameters: the arguments of its constructor: arrays with one entry for each coordinate.
-    """
-    scalars = eqx.filter_vmap(scalar)(*(jnp.asarray(parameter, float) for parameter in parameters))
-    return eqx.tree_at(lambda b: b.scalars, Elementwise(scalar(), len(parameters[0])), scalars)
-
-
 def _tail_bijections(transforms: TailTransforms) -> list[AbstractBijection]:
     """The tail transforms as bijections; an empty list if all are the identity."""
     if not transforms.any:
         return []
     return [
-        elementwise(SinhArcsinh, 0 * transforms.tails, transforms.tails),
-        elementwise(Affine, transforms.locs, transforms.scales),
+        Elementwise.each(SinhArcsinh, 0 * transforms.tails, transforms.tails),
+        Elementwise.each(Affine, transforms.locs, transforms.scales),
     ]
 
 

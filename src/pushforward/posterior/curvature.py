@@ -1,0 +1,57 @@
+"""Hessians of log-densities, and triangular factors of covariances."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LogDensity = Callable[[Array], Float[Array, ""]]
+
+
+def has_forward_mode(target: LogDensity, u: Float[Array, " dim"]) -> bool:
+    """Whether the gradient can be differentiated in forward mode, which is faster; `jax.custom_vjp` forbids it.
+
+    Args:
+        target: the log-density.
+        u: any point.
+    """
+    return "custom_vjp_call" not in str(jax.make_jaxpr(target)(u))
+
+
+def hessian(target: LogDensity, u: Float[Array, " dim"]) -> Callable[[Array], Float[Array, "dim dim"]]:
+    """The function that computes the Hessian.
+
+    Args:
+        target: the log-density.
+        u: any point.
+    """
+    return jax.hessian(target) if has_forward_mode(target, u) else jax.jacrev(jax.grad(target))
+
+
+def lower_factor(root: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """The lower triangular L with a positive diagonal and $L L^T = R R^T$.
+
+    Args:
+        root: $R$.
+    """
+    upper = jnp.linalg.qr(root.T, mode="r")
+    return (upper * jnp.where(jnp.diag(upper) < 0, -1, 1)[:, None]).T
+
+
+def inverse_factor(hessian: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """A lower triangular L with L L^T = |H|^-1, where |H| has the absolute eigenvalues of H.
+
+    H is scaled to a unit diagonal first, so that coordinates of very different scales lose no digits.
+
+    Args:
+        hessian: H, symmetric.
+    """
+    dtype = hessian.dtype
+    diagonal = jnp.abs(jnp.diag(hessian))
+    scale = jax.lax.rsqrt(jnp.maximum(diagonal, jnp.max(diagonal) * jnp.finfo(dtype).eps ** 2 + jnp.finfo(dtype).tiny))
+    values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
+    values = jnp.abs(values)
+    # A direction without curvature becomes far wider than the others, but not infinitely wide.
+    values = jnp.maximum(values, jnp.max(values) * 10 * jnp.finfo(dtype).eps ** 0.5)
+    return lower_factor(scale[:, None] * vectors * jax.lax.rsqrt(values))
