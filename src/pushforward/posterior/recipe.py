@@ -74,6 +74,8 @@ GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), patience=1, share=0.25)
 POLISH = GAUSSIAN._replace(rates=GAUSSIAN.rates[1:])
 NEAR_GAP = 0.1
 FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), patience=2, share=1.0)
+# In many dimensions the last hundredths of a nat take most of the steps, so one evaluation without a gain ends a rate.
+HIERARCHICAL = Stage("hierarchical", (3e-3, 1e-3, 3e-4), patience=1, share=1.0)
 SPLINES = FLOW._replace(name="splines")
 COUPLINGS = FLOW._replace(name="couplings")
 # In fewer dimensions all coordinates can be treated alike.
@@ -166,7 +168,9 @@ class Recipe(NamedTuple):
         factor = np.linalg.cholesky(matrix @ matrix.T / np.outer(scales, scales))
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
-        trained = self.stage(hierarchical_flow(factor, num_global, key=keys.flow), whitened, FLOW, keys.training)
+        trained = self.stage(
+            hierarchical_flow(factor, num_global, key=keys.flow), whitened, HIERARCHICAL, keys.training
+        )
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
         before = quick_diagnostics(whitened, trained.model, check_key)
