@@ -1,5 +1,6 @@
 """Bijections of others: what their parts must have in common, and what they leave to each part."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -110,3 +111,14 @@ def test_concatenated_intervals_and_refusals():
 def test_each_coordinate_has_its_parameters():
     scalars = bj.Elementwise.each(bj.Affine, [1.0, 2.0], [3.0, 4.0])
     np.testing.assert_allclose(scalars.forward(jnp.array([1.0, 1.0])), [4.0, 6.0])
+
+
+def test_layers_built_together_equal_those_built_one_by_one():
+    def layer(key, scale):
+        affine = bj.Elementwise(bj.Affine(scale=scale), 2)
+        return bj.Chain([bj.Coupling(bj.Affine(), 2, hidden=(3,), key=key), affine])
+
+    keys, scales = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 2.0, 3.0])
+    together = bj.Scan.each(layer, keys, scales)
+    one_by_one = bj.Scan([layer(k, s) for k, s in zip(keys, scales, strict=True)])
+    assert len(together) == 3 and eqx.tree_equal(together, one_by_one)

@@ -169,6 +169,19 @@ class Scan(_Composition):
         # Of a single layer: a property may read the shape from arrays, which are stacked here.
         self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
 
+    @classmethod
+    def each(cls, layer: Callable[..., AbstractBijection], *arguments: Array) -> "Scan":
+        """Layers that are built together, which is faster than one by one.
+
+        Args:
+            layer: a function that builds a layer.
+            *arguments: its arguments, such as keys, of all layers along a first axis.
+        """
+        stacked = eqx.filter_vmap(layer)(*arguments)
+        arrays, static = eqx.partition(stacked, eqx.is_array)
+        first = eqx.combine(jax.tree.map(lambda a: a[0], arrays), static)
+        return eqx.tree_at(lambda scan: scan.stacked, cls([first] * len(arguments[0])), stacked)
+
     @property
     def domain(self) -> Constraint:
         return self.stacked.domain

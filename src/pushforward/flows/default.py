@@ -33,7 +33,7 @@ def without_permutation(bijection: AbstractBijection) -> Chain:
     Args:
         bijection: one that starts as a permutation of coordinates.
     """
-    order = np.argsort(np.asarray(bijection.forward(jnp.arange(float(bijection.shape[0])))))
+    order = jnp.argsort(bijection.forward(jnp.arange(float(bijection.shape[0]))))
     return Chain([Permutation(order), bijection])
 
 

@@ -103,13 +103,14 @@ def stack(
     if fast not in ("sampling", "density"):
         raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
     layer_key, order_key = jr.split(key)
-    layers = [layer(k) for k in jr.split(layer_key, num_layers)]
-    if fast == "density":
-        layers = [Invert(b) for b in layers]
-    if permute and dim > 1:
-        orders = layer_permutations(order_key, dim, num_layers)
-        layers = [Chain([b, Permutation(order)]) for b, order in zip(layers, orders, strict=True)]
-    return Flow(base_or_normal(base, dim), Scan(layers))
+    keys = jr.split(layer_key, num_layers)
+    orders = jnp.stack([*map(jnp.asarray, layer_permutations(order_key, dim, num_layers))])
+
+    def permuted_layer(key: PRNGKeyArray, order: Array) -> AbstractBijection:
+        one = Invert(layer(key)) if fast == "density" else layer(key)
+        return Chain([one, Permutation(order)]) if permute and dim > 1 else one
+
+    return Flow(base_or_normal(base, dim), Scan.each(permuted_layer, keys, orders))
 
 
 def append_bijection(

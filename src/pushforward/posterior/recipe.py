@@ -31,7 +31,7 @@ from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
-from pushforward.flows.default import default_flow, hierarchical_flow, spline_flow, without_permutation
+from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
@@ -78,6 +78,11 @@ FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), patience=2, share=1.0)
 HIERARCHICAL = Stage("hierarchical", (3e-3, 1e-3, 3e-4), patience=1, share=1.0)
 SPLINES = FLOW._replace(name="splines")
 COUPLINGS = FLOW._replace(name="couplings")
+# Each is compiled as a whole; otherwise its construction compiles a hundred small programs.
+default_flow = jit_quick_compilation(default.default_flow)
+hierarchical_flow = jit_quick_compilation(default.hierarchical_flow)
+spline_flow = jit_quick_compilation(default.spline_flow)
+without_permutation = jit_quick_compilation(default.without_permutation)
 # In fewer dimensions all coordinates can be treated alike.
 MIN_HIERARCHICAL_DIM = 32
 TAILS = GAUSSIAN._replace(name="tails", share=1.0)
