@@ -7,7 +7,8 @@ Each part guards against a known failure of flow variational inference:
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. In many
    dimensions natural-gradient steps replace the training.
 3. If some coordinates have a large influence on the shape of the others (`structure`), a hierarchical flow is trained,
-   which begins as the Gaussian; if it is too far from the posterior, couplings are put before it.
+   which begins as the Gaussian; if it is too far from the posterior, couplings are put before it, and splines
+   after it.
 4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
@@ -150,7 +151,7 @@ class Recipe(NamedTuple):
             return whitened, dataclasses.replace(gaussian, reason="reached")
         structured = self.hierarchical(affine, gaussian.model, keys)
         if structured is not None:
-            return structured
+            return structured[0], self.with_splines(*structured, keys.splines)
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.with_better_base(whitened, trained, keys.base)
@@ -179,16 +180,16 @@ class Recipe(NamedTuple):
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
         before = quick_diagnostics(whitened, trained.model, check_key)
-        if not _is_confirmed(self.needs_couplings, before, whitened, trained.model, confirm_key):
+        if not _is_confirmed(self.needs_layers, before, whitened, trained.model, confirm_key):
             return whitened, trained
         couplings = without_permutation(default_flow(dim, key=couplings_key).bijection)
         more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
         return whitened, self.stage(more, whitened, COUPLINGS, train_key)
 
-    def needs_couplings(self, found: Diagnostics) -> bool:
-        """Whether a hierarchical flow is too far from the posterior.
+    def needs_layers(self, found: Diagnostics) -> bool:
+        """Whether a flow is so far from the posterior that it needs further layers.
 
-        In many dimensions couplings take long, so there a divergence that resampling corrects is near enough.
+        In many dimensions their training takes long, so there a divergence that resampling corrects is near enough.
         """
         corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= TRUSTED_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected
@@ -262,7 +263,7 @@ class Recipe(NamedTuple):
         return self.stage(_compose_flows(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 
     def with_splines(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
-        """The flow, followed by couplings of splines if its divergence is too large.
+        """The flow, followed by couplings of splines if it is too far from the posterior.
 
         A few large weights are no reason to add splines: they come from the tails, which splines leave unchanged.
         """
@@ -270,7 +271,7 @@ class Recipe(NamedTuple):
         if self.run.ended or trained.reason == "steps":
             return trained
         before = quick_diagnostics(target, trained.model, check_key)
-        if not _is_confirmed(lambda found: found.gap >= GOOD_GAP, before, target, trained.model, confirm_key):
+        if not _is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(target.affine.shape[0], key=flow_key)
         return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
