@@ -56,7 +56,7 @@ EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
 # few large weights, and a Student's t base does not remove them.
-HEAVY_GAP = GOOD_GAP / 2
+NEAR_GOOD_GAP = GOOD_GAP / 2
 # The number of draws that must confirm that a flow needs another base or more layers.
 CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
 
@@ -180,7 +180,9 @@ class Recipe(NamedTuple):
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
         before = quick_diagnostics(whitened, trained.model, check_key)
-        if not _is_confirmed(self.needs_layers, before, whitened, trained.model, confirm_key):
+        # In few dimensions couplings are cheap, and improve also flows that are almost good.
+        far = (lambda found: found.gap >= NEAR_GOOD_GAP) if dim <= FEW_DIMS else self.needs_layers
+        if not _is_confirmed(far, before, whitened, trained.model, confirm_key):
             return whitened, trained
         couplings = without_permutation(default_flow(dim, key=couplings_key).bijection)
         more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
@@ -300,7 +302,7 @@ def _is_confirmed(
 
 def _has_heavy_tail(found: Diagnostics) -> bool:
     """Whether the weights have a heavy tail, and the flow is neither good nor near the posterior."""
-    far = found.gap >= HEAVY_GAP or found.ess_fraction < TRUSTED_ESS_FRACTION
+    far = found.gap >= NEAR_GOOD_GAP or found.ess_fraction < TRUSTED_ESS_FRACTION
     return found.verdict != "good" and far and found.khat > HEAVY_KHAT
 
 
