@@ -35,6 +35,7 @@ from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
+from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import Candidate, refined, separate_modes, uses_natural_gradient
@@ -160,7 +161,7 @@ class Recipe(NamedTuple):
     def hierarchical(self, affine: Triangular, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
-        If the flow is not good, couplings are put before it.
+        If the flow is too far from the posterior, couplings are put before it.
         """
         target, dim = self.target, self.target.dim
         if dim < MIN_HIERARCHICAL_DIM or isinstance(flow.base, dist.MixtureSameFamily):
@@ -171,7 +172,8 @@ class Recipe(NamedTuple):
             return None
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
         scales = np.linalg.norm(matrix, axis=1)
-        factor = np.linalg.cholesky(matrix @ matrix.T / np.outer(scales, scales))
+        # Without squaring the matrix, which float32 may not bear.
+        factor = lower_factor(jnp.asarray(matrix / scales[:, None]))
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
         trained = self.stage(
@@ -218,7 +220,9 @@ class Recipe(NamedTuple):
             train_key, check_key = split(k)
             stage = GAUSSIAN
             if uses_natural_gradient(target.dim):
-                mode, stage = refined(target, mode, train_key), POLISH
+                better = refined(target, mode, train_key)
+                # A density without curvature, such as a Laplace distribution's, needs the training.
+                mode, stage = better, GAUSSIAN if better is mode else POLISH
             whitened = Whitened(target, mode.affine)
             trained = Trained(Flow(standard_normal(target.dim), Triangular(target.dim)), math.nan, 0, "reached")
             if stage is GAUSSIAN or quick_diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
