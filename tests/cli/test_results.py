@@ -37,6 +37,14 @@ def test_a_failing_file_is_skipped(error, words, tmp_path, capsys):
     assert capsys.readouterr().err.strip().endswith(words)
 
 
+def test_the_traceback_is_raised_if_it_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PUSHFORWARD_TRACEBACK", "1")
+    results = Results(tmp_path, Console())
+    with pytest.raises(RuntimeError, match="out of ink"):
+        results.write("report.html", fail(RuntimeError("out of ink")))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_folder_no_files():
     results = Results(None, Console())
     results.write("first.txt", fail(OSError()))

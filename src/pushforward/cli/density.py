@@ -1,7 +1,6 @@
 """`pushforward density`: the density of the columns of a file."""
 
 import argparse
-import json
 import time
 from typing import Any
 
@@ -170,7 +169,7 @@ def _fit_and_evaluate(
             "warnings": results.warnings,
         }  # fmt: skip
         page = {"title": f"density of {options.file}", "warnings": results.warnings}
-        results.write("summary.json", lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"))
+        results.write_json("summary.json", summary)
         results.write("report.html", lambda path: density.report(path, evaluation, **page))
         console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)
         console.print(str(evaluation), soft_wrap=True)

@@ -1,15 +1,16 @@
 """The results of a command: the files it has written, the warnings of the fit, and the exit code."""
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 
-from pushforward.cli.terminal import failure_text
+from pushforward.cli.terminal import failure_text, wants_traceback
 from pushforward.files import replacing
 from pushforward.user_warnings import InterruptedFit
 
@@ -65,6 +66,8 @@ class Results:
         try:
             return make()
         except (Exception, KeyboardInterrupt) as error:
+            if wants_traceback() and isinstance(error, Exception):
+                raise
             print(f"pushforward: {failure}: {failure_text(error)}", file=sys.stderr)
             self.failed = True
             return None
@@ -88,3 +91,12 @@ class Results:
 
         if self.attempt(f"{name} was not written", write_all):
             self.written.append(name)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file, whole or not at all.
+
+        Args:
+            name: its name.
+            content: its object.
+        """
+        self.write(name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))

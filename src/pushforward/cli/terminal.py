@@ -66,12 +66,17 @@ def user_error(error: Exception, name: str, raised_by: str) -> UserError:
         name: the name of the input that caused it.
         raised_by: the part that raised it, for errors other than ValueError.
     """
-    if os.environ.get("PUSHFORWARD_TRACEBACK"):
+    if wants_traceback():
         raise error
     text = failure_text(error)
     if not isinstance(error, ValueError):
         text = f"{raised_by} raised {text}"
     return UserError(f"{name}: {text} (Set PUSHFORWARD_TRACEBACK=1 to see where it comes from.)")
+
+
+def wants_traceback() -> bool:
+    """Whether errors are raised with their traceback, not reported in one paragraph."""
+    return bool(os.environ.get("PUSHFORWARD_TRACEBACK"))
 
 
 def failure_text(error: BaseException) -> str:

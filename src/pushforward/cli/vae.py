@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -132,7 +131,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
             **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
             "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
         }  # fmt: skip
-        results.write("summary.json", lambda path: path.write_text(json.dumps(summary, indent=1) + "\n"))
+        results.write_json("summary.json", summary)
         results.write("report.html", lambda path: model.report(path, test, key=key, evaluation=evaluation))
         console.print(f"{len(test)} test images, in nats:")
         console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)

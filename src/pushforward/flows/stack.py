@@ -103,14 +103,15 @@ def stack(
     if fast not in ("sampling", "density"):
         raise ValueError(f'fast must be "sampling" or "density", but got {fast!r}.')
     layer_key, order_key = jr.split(key)
-    keys = jr.split(layer_key, num_layers)
-    orders = jnp.stack([*map(jnp.asarray, layer_permutations(order_key, dim, num_layers))])
+    arguments = [jr.split(layer_key, num_layers)]
+    if permute and dim > 1:
+        arguments.append(jnp.stack([*map(jnp.asarray, layer_permutations(order_key, dim, num_layers))]))
 
-    def permuted_layer(key: PRNGKeyArray, order: Array) -> AbstractBijection:
+    def permuted_layer(key: PRNGKeyArray, *order: Array) -> AbstractBijection:
         one = Invert(layer(key)) if fast == "density" else layer(key)
-        return Chain([one, Permutation(order)]) if permute and dim > 1 else one
+        return Chain([one, Permutation(*order)]) if order else one
 
-    return Flow(base_or_normal(base, dim), Scan.each(permuted_layer, keys, orders))
+    return Flow(base_or_normal(base, dim), Scan.each(permuted_layer, *arguments))
 
 
 def append_bijection(

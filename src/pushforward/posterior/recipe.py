@@ -4,8 +4,8 @@ Each part guards against a known failure of flow variational inference:
 
 1. Newton paths give Gaussians, and the one with the highest ELBO, or N(0, I), is kept (`search`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
-   one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. In many
-   dimensions natural-gradient steps replace the training.
+   one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
+   256 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
 3. If some coordinates have a large influence on the shape of the others (`structure`), a hierarchical flow is trained,
    which begins as the Gaussian; if it is too far from the posterior, couplings are put before it, and splines
    after it.
@@ -56,7 +56,8 @@ EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
-# few large weights, and a Student's t base does not remove them.
+# few large weights, and a Student's t base does not remove them. Beyond it, in few dimensions, couplings are put before
+# a hierarchical flow.
 NEAR_GOOD_GAP = GOOD_GAP / 2
 # The number of draws that must confirm that a flow needs another base or more layers.
 CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
@@ -161,7 +162,7 @@ class Recipe(NamedTuple):
     def hierarchical(self, affine: Triangular, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
-        If the flow is too far from the posterior, couplings are put before it.
+        Couplings are put before it if it is too far from the posterior; in few dimensions also if it is almost good.
         """
         target, dim = self.target, self.target.dim
         if dim < MIN_HIERARCHICAL_DIM or isinstance(flow.base, dist.MixtureSameFamily):
@@ -262,7 +263,7 @@ class Recipe(NamedTuple):
     def with_heavy_tails(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""
         base_key, check_key, flow_key, train_key = split(key, 4)
-        dim = target.affine.shape[0]
+        dim = self.target.dim
         part = self.stage(Flow(student_t(dim), Triangular(dim)), target, TAILS, base_key)
         if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
             return part
@@ -279,7 +280,7 @@ class Recipe(NamedTuple):
         before = quick_diagnostics(target, trained.model, check_key)
         if not _is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
             return trained
-        more = spline_flow(target.affine.shape[0], key=flow_key)
+        more = spline_flow(self.target.dim, key=flow_key)
         return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
 
 

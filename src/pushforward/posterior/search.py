@@ -85,7 +85,8 @@ def find_candidates(
         target: the log-density.
         start: the first point of one path; another path starts at 0, the others at random.
         key: for starting points and draws.
-        stop: whether to end the search early; it is called before each further round of paths.
+        stop: whether to end the search early; it is called before each further round of paths, and before
+            each run of natural-gradient steps.
     """
     dim = start.size
     start_key, near_key, far_key = split(key, 3)
