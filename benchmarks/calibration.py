@@ -135,7 +135,7 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
 
     posterior = pf.fit_posterior(known.target, key=jr.key(seed), callback=look)
     keys = jr.split(jr.key(1000 + seed), 3)
-    found = find_candidates(known.target, known.target.start, keys[0])
+    found = find_candidates(known.target, known.target.start, keys[0]).candidates
     looks.insert(0, (0, Flow(standard_normal(known.target.dim), found[0].affine)))
     kept = np.unique(np.linspace(0, len(looks) - 1, MAX_LOOKS).astype(int))
     whole = Whitened(known.target, Triangular(known.target.dim))

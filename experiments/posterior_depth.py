@@ -133,7 +133,7 @@ def measure() -> None:
     runs, evidences, targets = results.setdefault("runs", {}), results.setdefault("log_evidence", {}), {}
     for name, model in MODELS.items():
         target = pf.Target.from_numpyro(model, **examples.EIGHT_SCHOOLS)
-        targets[name] = Whitened(target, find_candidates(target, target.start, jr.key(0))[0].affine)
+        targets[name] = Whitened(target, find_candidates(target, target.start, jr.key(0)).modes[0].affine)
         if name not in evidences:
             evidences[name] = pf.fit_posterior(target, key=jr.key(0)).diagnostics.log_evidence
     for model, family, depth, arm, seed in plan():

@@ -37,3 +37,9 @@ def test_hessian_of_a_density_without_forward_mode():
     u = jnp.array([1.0, -2.0])
     assert has_forward_mode(jnp.sum, u) and not has_forward_mode(quartic, u)
     np.testing.assert_allclose(hessian(quartic, u)(u), np.diag([12.0, 48.0]))
+
+
+def test_a_large_hessian_is_computed_in_parts():
+    target = lambda x: jnp.sum(x[:-1] * x[1:]) - jnp.sum(x**4)  # noqa: E731
+    u = jnp.linspace(-1.0, 1.0, 301)
+    np.testing.assert_allclose(hessian(target, u)(u), jax.hessian(target)(u), rtol=1e-12, atol=1e-12)

@@ -246,6 +246,13 @@ def test_resumes_to_the_bit_in_each_stage(stage, whole, tmp_path):
     assert_same(fit(path, callback=lambda progress: pytest.fail("there is nothing left to train")), whole)
 
 
+def test_a_fit_that_its_callback_has_ended_stays_as_it_is(tmp_path):
+    """To the bit: its search is not cut short when it is resumed."""
+    path = tmp_path / "checkpoint"
+    ended = fit(path, callback=lambda progress: progress.stage == "flow")
+    assert_same(fit(path, callback=lambda progress: pytest.fail("there is nothing left to train")), ended)
+
+
 def test_another_fit_is_named_and_its_checkpoint_untouched(tmp_path):
     path = tmp_path / "checkpoint"
     fit(path, budget=1000)

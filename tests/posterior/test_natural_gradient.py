@@ -44,3 +44,13 @@ def test_draws_where_the_density_is_not_finite_are_left_out():
     half = lambda x: jnp.where(x[0] > -1.0, -0.5 * jnp.sum(x**2), jnp.nan)  # noqa: E731
     loc, factor = natural_gradient_steps(half, jnp.zeros(2), jnp.eye(2), jr.key(0), 20, 10)
     assert np.isfinite(loc).all() and np.isfinite(factor).all()
+
+
+def test_few_draws_in_many_dimensions():
+    """The noise of single steps is averaged out."""
+    rates = jnp.linspace(1.0, 5.0, 600)
+    target = lambda x: jnp.sum(rates * x - jnp.exp(x))  # noqa: E731
+    loc, factor = natural_gradient_steps(target, jnp.zeros(600), 0.3 * jnp.eye(600), jr.key(0), 60, 20)
+    # E[exp(x)] = exp(m + s^2/2), so the optimum is at s^2 = 1 / rate and m = log(rate) - s^2/2.
+    np.testing.assert_allclose(loc, jnp.log(rates) - 0.5 / rates, atol=0.2)
+    np.testing.assert_allclose(jnp.sum(factor**2, 1) * rates, 1.0, atol=0.25)

@@ -35,3 +35,7 @@ def test_independent_coordinates_and_damaged_values():
     found = influence(lambda x: -jnp.sum(x**4), Triangular(40), jr.key(0))
     assert order_by_influence(np.asarray(found))[1] == 0
     assert order_by_influence(np.array([np.nan] * 5 + [1.0] * 35))[1] == 0
+
+
+def test_rounding_noise_is_no_influence():
+    assert order_by_influence(np.array([1.0, 0.5] + [1e-12] * 20 + [1e-9] * 10))[1] == 2

@@ -21,6 +21,18 @@ from pushforward.flow import Flow
 from pushforward.flows.autoregressive import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 
+# A matrix of more dimensions takes too much memory.
+MAX_DENSE_DIM = 3072
+
+
+def affine_map(dim: int) -> Triangular | Elementwise:
+    """A learnable affine map, at first the identity: triangular up to MAX_DENSE_DIM dimensions, beyond it diagonal.
+
+    Args:
+        dim: the dimension.
+    """
+    return Triangular(dim) if dim <= MAX_DENSE_DIM else Elementwise(Affine(), dim)
+
 
 def _hidden(dim: int) -> tuple[int, int]:
     width = max(32, min(2 * dim, 128))
@@ -49,7 +61,7 @@ def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     if dim == 1:
         return Flow(standard_normal(1), Chain([Elementwise(RationalQuadraticSpline(16, 8.0), 1), Triangular(1)]))
     couplings = realnvp(dim, num_layers=12, hidden=_hidden(dim), key=key)
-    return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
+    return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 
 def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
@@ -60,16 +72,17 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
         key: the key for the initial parameters.
     """
     couplings = nsf(dim, num_layers=6, hidden=_hidden(dim), affine=False, key=key)
-    return Flow(couplings.base, Chain([couplings.bijection, Triangular(dim)]))
+    return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 
 def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: int, *, key: PRNGKeyArray) -> Flow:
     r"""A flow for hierarchical models: global parameters first, then local parameters given the global ones.
 
-    $x_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
-    $x_G$, then follows a triangular matrix L, then again a scale and a shift given $x_G$. So the scales of local noise
-    and the scales of local parameters can both depend on $x_G$, as in (partial) non-centering. The networks have few
-    inputs, so a step of training is cheap. It starts as $N(0, L L^T)$.
+    $v_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
+    $v_G$; then follows the affine map $x = L v + b$, whose global part is $x_G = L_{GG} v_G + b_G$; then the local
+    coordinates get again a scale and a shift, which depend on $x_G$. So the scales of local noise and the scales of
+    local parameters can both depend on the global ones, as in (partial) non-centering. The networks have few inputs, so
+    a step of training is cheap. It starts as $N(0, L L^T)$.
 
     Args:
         factor: $L$, lower triangular.

@@ -180,16 +180,16 @@ def _checked(target: ConditionalTarget, data: PyTree) -> PyTree:
 def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Triangular:
     """The Gaussian with the mean and covariance of the mixture of Gaussian fits to some of the data sets."""
     num = jax.tree.leaves(data)[0].shape[0]
-    affines = []
+    found = []
     for row, k in zip(np.linspace(0, num - 1, min(num, NUM_SCALING_DATA)).astype(int), jr.split(key, 8), strict=False):
         one = target.at(jax.tree.map(lambda a, row=row: a[row], data))
-        found = find_candidates(one, one.start, k)
-        if found:
-            affines.append(found[0].affine)
-    if not affines:
+        found += find_candidates(one, one.start, k).modes[:1]
+    if not found:
         raise ValueError("the log-density is NaN or infinite at all starting points of all data sets that were tried.")
-    locs, matrices = (np.stack([np.asarray(getattr(a, n)) for a in affines]) for n in ("loc", "matrix"))
-    return match_moments(np.full(len(affines), 1 / len(affines)), locs, matrices)
+    matrices = [mode.factor if mode.factor.ndim == 2 else np.diag(mode.factor) for mode in found]
+    return match_moments(
+        np.full(len(found), 1 / len(found)), np.stack([mode.loc for mode in found]), np.stack(matrices)
+    )
 
 
 def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:

@@ -9,11 +9,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.bijections import Triangular
+from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
+from pushforward.posterior.candidates import Candidate
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
-from pushforward.posterior.search import Candidate, find_candidates
+from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
@@ -47,8 +48,8 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     if num_draws < MIN_DRAWS:
         raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
-    found = find_candidates(target, target.start, search_key)
-    draws, log_weights = weighted_draws(Whitened(target, Triangular(target.dim)), flow, draw_key, num_draws)
+    found = find_candidates(target, target.start, search_key).candidates
+    draws, log_weights = weighted_draws(Whitened(target, Identity((target.dim,))), flow, draw_key, num_draws)
     return assess_draws(target, flow, found, draws, log_weights, missed_key)
 
 

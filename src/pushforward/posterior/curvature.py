@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+ROWS_AT_A_TIME = 256
+
 LogDensity = Callable[[Array], Float[Array, ""]]
 
 
@@ -20,13 +22,24 @@ def has_forward_mode(target: LogDensity, u: Float[Array, " dim"]) -> bool:
 
 
 def hessian(target: LogDensity, u: Float[Array, " dim"]) -> Callable[[Array], Float[Array, "dim dim"]]:
-    """The function that computes the Hessian.
+    """The function that computes the Hessian, at most ROWS_AT_A_TIME rows at a time, which limits the memory.
 
     Args:
         target: the log-density.
         u: any point.
     """
-    return jax.hessian(target) if has_forward_mode(target, u) else jax.jacrev(jax.grad(target))
+    forward, gradient = has_forward_mode(target, u), jax.grad(target)
+    num_parts = -(-u.size // ROWS_AT_A_TIME)
+    num_rows = -(-u.size // num_parts)
+    directions = jnp.eye(num_parts * num_rows, u.size, dtype=u.dtype).reshape(num_parts, num_rows, u.size)
+
+    def hessian_at(u):
+        def product(v):
+            return jax.jvp(gradient, (u,), (v,))[1] if forward else jax.vjp(gradient, u)[1](v)[0]
+
+        return jax.lax.map(jax.vmap(product), directions).reshape(-1, u.size)[: u.size]
+
+    return hessian_at
 
 
 def lower_factor(root: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

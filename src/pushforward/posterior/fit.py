@@ -78,11 +78,11 @@ def fit_posterior(
     file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
     with Run("posterior", steps, file, progress=progress, callback=callback, format_loss=_format_elbo) as run:
-        found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
-        if not found:
+        modes, found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
+        if not modes:
             raise _no_start(target)
         keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
-        whitened, trained = Recipe(target, run, budget).train(found, flow, keys)
+        whitened, trained = Recipe(target, run, budget).train(modes, flow, keys)
         run.warn_if_interrupted()
         notes = _notes(run, trained, budget)
         requests = run.interruption.count

@@ -1,4 +1,4 @@
-r"""Natural-gradient steps to the Gaussian with the highest ELBO.
+r"""Natural-gradient steps towards the Gaussian with the highest ELBO.
 
 Let $q = N(b, L L^T)$ be the present Gaussian, and $g$ and $H$ the means under $q$ of the gradient and the Hessian of
 the log-density, in the coordinates $w$ of $u = L w + b$. A natural-gradient step of length $\rho$ changes the precision
@@ -8,7 +8,8 @@ length 1 ends at it.
 Newton's method climbs to a mode, whose mass may be small: in the neck of a funnel the density is high and the volume
 tiny. Averages over $q$ measure mass, so these steps do not end in the neck. Like Newton's method, they do not depend on
 the scales of coordinates. Far from the optimum a step may be much too long, so along each principal axis of $P$ the
-scale changes by a factor of at most 2, and the mean by at most one standard deviation.
+scale changes by a factor of at most 2, and the mean by at most one standard deviation. Near it, where these limits do
+not matter, a Cholesky factor of $P$ is enough, and saves the time for the axes.
 
 References:
     Opper and Archambeau, The Variational Gaussian Approximation Revisited (2009): gradients as means of derivatives.
@@ -16,17 +17,33 @@ References:
     https://arxiv.org/abs/2107.04562
 """
 
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.posterior.curvature import LogDensity, hessian, lower_factor
 
-# Antithetic pairs of draws in each step.
-NUM_PAIRS = 8
+# Antithetic pairs of draws in each step. In more dimensions there are fewer: a Hessian costs as many gradients as there
+# are dimensions, and the mean over several steps counts.
+MAX_PAIRS, FEW_PAIRS_DIM = 8, 2048
 STEP_LENGTH = 0.5
 MAX_FACTOR = 2.0
+# The largest mean square of a coordinate's move, in standard deviations, that is made without the principal axes.
+MAX_MEAN_SQUARE = 0.1
+# The steps end if the present draws promise a smaller gain of the ELBO, in nats: the target is Gaussian.
+MIN_GAIN = 1e-12
+
+
+class _State(NamedTuple):
+    step: Int[Array, ""]
+    loc: Float[Array, " dim"]
+    factor: Float[Array, "dim dim"]
+    gain: Float[Array, ""]
 
 
 def natural_gradient_steps(
@@ -46,12 +63,13 @@ def natural_gradient_steps(
         loc: the mean at the start.
         factor: a lower triangular factor of the covariance at the start.
         key: for the draws.
-        num_steps: the number of steps.
+        num_steps: the largest number of steps.
         num_constant: the number of steps of constant length. Later steps become shorter, which averages the noise of
             the draws out.
     """
     dim, dtype = loc.size, loc.dtype
-    hessian_at = hessian(target, loc)
+    num_pairs = max(1, min(MAX_PAIRS, FEW_PAIRS_DIM // dim))
+    hessian_at, identity = hessian(target, loc), jnp.eye(dim, dtype=dtype)
 
     def one_draw(sums, u):
         gradient, curvature = jax.grad(target)(u), hessian_at(u)
@@ -59,16 +77,42 @@ def natural_gradient_steps(
         terms = (jnp.where(usable, term, 0) for term in (gradient, curvature, 1.0))
         return tuple(total + term for total, term in zip(sums, terms, strict=True)), None
 
-    def step(i, state):
-        loc, factor = state
+    def step(state: _State) -> _State:
+        i, loc, factor, _ = state
         length = STEP_LENGTH / (1 + STEP_LENGTH * jnp.maximum(0, i - num_constant))
-        half = jr.normal(jr.fold_in(key, i), (NUM_PAIRS, dim), dtype)
+        half = jr.normal(jr.fold_in(key, i), (num_pairs, dim), dtype)
         draws = loc + jnp.concatenate([half, -half]) @ factor.T
         zeros = jnp.zeros(dim, dtype), jnp.zeros((dim, dim), dtype), jnp.zeros((), dtype)
         (gradient, curvature, count), _ = jax.lax.scan(one_draw, zeros, draws)
-        values, axes = jnp.linalg.eigh(-factor.T @ (curvature / count) @ factor)
-        precision = jnp.clip(1 + length * (values - 1), MAX_FACTOR**-2, MAX_FACTOR**2)
-        move = jnp.clip(length * (axes.T @ (factor.T @ (gradient / count))) / precision, -1, 1)
-        return loc + factor @ (axes @ move), lower_factor(factor @ axes * jax.lax.rsqrt(precision))
+        gradient = factor.T @ (gradient / count)
+        curvature = -factor.T @ (curvature / count) @ factor
+        precision = (1 - length) * identity + 0.5 * length * (curvature + curvature.T)
+        move, root, small = _short_step(precision, length * gradient)
+        move, root = jax.lax.cond(small, lambda: (move, root), lambda: _limited_step(precision, length * gradient))
+        new = jnp.tril(factor @ root)
+        new = jax.lax.cond(small, lambda: new, lambda: lower_factor(factor @ root))
+        gain = 0.5 * jnp.sum(gradient**2) + 0.25 * jnp.sum((curvature - identity) ** 2)
+        return _State(i + 1, loc + factor @ move, new, gain)
 
-    return jax.lax.fori_loop(0, num_steps, step, (loc, factor))
+    start = _State(jnp.array(0), loc, factor, jnp.array(math.inf, dtype))
+    state = jax.lax.while_loop(lambda state: (state.step < num_steps) & ~(state.gain < MIN_GAIN), step, start)
+    return state.loc, state.factor
+
+
+def _short_step(precision: Array, gradient: Array) -> tuple[Array, Array, Array]:
+    """The move $P^{-1} g$, the lower triangular root of $P^{-1}$, and whether they are within the limits."""
+    identity = jnp.eye(len(precision), dtype=precision.dtype)
+    bounds = precision - MAX_FACTOR**-2 * identity, MAX_FACTOR**2 * identity - precision
+    within = jnp.array([jnp.isfinite(jnp.linalg.cholesky(bound)).all() for bound in bounds]).all()
+    # P = U U^T with an upper triangular U, so the root U^-T is lower triangular.
+    upper = jnp.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+    root = solve_triangular(upper, identity).T
+    move = root @ (root.T @ gradient)
+    return move, root, within & (jnp.mean(move**2) < MAX_MEAN_SQUARE)
+
+
+def _limited_step(precision: Array, gradient: Array) -> tuple[Array, Array]:
+    """The move and a root of $P^{-1}$, limited along the principal axes of $P$."""
+    values, axes = jnp.linalg.eigh(precision)
+    values = jnp.clip(values, MAX_FACTOR**-2, MAX_FACTOR**2)
+    return axes @ jnp.clip(axes.T @ gradient / values, -1, 1), axes * jax.lax.rsqrt(values)

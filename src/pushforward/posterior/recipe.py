@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,10 +35,11 @@ from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
+from pushforward.posterior.candidates import Candidate, GaussianMap
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.modes import mixture_base, reweight_modes
-from pushforward.posterior.search import Candidate, refined, separate_modes, uses_natural_gradient
+from pushforward.posterior.search import refined, uses_natural_gradient
 from pushforward.posterior.structure import influence, order_by_influence
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
@@ -82,6 +83,7 @@ HIERARCHICAL = Stage("hierarchical", (3e-3, 1e-3, 3e-4), patience=1, share=1.0)
 SPLINES = FLOW._replace(name="splines")
 COUPLINGS = FLOW._replace(name="couplings")
 # Each is compiled as a whole; otherwise its construction compiles a hundred small programs.
+affine_map = jit_quick_compilation(default.affine_map)
 default_flow = jit_quick_compilation(default.default_flow)
 hierarchical_flow = jit_quick_compilation(default.hierarchical_flow)
 spline_flow = jit_quick_compilation(default.spline_flow)
@@ -140,12 +142,12 @@ class Recipe(NamedTuple):
     run: Run
     budget: int
 
-    def train(self, found: list[Candidate], flow: Flow | None, keys: StageKeys) -> tuple[Whitened, Trained[Flow]]:
+    def train(self, modes: list[Candidate], flow: Flow | None, keys: StageKeys) -> tuple[Whitened, Trained[Flow]]:
         """Coordinates in which the posterior is of order one, and the best flow in them."""
         if flow is not None:
-            whitened = Whitened(self.target, found[0].affine)
+            whitened = Whitened(self.target, modes[0].affine)
             return whitened, self.stage(flow, whitened, FLOW, keys.training)
-        affine, gaussian = self.gaussians(separate_modes(found), keys.gaussians)
+        affine, gaussian = self.gaussians(modes, keys.gaussians)
         whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
@@ -153,19 +155,25 @@ class Recipe(NamedTuple):
             return whitened, dataclasses.replace(gaussian, reason="reached")
         structured = self.hierarchical(affine, gaussian.model, keys)
         if structured is not None:
-            return structured[0], self.with_splines(*structured, keys.splines)
+            whitened, trained = structured
+            # In more dimensions a base with learned tails is trained too slowly.
+            if self.target.dim <= FEW_DIMS:
+                trained = self.with_better_base(whitened, trained, keys.base)
+            return whitened, self.with_splines(whitened, trained, keys.splines)
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
 
-    def hierarchical(self, affine: Triangular, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
+    def hierarchical(self, affine: GaussianMap, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
         Couplings are put before it if it is too far from the posterior; in few dimensions also if it is almost good.
         """
         target, dim = self.target, self.target.dim
-        if dim < MIN_HIERARCHICAL_DIM or isinstance(flow.base, dist.MixtureSameFamily):
+        if not isinstance(affine, Triangular) or isinstance(flow.base, dist.MixtureSameFamily):
+            return None
+        if dim < MIN_HIERARCHICAL_DIM or self.run.ended:
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
         order, num_global = order_by_influence(np.asarray(influence(target, affine, influence_key)))
@@ -214,18 +222,22 @@ class Recipe(NamedTuple):
             quick_compilation=True,
         )  # fmt: skip
 
-    def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[Triangular, Trained[Flow]]:
-        """The affine map of whitened coordinates, and in them the Gaussian or the mixture of the Gaussians of modes."""
+    def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[GaussianMap, Trained[Flow]]:
+        """The affine map of whitened coordinates, and in them the Gaussian or the mixture of the Gaussians of modes.
+
+        Without matrices there is no mixture, but only the best Gaussian.
+        """
+        modes = modes if self.target.dim <= default.MAX_DENSE_DIM else modes[:1]
         target, affines, log_evidences, reason = self.target, [], [], "reached"
         for mode, k in zip(modes, split(key, len(modes)), strict=True):
             train_key, check_key = split(k)
             stage = GAUSSIAN
-            if uses_natural_gradient(target.dim):
+            if uses_natural_gradient(target.dim) and not self.run.ended:
                 better = refined(target, mode, train_key)
                 # A density without curvature, such as a Laplace distribution's, needs the training.
-                mode, stage = better, GAUSSIAN if better is mode else POLISH
+                mode, stage = better, POLISH if better.elbo > mode.elbo else GAUSSIAN
             whitened = Whitened(target, mode.affine)
-            trained = Trained(Flow(standard_normal(target.dim), Triangular(target.dim)), math.nan, 0, "reached")
+            trained = Trained(Flow(standard_normal(target.dim), affine_map(target.dim)), math.nan, 0, "reached")
             if stage is GAUSSIAN or quick_diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
                 trained = self.stage(trained.model, whitened, stage, train_key)
             affines.append(_compose(mode.affine, trained.model.bijection))
@@ -233,7 +245,7 @@ class Recipe(NamedTuple):
             found = None if ended else quick_diagnostics(whitened, trained.model, check_key)
             log_evidences.append(mode.elbo if found is None else found.log_evidence)
             reason = trained.reason
-        identity = Triangular(target.dim)
+        identity = affine_map(target.dim)
         if len(modes) == 1:
             affine, base = affines[0], standard_normal(target.dim)
         else:
@@ -264,7 +276,7 @@ class Recipe(NamedTuple):
         """An affine map of a base with learned tails, followed by couplings unless it is exact."""
         base_key, check_key, flow_key, train_key = split(key, 4)
         dim = self.target.dim
-        part = self.stage(Flow(student_t(dim), Triangular(dim)), target, TAILS, base_key)
+        part = self.stage(Flow(student_t(dim), affine_map(dim)), target, TAILS, base_key)
         if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
             return part
         return self.stage(_compose_flows(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
@@ -324,8 +336,11 @@ def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int 
 
 
 @jit_quick_compilation
-def _compose(outer: Triangular, inner: Any) -> Triangular:
-    """The triangular map outer after inner."""
+def _compose(outer: Any, inner: Any) -> GaussianMap:
+    """The affine map outer after inner, both triangular or both diagonal."""
+    if isinstance(outer, Elementwise):
+        first, then = inner.scalars, cast(Affine, outer.scalars)
+        return Elementwise.each(Affine, outer.forward(first.loc), then.scale * first.scale)
     return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
 
 

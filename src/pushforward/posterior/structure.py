@@ -11,8 +11,9 @@ from pushforward.posterior.curvature import LogDensity
 from pushforward.training.compilation import jit_quick_compilation
 
 NUM_DRAWS = 512
-# A coordinate is global if its influence is this many times the median; there is a largest number and fraction.
-MIN_RATIO = 2.0
+# A coordinate is global if its influence is this many times the median, and larger than rounding noise;
+# there is a largest number and fraction.
+MIN_RATIO, MIN_SHARE = 2.0, 1e-3
 MAX_GLOBAL, MAX_GLOBAL_FRACTION = 48, 0.35
 
 
@@ -59,5 +60,6 @@ def order_by_influence(influence: Float[np.ndarray, " dim"]) -> tuple[np.ndarray
     """
     influence = np.nan_to_num(influence)
     order = np.argsort(-influence, kind="stable")
-    stands_out = int((influence > MIN_RATIO * np.median(influence)).sum())
+    least = max(MIN_RATIO * np.median(influence), MIN_SHARE * influence.max())
+    stands_out = int((influence > least).sum())
     return order, min(stands_out, MAX_GLOBAL, int(MAX_GLOBAL_FRACTION * len(influence)))

@@ -100,6 +100,7 @@ class Run:
         self.interruption = Interruption()
         before = checkpoint.state
         self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
+        self._num_restored = len(before.finished) + (before.current is not None)
         self._losses, self._evaluations = [before.history.losses], [*before.history.evaluations]
         self._began = time.monotonic() - before.seconds
         # The number of steps and of stages so far, including stages that the checkpoint already contained.
@@ -135,8 +136,11 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the user wants no further training, by Ctrl-C or by the callback."""
-        return self.interrupted or self.stopped
+        """Whether the user wants no further training, by Ctrl-C or by the callback.
+
+        It is False until a resumed fit has reached its last stage: what was computed before must be the same again.
+        """
+        return self._stages >= self._num_restored and (self.interrupted or self.stopped)
 
     def train(
         self,

@@ -1,0 +1,90 @@
+"""Newton paths: from each starting point towards a mode, with the Gaussian of the local curvature at each point."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.posterior.candidates import apply, gaussian_log_weights, truncated_elbo
+from pushforward.posterior.curvature import LogDensity, has_forward_mode, hessian, inverse_factor
+
+# Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
+MAX_HESSIAN_DIM = 256
+NUM_ITERATIONS = 40
+MIN_GAIN = 1e-6
+NUM_DRAWS, NUM_PROBES = 24, 16
+# Step lengths of the line search along the Newton direction, all evaluated at once.
+STEP_LENGTHS = 2.0 ** np.arange(1, -20, -1)
+
+
+def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRNGKeyArray) -> tuple[Array, Array]:
+    """The best Gaussian on the Newton path from each start.
+
+    Args:
+        target: the log-density.
+        starts: the starting points.
+        key: for draws, and for probes of the Hessian's diagonal.
+
+    Returns:
+        The means, and triangular factors of the covariances; beyond MAX_HESSIAN_DIM dimensions, the diagonals of
+        diagonal factors.
+    """
+    dim = starts.shape[1]
+    key, probe_key = jr.split(key)
+    noise = jr.normal(key, (NUM_DRAWS, dim), starts.dtype)
+    dense = dim <= MAX_HESSIAN_DIM
+    probes = jr.rademacher(probe_key, (NUM_PROBES, dim), starts.dtype)
+    forward = has_forward_mode(target, starts[0])
+    hessian_at = hessian(target, starts[0])
+
+    def curvature(u):
+        """The gradient, and a factor of the inverse of minus the Hessian with positive eigenvalues."""
+        gradient = jax.grad(target)(u)
+        if dense:
+            return gradient, inverse_factor(-hessian_at(u))
+        if forward:
+            products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
+        else:
+            products = jax.vmap(jax.vjp(jax.grad(target), u)[1])(probes)[0]
+        diagonal = jnp.abs(jnp.mean(probes * products, 0))
+        return gradient, jax.lax.rsqrt(jnp.maximum(diagonal, jnp.finfo(u.dtype).tiny ** 0.5))
+
+    def step(state):
+        iteration, u, value, best, _ = state
+        gradient, factor = curvature(u)
+        move = apply(factor, apply(factor.T, gradient))
+        # The mean of the Gaussian of the local curvature is the end of the full Newton step.
+        locs = jnp.stack([u + move, u])
+        elbos = jax.vmap(lambda loc: truncated_elbo(gaussian_log_weights(target, loc, factor, noise)))(locs)
+        elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
+        better = (jnp.max(elbos) > best[0]) & jnp.isfinite(factor).all()
+        new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
+        values = jax.vmap(lambda length: target(u + length * move))(jnp.asarray(STEP_LENGTHS, u.dtype))
+        values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
+        longest = jnp.argmax(values)
+        climbs = values[longest] > value
+        u = jnp.where(climbs, u + jnp.asarray(STEP_LENGTHS, u.dtype)[longest] * move, u)
+        gain = jnp.where(climbs, values[longest] - value, 0.0)
+        return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
+
+    def path(start):
+        value = target(start)
+        value = jnp.where(jnp.isfinite(value), value, -jnp.inf)
+        minus = jnp.array(-jnp.inf, start.dtype)
+        best = (minus, start, unit_factor(start))
+        state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))
+        state = jax.lax.while_loop(lambda s: (s[0] < NUM_ITERATIONS) & (s[-1] > MIN_GAIN), step, state)
+        return state[3][1:]
+
+    return jax.lax.map(path, starts)
+
+
+def unit_factor(u: Float[Array, " dim"]) -> Array:
+    """The factor of the covariance I in the form that `newton_paths` returns.
+
+    Args:
+        u: any point; it gives the dimension and the dtype.
+    """
+    return jnp.eye(u.size, dtype=u.dtype) if u.size <= MAX_HESSIAN_DIM else jnp.ones_like(u)
