@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors larger posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -54,6 +54,9 @@ calibration: $(VENV)/.installed  ## how often the verdict is right: make calibra
 
 posteriors: $(VENV)/.installed  ## fit published posteriors and compare with reference draws: make posteriors ARGS="--only arK"
 	$(VENV)/bin/python -m benchmarks.posteriors.run $(ARGS)
+
+larger: $(VENV)/.installed  ## fit posteriors of 10 to 1,600 parameters, with NUTS beside them: make larger ARGS="--only lgcp"
+	$(VENV)/bin/python -m benchmarks.larger.run $(ARGS)
 
 posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
 	$(VENV)/bin/python -m benchmarks.posteriors.check_models $(ARGS)

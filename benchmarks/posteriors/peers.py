@@ -95,7 +95,9 @@ def guide_elbo(model: Callable, guide: Callable, params: dict, arguments: dict, 
 
 
 def with_deterministic(problem: Problem, draws: dict[str, Array]) -> dict[str, np.ndarray]:
-    """Draws of the variables that are compared, those that the model computes among them."""
+    """Draws of the variables that are compared, those that the model computes among them; all if none is named."""
+    if not problem.draws:
+        return {name: np.asarray(values) for name, values in draws.items()}
     missing = [name for name in problem.draws if name not in draws]
     if missing:
         draws = draws | Predictive(problem.model, draws, return_sites=missing)(jr.key(0), **arguments_of(problem))

@@ -63,15 +63,19 @@ def measure(name: str, method: str, seed: int, folder: Path, allowance: float) -
 def measure_apart(name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
     """One fit, in a process of its own."""
     before = os.getloadavg()[0]
-    command = [sys.executable, "-m", "benchmarks.posteriors.run", "--data", str(folder)]
-    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    arguments = ["--data", str(folder), "--only", name, "--methods", method, "--seeds", str(seed)]
+    found = in_own_process("benchmarks.posteriors.run", [*arguments, "--here", str(allowance)])
+    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
+
+
+def in_own_process(module: str, arguments: list[str]) -> dict:
+    """What a module prints as JSON, or its error."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
     if done.returncode:
         # JAX says more after the error itself.
         said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
         return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(results: dict) -> str:

@@ -108,7 +108,7 @@ class Triangular(AbstractBijection):
     @property
     def matrix(self) -> Float[Array, "dim dim"]:
         """$L$."""
-        return jnp.diag(positive(self.raw_diagonal)).at[np.tril_indices(self.dim, -1)].set(self.lower)
+        return with_entries_below(jnp.diag(positive(self.raw_diagonal)), self.lower)
 
     def _forward(self, u, condition, key):
         x = self.matrix @ u + along(self.loc, u)
@@ -342,8 +342,16 @@ def _reflect(v: Float[Array, "rest m"], u: Float[Array, "dim *batch"], start: in
 
 def unpack_reflectors(below: Float[Array, " n"], dim: int, num_reflections: int) -> Float[Array, "dim m"]:
     """A matrix for `rotate` from its entries below the diagonal, row by row."""
-    zeros = jnp.zeros((dim, num_reflections), below.dtype)
-    return zeros.at[np.tril_indices(dim, -1, num_reflections)].set(below)
+    return with_entries_below(jnp.zeros((dim, num_reflections), below.dtype), below)
+
+
+def with_entries_below(matrix: Float[Array, "dim m"], entries: Float[Array, " n"]) -> Float[Array, "dim m"]:
+    """The matrix with other entries below the diagonal, row by row.
+
+    Without the promise, XLA checks a large matrix's indices when it compiles, for seconds.
+    """
+    below = matrix.at[np.tril_indices(len(matrix), -1, matrix.shape[1])]
+    return below.set(entries, mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)
 
 
 def _upper(factors: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

@@ -15,6 +15,7 @@ from pushforward.bijections import (
     Identity,
     Permutation,
     RationalQuadraticSpline,
+    SinhArcsinh,
     Triangular,
 )
 from pushforward.flow import Flow
@@ -81,8 +82,9 @@ def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: 
     $v_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
     $v_G$; then follows the affine map $x = L v + b$, whose global part is $x_G = L_{GG} v_G + b_G$; then the local
     coordinates get again a scale and a shift, which depend on $x_G$. So the scales of local noise and the scales of
-    local parameters can both depend on the global ones, as in (partial) non-centering. The networks have few inputs, so
-    a step of training is cheap. It starts as $N(0, L L^T)$.
+    local parameters can both depend on the global ones, as in (partial) non-centering. At the end, sinh-arcsinh
+    transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so a step of
+    training is cheap. It starts as $N(0, L L^T)$.
 
     Args:
         factor: $L$, lower triangular.
@@ -92,6 +94,7 @@ def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: 
     References:
         Papaspiliopoulos, Roberts and Skold, A General Framework for the Parametrization of Hierarchical Models (2007).
         Ko and Domke, Model-Informed Flows (2025).
+        Jones and Pewsey, Sinh-arcsinh Distributions (2009).
     """
     dim = len(factor)
     global_key, before_key, after_key = jr.split(key, 3)
@@ -103,4 +106,5 @@ def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: 
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
         of_globals = [without_permutation(couplings), *of_globals]
     globals_first = Concatenate([Chain(of_globals), others])
-    return Flow(standard_normal(dim), Chain([globals_first, before, Triangular(dim, matrix=factor), after]))
+    affine, marginals = Triangular(dim, matrix=factor), Elementwise(SinhArcsinh(), dim)
+    return Flow(standard_normal(dim), Chain([globals_first, before, affine, after, marginals]))

@@ -48,11 +48,11 @@ MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
-# Natural-gradient steps from some broad Gaussians, and of the best Gaussian of each mode. In more than MANY_STEPS_DIM
-# dimensions there are fewer.
+# Natural-gradient steps from some broad Gaussians and from each mode, then of the best Gaussian of each mode. Each pair
+# is the number of steps and the dimension beyond which there are fewer, in proportion.
 BROAD_SCALE = 0.3
-NUM_BROAD_STEPS, NUM_REFINEMENT_STEPS = 20, 80
-MANY_STEPS_DIM = 1024
+BROAD_STEPS, MIN_BROAD_STEPS = (20, MAX_HESSIAN_DIM), 5
+REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 1024), 20
 
 
 class Found(NamedTuple):
@@ -86,7 +86,7 @@ def find_candidates(
     if not found:
         return Found([], [])
     explored: list[Candidate] = []
-    for k in split(far_key, _fewer(MAX_ROUNDS, MIN_ROUNDS, start.size)):
+    for k in split(far_key, _fewer(MAX_ROUNDS, MANY_PATHS_DIM, MIN_ROUNDS, start.size)):
         found.sort(key=lambda c: -c.elbo)
         new = [c for c in separate_modes(found) if all(c.distance(e) > MIN_DISTANCE for e in explored)]
         # First around the best Gaussian, whatever it is; then around other modes, which may have further neighbors.
@@ -131,8 +131,9 @@ def _with_mass(
     if start.size > MAX_HESSIAN_DIM:
         broad = broad[:1]
     begun = [*((mode.loc, mode.factor) for mode in modes), *broad]
+    num_steps = _fewer(*BROAD_STEPS, MIN_BROAD_STEPS, start.size)
     ended = [
-        [] if stop() else _natural_gradient(target, loc, factor, k, NUM_BROAD_STEPS)
+        [] if stop() else _natural_gradient(target, loc, factor, k, num_steps)
         for (loc, factor), k in zip(begun, split(key, len(begun)), strict=True)
     ]
     more = [candidate for each in ended for candidate in each]
@@ -154,7 +155,7 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
         candidate: where to start.
         key: for the draws.
     """
-    num_steps = max(NUM_BROAD_STEPS, NUM_REFINEMENT_STEPS * MANY_STEPS_DIM // max(candidate.loc.size, MANY_STEPS_DIM))
+    num_steps = _fewer(*REFINEMENT_STEPS, MIN_REFINEMENT_STEPS, candidate.loc.size)
     factor = candidate.factor if candidate.factor.ndim == 2 else np.diag(candidate.factor)
     candidate = candidate._replace(factor=factor)
     found = [candidate, *_natural_gradient(target, candidate.loc, factor, key, num_steps)]
@@ -167,7 +168,7 @@ def _natural_gradient(
     """The Gaussian after natural-gradient steps, in a list, which is empty if it is not usable."""
     loc, factor = jnp.asarray(loc), jnp.asarray(factor)
     # As arrays, so that all numbers share one program.
-    steps = jnp.array(num_steps), jnp.array(max(num_steps // 2, NUM_BROAD_STEPS))
+    steps = jnp.array(num_steps), jnp.array(max(num_steps // 2, MIN_REFINEMENT_STEPS))
     return usable(_compiled_steps(target, loc, factor if factor.ndim == 2 else jnp.diag(factor), key, *steps))
 
 
@@ -181,14 +182,14 @@ def _compiled_steps(
     return locs, factors, *score_gaussians(target, locs, factors, score_key)
 
 
-def _fewer(most: int, least: int, dim: int) -> int:
-    """A number that is smaller in large dimensions."""
-    return max(least, most * MANY_PATHS_DIM // max(dim, MANY_PATHS_DIM))
+def _fewer(most: int, many: int, least: int, dim: int) -> int:
+    """A number that is smaller in more than `many` dimensions, in proportion."""
+    return max(least, most * many // max(dim, many))
 
 
 def _radii(dim: int) -> tuple[int, ...]:
     """The distances of later starting points, one for each pair of paths; the first round has as many paths."""
-    return RADII[:: len(RADII) // _fewer(len(RADII), 2, dim)]
+    return RADII[:: len(RADII) // _fewer(len(RADII), MANY_PATHS_DIM, 2, dim)]
 
 
 @jit_quick_compilation

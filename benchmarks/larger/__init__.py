@@ -1,0 +1,1 @@
+"""Posteriors of 10 to 1,600 parameters."""
