@@ -71,6 +71,6 @@ def test_correlation_is_found_beyond_the_dimensions_of_newton_paths():
         return -0.5 * jnp.sum(noise**2) - jnp.log(steps).sum() - 150 * jnp.log(2 * jnp.pi)
 
     best = find_candidates(log_density, jnp.ones(300), jr.key(0)).modes[0]
-    assert best.elbo == pytest.approx(0.0, abs=0.01)
     better = refined(log_density, best, jr.key(1))
+    assert best.elbo > -20 and better.elbo == pytest.approx(0.0, abs=0.01)
     np.testing.assert_allclose((better.factor**2).sum(1), np.cumsum(steps**2), rtol=0.01)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
-from pushforward.posterior.assessment import NUM_DRAWS, assess_draws, check_fit, weighted_draws
+from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
@@ -21,6 +21,8 @@ from pushforward.training.compilation import split
 from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
+# The draws of the assessment have at most this many numbers, 1.6 GB in float64.
+MAX_NUMBERS = 200_000_000
 # Skipped steps are reported if their fraction is larger.
 MAX_SKIPPED_FRACTION = 0.01
 
@@ -92,8 +94,9 @@ def fit_posterior(
 
         fitted = unwhitened(whitened.affine, trained.model)
         try:
-            draws, log_weights = weighted_draws(whitened, trained.model, final_key, NUM_DRAWS, stop=stop)
-            if len(draws) < NUM_DRAWS:
+            num_draws = min(NUM_DRAWS, max(DRAWS_PER_CALL, MAX_NUMBERS // target.dim))
+            draws, log_weights = weighted_draws(whitened, trained.model, final_key, num_draws, stop=stop)
+            if len(draws) < num_draws:
                 notes = (*notes, f"The fit was interrupted during the assessment: {len(draws):,} draws were used.")
             diagnostics = assess_draws(target, fitted, found, draws, log_weights, missed_key, notes, stop=stop)
         except KeyboardInterrupt:
