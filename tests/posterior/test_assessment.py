@@ -6,12 +6,15 @@ import signal
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
 from posterior_cases import banana
 from pushforward.posterior import assessment
+from pushforward.posterior.candidates import Candidate
+from pushforward.posterior.target import Whitened
 
 
 def test_missed_mode_is_unreliable():
@@ -24,6 +27,20 @@ def test_missed_mode_is_unreliable():
     posterior = pf.fit_posterior(pf.Target(log_density, modes[0]), key=jr.key(0), flow=one, budget=100_000)
     assert posterior.diagnostics.verdict == "unreliable"
     assert "another region" in " ".join(posterior.diagnostics.reasons)
+
+
+def test_missed_modes_add_up():
+    """Sixty modes of 0.67 % each, of which none alone is more than 2 %; each is found twice."""
+    angles = jnp.linspace(0, 2 * jnp.pi, 60, endpoint=False)
+    centers = jnp.concatenate([jnp.zeros((1, 2)), 100 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], 1)])
+    weights = jnp.concatenate([jnp.array([0.6]), jnp.full(60, 0.4 / 60)])
+    modes = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(centers, 1.0).to_event(1))
+    found = [Candidate(np.asarray(c), np.eye(2), -1.0, 0.1, 0.0) for c in [*centers, *(centers + 0.5)]]
+    whole = Whitened(target := pf.Target(modes.log_prob, jnp.zeros(2)), pf.bijections.Identity((2,)))
+    flow = pf.flows.linear(2, key=jr.key(0))
+    draws, log_weights = assessment.weighted_draws(whole, flow, jr.key(1), 10_000)
+    result = assessment.assess_draws(target, flow, found, draws, log_weights, jr.key(2))
+    assert result.verdict == "unreliable" and "40" in " ".join(result.reasons)
 
 
 def test_ctrl_c_during_the_diagnostics_reduces_the_draws(monkeypatch):

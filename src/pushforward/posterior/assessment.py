@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.candidates import Candidate
+from pushforward.posterior.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Target, Whitened
@@ -152,13 +152,13 @@ def _missed_mass(
     key: PRNGKeyArray,
     stop: Callable[[], bool],
 ) -> tuple[float, bool]:
-    """The evidence that the fit misses near a candidate, and whether the search is complete.
+    """The fraction of the evidence that the fit misses near candidates, and whether the search is complete.
 
-    This is the largest fraction of the evidence, over candidates, in the region where the fit has less than a tenth of
-    the posterior density. Draws of the fit do not show a mode that it does not have, but the Newton paths of the search
-    may have found it.
+    For one candidate this is the evidence near it in the region where the fit has less than a tenth of the posterior
+    density. The sum is over candidates that are separate; many paths end at the same mode, which counts once. Draws of
+    the fit do not show a mode that it does not have, but the Newton paths of the search may have found it.
     """
-    most, complete = 0.0, True
+    complete, misses = True, []
     for candidate, k in zip(found, split(key, len(found)), strict=True):
         if stop():
             complete = False
@@ -170,8 +170,13 @@ def _missed_mass(
         missed = _missed(target, flow, other, log_evidence, k, BATCH)
         # A single draw with a large weight is not enough evidence of a mode.
         if missed.sum() ** 2 > 20 * (missed**2).sum():
-            most = max(most, float(missed.mean()))
-    return most / (1 + most), complete
+            misses.append((float(missed.mean()), candidate))
+    separate: list[tuple[float, Candidate]] = []
+    for missed, candidate in sorted(misses, key=lambda each: -each[0]):
+        if all(candidate.distance(other) > MIN_DISTANCE for _, other in separate):
+            separate.append((missed, candidate))
+    total = sum(missed for missed, _ in separate)
+    return total / (1 + total), complete
 
 
 def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
+from scipy.linalg import solve_triangular
 
 from pushforward.bijections import Affine, Elementwise, Triangular
 from pushforward.posterior.curvature import LogDensity
@@ -60,9 +61,14 @@ class Candidate(NamedTuple):
         Args:
             other: the other Gaussian.
         """
-        between = self.loc - other.loc
-        factors = self.factor, other.factor
-        return float(min(np.linalg.norm(between / f if f.ndim == 1 else np.linalg.solve(f, between)) for f in factors))
+
+        def length(factor):
+            between = self.loc - other.loc
+            return np.linalg.norm(
+                between / factor if factor.ndim == 1 else solve_triangular(factor, between, lower=True)
+            )
+
+        return float(min(length(self.factor), length(other.factor)))
 
 
 # Compiled, so that the constructors skip their checks: only usable values come here.

@@ -48,8 +48,8 @@ MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
-# Natural-gradient steps from some broad Gaussians and from each mode, then of the best Gaussian of each mode. Each pair
-# is the number of steps and the dimension beyond which there are fewer, in proportion.
+# Natural-gradient steps from some broad Gaussians and from each mode, then of the best Gaussian of each mode: how many,
+# up to a dimension; in more dimensions there are fewer, in proportion.
 BROAD_SCALE = 0.3
 BROAD_STEPS, MIN_BROAD_STEPS = (20, MAX_HESSIAN_DIM), 5
 REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 1024), 20
