@@ -104,3 +104,25 @@ def test_missed_mass_is_unreliable():
     d = diagnose(gaussian_log_weights(0.0, 1.0), missed_mass=0.4)
     assert d.verdict == "unreliable"
     assert "40%" in d.reasons[0]
+
+
+@pytest.mark.parametrize("constant", [-1e8, 1e8])
+def test_rounding_noise_is_not_taken_for_weights(constant):
+    """In float32 numbers of that size are 8 nats apart; in float64 they are not."""
+    log_weights = constant + 0.1 * np.random.default_rng(0).normal(size=10_000)
+    d = diagnose(log_weights.astype(np.float32))
+    assert d.verdict == "unreliable" and "8 nats apart" in d.reasons[0]
+    assert diagnose(log_weights).verdict == "good"
+
+
+def test_bad_arguments_are_named():
+    log_weights = np.zeros(1000)
+    with pytest.raises(ValueError, match="at least 100 numbers.*\\(5,\\)"):
+        diagnose(np.zeros(5))
+    with pytest.raises(ValueError, match="log_weights must be a vector.*\\(1000, 1\\)"):
+        diagnose(log_weights[:, None])
+    with pytest.raises(ValueError, match="draws must have the shape \\(1000, dim\\)"):
+        diagnose(log_weights, draws=np.zeros((999, 2)))
+    for mass in (np.nan, -0.1, 1.5):
+        with pytest.raises(ValueError, match="missed_mass must be a fraction"):
+            diagnose(log_weights, missed_mass=mass)

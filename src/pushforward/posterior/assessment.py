@@ -13,14 +13,13 @@ from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.candidates import MIN_DISTANCE, Candidate
-from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
-MIN_DRAWS = 100
 BATCH = 4096  # the number of draws at a time, which limits the memory
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence

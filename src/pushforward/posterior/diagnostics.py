@@ -21,6 +21,9 @@ TRUSTED_ESS_FRACTION = 0.5
 MIN_ESS = 400
 MAX_KHAT = 0.7
 MISSED_MASS = 0.02
+MIN_DRAWS = 100
+# The largest distance of neighboring floating-point numbers at the size of the log-density, in nats.
+MAX_SPACING = 0.1
 # The largest distance between the mean of the draws and their weighted mean, in standard deviations.
 MAX_SHIFT = 0.1
 
@@ -81,12 +84,19 @@ def diagnose(
     Returns:
         The estimates with their standard errors, the verdict and its reasons.
 
+    Raises:
+        ValueError: if log_weights is not a vector of 100 or more numbers, draws are not as many vectors, or missed_mass
+            is not between 0 and 1.
+
     References:
         Vehtari et al., Pareto Smoothed Importance Sampling (2024), on k-hat.
         https://arxiv.org/abs/1507.02646
         Kong, A Note on Importance Sampling Using Standardized Weights (1992), on the effective sample size.
     """
-    log_weights = np.asarray(log_weights, float)
+    log_weights = np.asarray(log_weights)
+    _check_arguments(log_weights, draws, missed_mass)
+    spacing = _spacing(log_weights)
+    log_weights = log_weights.astype(float)
     bad = np.isnan(log_weights) | (log_weights == np.inf)
     finite = np.where(bad, -np.inf, log_weights)
     num_draws = finite.size
@@ -115,12 +125,39 @@ def diagnose(
         notes = (outside, *notes)
     if bad.any():
         doubts.append(f"The density is NaN or infinite at {bad.mean():.2%} of the draws.")
+    if spacing > MAX_SPACING:
+        doubts.append(
+            f"The log-density is so large that its floating-point numbers are {spacing:.2g} nats apart: the weights "
+            "are rounding noise. Use float64, or subtract a constant from the log-density."
+        )
     if missed_mass > MISSED_MASS:
         doubts.append(f"About {missed_mass:.0%} of the evidence lies in another region, where the fit has few draws.")
     shift = 0.0 if draws is None else largest_shift(draws, weights)
     gap = numbers["log_evidence"] - elbo
     verdict, reasons = decide_verdict(gap, ess, ess / num_draws, numbers["khat"], tuple(doubts), shift=shift)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
+
+
+def _check_arguments(log_weights: np.ndarray, draws: np.ndarray | None, missed_mass: float) -> None:
+    if log_weights.ndim != 1 or log_weights.size < MIN_DRAWS:
+        raise ValueError(
+            f"log_weights must be a vector of at least {MIN_DRAWS} numbers, one for each draw, but has the shape "
+            f"{log_weights.shape}."
+        )
+    if draws is not None and (np.ndim(draws) != 2 or len(draws) != len(log_weights)):
+        raise ValueError(
+            f"draws must have the shape ({len(log_weights)}, dim), one for each of the log_weights, but have "
+            f"the shape {np.shape(draws)}."
+        )
+    if not 0 <= missed_mass <= 1:
+        raise ValueError(f"missed_mass must be a fraction between 0 and 1, but is {missed_mass}.")
+
+
+def _spacing(log_weights: np.ndarray) -> float:
+    """The distance of neighboring floating-point numbers at the median size of the log-weights, in their dtype."""
+    dtype = log_weights.dtype if np.issubdtype(log_weights.dtype, np.floating) else np.dtype(float)
+    sizes = np.abs(log_weights[np.isfinite(log_weights)])
+    return float(np.spacing(np.median(sizes).astype(dtype))) if sizes.size else 0.0
 
 
 def unassessed(notes: tuple[str, ...] = ()) -> Diagnostics:
