@@ -345,7 +345,9 @@ def unpack_reflectors(below: Float[Array, " n"], dim: int, num_reflections: int)
     return with_entries_below(jnp.zeros((dim, num_reflections), below.dtype), below)
 
 
-def with_entries_below(matrix: Float[Array, "dim m"], entries: Float[Array, " n"]) -> Float[Array, "dim m"]:
+def with_entries_below(
+    matrix: Float[Array, "dim m"], entries: Float[Array | np.ndarray, " n"]
+) -> Float[Array, "dim m"]:
     """The matrix with other entries below the diagonal, row by row.
 
     Without the promise, XLA checks a large matrix's indices when it compiles, for seconds.
