@@ -15,7 +15,6 @@ deviations, of 10,000 draws by `resample` if the verdict is "reweight" and by `s
 errors of NUTS itself are about 1 / sqrt(smallest effective sample size).
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -24,13 +23,12 @@ import jax
 import numpy as np
 
 from benchmarks.larger.models import cases
-from benchmarks.machine import load, machine
 from benchmarks.posteriors.accuracy import columns
+from benchmarks.posteriors.apart import measure_apart, parse_options
 from benchmarks.posteriors.data import find_data
 from benchmarks.posteriors.methods import Outcome, pushforward
 from benchmarks.posteriors.peers import PEERS
 from benchmarks.posteriors.registry import Problem
-from benchmarks.posteriors.run import in_own_process
 
 METHODS = {"NUTS": PEERS["NUTS"], "pushforward": pushforward, "guide": PEERS["AutoMultivariateNormal"]}
 RESULTS = Path(__file__).parents[1] / "results" / "larger.json"
@@ -99,14 +97,7 @@ def cells(found: dict, nuts: dict, guide: dict, log_evidence: float | None) -> l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[*cases()], choices=[*cases()], metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], metavar="NAME")
-    parser.add_argument("--data", help="the folder of the data")
-    parser.add_argument("--table", action="store_true", help="only print what was measured before")
-    parser.add_argument("--here", type=float, metavar="SECONDS", help="print one fit as JSON, made in this process")
-    options = parser.parse_args()
+    options = parse_options(__doc__, [*cases()], [*METHODS], [*METHODS], [0])
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not options.table:
         try:
@@ -119,13 +110,10 @@ def main() -> None:
             return
         for name, method, seed in jobs:
             allowance = results.get(f"{name}: pushforward: {seed}", {}).get("seconds", 0.0)
-            arguments = ["--data", str(folder), "--only", name, "--methods", method, "--seeds", str(seed)]
-            before = load()
-            found = in_own_process("benchmarks.larger.run", [*arguments, "--here", str(allowance)])
-            print(
-                f"{name}: {method}: {seed}: { {k: v for k, v in found.items() if k not in ('mean', 'sd')} }", flush=True
-            )
-            results[f"{name}: {method}: {seed}"] = found | {"load": [before, load()], "machine": machine()}
+            found = measure_apart("benchmarks.larger.run", name, method, seed, folder, allowance)
+            shown = {k: v for k, v in found.items() if k not in ("mean", "sd")}
+            print(f"{name}: {method}: {seed}: {shown}", flush=True)
+            results[f"{name}: {method}: {seed}"] = found
             RESULTS.write_text(json.dumps(results) + "\n")
     print(table(results))
 

@@ -18,12 +18,8 @@ Peers (--methods) train for the seconds that `fit_posterior` took for the same p
 them or together with them.
 """
 
-import argparse
-import datetime
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +27,7 @@ import jax
 import numpy as np
 
 from benchmarks.posteriors.accuracy import columns, compare, floor
+from benchmarks.posteriors.apart import measure_apart, parse_options
 from benchmarks.posteriors.data import find_data
 from benchmarks.posteriors.methods import pushforward
 from benchmarks.posteriors.peers import PEERS
@@ -58,24 +55,6 @@ def measure(name: str, method: str, seed: int, folder: Path, allowance: float) -
     for which, draws in outcome.draws.items():
         found[which] = compare(columns(draws, names), reference)
     return found | {"floor": floor(reference)}
-
-
-def measure_apart(name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
-    """One fit, in a process of its own."""
-    before = os.getloadavg()[0]
-    arguments = ["--data", str(folder), "--only", name, "--methods", method, "--seeds", str(seed)]
-    found = in_own_process("benchmarks.posteriors.run", [*arguments, "--here", str(allowance)])
-    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
-
-
-def in_own_process(module: str, arguments: list[str]) -> dict:
-    """What a module prints as JSON, or its error."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        # JAX says more after the error itself.
-        said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
-        return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(results: dict) -> str:
@@ -124,14 +103,7 @@ def cells(found: list[dict]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[*CASES], choices=[*CASES], metavar="NAME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--methods", nargs="+", default=["pushforward"], choices=[*METHODS], metavar="NAME")
-    parser.add_argument("--data", help="the folder of the reference data")
-    parser.add_argument("--table", action="store_true", help="only print what was measured before")
-    parser.add_argument("--here", type=float, metavar="SECONDS", help="print one fit as JSON, made in this process")
-    options = parser.parse_args()
+    options = parse_options(__doc__, [*CASES], [*METHODS], ["pushforward"], [0, 1, 2])
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if not options.table:
         try:
@@ -150,7 +122,7 @@ def main() -> None:
             if method != "pushforward" and "seconds" not in ours:
                 print(f"{name}: {method}: {seed}: skipped, for pushforward was not measured before it")
                 continue
-            found = measure_apart(name, method, seed, folder, ours.get("seconds", 0.0))
+            found = measure_apart("benchmarks.posteriors.run", name, method, seed, folder, ours.get("seconds", 0.0))
             print(f"{name}: {method}: {seed}: {found}", flush=True)
             results[f"{name}: {method}: {seed}"] = found
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -186,10 +186,8 @@ def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Trian
         found += find_candidates(one, one.start, k).modes[:1]
     if not found:
         raise ValueError("the log-density is NaN or infinite at all starting points of all data sets that were tried.")
-    matrices = [mode.factor if mode.factor.ndim == 2 else np.diag(mode.factor) for mode in found]
-    return match_moments(
-        np.full(len(found), 1 / len(found)), np.stack([mode.loc for mode in found]), np.stack(matrices)
-    )
+    locs, matrices = np.stack([mode.loc for mode in found]), np.stack([mode.matrix for mode in found])
+    return match_moments(np.full(len(found), 1 / len(found)), locs, matrices)
 
 
 def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:

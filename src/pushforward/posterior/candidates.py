@@ -51,6 +51,11 @@ class Candidate(NamedTuple):
         return gaussian_map(self.loc, self.factor)
 
     @property
+    def matrix(self) -> np.ndarray:
+        """S as a matrix."""
+        return self.factor if self.factor.ndim == 2 else np.diag(self.factor)
+
+    @property
     def is_mode(self) -> bool:
         """Whether its mean is near a mode."""
         return self.decrement <= MAX_DECREMENT

@@ -28,18 +28,36 @@ def hessian(target: LogDensity, u: Float[Array, " dim"]) -> Callable[[Array], Fl
         target: the log-density.
         u: any point.
     """
-    forward, gradient = has_forward_mode(target, u), jax.grad(target)
+    products = hessian_products(target, u)
     num_parts = -(-u.size // ROWS_AT_A_TIME)
     num_rows = -(-u.size // num_parts)
     directions = jnp.eye(num_parts * num_rows, u.size, dtype=u.dtype).reshape(num_parts, num_rows, u.size)
 
     def hessian_at(u):
+        rows = jax.lax.map(lambda part: products(u, part), directions)
+        return rows.reshape(-1, u.size)[: u.size]
+
+    return hessian_at
+
+
+def hessian_products(
+    target: LogDensity, u: Float[Array, " dim"]
+) -> Callable[[Array, Array], Float[Array, "directions dim"]]:
+    """The function that computes products of the Hessian at a point with some directions.
+
+    Args:
+        target: the log-density.
+        u: any point.
+    """
+    forward, gradient = has_forward_mode(target, u), jax.grad(target)
+
+    def products(u, directions):
         def product(v):
             return jax.jvp(gradient, (u,), (v,))[1] if forward else jax.vjp(gradient, u)[1](v)[0]
 
-        return jax.lax.map(jax.vmap(product), directions).reshape(-1, u.size)[: u.size]
+        return jax.vmap(product)(directions)
 
-    return hessian_at
+    return products
 
 
 def lower_factor(root: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

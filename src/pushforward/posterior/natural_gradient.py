@@ -89,10 +89,8 @@ def natural_gradient_steps(
         precision = (1 - length) * identity + 0.5 * length * (curvature + curvature.T)
         move, root, small = _short_step(precision, length * gradient)
         move, root = jax.lax.cond(small, lambda: (move, root), lambda: _limited_step(precision, length * gradient))
-        new = jnp.tril(factor @ root)
-        new = jax.lax.cond(small, lambda: new, lambda: lower_factor(factor @ root))
         gain = 0.5 * jnp.sum(gradient**2) + 0.25 * jnp.sum((curvature - identity) ** 2)
-        return _State(i + 1, loc + factor @ move, new, gain)
+        return _State(i + 1, loc + factor @ move, jnp.tril(factor @ root), gain)
 
     start = _State(jnp.array(0), loc, factor, jnp.array(math.inf, dtype))
     state = jax.lax.while_loop(lambda state: (state.step < num_steps) & ~(state.gain < MIN_GAIN), step, start)
@@ -112,7 +110,7 @@ def _short_step(precision: Array, gradient: Array) -> tuple[Array, Array, Array]
 
 
 def _limited_step(precision: Array, gradient: Array) -> tuple[Array, Array]:
-    """The move and a root of $P^{-1}$, limited along the principal axes of $P$."""
+    """The move and the lower triangular root of $P^{-1}$, limited along the principal axes of $P$."""
     values, axes = jnp.linalg.eigh(precision)
     values = jnp.clip(values, MAX_FACTOR**-2, MAX_FACTOR**2)
-    return axes @ jnp.clip(axes.T @ gradient / values, -1, 1), axes * jax.lax.rsqrt(values)
+    return axes @ jnp.clip(axes.T @ gradient / values, -1, 1), lower_factor(axes * jax.lax.rsqrt(values))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.posterior.candidates import apply, gaussian_log_weights, truncated_elbo
-from pushforward.posterior.curvature import LogDensity, has_forward_mode, hessian, inverse_factor
+from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, inverse_factor
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 MAX_HESSIAN_DIM = 256
@@ -35,19 +35,14 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
     noise = jr.normal(key, (NUM_DRAWS, dim), starts.dtype)
     dense = dim <= MAX_HESSIAN_DIM
     probes = jr.rademacher(probe_key, (NUM_PROBES, dim), starts.dtype)
-    forward = has_forward_mode(target, starts[0])
-    hessian_at = hessian(target, starts[0])
+    hessian_at, products = hessian(target, starts[0]), hessian_products(target, starts[0])
 
     def curvature(u):
         """The gradient, and a factor of the inverse of minus the Hessian with positive eigenvalues."""
         gradient = jax.grad(target)(u)
         if dense:
             return gradient, inverse_factor(-hessian_at(u))
-        if forward:
-            products = jax.vmap(lambda v: jax.jvp(jax.grad(target), (u,), (v,))[1])(probes)
-        else:
-            products = jax.vmap(jax.vjp(jax.grad(target), u)[1])(probes)[0]
-        diagonal = jnp.abs(jnp.mean(probes * products, 0))
+        diagonal = jnp.abs(jnp.mean(probes * products(u, probes), 0))
         return gradient, jax.lax.rsqrt(jnp.maximum(diagonal, jnp.finfo(u.dtype).tiny ** 0.5))
 
     def step(state):

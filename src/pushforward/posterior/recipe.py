@@ -5,7 +5,7 @@ Each part guards against a known failure of flow variational inference:
 1. Newton paths give Gaussians, and the one with the highest ELBO, or N(0, I), is kept (`search`).
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
-   256 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
+   3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
 3. If some coordinates have a large influence on the shape of the others (`structure`), a hierarchical flow is trained,
    which begins as the Gaussian; if it is too far from the posterior, couplings are put before it, and splines
    after it.

@@ -127,10 +127,10 @@ def _with_mass(
     """
     key, random_key = split(key)
     centers = [start, jnp.zeros_like(start), jr.uniform(random_key, start.shape, start.dtype, -2, 2)]
-    broad = [(center, BROAD_SCALE * jnp.ones_like(start)) for center in centers]
+    broad = [(center, BROAD_SCALE * jnp.eye(start.size, dtype=start.dtype)) for center in centers]
     if start.size > MAX_HESSIAN_DIM:
         broad = broad[:1]
-    begun = [*((mode.loc, mode.factor) for mode in modes), *broad]
+    begun = [*((mode.loc, mode.matrix) for mode in modes), *broad]
     num_steps = _fewer(*BROAD_STEPS, MIN_BROAD_STEPS, start.size)
     ended = [
         [] if stop() else _natural_gradient(target, loc, factor, k, num_steps)
@@ -156,9 +156,8 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
         key: for the draws.
     """
     num_steps = _fewer(*REFINEMENT_STEPS, MIN_REFINEMENT_STEPS, candidate.loc.size)
-    factor = candidate.factor if candidate.factor.ndim == 2 else np.diag(candidate.factor)
-    candidate = candidate._replace(factor=factor)
-    found = [candidate, *_natural_gradient(target, candidate.loc, factor, key, num_steps)]
+    candidate = candidate._replace(factor=candidate.matrix)
+    found = [candidate, *_natural_gradient(target, candidate.loc, candidate.factor, key, num_steps)]
     return max(found, key=lambda c: c.elbo)
 
 
@@ -166,10 +165,9 @@ def _natural_gradient(
     target: LogDensity, loc: AnyArray, factor: AnyArray, key: PRNGKeyArray, num_steps: int
 ) -> list[Candidate]:
     """The Gaussian after natural-gradient steps, in a list, which is empty if it is not usable."""
-    loc, factor = jnp.asarray(loc), jnp.asarray(factor)
     # As arrays, so that all numbers share one program.
     steps = jnp.array(num_steps), jnp.array(max(num_steps // 2, MIN_REFINEMENT_STEPS))
-    return usable(_compiled_steps(target, loc, factor if factor.ndim == 2 else jnp.diag(factor), key, *steps))
+    return usable(_compiled_steps(target, jnp.asarray(loc), jnp.asarray(factor), key, *steps))
 
 
 @functools.partial(jit_quick_compilation, level=1)

@@ -1,0 +1,45 @@
+"""The command line of benchmarks that make each fit in a process of its own."""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def parse_options(
+    description: str | None, cases: list[str], methods: list[str], default_methods: list[str], seeds: list[int]
+) -> argparse.Namespace:
+    """The options of the command line.
+
+    Args:
+        description: what the command does.
+        cases: the names of all posteriors, which are the default.
+        methods: the names of all methods.
+        default_methods: those of the default.
+        seeds: the default seeds.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=cases, choices=cases, metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds, metavar="SEED")
+    parser.add_argument("--methods", nargs="+", default=default_methods, choices=methods, metavar="NAME")
+    parser.add_argument("--data", help="the folder of the data")
+    parser.add_argument("--table", action="store_true", help="only print what was measured before")
+    parser.add_argument("--here", type=float, metavar="SECONDS", help="print one fit as JSON, made in this process")
+    return parser.parse_args()
+
+
+def measure_apart(module: str, name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
+    """One fit by a benchmark's module, in a process of its own: what it prints as JSON, or its error."""
+    before = os.getloadavg()[0]
+    command = [sys.executable, "-m", module, "--data", str(folder)]
+    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        # JAX says more after the error itself.
+        said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
+        return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
