@@ -15,11 +15,12 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
 from pushforward import serialization
-from pushforward.bijections import AbstractBijection
+from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
 from pushforward.bijections.checks import check_bijections
 from pushforward.bijections.intervals import bounds, covers
+from pushforward.bijections.outline import Outline, outline
 
 
 class Learnable(eqx.Module):
@@ -241,6 +242,12 @@ class Flow(eqx.Module):
             ValueError: if the flow holds a function that cannot be saved by name, such as a lambda.
         """
         serialization.save(path, self)
+
+    def _repr_html_(self) -> str:
+        base = f"Learnable {type(self.base.template).__name__}" if isinstance(self.base, Learnable) else None
+        base = Outline(base or type(self.base).__name__, f"{self.shape}", num_parameters(self.base))
+        shape = f"{self.shape}" if self.cond_shape is None else f"{self.shape} given {self.cond_shape}"
+        return Outline("Flow", shape, num_parameters(self), (base, outline(self.bijection)))._repr_html_()
 
     def _event_axes(self, array: Array) -> range:
         return range(array.ndim - len(self.shape), array.ndim)
