@@ -50,8 +50,9 @@ TESTED_ELSEWHERE = {
     "posterior.arviz": "posterior/test_result",  # the groups of a posterior
     "posterior.ranks": "posterior/test_amortized_fit",  # calibration over simulated data sets
     "reports.columns": "posterior/test_result",  # the names of scalars
+    "reports.blocks": "reports/test_page",  # every kind on a page
+    "reports.charts": "reports/test_page",  # charts that a browser draws
     "reports.figures": "reports/test_density",  # ranges of axes
-    "reports.page": "posterior/test_result",  # a page with tables and figures
     "reports.posterior": "posterior/test_result",  # its page and figures
     "reports.vae": "vae/test_pictures",  # its sheets, figures and page
     "testing.structure": "testing/test_conformance",  # broken fields and shapes
@@ -192,6 +193,7 @@ import pushforward.rosenblatt.panels
 assert callable(pushforward.rosenblatt) and pushforward.flows.__name__ == "pushforward.flows"
 import pushforward.density, pushforward.posterior, pushforward.vae
 slow = {"scipy.stats", "scipy.spatial", "diffrax", "matplotlib", "rich", "arviz", "pymc", "h5py", "sklearn", "pyarrow"}
+slow |= {"jinja2", "plotly"}
 assert not slow & set(sys.modules), slow & set(sys.modules)
 assert all(getattr(pushforward, name) is not None for name in dir(pushforward))
 """

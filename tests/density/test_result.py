@@ -74,7 +74,7 @@ def test_files_keep_no_rows(density, conditional, tmp_path):
         with pytest.raises(ValueError, match="no validation rows"):
             loaded.report(tmp_path / "report.html")
         loaded.report(tmp_path / "report.html", after)
-        assert (tmp_path / "report.html").read_text().count("<img") == 3
+        assert (tmp_path / "report.html").read_text().count('<figure class="chart"') == 2
 
 
 def test_summary_plot_and_report(density, conditional, tmp_path):
@@ -87,7 +87,7 @@ def test_summary_plot_and_report(density, conditional, tmp_path):
         one.report(tmp_path / "page.html", title="<b>", warnings=["careful & slow"])
         page = (tmp_path / "page.html").read_text()
         assert "&lt;b&gt;" in page and "careful &amp; slow" in page and "20 validation rows" in page
-        assert page.count("<img") == 3 and "http" not in page
+        assert page.count('<figure class="chart"') == 2 and "pf.fit_density(x, key=" in page
 
 
 def test_names_that_are_not_given():

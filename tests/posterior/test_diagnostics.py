@@ -86,6 +86,11 @@ def test_zero_density_is_weight_zero():
     assert d.verdict != "good"
 
 
+def test_notebooks_show_the_verdict_in_words():
+    page = diagnose(np.zeros(200), notes=("<b>",))._repr_html_()
+    assert "You can use these draws." in page and "&lt;b&gt;" in page and "<td>k-hat" in page
+
+
 def test_nan_is_reported():
     log_weights = gaussian_log_weights(0.0, 1.0)
     log_weights[:100] = np.nan

@@ -58,7 +58,7 @@ def test_from_a_posterior(tmp_path):
     assert summary["rate"].mean == pytest.approx(float(chains.draws["rate"].mean()))
     assert len(chains.plot().axes) == 4 and "R-hat" in chains._repr_html_()
     chains.report(tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text().count("data:image/png") == 2
+    assert "<td>R-hat" in (tmp_path / "report.html").read_text()
     chains.save(tmp_path / "chains")
     np.testing.assert_array_equal(pf.load(tmp_path / "chains").draws["y"], chains.draws["y"])
 

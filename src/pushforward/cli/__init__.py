@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    # For reports, which say how they can be repeated.
+    options.command_line = shlex.join(["pushforward", *(sys.argv[1:] if arguments is None else arguments)])
     if options.command is None:
         parser.print_help()
         return 0

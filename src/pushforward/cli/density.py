@@ -168,7 +168,9 @@ def _fit_and_evaluate(
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
             "warnings": results.warnings,
         }  # fmt: skip
-        page = {"title": f"density of {options.file}", "warnings": results.warnings}
+        page = {
+            "title": f"density of {options.file}", "warnings": results.warnings, "command": options.command_line,
+        }  # fmt: skip
         results.write_json("summary.json", summary)
         results.write("report.html", lambda path: density.report(path, evaluation, **page))
         console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)

@@ -122,7 +122,7 @@ def _run(
     else:
         results.write("posterior.flow", posterior.save)
     results.write("posterior.nc", lambda path: posterior.to_arviz(key).to_netcdf(str(path)))
-    results.write("report.html", lambda path: posterior.report(path, title=name))
+    results.write("report.html", lambda path: posterior.report(path, title=name, command=options.command_line))
     for kind in ("training", "marginals", "pairs"):
         results.write(f"{kind}.png", plot(kind))
     diagnostics = posterior.diagnostics

@@ -126,13 +126,15 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     )
     if evaluation is not None:
         chosen = {name: value for name, value in vars(options).items() if isinstance(value, (str, int))}
-        chosen.pop("command", None)
+        for name in ("command", "command_line"):
+            chosen.pop(name, None)
         summary = {
             **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
             "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
         }  # fmt: skip
         results.write_json("summary.json", summary)
-        results.write("report.html", lambda path: model.report(path, test, key=key, evaluation=evaluation))
+        page = {"evaluation": evaluation, "history": history, "command": options.command_line}
+        results.write("report.html", lambda path: model.report(path, test, key=key, **page))
         console.print(f"{len(test)} test images, in nats:")
         console.print(text_table(evaluation_rows(evaluation), EVALUATION_HEAD), soft_wrap=True)
     pictures = results.attempt("there are no pictures", lambda: all_pictures(model, test, picture_key))

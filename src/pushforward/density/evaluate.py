@@ -12,9 +12,10 @@ from jaxtyping import Float, PRNGKeyArray
 from pushforward.density import baselines
 from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
-from pushforward.reports import page
+from pushforward.reports.blocks import Text
 from pushforward.reports.calibration import LEVEL, within_band
 from pushforward.reports.density import scores_table
+from pushforward.reports.page import cell
 from pushforward.reports.summary import text_table
 
 NUM_DRAWS = 20_000
@@ -124,7 +125,7 @@ class Evaluation(eqx.Module):
 
     def _repr_html_(self) -> str:
         head = f"Log-likelihood of {self.num_rows:,} {self.rows_label}:"
-        return "".join([page.paragraph(head), scores_table(self.scores), *map(page.paragraph, self.remarks)])
+        return cell(Text(head), scores_table(self.scores), *map(Text, self.remarks))
 
 
 def evaluate(

@@ -26,6 +26,7 @@ from pushforward.density.whitened_flow import check_whitened_flow, in_original_u
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
+from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.run import Callback, Run
 from pushforward.user_warnings import warn
@@ -139,6 +140,8 @@ def fit_density(
         "patience": patience, "rows_at_once": rows_at_once if samples.source.streams else None,
     }  # fmt: skip
     file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, flow) | options, key)
+    given = {"condition": condition, "flow": flow, "support": support, "weights": weights, "names": names}
+    call = _call(options, **given, discrete=discrete if len(discrete) else None)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
     source, steps, size = samples.source, samples.steps, samples.size
     warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.labels)
@@ -205,7 +208,20 @@ def fit_density(
             key=kept_key,
             training=Samples(*training_rows),
             validation=Samples(np.asarray(held_out.values[0]), *map(_on_host, (held_out.values[1], held_out.weights))),
+            provenance=provenance(call, key),
         )
+
+
+def _call(options: dict[str, Any], **given: Any) -> str:
+    """The call of a fit: the options that are not the default, and the names of the objects that were given."""
+    defaults = {
+        "validation": 0.1, "batch_size": BATCH, "learning_rate": LEARNING_RATE, "patience": 20,
+        "rows_at_once": ROWS_AT_ONCE,
+    }  # fmt: skip
+    chosen = {name: value for name, value in options.items() if value not in (None, defaults.get(name))}
+    objects = [name for name, value in given.items() if value is not None]
+    texts = [*(f"{name}={name}" for name in objects), *(f"{name}={value!r}" for name, value in chosen.items())]
+    return f"pf.fit_density({', '.join(['x', 'key={key}', *texts])})"
 
 
 def _on_host(array: Array | None) -> np.ndarray | None:

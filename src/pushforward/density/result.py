@@ -20,6 +20,7 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.reports.density import density_page
 from pushforward.reports.figures import plot_pairs
+from pushforward.reports.provenance import Facts as Provenance
 from pushforward.reports.summary import Facts
 from pushforward.training.history import History
 
@@ -44,6 +45,7 @@ class Density(eqx.Module):
         key: the default key of `evaluate`, `plot` and `report`.
         training: the training rows, for baselines; they are not saved.
         validation: the validation rows, for plots; they are not saved.
+        provenance: facts on the call, the key and the versions, for the report.
     """
 
     flow: Flow
@@ -56,6 +58,7 @@ class Density(eqx.Module):
     key: PRNGKeyArray | None
     training: Samples | None
     validation: Samples | None
+    provenance: Provenance = eqx.field(static=True, default=())
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -208,8 +211,9 @@ class Density(eqx.Module):
         *,
         title: str | None = None,
         warnings: Sequence[str] = (),
+        command: str = "",
     ) -> None:
-        """Write one HTML page: scores, calibration, plots of data and draws, and the learning curve.
+        """Write one HTML page: a verdict in words, scores, plots of data and draws, calibration and the learning curve.
 
         Args:
             path: the file to write; it is replaced if it exists.
@@ -217,6 +221,7 @@ class Density(eqx.Module):
                 rows, which early stopping has used: scores on test rows are more reliable.
             title: the title of the page, by default the names of the columns.
             warnings: paragraphs that are emphasized.
+            command: the command that repeats the fit, for the page.
 
         Raises:
             ValueError: if there is no evaluation and the density was loaded from a file, which keeps no rows.
@@ -224,7 +229,9 @@ class Density(eqx.Module):
         if evaluation is None:
             evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
         title = title or f"density of {', '.join(self.columns)}"
-        content = density_page(title, self.summary(), evaluation, self.history, warnings)
+        content = density_page(
+            title, self.summary(), evaluation, self.history, warnings, dict(self.provenance), command
+        )
         write_text(path, content)
 
     def _validation(self) -> Samples:

@@ -22,8 +22,10 @@ from pushforward.posterior.ranks import Ranks
 from pushforward.posterior.result import Posterior, log_prob_of_draws
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.figures import plot_learning
-from pushforward.reports.posterior import posterior_page
+from pushforward.reports.posterior import posterior_page, settings, training
+from pushforward.reports.provenance import Facts as Provenance
 from pushforward.reports.summary import Facts
+from pushforward.reports.verdicts import of_amortized
 from pushforward.training.history import History
 
 NUM_DIAGNOSTIC_DRAWS = 10_000
@@ -45,12 +47,14 @@ class AmortizedPosterior(eqx.Module):
         flow: the conditional fit, in the target's unconstrained coordinates.
         statistics: the function from a data set to the condition of the flow.
         history: the history of the training; its losses are minus the mean ELBO over data sets.
+        provenance: facts on the call, the key and the versions, for the report.
     """
 
     target: ConditionalTarget
     flow: Flow
     statistics: Statistics = eqx.field(static=True)
     history: History
+    provenance: Provenance = eqx.field(static=True, default=())
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -149,13 +153,20 @@ class AmortizedPosterior(eqx.Module):
         return plot_learning(self.history, "mean ELBO (nats)")
 
     def report(self, path: str | os.PathLike, *, title: str = "amortized posterior") -> None:
-        """Write one self-contained HTML page with the summary and the figure of the training.
+        """Write one self-contained HTML page with the summary and the course of the training.
+
+        The quality differs between data sets, so the page has no verdict; `posterior(key, data)` has one.
 
         Args:
             path: the path of the page; its folder must exist.
             title: the title of the page.
         """
-        write_text(path, posterior_page(title, [self._repr_html_()], {"training": self.plot()}))
+        text = "The mean ELBO over data sets; it has reached its largest value when the curve is flat."
+        sections = [
+            training(self.history, "mean ELBO (nats)", text=text),
+            settings({**self.summary(), **dict(self.provenance)}),
+        ]
+        write_text(path, posterior_page(title, of_amortized(), sections))
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -23,6 +23,7 @@ from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Stat
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.modes import match_moments
 from pushforward.posterior.search import find_candidates
+from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.data import Rows
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
@@ -148,7 +149,8 @@ def fit_amortized(
             optimizer=_optimizer(steps), steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),
         )  # fmt: skip
     run.conclude(trained.loss)
-    return AmortizedPosterior(target, trained.model, statistics, run.history)
+    call = f"pf.fit_amortized(target, data, key={{key}}, steps={steps})"
+    return AmortizedPosterior(target, trained.model, statistics, run.history, provenance(call, key))
 
 
 @functools.lru_cache

@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.posterior.pareto import pareto_smooth
+from pushforward.reports.page import cell
+from pushforward.reports.posterior import diagnostics_table
+from pushforward.reports.verdicts import of_posterior
 from pushforward.weights import effective_sample_size
 
 Verdict = Literal["good", "reweight", "unreliable"]
@@ -60,6 +63,9 @@ class Diagnostics(eqx.Module):
     def gap(self) -> float:
         """The estimate of KL(q || p): log_evidence - elbo, in nats."""
         return self.log_evidence - self.elbo
+
+    def _repr_html_(self) -> str:
+        return cell(of_posterior(self), diagnostics_table(self))
 
 
 def diagnose(

@@ -16,6 +16,7 @@ from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhite
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.target import Target
+from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split
 from pushforward.training.run import Callback, Run, Trained
@@ -104,7 +105,13 @@ def fit_posterior(
             diagnostics = unassessed(notes)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
-        return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights)
+        facts = provenance(_call(flow, budget), key, budget=f"{budget:,} gradients of the log-density")
+        return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights, facts)
+
+
+def _call(flow: Flow | None, budget: int) -> str:
+    options = ["flow=flow"] * (flow is not None) + [f"budget={budget}"] * (budget != DEFAULT_BUDGET)
+    return f"pf.fit_posterior({', '.join(['target', 'key={key}', *options])})"
 
 
 def _format_elbo(loss: float) -> str:

@@ -29,11 +29,15 @@ from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.assessment import check_fit
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.reports.blocks import Section, Table
 from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import plot_pairs
-from pushforward.reports.posterior import plot_marginals, posterior_page, verdict_html
-from pushforward.reports.summary import Summary, summarize
+from pushforward.reports.page import cell
+from pushforward.reports.posterior import parameters, plot_marginals, posterior_page
+from pushforward.reports.summary import HEAD, Summary, summarize
+from pushforward.reports.verdicts import of_chains
 from pushforward.training.compilation import one_blas_thread
+from pushforward.training.progress import in_notebook, on_terminal
 
 Method = Literal["nuts", "independence"]
 
@@ -95,26 +99,28 @@ class Chains(eqx.Module):
         return plot_pairs(self._columns()) if kind == "pairs" else plot_marginals(self._columns())
 
     def report(self, path: str | os.PathLike, *, title: str = "chains") -> None:
-        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+        """Write one self-contained HTML page: verdict, summary, interactive plots and diagnostics.
 
         Args:
             path: the path of the page; its folder must exist.
             title: the title of the page.
         """
-        pictures = {kind: self.plot(kind) for kind in ("pairs", "marginals")}
-        write_text(path, posterior_page(title, self._html(), pictures))
+        sections = [parameters(self._columns(), self.summary()), Section("Diagnostics", [self._diagnostics()])]
+        write_text(path, posterior_page(title, of_chains(self.verdict, self.reasons), sections))
 
-    def _html(self) -> list[str]:
+    def _diagnostics(self) -> Table:
         rows = [
-            ("R-hat", f"{self.rhat:.3f}"),
-            ("effective sample size", f"{self.ess:,.0f}"),
-            ("acceptance", f"{self.acceptance:.1%}"),
-            ("divergences", f"{self.divergences}"),
+            ("R-hat", f"{self.rhat:.3f}", "how much the chains differ; 1 when they agree, at most 1.01 is wanted"),
+            ("effective sample size", f"{self.ess:,.0f}", "the number of independent draws of equal information"),
+            ("acceptance", f"{self.acceptance:.1%}", "the fraction of proposed steps that were accepted"),
+            ("divergences", f"{self.divergences}", "trajectories that failed; a few hint at regions that are missed"),
         ]
-        return verdict_html(self.verdict, self.reasons, rows, self.summary())
+        return Table(rows, ("quantity", "estimate", "meaning"))
 
     def _repr_html_(self) -> str:
-        return "\n".join(self._html())
+        summary = self.summary()
+        table = Table(summary.cells, HEAD, " · ".join(summary.notes))
+        return cell(of_chains(self.verdict, self.reasons), table, self._diagnostics())
 
     def to_arviz(
         self, key: PRNGKeyArray | None = None, *, coords: Coords | None = None, dims: Dims | None = None
@@ -212,7 +218,8 @@ def _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress):
         num_samples=num_samples,
         num_chains=num_chains,
         chain_method="vectorized",
-        progress_bar=progress,
+        # Its bar overwrites lines, which would fill a log with control characters.
+        progress_bar=progress and (on_terminal() or in_notebook()),
     )
     start = _initial_points(target, flow, start_key, num_chains)
     mcmc.run(run_key, init_params=start, extra_fields=("diverging", "accept_prob"))

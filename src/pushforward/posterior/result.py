@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward import serialization
+from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
@@ -18,15 +19,22 @@ from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
-from pushforward.reports.columns import by_scalar
+from pushforward.reports.blocks import Section, Table
+from pushforward.reports.columns import by_scalar, named
 from pushforward.reports.figures import plot_learning, plot_pairs
+from pushforward.reports.page import cell
 from pushforward.reports.posterior import (
-    diagnostics_rows,
+    diagnostics_table,
+    parameters,
     plot_marginals,
     posterior_page,
-    verdict_html,
+    settings,
+    training,
+    weights,
 )
-from pushforward.reports.summary import Summary, summarize
+from pushforward.reports.provenance import Facts
+from pushforward.reports.summary import HEAD, Summary, summarize
+from pushforward.reports.verdicts import of_posterior
 from pushforward.training.history import History
 
 # The stored draws have at most this number of entries, so that files stay small.
@@ -47,6 +55,7 @@ class Posterior(eqx.Module):
         pool: the draws of the flow from which the diagnostics were computed, in unconstrained coordinates; empty if the
             fit was interrupted before.
         pool_weights: the normalized, Pareto-smoothed importance weights of `pool`.
+        provenance: facts on the call, the key and the versions, for the report.
     """
 
     target: Target
@@ -55,6 +64,7 @@ class Posterior(eqx.Module):
     history: History
     pool: Float[Array, "pool dim"]
     pool_weights: Float[Array, " pool"]
+    provenance: Facts = eqx.field(static=True, default=())
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +83,7 @@ class Posterior(eqx.Module):
         history: History,
         draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
+        provenance: Facts = (),
     ) -> "Posterior":
         """A posterior that stores some of the draws of its diagnostics, with their smoothed weights.
 
@@ -83,14 +94,15 @@ class Posterior(eqx.Module):
             history: the history of the training.
             draws: draws of the flow, in unconstrained coordinates; may be empty.
             log_weights: log p - log q of the draws.
+            provenance: facts on the call, the key and the versions, for the report.
         """
         num = min(len(draws), max(MIN_POOL, POOL_SIZE // target.dim))
-        weights = np.ones(num)
+        pool_weights = np.ones(num)
         if np.isfinite(log_weights).any():
             smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
-            weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else weights
-        weights = jnp.asarray(weights / max(weights.sum(), 1.0), draws.dtype)
-        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), weights)
+            pool_weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else pool_weights
+        pool_weights = jnp.asarray(pool_weights / max(pool_weights.sum(), 1.0), draws.dtype)
+        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance)
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
@@ -192,23 +204,41 @@ class Posterior(eqx.Module):
         columns = by_scalar(self.stored_draws(NUM_PLOTTED))
         return plot_pairs(columns) if kind == "pairs" else plot_marginals(columns)
 
-    def report(self, path: str | os.PathLike, *, title: str = "posterior") -> None:
-        """Write one self-contained HTML page: verdict, reasons, diagnostics, summary and figures.
+    def report(self, path: str | os.PathLike, *, title: str = "posterior", command: str = "") -> None:
+        """Write one self-contained HTML page: the verdict in words, a summary, and interactive plots.
+
+        The page needs no network. Its plots show the stored draws, weighted unless the verdict is "good".
 
         Args:
             path: the path of the page; its folder must exist.
             title: the title of the page.
+            command: the command that repeats the fit, for the page; by default the call of `fit_posterior`.
         """
-        drawn = ("pairs", "marginals") if len(self.pool) else ()
-        pictures = {kind: self.plot(kind) for kind in (*drawn, "training")}
-        write_text(path, posterior_page(title, self._html(), pictures))
+        d, sections = self.diagnostics, []
+        if len(self.pool):
+            columns = by_scalar(self.stored_draws(NUM_SUMMARIZED))
+            sections = [parameters(columns, self.summary()), Section("Diagnostics", [diagnostics_table(d)])]
+        sections.append(training(self.history, log_evidence=d.log_evidence))
+        if len(self.pool):
+            sections.append(weights(np.asarray(self.pool_weights)))
+        sections.append(settings(self._settings(), command))
+        write_text(path, posterior_page(title, of_posterior(d), sections))
 
-    def _html(self) -> list[str]:
-        d = self.diagnostics
-        return verdict_html(d.verdict, d.reasons, diagnostics_rows(d), self.summary() if len(self.pool) else None)
+    def _settings(self) -> dict[str, Any]:
+        shapes = {name: leaf.shape for name, leaf in named(self.target.constrain(self.target.start)).items()}
+        facts = {
+            "variables": ", ".join(f"{name} {shape}" if shape else name for name, shape in shapes.items()),
+            "unconstrained dimensions": self.target.dim,
+            "parameters of the flow": num_parameters(self.flow),
+        }
+        return facts | dict(self.provenance)
 
     def _repr_html_(self) -> str:
-        return "\n".join(self._html())
+        blocks: list[Any] = [of_posterior(self.diagnostics)]
+        if len(self.pool):
+            summary = self.summary()
+            blocks += [Table(summary.cells, HEAD, " · ".join(summary.notes)), diagnostics_table(self.diagnostics)]
+        return cell(*blocks)
 
     def to_arviz(
         self,

@@ -1,4 +1,4 @@
-"""The report of a density: scores, plots of rows and draws, and the learning curve.
+"""The report of a density: verdict, scores, plots of rows and draws, and the learning curve.
 
 `evaluation` is any object with the attributes of `pushforward.density.Evaluation`.
 """
@@ -6,11 +6,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pushforward.reports import page
-from pushforward.reports.calibration import plot_calibration
-from pushforward.reports.figures import Columns, plot_learning, plot_pairs
-from pushforward.reports.summary import Facts, Summary, summarize
+from pushforward.reports import charts
+from pushforward.reports.blocks import Chart, Parameters, Section, Table, Text
+from pushforward.reports.figures import Columns
+from pushforward.reports.page import page
+from pushforward.reports.posterior import settings, training
+from pushforward.reports.summary import HEAD, Facts, Summary, summarize
+from pushforward.reports.verdicts import of_density
 from pushforward.training.history import History
+
+CALIBRATION = (
+    "For each column: how many of the rows lie below the density's u-quantile, minus u. A correct density stays inside "
+    "the gray band in 95 % of the cases; a line above it means that values are smaller than the density says."
+)
+LEARNING = "The log-likelihood of the validation rows, which training does not see. The best density is kept."
 
 
 def compare(data: Columns, draws: Columns, caption: str) -> Summary:
@@ -25,17 +34,25 @@ def compare(data: Columns, draws: Columns, caption: str) -> Summary:
     return summarize(both, caption)
 
 
-def scores_table(scores: Mapping[str, Any]) -> str:
-    """An HTML table of the mean log-likelihood of each density.
+def scores_table(scores: Mapping[str, Any]) -> Table:
+    """The mean log-likelihood of each density.
 
     Args:
         scores: objects with a `mean` and a `standard_error`, by the name of the density.
     """
     rows = [(name, f"{score.mean:.4f}", f"{score.standard_error:.4f}") for name, score in scores.items()]
-    return page.table(rows, ("", "nats per row", "standard error"))
+    return Table(rows, ("", "nats per row", "standard error"))
 
 
-def density_page(title: str, summary: Facts, evaluation: Any, history: History, warnings: Sequence[str] = ()) -> str:
+def density_page(
+    title: str,
+    summary: Facts,
+    evaluation: Any,
+    history: History,
+    warnings: Sequence[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> str:
     """The HTML page of a density.
 
     Args:
@@ -44,15 +61,31 @@ def density_page(title: str, summary: Facts, evaluation: Any, history: History, 
         evaluation: an evaluation on rows that the density was not trained on.
         history: the history of the fit.
         warnings: paragraphs that are emphasized.
+        provenance: facts on the call, the key and the versions, by name.
+        command: the command that repeats the fit, which replaces the call.
     """
-    parts = [
-        summary._repr_html_(),
-        *(page.paragraph(text, warning=True) for text in warnings),
-        page.heading(f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows_label}"),
-        scores_table(evaluation.scores),
-        *map(page.paragraph, evaluation.remarks),
-        page.picture("Data and draws", plot_pairs(evaluation.draws, evaluation.data)),
-        page.picture("Calibration", plot_calibration(evaluation.pit)),
-        page.picture("Learning", plot_learning(history, "validation (nats per row)")),
+    table = summarize(evaluation.draws)
+    sections = [
+        Section(
+            f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows_label}",
+            [
+                *(Text(text, warning=True) for text in warnings),
+                scores_table(evaluation.scores),
+                *map(Text, evaluation.remarks),
+            ],
+        ),
+        Section(
+            "Data and draws",
+            [
+                Parameters(
+                    Table(table.all_cells, HEAD, "of draws of the density"),
+                    charts.draws(evaluation.draws, evaluation.data),
+                    shown=4,
+                )
+            ],
+        ),
+        Section("Calibration", [Chart("distribution of PIT values", charts.calibration(evaluation.pit), CALIBRATION)]),
+        training(history, "validation (nats per row)", text=LEARNING),
+        settings({**summary, **(provenance or {})}, command),
     ]
-    return page.page(title, parts)
+    return page(title, "Density", of_density(evaluation, warnings), sections)

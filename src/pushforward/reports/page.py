@@ -1,70 +1,76 @@
-"""A self-contained HTML page of text, tables and figures."""
+"""Self-contained HTML pages, and cells of notebooks, from blocks.
 
-import html
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-from pushforward.reports.figures import as_data_url
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; }
-img { max-width: 100%; }
-.warning { background: #fff3cd; padding: .5rem 1rem; }
+A page makes no request: styles, script, numbers and the plotting library are inside it. Plotly's script is 4.8 MB;
+it is compressed to 2 MB, and the browser unpacks it.
 """
 
+import base64
+import functools
+import gzip
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from importlib.metadata import version
+from typing import Any
 
-def page(title: str, parts: Iterable[str]) -> str:
+from pushforward.reports.blocks import Chart, Parameters, Section, Table, Verdict
+
+
+def page(title: str, kind: str, verdict: Verdict | None, sections: Iterable[Section]) -> str:
     """The whole page.
 
     Args:
-        title: the title, as plain text.
-        parts: the parts, as HTML from the other functions of this module.
+        title: the title.
+        kind: what was fitted, such as "posterior", for the line below the title.
+        verdict: the verdict, which comes first; None if there is none.
+        sections: the sections in their order.
     """
-    title = html.escape(title)
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    return "\n".join((head, f"<h1>{title}</h1>", *parts)) + "\n"
+    sections = list(sections)
+    interactive = any(isinstance(block, (Chart, Parameters)) for section in sections for block in section.blocks)
+    return _environment().get_template("page.html.j2").render(
+        title=title, kind=kind, verdict=verdict, sections=sections, version=version("pushforward"),
+        plotly=_compressed_plotly() if interactive else "", style=_asset("report.css"),
+        scripts=[_asset(name) for name in ("report.js", "plots.js")],
+    )  # fmt: skip
 
 
-def paragraph(text: str, *, warning: bool = False) -> str:
-    """A paragraph.
+def cell(*blocks: Any) -> str:
+    """The HTML of blocks in a notebook, without scripts.
 
     Args:
-        text: the text, as plain text.
-        warning: whether the paragraph is emphasized.
+        *blocks: verdicts, texts, tables and code.
     """
-    return f"<p{' class=warning' if warning else ''}>{html.escape(text)}</p>"
+    return _environment().get_template("cell.html.j2").render(blocks_given=blocks)
 
 
-def heading(text: str) -> str:
-    """A heading below the title.
-
-    Args:
-        text: the heading, as plain text.
-    """
-    return f"<h2>{html.escape(text)}</h2>"
-
-
-def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """A table.
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), caption: str = "") -> str:
+    """The HTML of one table in a notebook.
 
     Args:
         rows: the cells of each row, as plain text.
         head: the names of the columns.
+        caption: a line below the table.
     """
-    lines = [f"<tr>{''.join(f'<th>{html.escape(cell)}' for cell in head)}"] if head else []
-    lines += [f"<tr>{''.join(f'<td>{html.escape(cell)}' for cell in row)}" for row in rows]
-    return "\n".join(("<table>", *lines, "</table>"))
+    return cell(Table(rows, head, caption))
 
 
-def picture(name: str, figure: Any) -> str:
-    """A figure below its name.
+@functools.cache
+def _environment() -> Any:
+    import jinja2  # only here: few programs write pages
 
-    Args:
-        name: the name, as plain text.
-        figure: a Matplotlib figure.
-    """
-    name = html.escape(name)
-    return f'<h2>{name}</h2><img alt="{name}" src="{as_data_url(figure)}">'
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.tests["of_kind"] = lambda block, kind: type(block).__name__ == kind
+    return environment
+
+
+def _asset(name: str) -> str:
+    return (resources.files("pushforward.reports") / "assets" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _compressed_plotly() -> str:
+    from plotly.offline import get_plotlyjs  # only here: it takes long to import
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -1,13 +1,23 @@
-"""The report of a posterior: its verdict, tables and figures of its draws, and a figure of the training."""
+"""The report of a posterior: its verdict in words, tables, and interactive plots of its draws and of the training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
+from pushforward.reports import charts
+from pushforward.reports.blocks import Chart, Code, Parameters, Section, Table, Text, Verdict
 from pushforward.reports.figures import Columns, new_figure, typical_range
-from pushforward.reports.page import page, paragraph, picture, table
-from pushforward.reports.summary import Summary
+from pushforward.reports.page import page
+from pushforward.reports.summary import HEAD, Summary
+from pushforward.training.history import History
 
 MAX_MARGINALS = 40
+TRAINING = (
+    "The ELBO is a lower bound of the log evidence. A fit is finished when it has stopped rising; the distance to the "
+    "dashed line is what the fit still lacks."
+)
 
 
 def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
@@ -25,30 +35,96 @@ def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
     ]
 
 
-def verdict_html(
-    verdict: str, reasons: Sequence[str], rows: Sequence[tuple[str, str]], summary: Summary | None
-) -> list[str]:
-    """The parts of a page, or of a notebook's cell: the verdict with its reasons, and summaries of the draws.
+MEANINGS = (
+    "a lower bound of the log evidence, reached by an exact fit",
+    "the logarithm of the probability of the data under the model, to compare models of the same data",
+    "the tail of the weights; above 0.7 a few draws dominate, which matters if the effective sample size is low",
+    "the number of exact draws that hold as much information as the weighted draws",
+)
+
+
+def diagnostics_table(diagnostics: Any) -> Table:
+    """The diagnostics, with what they mean.
 
     Args:
-        verdict: the verdict, one word.
-        reasons: the reasons of the verdict, one sentence each.
-        rows: the names and values of the diagnostics.
-        summary: the summary of the draws; None if there are no draws.
+        diagnostics: an object with the attributes of `pushforward.Diagnostics`.
     """
-    parts = [paragraph(f"Verdict: {verdict}", warning=verdict != "good"), *map(paragraph, reasons), table(rows)]
-    return parts if summary is None else [*parts, summary._repr_html_()]
+    gap = ("KL divergence", f"{diagnostics.log_evidence - diagnostics.elbo:.4g} nats")
+    names_and_values = [*diagnostics_rows(diagnostics), gap]
+    meanings = (*MEANINGS, "the distance of the fit from the posterior: log evidence minus ELBO; 0 for an exact fit")
+    rows = [(*row, meaning) for row, meaning in zip(names_and_values, meanings, strict=True)]
+    return Table(rows, ("quantity", "estimate", "meaning"))
 
 
-def posterior_page(title: str, parts: Sequence[str], pictures: Mapping[str, Any]) -> str:
+def parameters(columns: Columns, summary: Summary) -> Section:
+    """The summary of all scalars, with plots of those that the reader chooses.
+
+    Args:
+        columns: the draws of each scalar.
+        summary: the summary of the draws.
+    """
+    caption = summary.caption[:1].upper() + summary.caption[1:]
+    return Section("Parameters", [Parameters(Table(summary.all_cells, HEAD, caption), charts.draws(columns))])
+
+
+def training(
+    history: History, label: str = "ELBO (nats)", log_evidence: float = np.nan, text: str = TRAINING
+) -> Section:
+    """The section on the training.
+
+    Args:
+        history: the history of the training.
+        label: the label of the axis of minus the loss.
+        log_evidence: the log evidence in nats; NaN if it is unknown.
+        text: what the chart shows.
+    """
+    if not np.isfinite([record.loss for record in history.evaluations]).any():
+        return Section("Training", [Text("This result has no record of its training.")])
+    seconds, steps = history.evaluations[-1].seconds, len(history.losses)
+    took = f"{steps:,} steps of training in {seconds:.1f} seconds, {history.skipped:,} of them skipped."
+    return Section("Training", [Chart(label, charts.training(history, label, log_evidence), text), Text(took)])
+
+
+def weights(values: Float[np.ndarray, " draws"]) -> Section:
+    """The section on the importance weights.
+
+    Args:
+        values: the weights of the draws, not negative.
+    """
+    largest = np.sort(values)[::-1][: max(1, len(values) // 100)].sum() / values.sum()
+    zero = int((values == 0).sum())
+    text = (
+        "An exact fit has equal weights: one narrow peak at 1. Draws far to the right stand for regions that the fit "
+        f"visits too rarely. The 1 % of the draws with the largest weights hold {largest:.1%} of the total weight"
+        + (f"; {zero:,} draws of weight zero are not shown." if zero else ".")
+    )
+    return Section("Importance weights", [Chart("weights of the draws", charts.weights(values), text)])
+
+
+def settings(facts: Mapping[str, Any], command: str = "") -> Section:
+    """The section on the model, the settings and the call.
+
+    Args:
+        facts: the facts by name; "call" is the call that repeats the fit.
+        command: the command that repeats the fit, which replaces the call.
+    """
+    facts = dict(facts)
+    code = command or facts.pop("call", "")
+    facts.pop("call", None)
+    repeat = [Text("With the same versions, device and data, this gives the same result:"), Code(code)] if code else []
+    table = [Table([(name, str(value)) for name, value in facts.items()])] if facts else []
+    return Section("Model, settings and how to repeat it", [*table, *repeat])
+
+
+def posterior_page(title: str, verdict: Verdict, sections: Sequence[Section]) -> str:
     """The report as one self-contained HTML page.
 
     Args:
-        title: the title, as plain text.
-        parts: the parts, as HTML from `verdict_html`.
-        pictures: the figures by name.
+        title: the title.
+        verdict: the verdict.
+        sections: the sections.
     """
-    return page(title, [*parts, *(picture(name, figure) for name, figure in pictures.items())])
+    return page(title, "Posterior", verdict, [section for section in sections if section.blocks])
 
 
 def plot_marginals(columns: Columns) -> Any:

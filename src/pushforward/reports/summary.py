@@ -64,9 +64,14 @@ class Summary(Mapping[str, ScalarSummary]):
         return len(self.rows)
 
     @property
+    def all_cells(self) -> list[tuple[str, ...]]:
+        """The names and numbers of all scalars as text, with four digits."""
+        return [(name, *(f"{value:.4g}" for value in row)) for name, row in self.items()]
+
+    @property
     def cells(self) -> list[tuple[str, ...]]:
-        """The rows of the printed table: at most 40 of them, numbers with four digits."""
-        return [(name, *(f"{value:.4g}" for value in row)) for name, row in list(self.items())[:MAX_ROWS]]
+        """The rows of the printed table: at most 40 of them."""
+        return self.all_cells[:MAX_ROWS]
 
     @property
     def notes(self) -> list[str]:

@@ -3,6 +3,8 @@
 `evaluation` is any object with the attributes of `pushforward.vae.Evaluation`.
 """
 
+import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,30 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.reports import page
+from pushforward.reports.blocks import Image, Section, Table
 from pushforward.reports.figures import new_figure
+from pushforward.reports.page import page
+from pushforward.reports.posterior import settings, training
 from pushforward.reports.summary import Facts
+from pushforward.reports.verdicts import of_vae
+from pushforward.training.history import History
 
 EVALUATION_HEAD = ("", "mean", "standard error")
+MEANINGS = (
+    "a lower bound of the log-likelihood of an image, which training maximizes",
+    "minus the log-likelihood of an image, by importance sampling; lower is better",
+    "minus the log-likelihood of an image given its latent vector",
+    "how much the latent vector says about the image",
+    "latent coordinates that depend on the image; the others are unused",
+    "the length of an image's shortest code, for each of its numbers",
+)
+PICTURES = {
+    "reconstructions": "Test images in the first row, and below each the image decoded from its latent vector.",
+    "samples": "New images: latent vectors are drawn from the prior and decoded.",
+    "traversals": "In each row one latent coordinate of an image changes; rows without change are unused coordinates.",
+    "interpolations": "In each row, one test image changes into another.",
+}
+LEARNING = "The ELBO of the validation images after each epoch. The model with the highest one is kept."
 MIN_PIXELS = 800  # along the longer side of an image file
 
 
@@ -39,21 +60,6 @@ def image_grid(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
     return np.pad(joined, [(0, 1), (0, 1)] + [(0, 0)] * len(channels))
 
 
-def plot_image_grid(images: ArrayLike) -> Any:
-    """A figure of rows and columns of images.
-
-    Args:
-        images: the images, as for `image_grid`.
-    """
-    pixels = image_grid(images)
-    height, width = pixels.shape[:2]
-    figure = new_figure(figsize=(7, min(7, 7 * height / width)))
-    axes = figure.subplots()
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
-    axes.axis("off")
-    return figure
-
-
 def plot_image_grids(pictures: Mapping[str, ArrayLike]) -> Any:
     """One figure of several image grids.
 
@@ -69,19 +75,19 @@ def plot_image_grids(pictures: Mapping[str, ArrayLike]) -> Any:
     return figure
 
 
-def write_image_grid(images: ArrayLike, path: Path) -> None:
+def write_image_grid(images: ArrayLike, file: Path | io.BytesIO) -> None:
     """Write rows and columns of images to an image file, with a whole number of file pixels per image pixel.
 
     Args:
         images: the images, as for `image_grid`.
-        path: the path of the file.
+        file: the path of the file, or an open binary file.
     """
     from matplotlib.image import imsave
 
     pixels = image_grid(images)
     factor = max(1, MIN_PIXELS // max(pixels.shape[:2]))
     pixels = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
-    imsave(path, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+    imsave(file, pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1), format="png")
 
 
 def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
@@ -101,7 +107,14 @@ def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
     return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per dimension", f"{e.bits_per_dim:.3f}", "")]
 
 
-def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, ArrayLike]) -> str:
+def vae_page(
+    title: str,
+    facts: Facts,
+    evaluation: Any,
+    pictures: Mapping[str, ArrayLike],
+    history: History | None = None,
+    command: str = "",
+) -> str:
     """The page of a VAE.
 
     Args:
@@ -109,8 +122,26 @@ def vae_page(title: str, facts: Facts, evaluation: Any, pictures: Mapping[str, A
         facts: the facts on the model and the images.
         evaluation: the evaluation.
         pictures: the rows and columns of images of each grid, by the name of the grid.
+        history: the history of the training, if it is known.
+        command: the command that repeats the training, if there is one.
     """
-    parts = [page.table(facts.cells), page.heading("Test images, in nats per image")]
-    parts.append(page.table(evaluation_rows(evaluation), EVALUATION_HEAD))
-    parts += [page.picture(name, plot_image_grid(images)) for name, images in pictures.items()]
-    return page.page(title, parts)
+    rows = [(*row, meaning) for row, meaning in zip(evaluation_rows(evaluation), MEANINGS, strict=False)]
+    images = [Image(name, as_data_url(grid), PICTURES.get(name, "")) for name, grid in pictures.items()]
+    sections = [
+        Section("Test images, in nats per image", [Table(rows, (*EVALUATION_HEAD, "meaning"))]),
+        Section("Pictures", images),
+        *(() if history is None else (training(history, "ELBO of validation images (nats)", text=LEARNING),)),
+        settings(facts, command),
+    ]
+    return page(title, "Variational autoencoder", of_vae(evaluation), sections)
+
+
+def as_data_url(images: ArrayLike) -> str:
+    """Rows and columns of images as a PNG image inside a URL.
+
+    Args:
+        images: the images, as for `image_grid`.
+    """
+    file = io.BytesIO()
+    write_image_grid(images, file)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

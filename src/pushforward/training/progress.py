@@ -113,7 +113,7 @@ def _lines(name: str, total: float) -> Iterator[Advance]:
 @contextmanager
 def _cell(name: str, total: float) -> Iterator[Advance]:
     """One line with a bar below the cell, which is updated in place and needs no widgets."""
-    from IPython.display import HTML, display
+    from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
 
     line = _Line(name, total)
 

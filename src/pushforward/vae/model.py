@@ -21,6 +21,7 @@ from pushforward.flow import Flow
 from pushforward.reports.summary import Facts
 from pushforward.reports.vae import plot_image_grids, vae_page
 from pushforward.serialization import save
+from pushforward.training.history import History
 from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.evaluation import Evaluation, evaluate
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
@@ -271,7 +272,9 @@ class VAE(eqx.Module):
         key: PRNGKeyArray,
         num_samples: int = 500,
         evaluation: Evaluation | None = None,
+        history: History | None = None,
         title: str = "variational autoencoder",
+        command: str = "",
     ) -> Evaluation:
         """Evaluate on test images, and write one self-contained HTML page: summary, evaluation and pictures.
 
@@ -281,7 +284,9 @@ class VAE(eqx.Module):
             key: the key for the draws.
             num_samples: the number of draws per image for the likelihood.
             evaluation: the evaluation on these images, by default computed.
+            history: the history of the training, for the curve of the ELBO.
             title: the title of the page.
+            command: the command that repeats the training, for the page.
 
         Returns:
             The evaluation.
@@ -289,7 +294,7 @@ class VAE(eqx.Module):
         if evaluation is None:
             evaluation = evaluate(self, images, key=key, num_samples=num_samples)
         facts = Facts({**self.summary(), "test images": np.shape(images)[0]})
-        write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key)))
+        write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key), history, command))
         return evaluation
 
     def save(self, path: str | os.PathLike) -> None:

@@ -1,0 +1,180 @@
+"""Verdicts in words, for readers who do not know the diagnostics: what to do with a result, and what to do next."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pushforward.reports.blocks import Step, Verdict
+
+
+def of_posterior(diagnostics: Any) -> Verdict:
+    """The verdict on a posterior.
+
+    Args:
+        diagnostics: an object with the attributes of `pushforward.Diagnostics`.
+    """
+    word = diagnostics.verdict
+    level, headline, meaning, steps = _posterior_words(diagnostics)
+    return Verdict(level, word, headline, meaning, diagnostics.reasons, steps)
+
+
+def _posterior_words(d: Any) -> tuple[Any, str, str, Sequence[Step]]:
+    refine = Step(
+        "Let Markov chains correct the fit: they start from it, and are exact if their own verdict is good.",
+        "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons",
+    )
+    if d.verdict == "good":
+        meaning = (
+            "The fit and your model's posterior agree so closely that draws of the fit can stand for draws of the "
+            "posterior: means and intervals computed from them are as good as those of exact draws. This says that the "
+            "computation is right, not that the model describes the data; check that with predictions."
+        )
+        draw = Step("Draw as many samples as you need.", "draws = posterior.sample(jax.random.key(1), 4000)")
+        check = Step(
+            "Compare data that the model predicts with your data.", "data = posterior.to_arviz(jax.random.key(2))"
+        )
+        return "good", "You can use these draws.", meaning, (draw, check)
+    if d.verdict == "reweight":
+        meaning = (
+            "The fit is near your model's posterior, but not equal to it. How often each draw should count is known, "
+            "and with these weights the results are right. The table and the plots below are already weighted."
+        )
+        draw = Step("Use weighted draws, not those of sample().", "draws = posterior.resample(jax.random.key(1), 4000)")
+        return "caution", "You can use these draws after weighting.", meaning, (draw, refine)
+    headline = "Do not use these draws."
+    if not d.num_draws:
+        meaning = "The fit was stopped before its quality was measured, so nothing is known about its draws."
+        again = Step("Fit again, and let it finish. With checkpoint=FILE, a fit that was stopped continues.")
+        return "bad", headline, meaning, (again,)
+    if not d.ess > 0:
+        meaning = (
+            "The model assigns no probability to any draw of the fit, so the fit says nothing about the posterior."
+        )
+        check = Step("Check the model's log-density: it must be finite where its parameters can be.")
+        support = Step("Declare bounded parameters as such, by their prior or by Target(..., support=...).")
+        return "bad", headline, meaning, (check, support)
+    meaning = (
+        "The fit differs from your model's posterior, or misses a part of it, by more than weights can correct. Means "
+        "and intervals of these draws can be wrong, even if they look smooth and plausible."
+    )
+    steps = [
+        Step("Read the reasons above: where one of them names a remedy, begin with it."),
+        Step(
+            "If groups share a scale (theta ~ Normal(mu, tau)), write the model in its non-centered form "
+            "(z ~ Normal(0, 1), theta = mu + tau z). Funnels, the most frequent cause, then disappear."
+        ),
+        refine,
+        Step(
+            "If parameters can change roles (labels of mixture components), order them, so that one solution is left."
+        ),
+        Step("If the fit ended at its budget, give it more.", "pf.fit_posterior(target, key=key, budget=20_000_000)"),
+    ]
+    return "bad", headline, meaning, steps
+
+
+def of_chains(verdict: str, reasons: Sequence[str]) -> Verdict:
+    """The verdict on Markov chains.
+
+    Args:
+        verdict: "good" or "unreliable".
+        reasons: its reasons.
+    """
+    if verdict == "good":
+        meaning = "Chains that started at different points agree, so their draws can stand for draws of the posterior."
+        steps = (Step("Use the draws of all chains.", "chains.draws"),)
+        return Verdict("good", verdict, "You can use these draws.", meaning, reasons, steps)
+    meaning = "The chains have not reached the same distribution, so their draws do not represent the posterior."
+    steps = (
+        Step("Run them for longer.", "posterior.refine(key, num_warmup=2000, num_samples=4000)"),
+        Step("If trajectories diverge, write the model in another form, such as the non-centered one."),
+    )
+    return Verdict("bad", verdict, "Do not use these draws.", meaning, reasons, steps)
+
+
+def of_amortized() -> Verdict:
+    """The page of an amortized posterior has no verdict on data sets, because it has seen none."""
+    meaning = (
+        "This fit answers for all data sets that resemble those it was trained on. Its quality differs between them, "
+        "so each of your data sets has a verdict of its own."
+    )
+    steps = (
+        Step(
+            "Before you use the draws for a data set, look at its verdict.",
+            "posterior = fitted.posterior(key, data)\nposterior.report('data.html')",
+        ),
+        Step("Check the calibration over simulated data sets.", "fitted.ranks(key, truths, data).p_values()"),
+    )
+    return Verdict("caution", "one for each data set", "Ask for the verdict of each data set.", meaning, (), steps)
+
+
+def of_density(evaluation: Any, warnings: Sequence[str]) -> Verdict:
+    """The verdict on a density: how its scores compare with those of simple densities, and whether it is calibrated.
+
+    Args:
+        evaluation: an object with the attributes of `pushforward.density.Evaluation`.
+        warnings: the warnings of the fit.
+    """
+    rows = evaluation.rows_label
+    flow, others = evaluation.scores["flow"], {n: s for n, s in evaluation.scores.items() if n != "flow"}
+    reasons = []
+    worse = not math.isfinite(flow.mean)
+    for name, score in others.items():
+        gain = flow.mean - score.mean
+        noise = flow.standard_error + score.standard_error
+        worse |= not gain >= -noise
+        words = "higher than" if gain >= 0 else "lower than"
+        reasons.append(f"The log-likelihood of the {rows} is {abs(gain):.3g} nats per row {words} that of a {name}.")
+    if not others:
+        reasons.append(f"The log-likelihood of the {rows} is {flow.mean:.4g} nats per row; nothing to compare it with.")
+    wrong = evaluation.miscalibrated
+    names = ", ".join(wrong[:10]) + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else "")
+    reasons.append(
+        f"In {names}, values lie below the density's quantiles significantly more or less often than they should."
+        if wrong
+        else "The values of each column lie below the density's quantiles as often as they should."
+    )
+    use = Step("Draw new rows, and compute densities.", "density.sample(key, (1000,))\ndensity.log_prob(x)")
+    more = Step("Use more rows, or declare the supports of bounded, circular and discrete columns, then fit again.")
+    look = Step("Look at these columns in the plots below: where draws and data differ, do not rely on the density.")
+    if evaluation.num_rows < 100:
+        reasons.append(f"There are only {evaluation.num_rows} {rows}, so these comparisons are rough.")
+    if worse:
+        meaning = (
+            "A simpler density describes unseen rows better, or the density is zero or not finite at some of them."
+        )
+        return Verdict("bad", "unreliable", "Do not rely on this density.", meaning, reasons, (more, look))
+    if wrong or warnings:
+        meaning = "The density describes unseen rows well on average, but there are doubts."
+        return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (look, more, use))
+    meaning = "The density describes rows that it has not seen, and no test of its columns contradicts it."
+    return Verdict("good", "good", "You can use this density.", meaning, reasons, (use,))
+
+
+def of_vae(evaluation: Any) -> Verdict:
+    """The verdict on a VAE: whether its posterior is close to the exact one, and whether its latent space is used.
+
+    Args:
+        evaluation: an object with the attributes of `pushforward.vae.Evaluation`.
+    """
+    gap = evaluation.gap
+    reasons = (
+        f"The log-likelihood of test images is {gap:.3g} nats per image above the ELBO: the distance of the posteriors "
+        "of latent vectors from the exact ones, as far as importance sampling shows it.",
+        f"{evaluation.active_units} latent coordinates depend on the image.",
+    )
+    compare = Step("Compare this NLL with that of other models of the same test images: lower is better.")
+    draw = Step("Draw images.", "model.sample(jax.random.key(0), (16,), expected=True)")
+    wider = Step("Use a more flexible posterior, or more layers, if the gap matters.")
+    if not evaluation.active_units:
+        meaning = "The decoder ignores the latent vectors: every image is described by the same distribution."
+        warm = Step("Increase the KL term slowly (warmup=50), or keep some of it free (free_bits).")
+        return Verdict("bad", "unused", "The latent space is not used.", meaning, reasons, (warm,))
+    if not gap < 0.05 * abs(evaluation.nll):
+        meaning = "The posteriors of latent vectors are far from the exact ones, so the ELBO underrates the model."
+        return Verdict(
+            "caution", "loose", "Compare models by the NLL, not by the ELBO.", meaning, reasons, (wider, compare)
+        )
+    meaning = "The posteriors of latent vectors are near the exact ones, and the latent space is used."
+    return Verdict(
+        "good", "consistent", "The model is consistent; its NLL measures it.", meaning, reasons, (compare, draw)
+    )
