@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,16 +13,16 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
-from pushforward import serialization
 from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
 from pushforward.bijections.checks import check_bijections
 from pushforward.bijections.intervals import bounds, covers
 from pushforward.bijections.outline import Outline, outline
+from pushforward.serialization import Picklable, save
 
 
-class Learnable(eqx.Module):
+class Learnable(Picklable):
     """A NumPyro distribution with trainable parameters, which always satisfy the constraints that it declares.
 
     Args:
@@ -95,7 +94,7 @@ def rebuild(d: dist.Distribution, visit: Callable, path: str = "") -> dist.Distr
     )
 
 
-class Flow(eqx.Module):
+class Flow(Picklable):
     r"""The distribution of $x = T(u)$, $u \sim$ base: $\log q(x) = \log p_u(T^{-1}(x)) + \log|\det J_{T^{-1}}(x)|$.
 
     Methods take leading batch axes; those of `x` and `condition` broadcast. To compile a method, use
@@ -241,7 +240,7 @@ class Flow(eqx.Module):
         Raises:
             ValueError: if the flow holds a function that cannot be saved by name, such as a lambda.
         """
-        serialization.save(path, self)
+        save(path, self.as_saved())
 
     def _repr_html_(self) -> str:
         base = f"Learnable {type(self.base.template).__name__}" if isinstance(self.base, Learnable) else None

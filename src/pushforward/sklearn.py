@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Density
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from pushforward import flows, serialization
+from pushforward import flows
 from pushforward.bijections.checks import is_size
 from pushforward.bijections.intervals import bounds
 from pushforward.density import BATCH, LEARNING_RATE, fit_density
@@ -124,18 +124,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 f"{', '.join(recipes)}."
             )
         return recipes[self.flow](dim, key=key, **(self.flow_options or {}))
-
-    def __getstate__(self):
-        # Flows hold functions, such as activations, that cannot be pickled; files of pushforward store them by name.
-        state: Any = super().__getstate__()
-        if "density_" in state:
-            state = state | {"density_": serialization.to_bytes(self.density_.without_rows())}
-        return state
-
-    def __setstate__(self, state):
-        if "density_" in state:
-            state = state | {"density_": serialization.from_bytes(state["density_"])}
-        super().__setstate__(state)
 
     @property
     def _n_features_out(self) -> int:

@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import ArrayLike, detach, parameters
+from pushforward.serialization import Picklable
 
 # A point and the log-determinant there; `push_score` returns the score too.
 Mapped = tuple[Array, Array]
@@ -22,7 +23,7 @@ Pushed = tuple[Array, Array, Array]
 R = TypeVar("R", bound=tuple[Array, ...])
 
 
-class AbstractBijection(eqx.Module):
+class AbstractBijection(Picklable):
     r"""A diffeomorphism $x = T(u)$ of one event, with the log-determinants of both directions.
 
     `forward` maps base to data (u to x), `inverse` data to base; each returns the log-determinant of its own direction.

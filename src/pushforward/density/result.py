@@ -10,7 +10,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward import serialization
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
 from pushforward.density.data.columns import wrap
@@ -22,13 +21,14 @@ from pushforward.reports.density import density_page
 from pushforward.reports.figures import plot_pairs
 from pushforward.reports.provenance import Facts as Provenance
 from pushforward.reports.summary import Facts
+from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 
 # For densities that were saved before they had a history.
 NO_HISTORY = History(np.zeros(0), ())
 
 
-class Density(eqx.Module):
+class Density(Picklable):
     """A fitted density of columns that have names.
 
     Methods that draw take a `key`. `evaluate`, `plot` and `report` use the density's own `key` by default, so that they
@@ -248,10 +248,10 @@ class Density(eqx.Module):
         Args:
             path: the path of the file; it is replaced if it exists.
         """
-        serialization.save(path, self.without_rows())
+        save(path, self.as_saved())
 
-    def without_rows(self) -> "Density":
-        """The same density without the training and validation rows, as it is saved."""
+    def as_saved(self) -> "Density":
+        """The density without the training and validation rows."""
         rows = lambda density: (density.training, density.validation)  # noqa: E731
         return eqx.tree_at(rows, self, (None, None), is_leaf=lambda node: node is None)
 

@@ -12,7 +12,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pushforward import serialization
 from pushforward.bijections import AtCondition, num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
@@ -26,6 +25,7 @@ from pushforward.reports.posterior import posterior_page, settings, training
 from pushforward.reports.provenance import Facts as Provenance
 from pushforward.reports.summary import Facts
 from pushforward.reports.verdicts import of_amortized
+from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 
 NUM_DIAGNOSTIC_DRAWS = 10_000
@@ -39,7 +39,7 @@ class AllNumbers(eqx.Module):
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), data))[0]
 
 
-class AmortizedPosterior(eqx.Module):
+class AmortizedPosterior(Picklable):
     """An amortized posterior: approximate posteriors for all data sets from the distribution of the training data sets.
 
     Attributes:
@@ -185,7 +185,11 @@ class AmortizedPosterior(eqx.Module):
             ValueError: if the support of a site depends on another site, or if `statistics` is not a function from the
                 top level of a module.
         """
-        serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))
+        save(path, self.as_saved())
+
+    def as_saved(self) -> "AmortizedPosterior":
+        """The posterior without the model's density and code."""
+        return eqx.tree_at(lambda p: p.target, self, self.target.detached())
 
 
 @eqx.filter_jit

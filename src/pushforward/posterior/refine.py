@@ -23,7 +23,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
-from pushforward import serialization
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
@@ -36,6 +35,7 @@ from pushforward.reports.page import cell
 from pushforward.reports.posterior import parameters, plot_marginals, posterior_page
 from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_chains
+from pushforward.serialization import Picklable, save
 from pushforward.training.compilation import one_blas_thread
 from pushforward.training.progress import in_notebook, on_terminal
 
@@ -48,7 +48,7 @@ MIN_ESS_PER_CHAIN = 100
 MAX_DIVERGED_FRACTION = 1e-3
 
 
-class Chains(eqx.Module):
+class Chains(Picklable):
     """Draws of Markov chains.
 
     Attributes:
@@ -144,7 +144,11 @@ class Chains(eqx.Module):
         Raises:
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
         """
-        serialization.save(path, eqx.tree_at(lambda c: c.target, self, self.target.detached()))
+        save(path, self.as_saved())
+
+    def as_saved(self) -> "Chains":
+        """The chains without the model's density and code."""
+        return eqx.tree_at(lambda p: p.target, self, self.target.detached())
 
 
 @one_blas_thread()

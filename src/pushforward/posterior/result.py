@@ -10,7 +10,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward import serialization
 from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
@@ -35,6 +34,7 @@ from pushforward.reports.posterior import (
 from pushforward.reports.provenance import Facts
 from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_posterior
+from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 
 # The stored draws have at most this number of entries, so that files stay small.
@@ -44,7 +44,7 @@ NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
 
 
-class Posterior(eqx.Module):
+class Posterior(Picklable):
     """A fitted posterior.
 
     Attributes:
@@ -285,7 +285,11 @@ class Posterior(eqx.Module):
         Raises:
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
         """
-        serialization.save(path, eqx.tree_at(lambda p: p.target, self, self.target.detached()))
+        save(path, self.as_saved())
+
+    def as_saved(self) -> "Posterior":
+        """The posterior without the model's density and code."""
+        return eqx.tree_at(lambda p: p.target, self, self.target.detached())
 
 
 def log_prob_of_draws(

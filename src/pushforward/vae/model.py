@@ -20,7 +20,7 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.reports.summary import Facts
 from pushforward.reports.vae import plot_image_grids, vae_page
-from pushforward.serialization import save
+from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.evaluation import Evaluation, evaluate
@@ -47,7 +47,7 @@ class Terms(NamedTuple):
         return self.log_likelihood + self.log_prior - self.log_posterior
 
 
-class VAE(eqx.Module):
+class VAE(Picklable):
     r"""A variational autoencoder whose posterior and prior are flows.
 
     The encoder maps an image to features $h$, the posterior is a flow conditioned on them, $q(u \mid h(x))$, and the
@@ -303,7 +303,7 @@ class VAE(eqx.Module):
         Args:
             path: the path of the file; it is replaced if it exists.
         """
-        save(path, self)
+        save(path, self.as_saved())
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

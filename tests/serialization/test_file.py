@@ -461,6 +461,7 @@ def as_object(path, name):
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     document = json.loads(content[DOCUMENT])
+    del document["digest"]  # files of that version had none
     document["tree"] = {"kind": "object", "class": name, "fields": dict(document["tree"]["items"])}
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in (content | {DOCUMENT: json.dumps(document)}).items():
