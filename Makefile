@@ -6,7 +6,7 @@ VENV_BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors larger posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -57,6 +57,9 @@ posteriors: $(VENV)/.installed  ## fit published posteriors and compare with ref
 
 larger: $(VENV)/.installed  ## fit posteriors of 10 to 1,600 parameters, with NUTS beside them: make larger ARGS="--only lgcp"
 	$(VENV)/bin/python -m benchmarks.larger.run $(ARGS)
+
+minibatch: $(VENV)/.installed  ## logistic regression on many rows, with NumPyro's SVI: make minibatch ARGS="--full"
+	$(VENV)/bin/python -m benchmarks.minibatch $(ARGS)
 
 posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
 	$(VENV)/bin/python -m benchmarks.posteriors.check_models $(ARGS)

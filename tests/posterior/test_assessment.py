@@ -46,10 +46,10 @@ def test_missed_modes_add_up():
 def test_ctrl_c_during_the_diagnostics_reduces_the_draws(monkeypatch):
     calls, compiled_batch = [], assessment._compiled_batch
 
-    def interrupted(target, flow, key):
+    def interrupted(target, flow, key, num):
         calls.append(1)
         os.kill(os.getpid(), signal.SIGINT)
-        return compiled_batch(target, flow, key)
+        return compiled_batch(target, flow, key, num)
 
     flow = pf.flows.linear(2, key=jr.key(1))
     target = pf.Target(banana, jnp.zeros(2))
@@ -62,7 +62,7 @@ def test_ctrl_c_during_the_diagnostics_reduces_the_draws(monkeypatch):
 
 
 def test_ctrl_c_before_the_diagnostics_leaves_a_fit_without_them(monkeypatch, tmp_path):
-    def interrupted(target, flow, key):
+    def interrupted(target, flow, key, num):
         for _ in range(4):
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the fourth Ctrl-C is raised")

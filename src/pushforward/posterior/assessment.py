@@ -14,7 +14,9 @@ from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.diagnostics import MIN_DRAWS, Diagnostics, diagnose
-from pushforward.posterior.search import find_candidates
+from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.spaces.large import LargeDataSpace
+from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
@@ -24,6 +26,7 @@ BATCH = 4096  # the number of draws at a time, which limits the memory
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
 DRAWS_PER_CALL = 2 * BATCH
+DRAWS_OF_ALL_ROWS = 500  # the number of draws of which all rows of large data are evaluated at a time
 
 
 @one_blas_thread()
@@ -37,7 +40,7 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
         target: the target of the fit.
         flow: a flow of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
         key: the key for all randomness.
-        num_draws: the number of draws, at least 100.
+        num_draws: the number of draws, at least 100. With large data there are fewer, but 500 or more.
 
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
@@ -47,9 +50,10 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     if num_draws < MIN_DRAWS:
         raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
-    found = find_candidates(target, target.start, search_key).candidates
-    draws, log_weights = weighted_draws(Whitened(target, Identity((target.dim,))), flow, draw_key, num_draws)
-    return assess_draws(target, flow, found, draws, log_weights, missed_key)
+    found = survey(target, search_key)
+    whitened, num_draws = Whitened(target, Identity((target.dim,))), num_affordable_draws(target, num_draws)
+    draws, log_weights = weighted_draws(whitened, flow, draw_key, num_draws)
+    return assess_draws(found.density, flow, found.candidates, draws, log_weights, missed_key)
 
 
 def check_fit(target: Target, flow: Flow) -> None:
@@ -69,7 +73,7 @@ def check_fit(target: Target, flow: Flow) -> None:
 
 
 def assess_draws(
-    target: Target,
+    target: Target | Estimate,
     flow: Flow,
     found: Sequence[Candidate],
     draws: Float[np.ndarray, "draws dim"],
@@ -82,7 +86,7 @@ def assess_draws(
     """The diagnostics of weighted draws, including the mass near other candidates that the flow misses.
 
     Args:
-        target: the target of the fit.
+        target: the target of the fit, or estimates of it with large data.
         flow: the fit, in unconstrained coordinates.
         found: the candidates of `search`; their neighborhoods are searched for missed mass.
         draws: draws of the flow, in unconstrained coordinates.
@@ -91,6 +95,12 @@ def assess_draws(
         notes: further sentences for the reasons.
         stop: a function that returns whether to end the search early; it is called before each candidate.
     """
+    if isinstance(target, Estimate):
+        notes = (
+            *notes,
+            f"The weights are computed from all {target.space.num_rows:,} rows, for {len(log_weights):,} draws; the "
+            "search for missed modes uses estimates from some rows.",
+        )
     evidence = diagnose(log_weights).log_evidence
     missed, complete = 0.0, True
     if math.isfinite(evidence):
@@ -114,37 +124,41 @@ def weighted_draws(
         stop: a function that returns whether to end with fewer draws; it is called after each part of the draws.
     """
     parts = []
-    for k in split(key, math.ceil(num / DRAWS_PER_CALL)):
-        parts.append(jax.block_until_ready(_compiled_batch(target, flow, k)))
+    large = isinstance(getattr(target.target, "space", None), LargeDataSpace) and isinstance(target.target, Target)
+    at_once = min(DRAWS_OF_ALL_ROWS, num) if large else DRAWS_PER_CALL
+    for k in split(key, math.ceil(num / at_once)):
+        parts.append(jax.block_until_ready(_compiled_batch(target, flow, k, at_once)))
         if stop():
             break
     draws, log_weights = zip(*parts, strict=True)
     return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
 
 
-def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray) -> tuple[Array, Array]:
-    """DRAWS_PER_CALL draws in unconstrained coordinates, and their log-weights, in the memory of BATCH draws.
+def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> tuple[Array, Array]:
+    """Some draws in unconstrained coordinates, and their log-weights, in the memory of at most BATCH draws.
 
     Args:
         target: the target, in whitened coordinates.
         flow: the flow, in the same coordinates.
         key: the key for the draws.
+        num: the number of draws, at most BATCH or a multiple of it.
     """
+    size = min(num, BATCH)
 
     def batch(key):
-        w, log_q = flow.sample_and_log_prob(key, (BATCH,))
+        w, log_q = flow.sample_and_log_prob(key, (size,))
         return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
-    draws, log_weights = jax.lax.map(batch, jr.split(key, DRAWS_PER_CALL // BATCH))
+    draws, log_weights = jax.lax.map(batch, jr.split(key, num // size))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
 
 
-# All uses take the same number of draws, so that it is compiled once.
+# Almost all uses take the same number of draws, so that it is compiled once.
 _compiled_batch = jit_quick_compilation(weighted_batch, level=1)
 
 
 def _missed_mass(
-    target: Target,
+    target: Target | Estimate,
     flow: Flow,
     found: Sequence[Candidate],
     log_evidence: float,
@@ -178,7 +192,9 @@ def _missed_mass(
     return total / (1 + total), complete
 
 
-def _missed(target: Target, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int) -> np.ndarray:
+def _missed(
+    target: Target | Estimate, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int
+) -> np.ndarray:
     """Importance weights of draws of another distribution, divided by the estimated evidence.
 
     They are 0 where the fit's density is at least a tenth of the estimated posterior density.

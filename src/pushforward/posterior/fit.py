@@ -14,8 +14,8 @@ from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_d
 from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
-from pushforward.posterior.search import find_candidates
-from pushforward.posterior.target import Target
+from pushforward.posterior.survey import num_affordable_draws, survey
+from pushforward.posterior.target import Target, Whitened
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split
@@ -81,11 +81,11 @@ def fit_posterior(
     file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
     with Run("posterior", steps, file, progress=progress, callback=callback, format_loss=_format_elbo) as run:
-        modes, found = find_candidates(target, target.start, start_key, stop=lambda: run.ended)
-        if not modes:
+        found = survey(target, start_key, stop=lambda: run.ended)
+        if not found.modes:
             raise _no_start(target)
         keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
-        whitened, trained = Recipe(target, run, budget).train(modes, flow, keys)
+        whitened, trained = Recipe(found.density, run, budget).train(found.modes, flow, keys)
         run.warn_if_interrupted()
         notes = _notes(run, trained, budget)
         requests = run.interruption.count
@@ -96,10 +96,14 @@ def fit_posterior(
         fitted = unwhitened(whitened.affine, trained.model)
         try:
             num_draws = min(NUM_DRAWS, max(DRAWS_PER_CALL, MAX_NUMBERS // target.dim))
-            draws, log_weights = weighted_draws(whitened, trained.model, final_key, num_draws, stop=stop)
+            num_draws = num_affordable_draws(target, num_draws)
+            exact = Whitened(target, whitened.affine)
+            draws, log_weights = weighted_draws(exact, trained.model, final_key, num_draws, stop=stop)
             if len(draws) < num_draws:
                 notes = (*notes, f"The fit was interrupted during the assessment: {len(draws):,} draws were used.")
-            diagnostics = assess_draws(target, fitted, found, draws, log_weights, missed_key, notes, stop=stop)
+            diagnostics = assess_draws(
+                found.density, fitted, found.candidates, draws, log_weights, missed_key, notes, stop=stop
+            )
         except KeyboardInterrupt:
             draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
             diagnostics = unassessed(notes)

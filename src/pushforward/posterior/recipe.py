@@ -38,12 +38,14 @@ from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, wei
 from pushforward.posterior.candidates import Candidate, GaussianMap
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
+from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import refined, uses_natural_gradient
 from pushforward.posterior.structure import influence, order_by_influence
 from pushforward.posterior.target import Target, Whitened
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
 from pushforward.training.compilation import jit_quick_compilation, split
+from pushforward.training.data import NoBatches
 from pushforward.training.optimizers import averaged, clip_by_running_norm
 from pushforward.training.run import Run, Trained
 
@@ -105,14 +107,25 @@ def adam() -> optax.GradientTransformation:
 class PosteriorKL(AbstractObjective):
     """The reverse KL divergence by path gradients, evaluated on enough draws to say how near the posterior is.
 
+    With large data, each step has an unbiased estimate of the log-density from a batch of rows.
+
     Args:
         target: in whitened coordinates.
     """
 
     target: Whitened
 
+    @property
+    def batches(self):
+        density = self.target.target
+        return density.batches if isinstance(density, Estimate) else NoBatches()
+
     def loss(self, flow, batch, key, step):
-        return ReverseKL(self.target, NUM_SAMPLES).loss(flow, batch, key, step)
+        target = self.target
+        if isinstance(target.target, Estimate):
+            # Unbiased also where the evaluation, from fixed rows, is not.
+            target = Whitened(target.target.on(batch[0]), target.affine)
+        return ReverseKL(target, NUM_SAMPLES).loss(flow, batch, key, step)
 
     def evaluate(self, flow, key):
         log_weights = weighted_batch(self.target, flow, key)[1]
@@ -138,7 +151,7 @@ class StageKeys(NamedTuple):
 class Recipe(NamedTuple):
     """The stages of a fit."""
 
-    target: Target
+    target: Target | Estimate
     run: Run
     budget: int
 

@@ -10,9 +10,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.posterior.spaces import subsampled
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
-from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.spaces.large import with_likelihood
 from pushforward.posterior.spaces.pymc import PymcSpace
+from pushforward.posterior.spaces.rows import data_rows
 
 
 class Target(eqx.Module):
@@ -21,23 +23,42 @@ class Target(eqx.Module):
     A target is a function of an unconstrained vector u: `target(u)` is the log-density of u, including the
     log-determinant of the transform to the support. `constrain` transforms u into a draw.
 
+    With large data, give the log-likelihood of single rows: training then takes a batch of rows in each step, and the
+    density of all rows is computed in parts.
+
     Args:
         log_density: a function from a pytree like the example to a scalar, $\log \tilde p$ in nats, up to a constant.
+            With `log_likelihood` it is the log-density of the prior, without the data.
         example: a pytree of arrays, for the structure and shapes. If it lies in the support, it is also one of the
             starting points of a fit.
         support: NumPyro constraints, in a pytree like the example or a prefix of it; by default, all numbers are real.
+        log_likelihood: a function from a draw and some rows of the data to the log-likelihood of each row.
+        data: a pytree of arrays with one length along the first axis, its rows. A `numpy.memmap` among them stays on
+            disk, and is read in parts.
+        batch_size: the number of rows of a training batch; the memory of all computations is in proportion to it. By
+            default 1,000, or all if there are fewer.
 
     Raises:
-        ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; or if the
-            log-density is not a scalar.
+        ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; if the
+            log-density is not a scalar; if only one of `log_likelihood` and `data` is given; if arrays of the data have
+            different lengths or hold values that are not finite; if the batch size exceeds the number of rows; or if
+            the log-likelihood is not one number for each row that does not depend on other rows.
     """
 
     space: AbstractSpace
     example: Unconstrained
 
     def __init__(
-        self, log_density: Callable[[Draw], Float[Array, ""]] | AbstractSpace, example: Draw, support: PyTree = None
+        self,
+        log_density: Callable[[Draw], Float[Array, ""]] | AbstractSpace,
+        example: Draw,
+        support: PyTree = None,
+        *,
+        log_likelihood: Callable[[Draw, PyTree], Float[Array, " rows"]] | None = None,
+        data: PyTree = None,
+        batch_size: int | None = None,
     ):
+        _check_large_data(log_likelihood, data, batch_size)
         example = _checked_example(example)
         if isinstance(log_density, AbstractSpace):
             self.space, z = log_density, example
@@ -46,6 +67,9 @@ class Target(eqx.Module):
             z = self.space.unconstrain(example)
         # An example outside of its support is used for its shapes only.
         self.example = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), z)
+        if log_likelihood is not None:
+            draw = self.constrain(self.start)
+            self.space = with_likelihood(self.space, log_likelihood, data_rows(data), batch_size, draw)
         shape = getattr(eqx.filter_eval_shape(self, self.start), "shape", None)
         if shape != ():
             raise ValueError(f"the log-density must be a scalar, but for the example it has shape {shape}.")
@@ -56,15 +80,21 @@ class Target(eqx.Module):
 
         The parameters are all latent sites, with any continuous support. Deterministic sites are part of the draws.
 
+        One plate may be subsampled, `numpyro.plate(name, size, subsample_size)`: then the sites that are observed in it
+        are the rows of large data, as with `log_likelihood`, and `subsample_size` is the batch size. Deterministic
+        sites inside it are left out of the draws.
+
         Args:
             model: a NumPyro model.
             *args: the positional arguments of the model.
             **kwargs: the keyword arguments of the model.
 
         Raises:
-            ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
+            ValueError: if the model has discrete latent sites or no latent site; if several plates are subsampled, or
+                latent sites are inside a subsampled plate; or if the Python code of a model with a subsampled plate
+                uses the values of its arguments.
         """
-        space, example = NumpyroSpace.trace(model, args, kwargs)
+        space, example = subsampled.trace(model, args, kwargs)
         return cls(space, example)
 
     @classmethod
@@ -136,6 +166,20 @@ class Target(eqx.Module):
             u: an unconstrained vector.
         """
         return self.space.log_volume(self.unravel(u))
+
+
+def _check_large_data(log_likelihood: Callable | None, data: PyTree, batch_size: int | None) -> None:
+    if log_likelihood is not None and not callable(log_likelihood):
+        kind = type(log_likelihood).__name__
+        raise ValueError(f"log_likelihood must be a function of a draw and rows of the data, but is a {kind}.")
+    if (log_likelihood is None) != (data is None):
+        given, missing = ("data", "log_likelihood") if log_likelihood is None else ("log_likelihood", "data")
+        raise ValueError(
+            f"{given} is given without {missing}: log_likelihood(draw, rows) is called with rows of data, and returns "
+            "the log-likelihood of each."
+        )
+    if batch_size is not None and data is None:
+        raise ValueError("batch_size is the number of rows of data in a batch, so it needs data and log_likelihood.")
 
 
 def _checked_example(example: Draw) -> Draw:

@@ -50,12 +50,12 @@ class NumpyroSpace(AbstractSpace):
         """
         original = args, kwargs
         args, kwargs = jax.tree.map(_as_argument, original)
-        sites = _sites(model, *original, seed=0)
+        sites = sites_of(model, *original, seed=0)
         latent = {name: site for name, site in sites.items() if _is_latent(site)}
         _check_sites(sites, latent)
         values, supports = _latent_values(sites)
         # A support that differs at another point depends on other sites.
-        fixed = eqx.tree_equal(supports, _latent_values(_sites(model, *original, seed=1))[1])
+        fixed = eqx.tree_equal(supports, _latent_values(sites_of(model, *original, seed=1))[1])
         plain = SupportSpace(None, supports, values) if fixed else None
         example = unconstrain_fn(model, *original, values)
         space = cls(model, args, kwargs, tuple(latent), plain)
@@ -98,7 +98,7 @@ class NumpyroSpace(AbstractSpace):
     def labels(self):
         """The plates name the axes."""
         dims = {}
-        for name, site in _sites(self.model, self.args, self.kwargs, seed=0).items():
+        for name, site in sites_of(self.model, self.args, self.kwargs, seed=0).items():
             if site["type"] in ("sample", "deterministic"):
                 shape = jnp.shape(site["value"])
                 event_dim = site["fn"].event_dim if site["type"] == "sample" else 0
@@ -114,7 +114,7 @@ class NumpyroSpace(AbstractSpace):
     def predict(self, draws, key):
         observed = {
             name: site["value"]
-            for name, site in _sites(self.model, self.args, self.kwargs, seed=0).items()
+            for name, site in sites_of(self.model, self.args, self.kwargs, seed=0).items()
             if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], dist.Unit)
         }
         if not observed:
@@ -164,7 +164,15 @@ def _is_latent(site: dict) -> bool:
     return site["type"] == "sample" and not site["is_observed"]
 
 
-def _sites(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
+def sites_of(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
+    """The sites of a model at a random starting point.
+
+    Args:
+        model: the model.
+        args: the positional arguments of the model.
+        kwargs: the keyword arguments of the model.
+        seed: the seed of the random numbers.
+    """
     start = handlers.substitute(handlers.seed(model, seed), substitute_fn=init_to_uniform)
     return handlers.trace(start).get_trace(*args, **kwargs)
 

@@ -1,0 +1,197 @@
+"""What a fit starts from: Gaussians near the modes, and a log-density that is cheap enough to train with.
+
+With large data the modes are found in the posterior of a random part of the rows, whose likelihood is scaled up to all.
+Newton's method on all rows then moves each Gaussian to the mode of the whole posterior; that takes a few passes through
+the data. Training and the search for missed modes use estimates from some of the rows, with control variates about
+these modes (`estimate`).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from pushforward.posterior.candidates import (
+    MIN_DISTANCE,
+    Candidate,
+    apply,
+    is_negligible,
+    score_gaussians,
+    separate_modes,
+    usable,
+)
+from pushforward.posterior.curvature import inverse_factor
+from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, derivatives, noise
+from pushforward.posterior.newton import MAX_HESSIAN_DIM
+from pushforward.posterior.search import find_candidates
+from pushforward.posterior.spaces.large import LargeDataSpace
+from pushforward.posterior.target import Target
+from pushforward.training.compilation import one_blas_thread, split
+from pushforward.training.interruption import never_stop
+
+# The rows of the search: enough to determine each dimension.
+MIN_SEARCH_ROWS, MAX_SEARCH_ROWS, SEARCH_ROWS_PER_DIM = 5_000, 20_000, 20
+# Newton's method on all rows ends when the next step is shorter than this, in standard deviations.
+MAX_STEPS, TOLERANCE = 20, 0.01
+NUM_HALVINGS = 10
+NUM_NOISE_DRAWS = 64
+# An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_DRAWS draws.
+MAX_PAIRS, MIN_DRAWS = 1e9, 500
+
+
+class Survey(NamedTuple):
+    """What a fit starts from.
+
+    Attributes:
+        modes: the best Gaussian of each mode, the best mode first.
+        candidates: all Gaussians whose neighborhoods are searched for mass that a fit misses.
+        density: the log-density for training: the target, or with large data estimates of it.
+    """
+
+    modes: list[Candidate]
+    candidates: list[Candidate]
+    density: Target | Estimate
+
+
+@one_blas_thread()
+def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop) -> Survey:
+    """The Gaussians near the modes of a target; none if the log-density is not finite at any starting point.
+
+    Args:
+        target: the target.
+        key: for all randomness.
+        stop: whether to end the search early.
+    """
+    if not isinstance(target.space, LargeDataSpace):
+        found = find_candidates(target, target.start, key, stop=stop)
+        return Survey(found.modes, found.candidates, target)
+    search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
+    rows = _some_rows(target.space, target.dim, rows_key)
+    part = Estimate(target, rows, None, batches_key)
+    found = find_candidates(part, target.start, search_key, stop=stop)
+    if not found.modes:
+        return Survey([], [], part)
+    # The evidence of a mode is as uncertain as the rows are few, so a mode must be negligible for these rows alone.
+    modes = separate_modes([c._replace(elbo=c.elbo / part.factor) for c in found.candidates])
+    climbed = [_climb(target, mode, stop) for mode in modes]
+    climbed = _different(sorted(climbed, key=lambda each: -each[0].elbo))
+    density = _with_least_noise(part, climbed, noise_key)
+    scored = _scored(density, [c for c, _ in climbed] + modes, score_key)
+    modes = separate_modes(sorted(scored, key=lambda c: -c.elbo))
+    return Survey(modes, modes, density)
+
+
+def num_affordable_draws(target: Target, num: int) -> int:
+    """The number of draws of an assessment at which all rows can be evaluated.
+
+    Args:
+        target: the target.
+        num: the number without large data.
+    """
+    if not isinstance(target.space, LargeDataSpace):
+        return num
+    return min(num, max(MIN_DRAWS, int(MAX_PAIRS / target.space.num_rows)))
+
+
+def _some_rows(space: LargeDataSpace, dim: int, key: PRNGKeyArray) -> PyTree[Array]:
+    num = min(space.num_rows, max(MIN_SEARCH_ROWS, min(SEARCH_ROWS_PER_DIM * dim, MAX_SEARCH_ROWS)))
+    # NumPy's generator draws without replacement in the memory of the drawn rows.
+    generator = np.random.default_rng(np.asarray(jr.key_data(key)).tolist())
+    chosen = generator.choice(space.num_rows, num, replace=False)
+    return space.rows.at(jnp.asarray(np.sort(chosen)))
+
+
+@eqx.filter_jit
+def _derivatives(target: Target, u: Float[Array, " dim"], order: int) -> tuple[Derivatives, Derivatives]:
+    """The derivatives at a point of the log-likelihood of all rows, in one pass, and of the log-prior."""
+    space: LargeDataSpace = target.space  # pyright: ignore[reportAssignmentType]
+
+    def of_chunk(rows, mask):
+        def likelihood(u):
+            return jnp.sum(jnp.where(mask, space.log_likelihoods(target.unravel(u), rows), 0.0))
+
+        return derivatives(likelihood, u[None], order)
+
+    prior = derivatives(lambda u: space.log_prior(target.unravel(u)), u[None], order)
+    return space.rows.total(of_chunk, space.batch_size), prior
+
+
+def _climb(target: Target, candidate: Candidate, stop: Callable[[], bool]) -> tuple[Candidate, Derivatives]:
+    """The Gaussian moved to the mode of the whole posterior, and the derivatives of the log-likelihood there.
+
+    Up to MAX_HESSIAN_DIM dimensions the steps are Newton's; beyond it the covariance stays that of the candidate.
+    """
+    order = 2 if candidate.loc.size <= MAX_HESSIAN_DIM else 1
+
+    def at(u):
+        likelihood, prior = _derivatives(target, jnp.asarray(u), order)
+        value, gradient = (np.asarray(a + b)[0] for a, b in zip(likelihood[:2], prior[:2], strict=True))
+        factor = candidate.factor
+        if likelihood[2] is not None and prior[2] is not None:
+            factor = np.asarray(inverse_factor(-(likelihood[2] + prior[2])[0]))
+        return likelihood, float(value), gradient, factor
+
+    u = candidate.loc
+    likelihood, value, gradient, factor = at(u)
+    for _ in range(MAX_STEPS):
+        direction = apply(factor.T, gradient)
+        decrement = float(np.linalg.norm(direction))
+        if not decrement > TOLERANCE or stop():
+            break
+        for length in 0.5 ** np.arange(NUM_HALVINGS):
+            new = at(u + length * apply(factor, direction))
+            # Near the mode the gain may be below rounding, but the gradient shrinks.
+            if new[1] > value or np.linalg.norm(apply(factor.T, new[2])) < 0.5 * decrement:
+                break
+        else:
+            break
+        u, (likelihood, value, gradient, factor) = u + length * apply(factor, direction), new
+    diagonal = factor if factor.ndim == 1 else np.diag(factor)
+    # Exact for a Gaussian.
+    elbo = value + 0.5 * u.size * np.log(2 * np.pi) + np.log(diagonal).sum()
+    decrement = float(np.linalg.norm(apply(factor.T, gradient)))
+    return Candidate(u, factor, float(elbo), 0.0, decrement), likelihood
+
+
+def _different(climbed: list[tuple[Candidate, Derivatives]]) -> list[tuple[Candidate, Derivatives]]:
+    """Without those that ended at the same mode as a better one, and without negligible ones."""
+    kept: list[tuple[Candidate, Derivatives]] = []
+    for candidate, found in climbed:
+        if kept and is_negligible(candidate, kept[0][0]):
+            break
+        if all(candidate.distance(other) > MIN_DISTANCE for other, _ in kept):
+            kept.append((candidate, found))
+    return kept
+
+
+def _with_least_noise(part: Estimate, climbed: list[tuple[Candidate, Derivatives]], key: PRNGKeyArray) -> Estimate:
+    """The estimate with the control variates, of order 2, 1 or none, that leave the least noise."""
+    best = climbed[0][0]
+    parts = [
+        None if any(p is None for p in each) else jnp.concatenate(each)  # pyright: ignore[reportArgumentType]
+        for each in zip(*(found for _, found in climbed), strict=True)
+    ]
+    locs = jnp.stack([jnp.asarray(candidate.loc) for candidate, _ in climbed])
+    scales = np.abs(best.factor) if best.factor.ndim == 1 else np.linalg.norm(best.factor, axis=1)
+    full = Expansions(locs, jnp.asarray(scales), tuple(parts))  # pyright: ignore[reportArgumentType]
+    orders = [full, full.first_order(), None] if full.order == 2 else [full, None]
+    draws = np.stack(
+        [best.loc + apply(best.factor, z) for z in np.asarray(jr.normal(key, (NUM_NOISE_DRAWS, part.dim)))]
+    )
+    estimates = [Estimate(part.target, part.rows, expansions, part.key) for expansions in orders]
+    noises = [float(noise(estimate, jnp.asarray(draws))) for estimate in estimates]
+    return estimates[int(np.argmin(np.where(np.isfinite(noises), noises, np.inf)))]
+
+
+@eqx.filter_jit
+def _score(density: Estimate, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    return score_gaussians(density, locs, factors, key)
+
+
+def _scored(density: Estimate, found: list[Candidate], key: PRNGKeyArray) -> list[Candidate]:
+    locs, factors = (jnp.asarray(np.stack([getattr(c, n) for c in found])) for n in ("loc", "factor"))
+    return usable((locs, factors, *_score(density, locs, factors, key)))
