@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_BENCH := .venv-bench
+VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -27,6 +28,13 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+docs: $(VENV_DOCS)/.installed  ## build the documentation site in build/site; it fails on every warning
+	$(VENV_DOCS)/bin/mkdocs build --quiet
+	@echo "open build/site/index.html"
+
+docs-check: $(VENV)/.installed-dev  ## run the slow examples of README and documents too, which takes minutes
+	$(VENV)/bin/pytest -m "conformance or not conformance" tests/test_docs.py $(ARGS)
 
 bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its own: make bench ARGS="--only training"
 	$(VENV_BENCH)/bin/python benchmarks/speed.py $(ARGS)
@@ -91,11 +99,11 @@ clean:  ## remove what was built, cached and drawn, but not the environments
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too
-	rm -rf $(VENV) $(VENV_BENCH)
+	rm -rf $(VENV) $(VENV_BENCH) $(VENV_DOCS)
 
 # pip is what venv installs last, so it stands for an environment that is complete. An old pip will do if there is no
 # newer one to be had.
-$(VENV)/bin/pip $(VENV_BENCH)/bin/pip:
+$(VENV)/bin/pip $(VENV_BENCH)/bin/pip $(VENV_DOCS)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "pushforward needs Python 3.11 or newer, which '$(PYTHON)' is not; name another: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(@:/bin/pip=)
@@ -111,6 +119,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@$(VENV)/bin/pip install --quiet -e '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(VENV_DOCS)/.installed: pyproject.toml | $(VENV_DOCS)/bin/pip
+	@echo "installing into $(VENV_DOCS); the first time takes some minutes"
+	@$(VENV_DOCS)/bin/pip install --quiet -e '.[docs]'
+	@touch $@
 
 $(VENV_BENCH)/.installed: pyproject.toml benchmarks/requirements.txt | $(VENV_BENCH)/bin/pip
 	@echo "installing into $(VENV_BENCH); the first time takes some minutes"

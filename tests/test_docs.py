@@ -1,0 +1,97 @@
+"""README and documents: examples run as printed, links resolve, and the names of the library exist.
+
+An example runs if a comment, `<!-- run -->` or `<!-- run: slow -->`, is above it. Those of one page run one after the
+other, as a reader would type them; `make docs-check` runs the slow pages too.
+"""
+
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pushforward as pf
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+EXAMPLE = re.compile(r"^<!-- run(: slow)? -->\n```python\n(.*?)^```", re.M | re.S)
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
+
+
+def examples(path):
+    return EXAMPLE.findall(path.read_text())
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+RUNNABLE = [
+    pytest.param(
+        path, marks=[pytest.mark.conformance] if any(slow for slow, _ in examples(path)) else [], id=named(path)
+    )
+    for path in PAGES
+    if examples(path)
+]
+
+
+@pytest.mark.parametrize("path", RUNNABLE)
+def test_examples_run_as_printed(path, tmp_path):
+    """In a process of their own, because they set flags of JAX."""
+    program = tmp_path / "example.py"
+    program.write_text("\n".join(code for _, code in examples(path)))
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@functools.cache
+def anchors(path):
+    """The anchors of the headings of a page, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", path.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_links_resolve(path):
+    text = FENCED.sub("", path.read_text())
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), f"{named(path)} links to {link}, which does not exist"
+        assert not anchor or anchor in anchors(target), f"{named(path)} links to {link}, which has no such heading"
+        outside = path.is_relative_to(ROOT / "docs") and not target.is_relative_to(ROOT / "docs")
+        assert not outside, f"{named(path)} links to {link}, which is not part of the site"
+
+
+def exists(name):
+    """Whether a module, or an object in a module or class, has this name."""
+    parts = name.split(".")
+    for size in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:size]))
+        except ImportError:
+            continue
+        return all((value := getattr(value, part, None)) is not None for part in parts[size:])
+    return False
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.name != "CHANGELOG.md"], ids=named)
+def test_names_exist(path):
+    """`pf.a.b`, also in tables: a page that names what was renamed would mislead."""
+    for name in {*re.findall(r"\b(?:pf|pushforward)\.((?:\w+\.)*[A-Za-z]\w*)", path.read_text())}:
+        assert exists(f"pushforward.{name}"), f"{named(path)} names pushforward.{name}, which does not exist"
+    for name in {*re.findall(r"\bbj\.(\w+)", path.read_text())}:
+        assert hasattr(pf.bijections, name), f"{named(path)} names bj.{name}, which does not exist"
+
+
+def test_every_page_is_on_the_site():
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
