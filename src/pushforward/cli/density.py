@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
     UserError,
     add_command,
     add_common,
-    check_writable,
-    folder,
     set_precision,
     user_error,
 )
@@ -31,6 +30,7 @@ While the fit runs, DIR also holds a checkpoint: if the fit is killed or interru
 Ctrl-C ends the training; the best density so far is then saved and evaluated, and the exit code is 130.
 """
 CHECKPOINT, DENSITY = "checkpoint", "density.flow"
+FILES = (DENSITY, "summary.json", "report.html")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -64,7 +64,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    check_writable(options.out)
+    check_folder(options.out, FILES, force=options.force)
     if not 0 < options.held_out < 1:
         raise UserError(f"--held-out must be a fraction between 0 and 1, but is {options.held_out:g}.")
     if options.epochs is not None and options.epochs < 1:

@@ -14,9 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from pushforward.cli.folders import check_folder
 from pushforward.cli.results import Results
-from pushforward.cli.terminal import UserError, add_command, add_common, check_writable, set_precision, user_error
+from pushforward.cli.terminal import UserError, add_command, add_common, set_precision, user_error
 
+PLOTS: tuple[Literal["training", "marginals", "pairs"], ...] = ("training", "marginals", "pairs")
+FILES = ("posterior.flow", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
 FIT = """\
@@ -59,10 +62,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _demo(options: argparse.Namespace, console: Console) -> int:
     from pushforward import examples
 
-    if options.out is not None:
-        check_writable(options.out)
-    set_precision(options)
     models = (examples.eight_schools_noncentered, examples.eight_schools_centered)
+    for model in models if options.out else ():
+        check_folder(options.out / model.__name__, FILES, force=options.force)
+    set_precision(options)
     codes = []
     for model in models:
         out = options.out and options.out / model.__name__
@@ -71,7 +74,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
-    check_writable(options.out)
+    check_folder(options.out, FILES, force=options.force)
     if options.budget is not None and options.budget < 1:
         raise UserError(f"--budget must be a positive number of gradients, but is {options.budget}.")
     data = _load_data(options.data)
@@ -123,7 +126,7 @@ def _run(
         results.write("posterior.flow", posterior.save)
     results.write("posterior.nc", lambda path: posterior.to_arviz(key).to_netcdf(str(path)))
     results.write("report.html", lambda path: posterior.report(path, title=name, command=options.command_line))
-    for kind in ("training", "marginals", "pairs"):
+    for kind in PLOTS:
         results.write(f"{kind}.png", plot(kind))
     diagnostics = posterior.diagnostics
     console.print(name)

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, set_precision
+from pushforward.cli.terminal import UserError, add_command, failure_text, set_precision, user_error
 
 DESCRIPTION = """\
 Draw from a saved flow: density.flow, posterior.flow, or any flow, density or posterior that pushforward.save wrote.
@@ -54,11 +55,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.num < 1:
         raise UserError(f"--num must be 1 or more, but is {options.num}.")
     given = dict(map(_pair, options.given))
-    if options.out is not None and not options.out.parent.is_dir():
-        raise UserError(f"there is no folder {options.out.parent} to write {options.out.name} to.")
+    if options.out is not None:
+        _check_out(options.out, options.saved)
     set_precision(options)
     from pushforward import serialization
-    from pushforward.density.data import tables
 
     try:
         saved = serialization.load(options.saved, trusted=options.trust)
@@ -68,14 +68,47 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(str(error)) from None
     try:
         columns = _draw(saved, options, given)
-        if options.out is None:
-            tables.write_text(sys.stdout, columns)
-        else:
-            tables.write(options.out, columns)
-            console.print(f"wrote {options.num:,} draws of {', '.join(columns)} to {options.out}", soft_wrap=True)
+    except Exception as error:
+        raise user_error(error, options.saved, "drawing") from error
+    try:
+        _write(columns, options.out)
     except (ValueError, OSError) as error:
-        raise UserError(f"{options.saved}: {error}") from None
+        raise UserError(
+            f"the draws were not written to {options.out or 'the terminal'}: {failure_text(error)}"
+        ) from None
+    if options.out is not None:
+        console.print(f"wrote {options.num:,} draws of {', '.join(columns)} to {options.out}", soft_wrap=True)
     return 0
+
+
+def _check_out(out: Path, saved: str) -> None:
+    """Raise unless the draws may be written to a path, before the work."""
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent} to write {out.name} to.")
+    if out.is_dir():
+        raise UserError(f"--out takes a file, but {out} is a folder.")
+    # The same file may have several names, by links and by ways to write a path.
+    if out.exists() and os.path.exists(saved) and os.path.samefile(out, saved):
+        raise UserError(f"--out {out} is the saved file itself; give another file for the draws.")
+    if out.is_file():
+        from pushforward.serialization import is_archive
+
+        if is_archive(out):
+            raise UserError(f"--out {out} is a file of pushforward.save, which draws would replace; give another file.")
+
+
+def _write(columns: dict[str, np.ndarray], out: Path | None) -> None:
+    from pushforward.density.data import tables
+
+    if out is not None:
+        tables.write(out, columns)
+        return
+    try:
+        tables.write_text(sys.stdout, columns)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has all that it wants. Without this, Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _pair(text: str) -> tuple[str, float]:

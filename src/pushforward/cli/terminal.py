@@ -1,11 +1,9 @@
-"""The common parts of all commands: options, errors of the user, and checks of folders."""
+"""The common parts of all commands: options and errors of the user."""
 
 import argparse
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
@@ -40,11 +38,22 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
         run: the function of the command.
         out_needed: whether --out is required.
     """
-    command.add_argument("--out", required=out_needed, type=Path, metavar="DIR", help="the folder for the results")
+    add_out(command, needed=out_needed)
     command.add_argument("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
     command.add_argument("--float32", action="store_true", help="single precision; the default is double")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=run)
+
+
+def add_out(command: argparse.ArgumentParser, *, needed: bool) -> None:
+    """Add the options of commands that write a folder.
+
+    Args:
+        command: the parser of the command.
+        needed: whether --out is required.
+    """
+    command.add_argument("--out", required=needed, type=Path, metavar="DIR", help="the folder for the results")
+    command.add_argument("--force", action="store_true", help="replace files in DIR that pushforward did not write")
 
 
 def set_precision(options: argparse.Namespace) -> None:
@@ -89,37 +98,3 @@ def failure_text(error: BaseException) -> str:
         return "interrupted"
     text = str(error).strip().split("\n\n")[0].replace("\n", " ")
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-@contextmanager
-def folder(out: Path, *, keep: bool = True) -> Iterator[None]:
-    """Create a folder, and remove it after an error if it is empty.
-
-    Args:
-        out: the folder, which may exist.
-        keep: whether to keep it if there is no error.
-    """
-    new = [part for part in (out, *out.parents) if not part.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        with suppress(OSError):
-            for part in () if keep else new:
-                part.rmdir()
-
-
-def check_writable(out: Path) -> None:
-    """Raise unless files can be written into a folder, before any work is done; the disk stays unchanged.
-
-    Args:
-        out: the folder, which need not exist.
-    """
-    try:
-        with folder(out, keep=False), tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UserError(f"the output folder {out} cannot be written: {error.strerror}; give another --out.") from None

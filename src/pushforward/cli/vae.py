@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
-from pushforward.cli.terminal import UserError, add_command, check_writable, folder, user_error
+from pushforward.cli.terminal import UserError, add_command, add_out, user_error
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -22,6 +23,8 @@ from the checkpoint. Ctrl-C ends the training; the best model so far is then sav
 """
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 MODEL, CHECKPOINT = "model.vae", "checkpoint.vae"
+PICTURES = ("reconstructions.png", "samples.png", "traversals.png", "interpolations.png")
+FILES = (MODEL, "summary.json", "report.html", *PICTURES)
 # The fraction of the images that become test images, and that of the remaining ones that become validation images, if
 # the file has none.
 FRACTION = 0.1
@@ -40,7 +43,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, "vae", "train a variational autoencoder of images", DESCRIPTION)
     add = command.add_argument
     add("--data", type=Path, metavar="FILE.npz", help="the images (default: scikit-learn's digits)")
-    add("--out", required=True, type=Path, metavar="DIR", help="the folder for the results")
+    add_out(command, needed=True)
     add(
         "--posterior", choices=POSTERIORS, default="nsf",
         help='the posterior family; "gaussian" gives the standard VAE (default nsf)',
@@ -69,7 +72,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     for name in ("latent", "epochs", "importance", "levels"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, but is {getattr(options, name)}.")
-    check_writable(options.out)
+    check_folder(options.out, FILES, force=options.force)
     try:
         return _train_and_evaluate(options, console)
     except UserError:
