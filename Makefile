@@ -7,7 +7,7 @@ VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -71,6 +71,10 @@ minibatch: $(VENV)/.installed  ## logistic regression on many rows, with NumPyro
 
 posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
 	$(VENV)/bin/python -m benchmarks.posteriors.check_models $(ARGS)
+
+fuzz: SECONDS ?= 120
+fuzz: $(VENV)/.installed  ## load damaged, edited and forged files: make fuzz SECONDS=600 ARGS="--seed 5"
+	$(VENV)/bin/python benchmarks/fuzz_files.py --seconds $(SECONDS) $(ARGS)
 
 resumption: $(VENV)/.installed  ## kill all fits at random moments and resume them: make resumption ARGS="--only train"
 	$(VENV)/bin/python benchmarks/resumption.py $(ARGS)

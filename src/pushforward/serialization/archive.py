@@ -13,7 +13,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,32 +36,43 @@ def write_archive(
         content: the entries of the document.
         arrays: the arrays, whose names are their indices.
     """
-    digest = hashlib.sha256()
+    hashes = {}
     with zipfile.ZipFile(file, "w") as archive:
         for index, array in enumerate(arrays):
             member = zipfile.ZipInfo(f"{index}.npy")
             with archive.open(member, "w", force_zip64=True) as entry:
                 hashed = _Hashed(entry)
                 np.lib.format.write_array(hashed, array, allow_pickle=False)
-            digest.update(_framed(member.filename, hashed.digest))
+            hashes[member.filename] = hashed.hash
         text = json.dumps({"digest": NO_DIGEST, **content})
-        digest.update(_framed(DOCUMENT, hashlib.sha256(text.encode())))
-        archive.writestr(zipfile.ZipInfo(DOCUMENT), text.replace(NO_DIGEST, digest.hexdigest(), 1))
+        text = text.replace(NO_DIGEST, _digest(hashes, text), 1)
+        archive.writestr(zipfile.ZipInfo(DOCUMENT), text)
 
 
 class _Hashed:
     """A file that hashes what is written to it."""
 
     def __init__(self, file: Any):
-        self.file, self.digest = file, hashlib.sha256()
+        self.file, self.hash = file, hashlib.sha256()
 
     def write(self, data: Any) -> int:
-        self.digest.update(data)
+        self.hash.update(data)
         return self.file.write(data)
 
 
-def _framed(name: str, digest: Any) -> bytes:
-    return f"{name} {digest.hexdigest()}\n".encode()
+def digest_of(members: Mapping[str, Any], text: str) -> str:
+    """The digest of an archive.
+
+    Args:
+        members: the files of the arrays, by their names, in the order of the archive.
+        text: the document, with `NO_DIGEST` as its digest.
+    """
+    return _digest({name: hashlib.sha256(member) for name, member in members.items()}, text)
+
+
+def _digest(hashes: Mapping[str, Any], text: str) -> str:
+    lines = [f"{name} {hashed.hexdigest()}\n" for name, hashed in hashes.items()]
+    return hashlib.sha256("".join((*lines, text)).encode()).hexdigest()
 
 
 class Archive:
@@ -103,11 +114,8 @@ class Archive:
         """Whether the content has its digest. Files of versions before 0.2.0 have no digest, and count as such."""
         if "digest" not in self.document:
             return True
-        text = self._text.replace(self.document["digest"].encode(), NO_DIGEST.encode(), 1)
-        digest = hashlib.sha256()
-        for name, member in (*self._members.items(), (DOCUMENT, text)):
-            digest.update(_framed(name, hashlib.sha256(member)))
-        return digest.hexdigest() == self.document["digest"]
+        digest = self.document["digest"]
+        return digest_of(self._members, self._text.decode().replace(digest, NO_DIGEST, 1)) == digest
 
     def array(self, index: str) -> np.ndarray:
         """An array, in memory of its own.
