@@ -99,6 +99,9 @@ def prepare(
     samples, found = open_samples(x)
     names = found if names is None else [str(name) for name in names]
     condition_names = column_names(condition) if condition_names is None else [str(name) for name in condition_names]
+    for argument, given in (("x", names or []), ("condition", condition_names or [])):
+        if repeated := [name for i, name in enumerate(given) if name in given[:i]]:
+            raise ValueError(f"{argument} has several columns {repeated[0]}; rename them, or give other names.")
     size, dim = samples.shape
     labels = column_labels(dim, names)
     to_support, circles = parse_support(support, names, labels)

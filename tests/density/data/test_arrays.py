@@ -3,9 +3,11 @@
 import jax.random as jr
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 
 import pushforward as pf
+from pushforward.density.data.arrays import as_matrix, column_names
 
 GOOD = np.random.default_rng(0).normal(size=(60, 3))
 COUNTS = np.random.default_rng(0).poisson(3.0, (60, 2)).astype(float)
@@ -42,3 +44,18 @@ def test_missing_values_of_pandas(dtype):
         ValueError, match=r"1 values that are NaN or infinite, .* row 7, column 1 \(sold\); remove or imp"
     ):
         fit(frame)
+
+
+def test_names_of_tables_and_records():
+    columns = {"size": GOOD[:, 0], "count": np.arange(60, dtype=np.int16)}
+    table = pyarrow.table(columns)
+    records = np.rec.fromarrays([*columns.values()], names="size,count")
+    for x in (pandas.DataFrame(columns), table, table.to_batches()[0], records, np.asarray(records)):
+        assert column_names(x) == ["size", "count"]
+        np.testing.assert_array_equal(as_matrix("x", x), np.stack([*columns.values()], 1))
+    assert fit(table, 2).columns == ("size", "count")
+    missing = pyarrow.table({"a": [1, None], "b": [True, False]})
+    np.testing.assert_array_equal(as_matrix("x", missing), [[1, 1], [np.nan, 0]])
+    for x in (pyarrow.table({"a": [1.0], "b": ["x"]}), np.array([(1.0, "x")], dtype=[("a", float), ("b", "U1")])):
+        with pytest.raises(ValueError, match=r"column 1 \(b\) of x holds 'x' in row 0, which is a str"):
+            as_matrix("x", x, column_names(x))

@@ -37,9 +37,11 @@ def test_error_if_a_step_does_not_divide_the_period():
 
 def test_error_if_several_columns_have_a_name():
     frame = pandas.DataFrame(np.abs(GOOD), columns=["a", "a", "b"])
-    for options in ({"support": {"a": constraints.positive}}, {"discrete": ["a"]}):
-        with pytest.raises(ValueError, match="there are several columns a; rename them or use an index"):
-            fit(frame, **options)
+    with pytest.raises(ValueError, match="x has several columns a; rename them, or give other names"):
+        fit(frame)
+    with pytest.raises(ValueError, match="condition has several columns a"):
+        fit(GOOD, condition=frame)
+    assert fit(frame, names=["a", "c", "b"]).columns == ("a", "c", "b")
 
 
 def test_supports_and_discrete_columns_by_name():

@@ -1,7 +1,9 @@
 """Tables in files of every format; errors name the row and column that is not a number."""
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from pushforward.density.data import tables
 from table_cases import NAMES, write
@@ -81,3 +83,34 @@ def test_columns_without_a_unique_name(tmp_path, monkeypatch):
         tables.read("twice.csv", ["a"])
     with pytest.raises(ValueError, match=r"'0,5' is not a number \(the decimal separator must be a point\); correct"):
         tables.read("decimal.csv")
+
+
+def test_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_PER_BLOCK", 7)
+    records = np.array([(i, i / 7) for i in range(20)], dtype=[("count", "u2"), ("size", ">f4")])
+    np.save(tmp_path / "x.npy", records)
+    np.savez(tmp_path / "x.npz", records)
+    for name in ("x.npy", "x.npz"):
+        for table in (tables.read(tmp_path / name), tables.open_mapped(tmp_path / name)):
+            assert table.names == ["count", "size"]
+            np.testing.assert_array_equal(table.values, np.stack([records["count"], records["size"]], 1))
+    assert tables.read(tmp_path / "x.npy", ["size"]).values.shape == (20, 1)
+    np.save(tmp_path / "text.npy", np.array([("a",)], dtype=[("who", "U1")]))
+    with pytest.raises(ValueError, match="who has values of type <U1, which are not numbers"):
+        tables.read(tmp_path / "text.npy")
+
+
+def test_parquet_columns_of_one_name(tmp_path):
+    twice = pyarrow.Table.from_arrays([pyarrow.array([1.0]), pyarrow.array([2.0]), pyarrow.array([3])], ["a", "a", "b"])
+    parquet.write_table(twice, tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="several columns a; rename them"):
+        tables.read(tmp_path / "x.parquet")
+    assert tables.read(tmp_path / "x.parquet", ["b"]).values.tolist() == [[3.0]]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="is not a Parquet file"):
+        tables.read(tmp_path / "broken.parquet")
+
+
+def test_a_column_named_file(tmp_path):
+    tables.write(tmp_path / "x.npz", {"file": np.zeros(2), "b": np.ones(2)})
+    assert tables.read(tmp_path / "x.npz").names == ["file", "b"]

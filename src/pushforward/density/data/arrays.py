@@ -1,7 +1,7 @@
 """Convert arrays and data frames to matrices of floating-point numbers; errors name the column and row at fault."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -38,13 +38,11 @@ def column_index(
         argument: the name of the argument, for messages.
 
     Raises:
-        ValueError: if there is no such column, or several have this name.
+        ValueError: if there is no such column.
     """
     if isinstance(column, str):
         if column not in (names or ()):
             raise ValueError(f"{argument}: there is no column {column}; the columns are {', '.join(names or labels)}.")
-        if list(names or ()).count(column) > 1:
-            raise ValueError(f"{argument}: there are several columns {column}; rename them or use an index.")
         return list(names or ()).index(column)
     if isinstance(column, bool | np.bool_) or not isinstance(column, Integral) or not 0 <= column < len(labels):
         raise ValueError(
@@ -54,12 +52,28 @@ def column_index(
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of the columns of a data frame; None for other values.
+    """The names of the columns of a data frame, an Arrow table or an array of records; None for other values.
 
     Args:
-        values: a data frame, or any other object.
+        values: any object.
     """
-    return [str(name) for name in values.columns] if hasattr(values, "columns") else None
+    if (names := getattr(getattr(values, "dtype", None), "names", None)) is None:
+        # The `columns` of an Arrow table are their values.
+        names = getattr(values, "column_names", getattr(values, "columns", None))
+    return None if names is None else [str(name) for name in names]
+
+
+def column_arrays(values: Any) -> list[np.ndarray] | None:
+    """The columns of an array of records or of an Arrow table; None for other values.
+
+    Args:
+        values: any object.
+    """
+    if getattr(getattr(values, "dtype", None), "names", None) is not None:
+        return [values[name] for name in values.dtype.names]
+    if hasattr(values, "column_names") and hasattr(values, "columns"):
+        return [np.asarray(column) for column in values.columns]
+    return None
 
 
 def as_floats(values: np.ndarray) -> Float[np.ndarray, "..."]:
@@ -76,7 +90,7 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
 
     Args:
         name: the name of the argument, for messages.
-        values: an array, or anything that NumPy converts to one, such as a data frame.
+        values: an array, or anything that NumPy converts to one, such as a data frame; an Arrow table; or records.
         names: the names of the columns, or None.
 
     Raises:
@@ -85,6 +99,9 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
     """
     if np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values; remove or impute those rows.")
+    columns = column_arrays(values)
+    if columns and all(column.ndim == 1 for column in columns):
+        return _from_columns(name, columns, names)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -98,12 +115,19 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
         raise ValueError(f"{name} must have shape (rows, columns), both positive, but has shape {array.shape}{hint}.")
     if array.dtype.kind in "biuf":
         return as_floats(array)
-    labels = column_labels(array.shape[1], names)
-    return np.stack([_parse_column(column, f"{labels[i]} of {name}") for i, column in enumerate(array.T)], axis=1)
+    return _from_columns(name, array.T, names)
+
+
+def _from_columns(name: str, columns: Iterable[np.ndarray], names: Sequence[str] | None) -> Float[np.ndarray, "n dim"]:
+    columns = list(columns)
+    labels = column_labels(len(columns), names)
+    return np.stack([_parse_column(column, f"{labels[i]} of {name}") for i, column in enumerate(columns)], axis=1)
 
 
 def _parse_column(values: np.ndarray, label: str) -> Float[np.ndarray, " n"]:
-    """Convert a column of Python objects or of text to numbers."""
+    """Convert a column of numbers, Python objects or text to floating-point numbers."""
+    if values.dtype.kind in "biuf":
+        return as_floats(values)
     try:
         # Only these types: NumPy would turn dates into nanoseconds, and drop the imaginary part of complex numbers.
         if values.dtype.kind in "OSU":

@@ -36,9 +36,9 @@ def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str
         names, samples = open_mapped(os.fspath(x))
     else:
         names = column_names(samples)
-    if not isinstance(samples, np.memmap):
+    if not isinstance(samples, np.memmap) or samples.dtype.names is not None:
         return as_matrix("x", samples, names), names
-    if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "bif":
+    if samples.ndim != 2 or 0 in samples.shape or samples.dtype.kind not in "biuf":
         raise ValueError(
             f"x must hold rows and columns of numbers, but has shape {samples.shape} and dtype {samples.dtype}."
         )

@@ -1,29 +1,24 @@
-"""Read and write tables of numbers: CSV, TSV, .npy, .npz and Parquet files.
-
-CSV is parsed here, with NumPy's `loadtxt` where the text is regular, because errors should name the row and column of
-each cell that is not a number, and files larger than memory are read in blocks.
-"""
+"""Read and write tables of numbers: text, .npy, .npz and Parquet files, which may be larger than memory."""
 
 import csv
-import itertools
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.density.data.arrays import column_arrays, column_names
+from pushforward.density.data.text import SEPARATORS, Blocks, find_layout
 from pushforward.files import replacing
-from pushforward.user_warnings import warn
 
 ROWS_PER_BLOCK = 100_000
-# Common marks of missing values, in lower case.
-MISSING = ("na", "n/a", "null", "none", "?", "-")
-SEPARATORS = {".tsv": "\t", ".tab": "\t"}
-
-Blocks = Iterator[Float[np.ndarray, "rows dim"]]
+# What NumPy raises for files that are not arrays of numbers.
+DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, MemoryError, NotImplementedError)
+# Makes an array of blocks of rows, whose number of columns it is given.
+Collect = Callable[[Blocks, int], np.ndarray]
 
 
 class Table(NamedTuple):
@@ -71,17 +66,20 @@ def column_indices(names: Sequence[str], all_names: Sequence[str], path: str | P
 def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     """Read a table into memory.
 
-    The first line of a text file holds the names of the columns if it has a cell that is not a number. Columns with an
-    empty name are left out, with a warning. The separator is a tab in .tsv files; in others it is the most frequent
-    of comma, semicolon and tab in the first line. An .npy file holds an array of rows and columns; an .npz file holds
-    such an array, or one array for each column. Columns without names are named x0, x1, ...
+    The first line of a text file holds the names of the columns if it has a cell that is not a number; comments, which
+    begin with #, may precede it, and the last of them may hold the names, as `numpy.savetxt` writes them. Columns with
+    an empty name are left out, with a warning. The separator is a tab in .tsv files; in others it is the most frequent
+    of comma, semicolon and tab in the first line, or any number of blanks. An .npy file holds an array of rows and
+    columns, or of records; an .npz file holds such an array, or one array for each column. Columns without names are
+    named x0, x1, ...
 
     Args:
         path: the file; its suffix determines the format.
         columns: the names of the columns to read, in this order; all by default.
 
     Raises:
-        ValueError: if the file or a column does not exist, or a value is not a number; the message names its place.
+        ValueError: if the file or a column does not exist, several columns have one name, or a value is not a number;
+            the message names its place.
     """
     return _read(Path(path), columns, _gather)
 
@@ -117,135 +115,67 @@ def _map(blocks: Blocks, num_columns: int) -> np.ndarray:
     return np.memmap(file, float, "r", shape=(rows, num_columns))
 
 
-def _read(path: Path, columns: Sequence[str] | None, collect: Callable[[Blocks, int], np.ndarray]) -> Table:
+def _read(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
-    suffix = path.suffix.lower()
+    reader = READERS.get(path.suffix.lower(), _read_text)
     try:
-        if suffix == ".npy":
-            table = _read_npy(path, columns)
-        elif suffix == ".npz":
-            table = _read_npz(path, columns)
-        else:
-            names, blocks = (_parquet_blocks if suffix == ".parquet" else _text_blocks)(path, columns)
-            table = Table(names, collect(blocks, len(names)))
-    except (OSError, UnicodeDecodeError, EOFError, zipfile.BadZipFile, csv.Error, AttributeError, TypeError) as error:
+        table = reader(path, columns, collect)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} cannot be read: it is neither text in UTF-8 ({error.reason} after {error.start} bytes) nor a "
+            f"{', '.join(READERS)} file; save it as one of them."
+        ) from None
+    except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
     if not table.values.size:
         raise ValueError(f"{path} has no rows of numbers.")
+    column_indices(table.names, table.names, path)
     return table
 
 
-def _text_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], Blocks]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        line = next((line for line in file if line.strip()), "")
-    separator = SEPARATORS.get(path.suffix.lower()) or max(",;\t", key=line.count)
-    first = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
-    has_names = any(cell and _number(cell) is None for cell in first)
-    # Names may be numbers, such as years. But in a row with numbers, a missing value or malformed number is not a name.
-    malformed = [cell for cell in first if cell.lower() in MISSING or (_number(cell) is None and cell[:1].isdigit())]
-    if malformed and any(_number(cell) is not None for cell in first):
-        raise ValueError(
-            f"{path}: the first row has numbers and {malformed[0]!r}, so it is neither names nor only numbers."
-        )
-    names = first if has_names else [f"x{i}" for i in range(len(first))]
-    wanted = [i for i, name in enumerate(names) if name] if columns is None else column_indices(columns, names, path)
-    if columns is None and len(wanted) < len(names):
-        warn(
-            f"{path}: column {names.index('')} has no name and is left out; it is probably the index that pandas "
-            "writes as the first column (to_csv(index=False) does not write it)."
-        )
+def _read_text(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
+    from pyarrow import ArrowInvalid
 
-    def blocks() -> Blocks:
-        row = 0
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = (line for line in file if line.strip())
-            for _ in range(has_names):
-                next(lines)
-            while block := list(itertools.islice(lines, ROWS_PER_BLOCK)):
-                # A cell in quotes may extend over several lines.
-                while sum(line.count('"') for line in block) % 2 and (more := next(lines, None)):
-                    block.append(more)
-                values = _parse_fast(block, separator, names, wanted)
-                if values is None:
-                    values = _parse_cells(block, path, separator, names, wanted, row)
-                row += len(values)
-                yield values
-
-    return [names[i] for i in wanted], blocks()
-
-
-def _parse_fast(lines: list[str], separator: str, names: list[str], wanted: list[int]) -> np.ndarray | None:
-    """Parse lines with NumPy; None if a cell is not a number or the number of cells is wrong."""
-    usecols = None if wanted == list(range(len(names))) else wanted
-    # With `usecols`, NumPy does not check the number of cells.
-    if usecols and any(len(cells) != len(names) for cells in csv.reader(lines, delimiter=separator)):
-        return None
+    layout = find_layout(path)
+    wanted = layout.named_columns() if columns is None else column_indices(columns, layout.names, path)
     try:
-        values = np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None, usecols=usecols, quotechar='"')
-    except ValueError:
-        return None
-    return values if values.shape[1] == len(wanted) else None
+        values = collect(layout.arrow_blocks(wanted), len(wanted))
+    except ArrowInvalid:
+        values = collect(layout.cell_blocks(wanted), len(wanted))
+    return Table([layout.names[i] for i in wanted], values)
 
 
-def _parse_cells(
-    lines: list[str], path: Path, separator: str, names: list[str], wanted: list[int], start: int
-) -> np.ndarray:
-    """Parse lines cell by cell, which is slower; errors name the row and the column."""
-    rows = []
-    for row, cells in enumerate(csv.reader(lines, delimiter=separator), start):
-        if len(cells) != len(names):
-            raise ValueError(f"{path}: row {row} has {len(cells)} cells, but there are {len(names)} columns.")
-        numbers = [_number(cells[i].strip()) for i in wanted]
-        if None in numbers:
-            i = wanted[numbers.index(None)]
-            problem = f"{cells[i]!r} is not a number" if cells[i].strip() else "the value is missing"
-            if _number(cells[i].replace(",", ".")) is not None:
-                problem += " (the decimal separator must be a point)"
-            raise ValueError(
-                f"{path}: row {row}, column {i} ({names[i]}): {problem}; correct it, or choose other columns."
-            )
-        rows.append(numbers)
-    return np.array(rows, float)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _read_npy(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_npy(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is not an .npy file of numbers: {error}.") from None
-    return _pick(_as_table(path, {"x": values}), columns, path)
+    return _pick(_as_table(path, {"x": values}, collect), columns, path)
 
 
-def _read_npz(path: Path, columns: Sequence[str] | None) -> Table:
+def _read_npz(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
-    except ValueError as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is not an .npz file of numbers: {error}.") from None
-    return _pick(_as_table(path, arrays), columns, path)
+    return _pick(_as_table(path, arrays, collect), columns, path)
 
 
-def _as_table(path: Path, arrays: dict[str, np.ndarray]) -> Table:
-    """A table from one array of rows and columns, or from one array for each column."""
+def _as_table(path: Path, arrays: dict[str, np.ndarray], collect: Collect) -> Table:
+    """A table from one array of rows and columns, from one array of records, or from one array for each column."""
+    first, *others = [*arrays.values()] or [np.empty(0)]
+    if not others and first.dtype.names is not None and first.ndim == 1:
+        return _from_records(path, first, collect)
     for name, array in arrays.items():
-        if array.dtype.kind not in "bif":
-            raise ValueError(f"{path}: {name} has values of type {array.dtype}, which are not numbers.")
-    if len(arrays) == 1:
-        (values,) = arrays.values()
-        values = values[:, None] if values.ndim == 1 else values
-        if values.ndim != 2:
+        _check_numbers(path, name, array.dtype)
+    if not others:
+        values: np.ndarray = first[:, None] if first.ndim == 1 else first
+        if len(values.shape) != 2:
             raise ValueError(f"{path} must hold an array of rows and columns, but its shape is {values.shape}.")
         return Table([f"x{i}" for i in range(values.shape[1])], values)
-    shapes = {array.shape for array in arrays.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+    if any(array.shape != first.shape for array in others) or first.ndim != 1:
         raise ValueError(
             f"{path} must hold one array of rows and columns, or one array of the same length for each column, but the "
             f"shapes are {', '.join(f'{name}: {array.shape}' for name, array in arrays.items())}."
@@ -253,35 +183,44 @@ def _as_table(path: Path, arrays: dict[str, np.ndarray]) -> Table:
     return Table([*arrays], np.stack([*arrays.values()], axis=1).astype(float))
 
 
-def _parquet_blocks(path: Path, columns: Sequence[str] | None) -> tuple[list[str], Blocks]:
-    pyarrow, parquet = _import_pyarrow(path)
+def _from_records(path: Path, records: np.ndarray, collect: Collect) -> Table:
+    names = column_names(records) or []
+    for name in names:
+        _check_numbers(path, name, records.dtype[name])
+    parts = (records[start : start + ROWS_PER_BLOCK] for start in range(0, len(records), ROWS_PER_BLOCK))
+    blocks = (np.stack([np.asarray(c, float) for c in column_arrays(part) or []], axis=1) for part in parts)
+    return Table(names, collect(blocks, len(names)))
+
+
+def _check_numbers(path: Path, name: str, kind: np.dtype) -> None:
+    if kind.kind not in "biuf":
+        raise ValueError(f"{path}: {name} has values of type {kind}, which are not numbers.")
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
+    import pyarrow
+    from pyarrow import parquet, types
+
     try:
         file = parquet.ParquetFile(path)
+        schema = file.schema_arrow
+        wanted = column_indices(schema.names if columns is None else columns, schema.names, path)
+        names = [schema.names[i] for i in wanted]
+        for i, name in zip(wanted, names, strict=True):
+            kind = schema.types[i]
+            if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+                raise ValueError(f"{path}: column {i} ({name}) has values of type {kind}, which are not numbers.")
+
+        def block(batch: Any) -> np.ndarray:
+            # Missing values become NaN.
+            return np.stack([batch[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)
+
+        return Table(names, collect(map(block, file.iter_batches(ROWS_PER_BLOCK, columns=names)), len(names)))
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is not a Parquet file: {error}.") from None
-    schema, types = file.schema_arrow, pyarrow.types
-    wanted = range(len(schema.names)) if columns is None else column_indices(columns, schema.names, path)
-    names = [schema.names[i] for i in wanted]
-    for i, name in zip(wanted, names, strict=True):
-        kind = schema.types[i]
-        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-            raise ValueError(f"{path}: column {i} ({name}) has values of type {kind}, which are not numbers.")
-
-    def blocks() -> Blocks:
-        for batch in file.iter_batches(ROWS_PER_BLOCK, columns=names):
-            # Missing values become NaN.
-            yield np.stack([batch[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)
-
-    return names, blocks()
 
 
-def _import_pyarrow(path: Path) -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError(f"{path} needs pyarrow (pip install 'pushforward[parquet]'): {error}") from None
-    return pyarrow, parquet
+READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
 
 
 def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
@@ -299,11 +238,19 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
     arrays: dict[str, Any] = dict(columns)
     with replacing(path) as part:
         if suffix == ".parquet":
-            pyarrow, parquet = _import_pyarrow(path)
+            import pyarrow
+            from pyarrow import parquet
+
             parquet.write_table(pyarrow.Table.from_pydict(arrays), part)
-        elif suffix in (".npy", ".npz"):
+        elif suffix == ".npy":
             with part.open("wb") as file:
-                np.save(file, np.stack([*columns.values()], axis=1)) if suffix == ".npy" else np.savez(file, **arrays)
+                np.save(file, np.stack([*columns.values()], axis=1))
+        elif suffix == ".npz":
+            # As `numpy.savez` writes it, which takes no array by the name "file".
+            with zipfile.ZipFile(part, "w") as archive:
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w") as file:
+                        np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
         else:
             with part.open("w", newline="", encoding="utf-8") as file:
                 write_text(file, columns, SEPARATORS.get(suffix, ","))
