@@ -75,7 +75,7 @@ def test_a_failure_names_the_file_that_was_not_written(suffix, saved, capsys, mo
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     monkeypatch.setattr("pushforward.density.data.tables.write_text", fail)
     assert main(["sample", "plain.flow", "--out", out.name]) == 2
     words = said(capsys)

@@ -1,17 +1,15 @@
 """How does the command line parse arguments, call the library and print? `demo`, `fit`, `density`, `sample`, `vae`."""
 
-import argparse
 import os
 import shlex
 import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from rich.console import Console
-
 from pushforward.cli import density, posterior, sample, vae
-from pushforward.cli.terminal import UserError
+from pushforward.cli.terminal import Parser, Terminal, UserError, print_error
 
 DESCRIPTION = "Variational inference with normalizing flows, with diagnostics that say whether to trust the result."
 
@@ -25,23 +23,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 if some files could not be written, 2 for an error of the user, 130 after Ctrl-C.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    # For reports, which say how they can be repeated.
-    options.command_line = shlex.join(["pushforward", *(sys.argv[1:] if arguments is None else arguments)])
-    if options.command is None:
-        parser.print_help()
-        return 0
-    # Names of columns and sites may have brackets, which are not Rich's markup.
-    console = Console(markup=False)
+    parser, console = _parser(), Terminal()
     try:
-        return options.run(options, console)
+        options = parser.parse_args(arguments)
+        # For reports, which say how they can be repeated.
+        options.command_line = shlex.join(["pushforward", *(sys.argv[1:] if arguments is None else arguments)])
+        if options.command is None:
+            parser.print_help()
+            return 0
+        with warnings.catch_warnings():
+            # Warnings of a fit are shown when it ends; these are of what precedes and follows it.
+            warnings.showwarning = lambda message, *_, **__: print_error(f"warning: {message}")
+            return options.run(options, console)
     except UserError as error:
         text = textwrap.fill(str(error), width=min(console.width, 100), break_long_words=False, break_on_hyphens=False)
-        print(f"pushforward: error: {text}", file=sys.stderr)
+        print_error(f"error: {text}")
         return 2
     except KeyboardInterrupt:
-        print("pushforward: interrupted before there was a result", file=sys.stderr)
+        print_error("interrupted before there was a result")
         if arguments is None:
             # Without Python's own exit, which crashes while other threads compile.
             sys.stdout.flush()
@@ -50,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pushforward", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="pushforward", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=version("pushforward"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for part in (posterior, density, sample, vae):

@@ -15,12 +15,13 @@ from pushforward.cli.terminal import (
     add_common,
     set_precision,
     user_error,
+    whole_number,
 )
 
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
 
-FILE is CSV or TSV (with or without a line of names), .npy, .npz or, with pyarrow, Parquet.
+FILE is CSV or TSV (with or without a line of names), .npy, .npz or Parquet; also columns separated by blanks.
 
 DIR will hold density.flow (for `pushforward sample` and pushforward.load), summary.json and report.html: scores of
 test rows, compared with a Gaussian and with a mixture of Gaussians (with scikit-learn), plots of data and draws,
@@ -59,7 +60,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     add("--discrete", nargs="+", default=[], metavar="COLUMN", help="columns with a constant step, such as counts")
     add("--held-out", type=float, default=0.1, metavar="FRACTION", help="the fraction of test rows (default 0.1)")
-    add("--epochs", type=int, metavar="N", help="the largest number of passes through the data")
+    add("--epochs", type=whole_number, metavar="N", help="the largest number of passes through the data")
     add_common(command, _run, out_needed=True)
 
 

@@ -16,7 +16,16 @@ from rich.text import Text
 
 from pushforward.cli.folders import check_folder
 from pushforward.cli.results import Results
-from pushforward.cli.terminal import UserError, add_command, add_common, set_precision, user_error
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    add_common,
+    path_argument,
+    print_error,
+    set_precision,
+    user_error,
+    whole_number,
+)
 
 PLOTS: tuple[Literal["training", "marginals", "pairs"], ...] = ("training", "marginals", "pairs")
 FILES = ("posterior.flow", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
@@ -52,9 +61,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
     fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
     fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; by default none")
-    fit.add_argument("--budget", type=int, metavar="N", help="the largest number of gradients for training")
+    fit.add_argument("--budget", type=whole_number, metavar="N", help="the largest number of gradients for training")
     fit.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="the file to write the state of the fit to, and to resume from"
+        "--checkpoint",
+        type=path_argument,
+        metavar="FILE",
+        help="the file to write the state of the fit to, and to resume from",
     )
     add_common(fit, _fit, out_needed=True)
 
@@ -121,7 +133,7 @@ def _run(
         posterior.target.detached()
     except ValueError as error:
         # Known from the model, so not a failure.
-        print(f"pushforward: posterior.flow is not written: {error}", file=sys.stderr)
+        print_error(f"posterior.flow is not written: {error}")
     else:
         results.write("posterior.flow", posterior.save)
     results.write("posterior.nc", lambda path: posterior.to_arviz(key).to_netcdf(str(path)))
@@ -147,15 +159,18 @@ def _load_data(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        text = Path(path).read_text()
+        # A byte-order mark may precede the text.
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"there is no data file {path}; --data takes the path of a JSON file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the data file {path} cannot be read: {error}.") from None
-    try:
-        data = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    except RecursionError:
+        raise UserError(f"{path} has too many arrays or objects inside each other.") from None
+    except ValueError:
+        raise UserError(f"{path} has a whole number of thousands of digits; numbers must fit into 64 bits.") from None
     if not isinstance(data, dict):
         raise UserError(
             f"{path} must hold a JSON object, whose entries are the model's arguments, as in "
@@ -174,8 +189,11 @@ def _as_arrays(path: str, name: str, value: Any) -> Any:
         array = np.asarray(value)
     except ValueError:
         raise UserError(f"{path}: the rows of {name} have different lengths; give a rectangular array.") from None
-    if array.dtype.kind not in "bif":
-        raise UserError(f"{path}: {name} must be an array of numbers, but holds other values (null, text, objects?).")
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            f"{path}: {name} must be an array of numbers, but holds other values (null, text, objects, whole "
+            "numbers of more than 64 bits?)."
+        )
     if not np.isfinite(array.astype(float)).all():
         raise UserError(f"{path}: {name} holds NaN or infinite values; remove those observations.")
     return array if isinstance(value, list) else value

@@ -1,7 +1,6 @@
 """The results of a command: the files it has written, the warnings of the fit, and the exit code."""
 
 import json
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from pushforward.cli.terminal import failure_text, wants_traceback
+from pushforward.cli.terminal import failure_text, print_error, wants_traceback
 from pushforward.files import replacing
 from pushforward.user_warnings import InterruptedFit
 
@@ -68,7 +67,7 @@ class Results:
         except (Exception, KeyboardInterrupt) as error:
             if wants_traceback() and isinstance(error, Exception):
                 raise
-            print(f"pushforward: {failure}: {failure_text(error)}", file=sys.stderr)
+            print_error(f"{failure}: {failure_text(error)}")
             self.failed = True
             return None
 

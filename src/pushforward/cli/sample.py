@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.terminal import UserError, add_command, failure_text, set_precision, user_error
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    failure_text,
+    path_argument,
+    seed,
+    set_precision,
+    user_error,
+    whole_number,
+)
+from pushforward.printable import printable
 
+# Of all draws, in memory at the same time: in the flow, in the coordinates of the data, and as text.
+COPIES = 3
 DESCRIPTION = """\
 Draw from a saved flow: density.flow, posterior.flow, or any flow, density or posterior that pushforward.save wrote.
 
@@ -29,8 +41,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, "sample", "draw from a saved density or posterior", DESCRIPTION)
     command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
     add = command.add_argument
-    add("--num", type=int, default=1000, metavar="N", help="the number of draws (default 1000)")
-    add("--out", type=Path, metavar="FILE", help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal")
+    add("--num", type=whole_number, default=1000, metavar="N", help="the number of draws (default 1000)")
+    add(
+        "--out",
+        type=path_argument,
+        metavar="FILE",
+        help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal",
+    )
     add(
         "--given",
         nargs="+",
@@ -39,7 +56,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="the values of the columns of the condition",
     )
     add("--resample", action="store_true", help="for a posterior: resample the draws with importance weights")
-    add("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
+    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
     add("--float32", action="store_true", help="single precision; the default is double")
     add(
         "--trust",
@@ -66,6 +83,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(f"there is no file {options.saved}.") from None
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
+    except Exception as error:
+        raise user_error(error, options.saved, "loading") from error
     try:
         columns = _draw(saved, options, given)
     except Exception as error:
@@ -104,7 +123,9 @@ def _write(columns: dict[str, np.ndarray], out: Path | None) -> None:
         tables.write(out, columns)
         return
     try:
-        tables.write_text(sys.stdout, columns)
+        # A terminal might obey a name; a file or another program gets it as it is.
+        shown = printable if sys.stdout.isatty() else str
+        tables.write_text(sys.stdout, {shown(name): values for name, values in columns.items()})
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has all that it wants. Without this, Python would complain at its end.
@@ -122,6 +143,16 @@ def _pair(text: str) -> tuple[str, float]:
         raise UserError(f"--given takes names and numbers, as in x=1.5, but got {text!r}.") from None
 
 
+def _check_memory(num: int, dim: int) -> None:
+    """Raise if draws cannot fit into the memory of the machine, before the system ends the program."""
+    needed, available = COPIES * 8 * num * dim, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        raise ValueError(
+            f"--num {num} draws of {dim} columns need about {needed / 1e9:.3g} GB of memory, but the machine has "
+            f"{available / 1e9:.3g} GB; take fewer draws at a time, with other seeds."
+        )
+
+
 def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> dict[str, np.ndarray]:
     import jax.random as jr
 
@@ -131,6 +162,8 @@ def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> d
     from pushforward.reports.columns import by_scalar
 
     key = jr.key(options.seed)
+    if isinstance(saved, Posterior | Flow | Density):
+        _check_memory(options.num, (saved if isinstance(saved, Flow) else saved.flow).shape[0])
     if isinstance(saved, Posterior):
         if given:
             raise ValueError("a posterior takes no condition; remove --given.")

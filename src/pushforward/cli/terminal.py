@@ -1,16 +1,94 @@
-"""The common parts of all commands: options and errors of the user."""
+"""The common parts of all commands: options, what they print, and errors of the user."""
 
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from pushforward.printable import printable
 
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
 
 
 class UserError(Exception):
     """An error that the user can correct; its message says how."""
+
+
+class Terminal(Console):
+    """A console that prints names as they are: brackets are not Rich's markup, and no text controls the terminal."""
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(printable(part) if isinstance(part, str) else part for part in objects), **options)
+
+
+def print_error(text: str) -> None:
+    """Print a line on standard error.
+
+    Args:
+        text: what went wrong.
+    """
+    print(printable(f"pushforward: {text}"), file=sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of the user, in one paragraph."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def path_argument(text: str) -> Path:
+    """The path in an argument.
+
+    Args:
+        text: the argument.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is empty, which would be the current folder, or cannot be a path.
+    """
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"a path must have a name, but is {text!r}")
+    return Path(text)
+
+
+def whole_number(text: str) -> int:
+    """The whole number in an argument.
+
+    Args:
+        text: the argument.
+
+    Raises:
+        argparse.ArgumentTypeError: if there is none, or one of more than 64 bits.
+    """
+    shown = text if len(text) <= 30 else f"a text of {len(text)} characters"
+    # Long before Python's own limit of digits.
+    if not re.fullmatch(r"[+-]?\d{1,30}", text.strip()):
+        raise argparse.ArgumentTypeError(f"must be a whole number, but is {shown}")
+    if abs(number := int(text)) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must have at most 64 bits, but is {shown}")
+    return number
+
+
+def seed(text: str) -> int:
+    """The seed in an argument.
+
+    Args:
+        text: the argument.
+
+    Raises:
+        argparse.ArgumentTypeError: unless it is a whole number of 32 bits; larger ones would not all differ.
+    """
+    if not 0 <= (number := whole_number(text)) < 2**32:
+        raise argparse.ArgumentTypeError(f"must be between 0 and {2**32 - 1}, but is {number}")
+    return number
 
 
 def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, text: str) -> argparse.ArgumentParser:
@@ -39,7 +117,7 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
         out_needed: whether --out is required.
     """
     add_out(command, needed=out_needed)
-    command.add_argument("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
+    command.add_argument("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
     command.add_argument("--float32", action="store_true", help="single precision; the default is double")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=run)
@@ -52,7 +130,7 @@ def add_out(command: argparse.ArgumentParser, *, needed: bool) -> None:
         command: the parser of the command.
         needed: whether --out is required.
     """
-    command.add_argument("--out", required=needed, type=Path, metavar="DIR", help="the folder for the results")
+    command.add_argument("--out", required=needed, type=path_argument, metavar="DIR", help="the folder for the results")
     command.add_argument("--force", action="store_true", help="replace files in DIR that pushforward did not write")
 
 

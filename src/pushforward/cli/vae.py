@@ -2,13 +2,12 @@
 
 import argparse
 import functools
-from pathlib import Path
 
 from rich.console import Console
 
 from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
-from pushforward.cli.terminal import UserError, add_command, add_out, user_error
+from pushforward.cli.terminal import UserError, add_command, add_out, path_argument, seed, user_error, whole_number
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -42,28 +41,40 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = add_command(commands, "vae", "train a variational autoencoder of images", DESCRIPTION)
     add = command.add_argument
-    add("--data", type=Path, metavar="FILE.npz", help="the images (default: scikit-learn's digits)")
+    add("--data", type=path_argument, metavar="FILE.npz", help="the images (default: scikit-learn's digits)")
     add_out(command, needed=True)
     add(
         "--posterior", choices=POSTERIORS, default="nsf",
         help='the posterior family; "gaussian" gives the standard VAE (default nsf)',
     )  # fmt: skip
     add("--prior", choices=PRIORS, default="nsf", help='the prior; "normal" gives the standard VAE (default nsf)')
-    add("--layers", type=int, default=4, metavar="N", help="layers of the posterior's flow (default 4)")
-    add("--latent", type=int, default=8, metavar="D", help="the dimension of the latent space (default 8)")
+    add("--layers", type=whole_number, default=4, metavar="N", help="layers of the posterior's flow (default 4)")
+    add("--latent", type=whole_number, default=8, metavar="D", help="the dimension of the latent space (default 8)")
     add("--network", choices=NETWORKS, default="dense", help="the encoder and decoder (default dense)")
     add(
         "--likelihood", choices=LIKELIHOODS, default="bernoulli",
         help="the likelihood of a pixel (default bernoulli: each batch draws black and white pixels from gray levels)",
     )  # fmt: skip
-    add("--levels", type=int, default=256, metavar="N", help="gray levels of the categorical likelihood (default 256)")
-    add("--epochs", type=int, default=300, metavar="N", help="the largest number of epochs (default 300)")
-    add("--warmup", type=int, default=20, metavar="N", help="epochs until the KL term has full weight (default 20)")
     add(
-        "--importance", type=int, default=500, metavar="N",
+        "--levels",
+        type=whole_number,
+        default=256,
+        metavar="N",
+        help="gray levels of the categorical likelihood (default 256)",
+    )
+    add("--epochs", type=whole_number, default=300, metavar="N", help="the largest number of epochs (default 300)")
+    add(
+        "--warmup",
+        type=whole_number,
+        default=20,
+        metavar="N",
+        help="epochs until the KL term has full weight (default 20)",
+    )
+    add(
+        "--importance", type=whole_number, default=500, metavar="N",
         help="importance samples per test image for the estimate of log p(x) (default 500)",
     )  # fmt: skip
-    add("--seed", type=int, default=0, help="the seed of all random numbers (default 0)")
+    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
     add("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_run)
 

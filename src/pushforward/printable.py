@@ -1,0 +1,24 @@
+"""Text from files and users, made safe for a terminal."""
+
+import unicodedata
+
+# Control characters (escape sequences begin with one), and invisible ones that reorder or hide text.
+CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+LINE_ENDS = "\n"
+
+
+def printable(text: str) -> str:
+    r"""Write the characters of a text that a terminal might obey, not show, as escapes such as \x1b.
+
+    Line ends stay.
+
+    Args:
+        text: any text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in LINE_ENDS or unicodedata.category(c) not in CATEGORIES else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,21 @@
+r"""Characters that a terminal obeys are shown as escapes."""
+
+import pytest
+
+from pushforward.printable import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("wind [°C], größe, 風\nnext line", "wind [°C], größe, 風\nnext line"),
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b31mred", r"\x9b31mred"),
+        ("a\rb\tc\x00\x7f\x08", r"a\rb\tc\x00\x7f\x08"),
+        ("\u202eevil\u2066", r"\u202eevil\u2066"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_printable(text, shown):
+    assert printable(text) == shown
