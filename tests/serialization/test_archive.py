@@ -166,6 +166,7 @@ BOMBS = {
     ),
     "members that overlap": lambda path, array: path.write_bytes(overlapping(array)),
     "a declared shape": lambda path, array: forge(path, numpy(), [npy("<f8", (10**8,), array)]),
+    "a wide document": lambda path, array: forge(path, [[]] * 100_000),
     "an old constant": lambda path, array: forge(path, old_constant(), [array]),
 }
 
@@ -206,7 +207,7 @@ def test_memory_is_a_small_multiple_of_the_file(name, tmp_path):
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert peak < 20 * path.stat().st_size + 2e6
+    assert peak < 30 * path.stat().st_size + 2e6
 
 
 def test_headers_of_all_versions(tmp_path):

@@ -19,6 +19,7 @@ import pytest
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.training.checkpoint import INITIAL_STATE, KIND
 from pushforward.training.trainer import Trainer
 from training_cases import Killed, simple_flow
 
@@ -168,6 +169,10 @@ def test_another_file_is_refused(tmp_path):
     pf.save(path, {"a": 1})
     with pytest.raises(ValueError, match="not a checkpoint of a fit"):
         train(path)
+    for forged in ({"facts": [1]}, {"state": None}, {"state": INITIAL_STATE._replace(current=[1, "text"])}):
+        pf.save(path, {"kind": KIND, "facts": {}, "state": INITIAL_STATE} | forged)
+        with pytest.raises(ValueError, match="not a checkpoint of a fit"):
+            train(path)
     path.write_text("text")
     with pytest.raises(ValueError, match="not a file of pushforward.save"):
         train(path)

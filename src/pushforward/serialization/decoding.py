@@ -40,7 +40,10 @@ class Decoder:
             case None | bool() | int() | float() | str():
                 return node
             case list():
-                return [self.decode(item) for item in node]
+                # In place, because a copy would double the memory.
+                for i, item in enumerate(node):
+                    node[i] = self.decode(item)
+                return node
             case {"kind": "tuple", "items": items}:
                 return tuple(self.decode(item) for item in items)
             case {"kind": "dict" | "OrderedDict" as kind, "items": items}:

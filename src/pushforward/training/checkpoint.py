@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import equinox as eqx
 import jax
@@ -142,6 +142,28 @@ class FitState(NamedTuple):
     stopped: bool
 
 
+def _is_state(state: Any) -> TypeGuard[FitState]:
+    """Whether it is the state of a fit, with fields of the right types, which a forged file need not have."""
+
+    def are_arrays(leaves: Any) -> bool:
+        return isinstance(leaves, list) and all(
+            isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves
+        )
+
+    def is_finished(stage: Any) -> bool:
+        numbers = (stage.best_step, stage.steps, stage.evaluations) if isinstance(stage, FinishedStage) else (None,)
+        return all(isinstance(number, int) for number in numbers) and are_arrays(stage.best)
+
+    return (
+        isinstance(state, FitState)
+        and isinstance(state.finished, tuple)
+        and all(map(is_finished, state.finished))
+        and (state.current is None or are_arrays(state.current))
+        and isinstance(state.history, History)
+        and isinstance(state.seconds, float)
+    )
+
+
 INITIAL_STATE = FitState((), None, History(np.zeros(0, np.float32), ()), 0.0, False)
 
 
@@ -185,13 +207,13 @@ class Checkpoint:
             content = load(path)
         except ValueError as error:  # damaged, or of version 0.1.0, whose classes are gone
             raise ValueError(f"{path} is not a checkpoint that this version can resume: {error}") from error
-        if not (isinstance(content, dict) and content.get("kind") == KIND):
+        before, state = (content.get("facts"), content.get("state")) if isinstance(content, dict) else (None, None)
+        if not (isinstance(before, dict) and content.get("kind") == KIND and _is_state(state)):
             raise ValueError(f"{path} is not a checkpoint of a fit; give another path.")
-        before = content["facts"]
         differ = [name for name in self.facts | before if before.get(name) != self.facts.get(name)]
         if differ:
             raise _another_fit(path, f"in: {', '.join(differ)}")
-        return content["state"]
+        return state
 
     def check_loss(self, before: float, now: float) -> None:
         """Compare the losses of a stage's initial model: the code of a density or of an objective has no fingerprint.
