@@ -18,6 +18,7 @@ def test_fit_writes_everything(files, capsys):
     ]  # fmt: skip
     page = (out / "report.html").read_text()
     assert "Verdict: good" in page and "<td>mu" in page and "pushforward fit models.py:normal" in page
+    assert "the NumPyro model normal" in page and "pushforward sample posterior.flow" in page
     loaded = pf.load(out / "posterior.flow")
     # The posterior of a normal mean is known.
     precision = 3 + 1 / 25

@@ -92,7 +92,7 @@ def test_markup_is_text(pages):
 
 def test_words_for_each_verdict(pages):
     texts = {name: (pages / f"{name}.html").read_text() for name in NAMES}
-    assert "You can use these draws." in texts["good"] and "posterior.sample(" in texts["good"]
+    assert "You can use these draws." in texts["good"] and "pushforward sample posterior.flow" in texts["good"]
     assert "Do not use these draws." in texts["bad"] and "non-centered" in texts["bad"]
     assert (
         "stopped before its quality was measured" in texts["unfinished"]

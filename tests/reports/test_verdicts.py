@@ -28,6 +28,13 @@ def test_posteriors(diagnostics, level, words):
     assert (verdict.level == "good") == (diagnostics.verdict == "good")
 
 
+def test_next_steps_in_the_terminal_are_commands():
+    for scale, words in ((1e-3, "pushforward sample posterior.flow"), (0.5, "--resample"), (5, "--budget")):
+        diagnostics = diagnose(scale * np.random.default_rng(0).normal(size=5000))
+        assert words in str(verdicts.of_posterior(diagnostics, in_terminal=True))
+        assert words not in str(verdicts.of_posterior(diagnostics))
+
+
 def test_chains():
     assert (
         verdicts.of_chains("good", ("a",)).level == "good" and verdicts.of_chains("unreliable", ("a",)).level == "bad"

@@ -109,7 +109,9 @@ def fit_posterior(
             diagnostics = unassessed(notes)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
-        facts = provenance(_call(flow, budget), key, budget=f"{budget:,} gradients of the log-density")
+        facts = provenance(
+            _call(flow, budget), key, model=target.space.description, budget=f"{budget:,} gradients of the log-density"
+        )
         return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights, facts)
 
 

@@ -222,7 +222,7 @@ class Posterior(Picklable):
         if len(self.pool):
             sections.append(weights(np.asarray(self.pool_weights)))
         sections.append(settings(self._settings(), command))
-        write_text(path, posterior_page(title, of_posterior(d), sections))
+        write_text(path, posterior_page(title, of_posterior(d, in_terminal=bool(command)), sections))
 
     def _settings(self) -> dict[str, Any]:
         shapes = {name: leaf.shape for name, leaf in named(self.target.constrain(self.target.start)).items()}

@@ -128,7 +128,8 @@ def weights(weights: Float[np.ndarray, " draws"]) -> dict[str, Any]:
         "width": (high - low) / BINS, "text": [f"{10**center:.3g}" for center in centers], "textposition": "none",
         "hovertemplate": "weight about %{text}: %{y} draws<extra></extra>",
     }  # fmt: skip
-    return {"traces": [bars], "x": x, "y": {"title": {"text": "draws"}, "type": "log", "dtick": 1}}
+    y = {"title": {"text": "draws"}, "type": "log", "dtick": 1, "range": [-0.3, math.log10(counts.max()) + 0.3]}
+    return {"traces": [bars], "x": x, "y": y}
 
 
 def calibration(pit: Mapping[str, Float[np.ndarray, " _"]]) -> dict[str, Any]:

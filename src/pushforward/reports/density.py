@@ -88,4 +88,4 @@ def density_page(
         training(history, "validation (nats per row)", text=LEARNING),
         settings({**summary, **(provenance or {})}, command),
     ]
-    return page(title, "Density", of_density(evaluation, warnings), sections)
+    return page(title, "Density", of_density(evaluation, warnings, in_terminal=bool(command)), sections)

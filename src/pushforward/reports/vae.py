@@ -133,7 +133,7 @@ def vae_page(
         *(() if history is None else (training(history, "ELBO of validation images (nats)", text=LEARNING),)),
         settings(facts, command),
     ]
-    return page(title, "Variational autoencoder", of_vae(evaluation), sections)
+    return page(title, "Variational autoencoder", of_vae(evaluation, in_terminal=bool(command)), sections)
 
 
 def as_data_url(images: ArrayLike) -> str:

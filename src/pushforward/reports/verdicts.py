@@ -7,21 +7,25 @@ from typing import Any
 from pushforward.reports.blocks import Step, Verdict
 
 
-def of_posterior(diagnostics: Any) -> Verdict:
+def of_posterior(diagnostics: Any, *, in_terminal: bool = False) -> Verdict:
     """The verdict on a posterior.
 
     Args:
         diagnostics: an object with the attributes of `pushforward.Diagnostics`.
+        in_terminal: whether the reader works in the terminal, so that the next steps are commands.
     """
     word = diagnostics.verdict
-    level, headline, meaning, steps = _posterior_words(diagnostics)
+    level, headline, meaning, steps = _posterior_words(diagnostics, in_terminal)
     return Verdict(level, word, headline, meaning, diagnostics.reasons, steps)
 
 
-def _posterior_words(d: Any) -> tuple[Any, str, str, Sequence[Step]]:
+REFIT = "posterior = pf.fit_posterior(pf.Target.from_numpyro(model, **data), key=jax.random.key(0))\n"
+
+
+def _posterior_words(d: Any, in_terminal: bool) -> tuple[Any, str, str, Sequence[Step]]:
     refine = Step(
         "Let Markov chains correct the fit: they start from it, and are exact if their own verdict is good.",
-        "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons",
+        (REFIT if in_terminal else "") + "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons",
     )
     if d.verdict == "good":
         meaning = (
@@ -29,17 +33,16 @@ def _posterior_words(d: Any) -> tuple[Any, str, str, Sequence[Step]]:
             "posterior: means and intervals computed from them are as good as those of exact draws. This says that the "
             "computation is right, not that the model describes the data; check that with predictions."
         )
-        draw = Step("Draw as many samples as you need.", "draws = posterior.sample(jax.random.key(1), 4000)")
-        check = Step(
-            "Compare data that the model predicts with your data.", "data = posterior.to_arviz(jax.random.key(2))"
-        )
+        draw = _draw("", "draws = posterior.sample(jax.random.key(1), 4000)", in_terminal)
+        predict = "" if in_terminal else "data = posterior.to_arviz(jax.random.key(2))"
+        check = Step("Compare data that the model predicts with your data.", predict)
         return "good", "You can use these draws.", meaning, (draw, check)
     if d.verdict == "reweight":
         meaning = (
             "The fit is near your model's posterior, but not equal to it. How often each draw should count is known, "
             "and with these weights the results are right. The table and the plots below are already weighted."
         )
-        draw = Step("Use weighted draws, not those of sample().", "draws = posterior.resample(jax.random.key(1), 4000)")
+        draw = _draw(" --resample", "draws = posterior.resample(jax.random.key(1), 4000)", in_terminal)
         return "caution", "You can use these draws after weighting.", meaning, (draw, refine)
     headline = "Do not use these draws."
     if not d.num_draws:
@@ -57,6 +60,7 @@ def _posterior_words(d: Any) -> tuple[Any, str, str, Sequence[Step]]:
         "The fit differs from your model's posterior, or misses a part of it, by more than weights can correct. Means "
         "and intervals of these draws can be wrong, even if they look smooth and plausible."
     )
+    budget = "--budget 20000000" if in_terminal else "pf.fit_posterior(target, key=key, budget=20_000_000)"
     steps = [
         Step("Read the reasons above: where one of them names a remedy, begin with it."),
         Step(
@@ -67,9 +71,18 @@ def _posterior_words(d: Any) -> tuple[Any, str, str, Sequence[Step]]:
         Step(
             "If parameters can change roles (labels of mixture components), order them, so that one solution is left."
         ),
-        Step("If the fit ended at its budget, give it more.", "pf.fit_posterior(target, key=key, budget=20_000_000)"),
+        Step("If the fit ended at its budget, give it more.", budget),
     ]
     return "bad", headline, meaning, steps
+
+
+def _draw(option: str, call: str, in_terminal: bool) -> Step:
+    """How to get draws, weighted ones with an option of the command."""
+    if in_terminal:
+        command = f"pushforward sample posterior.flow --num 4000{option} --out draws.csv"
+        return Step("Use the draws in posterior.nc (for ArviZ), or make a table of draws.", command)
+    text = "Use weighted draws, not those of sample()." if option else "Draw as many samples as you need."
+    return Step(text, call)
 
 
 def of_chains(verdict: str, reasons: Sequence[str]) -> Verdict:
@@ -107,12 +120,13 @@ def of_amortized() -> Verdict:
     return Verdict("caution", "one for each data set", "Ask for the verdict of each data set.", meaning, (), steps)
 
 
-def of_density(evaluation: Any, warnings: Sequence[str]) -> Verdict:
+def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = False) -> Verdict:
     """The verdict on a density: how its scores compare with those of simple densities, and whether it is calibrated.
 
     Args:
         evaluation: an object with the attributes of `pushforward.density.Evaluation`.
         warnings: the warnings of the fit.
+        in_terminal: whether the reader works in the terminal, so that the next steps are commands.
     """
     rows = evaluation.rows_label
     flow, others = evaluation.scores["flow"], {n: s for n, s in evaluation.scores.items() if n != "flow"}
@@ -134,6 +148,8 @@ def of_density(evaluation: Any, warnings: Sequence[str]) -> Verdict:
         else "The values of each column lie below the density's quantiles as often as they should."
     )
     use = Step("Draw new rows, and compute densities.", "density.sample(key, (1000,))\ndensity.log_prob(x)")
+    if in_terminal:
+        use = Step("Draw new rows.", "pushforward sample density.flow --num 1000 --out draws.csv")
     more = Step("Use more rows, or declare the supports of bounded, circular and discrete columns, then fit again.")
     look = Step("Look at these columns in the plots below: where draws and data differ, do not rely on the density.")
     if evaluation.num_rows < 100:
@@ -150,11 +166,12 @@ def of_density(evaluation: Any, warnings: Sequence[str]) -> Verdict:
     return Verdict("good", "good", "You can use this density.", meaning, reasons, (use,))
 
 
-def of_vae(evaluation: Any) -> Verdict:
+def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
     """The verdict on a VAE: whether its posterior is close to the exact one, and whether its latent space is used.
 
     Args:
         evaluation: an object with the attributes of `pushforward.vae.Evaluation`.
+        in_terminal: whether the reader works in the terminal, where the model is in a file.
     """
     gap = evaluation.gap
     reasons = (
@@ -163,7 +180,8 @@ def of_vae(evaluation: Any) -> Verdict:
         f"{evaluation.active_units} latent coordinates depend on the image.",
     )
     compare = Step("Compare this NLL with that of other models of the same test images: lower is better.")
-    draw = Step("Draw images.", "model.sample(jax.random.key(0), (16,), expected=True)")
+    load = 'model = pf.load("model.vae")\n' if in_terminal else ""
+    draw = Step("Draw images.", f"{load}model.sample(jax.random.key(0), (16,), expected=True)")
     wider = Step("Use a more flexible posterior, or more layers, if the gap matters.")
     if not evaluation.active_units:
         meaning = "The decoder ignores the latent vectors: every image is described by the same distribution."

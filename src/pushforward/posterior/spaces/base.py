@@ -66,6 +66,11 @@ class AbstractSpace(eqx.Module):
         """The space without its density: it can still constrain, and holds no code of the user."""
 
     @property
+    def description(self) -> str:
+        """What the density is, for reports."""
+        return "a log-density"
+
+    @property
     def data(self) -> PyTree:
         """The data set of a `ConditionalTarget`, in the density or in the arguments of the model."""
         raise NotImplementedError(f"{type(self).__name__} has no data set that can be replaced.")

@@ -36,6 +36,10 @@ class NumpyroSpace(AbstractSpace):
     names: tuple[str, ...] = eqx.field(static=True)
     plain: SupportSpace | None
 
+    @property
+    def description(self):
+        return f"the NumPyro model {getattr(self.model, '__name__', type(self.model).__name__)}"
+
     @classmethod
     def trace(cls, model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple["NumpyroSpace", PyTree]:
         """The space, and unconstrained values of the latent sites.

@@ -20,6 +20,10 @@ class PymcSpace(AbstractSpace):
     # Static and one object for each model, so that programs are compiled once for each model.
     model: "_Compiled" = eqx.field(static=True)
 
+    @property
+    def description(self):
+        return "a PyMC model"
+
     @classmethod
     def compile(cls, model: Any) -> tuple["PymcSpace", PyTree]:
         """The space, and PyMC's initial point.
