@@ -8,8 +8,10 @@ from pushforward.cli import main
 
 
 def test_fit_writes_everything(files, capsys):
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--quiet"]) == 0
+    wanted = ["--draws", "500", "--log-likelihood", "--predictive"]
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--quiet", *wanted]) == 0
     printed = capsys.readouterr().out
+    assert "posterior.nc: 500 draws, 0.0 MB before compression (16,000 bytes)" in printed
     assert "verdict: good" in printed
     assert "mu" in printed
     out = files / "out" / "deep"
@@ -31,6 +33,7 @@ def test_fit_writes_everything(files, capsys):
     data = arviz.from_netcdf(str(out / "posterior.nc")) if hasattr(arviz, "from_netcdf") else None
     if data is not None:
         assert data["posterior"].attrs["verdict"] == "good"
+        assert data["log_likelihood"]["y"].shape == data["posterior_predictive"]["y"].shape == (1, 500, 3)
 
 
 @pytest.mark.parametrize("failing", few(["report", "plot", "to_arviz"], "report"))

@@ -38,7 +38,7 @@ def test_results_survive_a_file(tmp_path):
     np.testing.assert_allclose(posterior.log_prob(draws), loaded.log_prob(again), rtol=1e-8)
     weighted = loaded.resample(jr.key(2), 100)
     assert weighted["sigma"].min() > 0
-    data = posterior.to_arviz(jr.key(3), num_samples=200)
+    data = posterior.to_arviz(jr.key(3), num_samples=200, log_likelihood=True, predictive=True)
     assert data["posterior"]["ratio"].shape == (1, 200)
     assert data["posterior"].attrs["verdict"] == posterior.diagnostics.verdict
     assert data["posterior_predictive"]["y"].shape == data["log_likelihood"]["y"].shape == (1, 200, 4)
@@ -46,9 +46,11 @@ def test_results_survive_a_file(tmp_path):
     with pytest.raises(ValueError, match="does not hold the density"):
         loaded.target(loaded.target.start)
     # Without a key there is nothing random: no predictions, and the same draws each time.
-    data, again = posterior.to_arviz(num_samples=200), posterior.to_arviz(num_samples=200)
+    data, again = posterior.to_arviz(num_samples=200, log_likelihood=True), posterior.to_arviz(num_samples=200)
     assert data["log_likelihood"]["y"].shape == (1, 200, 4)
-    assert not hasattr(data, "posterior_predictive")
+    assert not hasattr(data, "posterior_predictive") and not hasattr(again, "log_likelihood")
+    with pytest.raises(ValueError, match="needs a key"):
+        posterior.to_arviz(predictive=True)
     np.testing.assert_array_equal(data["posterior"]["mu"], again["posterior"]["mu"])
 
 

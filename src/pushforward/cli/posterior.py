@@ -29,6 +29,10 @@ from pushforward.cli.terminal import (
 
 PLOTS: tuple[Literal["training", "marginals", "pairs"], ...] = ("training", "marginals", "pairs")
 FILES = ("posterior.flow", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
+
+# The draws in posterior.nc, if the user gives no number.
+MAX_DRAWS, MIN_DRAWS, MAX_BYTES = 4000, 400, 2**28
+
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
 FIT = """\
@@ -39,6 +43,9 @@ is passed to the model as the argument of that name, and lists of numbers are pa
 
 DIR will hold posterior.flow (the fitted Posterior, for pushforward.load), posterior.nc (draws, for ArviZ), report.html,
 training.png (the ELBO during training), marginals.png and pairs.png.
+
+posterior.nc has 4,000 draws; if they took more than 256 MB, as few as 400. --log-likelihood and --predictive add one
+number for each draw and observation.
 
 The verdict is "good" (use the draws), "reweight" (use the draws in posterior.nc, which are corrected by importance
 weights) or "unreliable" (do not use the draws). Ctrl-C ends the training; the best flow so far is then diagnosed and
@@ -68,6 +75,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="the file to write the state of the fit to, and to resume from",
     )
+    fit.add_argument("--draws", type=int, metavar="N", help="the number of draws in posterior.nc")
+    fit.add_argument(
+        "--log-likelihood", action="store_true", help="add the log-likelihood of each observation to posterior.nc"
+    )
+    fit.add_argument("--predictive", action="store_true", help="add observations drawn from the model to posterior.nc")
     add_common(fit, _fit, out_needed=True)
 
 
@@ -87,8 +99,10 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
     check_folder(options.out, FILES, force=options.force)
-    if options.budget is not None and options.budget < 1:
-        raise UserError(f"--budget must be a positive number of gradients, but is {options.budget}.")
+    for name, unit in (("budget", "gradients"), ("draws", "draws")):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
     data = _load_data(options.data)
     set_precision(options)
     model = _load_model(options.model)
@@ -136,7 +150,7 @@ def _run(
         print_error(f"posterior.flow is not written: {error}")
     else:
         results.write("posterior.flow", posterior.save)
-    results.write("posterior.nc", lambda path: posterior.to_arviz(key).to_netcdf(str(path)))
+    results.write("posterior.nc", lambda path: _write_draws(posterior, key, path, options, console))
     results.write("report.html", lambda path: posterior.report(path, title=name, command=options.command_line))
     for kind in PLOTS:
         results.write(f"{kind}.png", plot(kind))
@@ -153,6 +167,16 @@ def _run(
         console.print(f"wrote {', '.join(results.written)} to {out}", soft_wrap=True)
     console.print()
     return results.exit_code
+
+
+def _write_draws(posterior: Any, key: Any, path: Path, options: argparse.Namespace, console: Console) -> None:
+    """Write the draws for ArviZ, and say before how large they are."""
+    groups = {name: getattr(options, name, False) for name in ("log_likelihood", "predictive")}
+    per_draw = posterior.arviz_bytes(1, **groups)
+    draws = getattr(options, "draws", None) or min(MAX_DRAWS, max(MIN_DRAWS, MAX_BYTES // per_draw))
+    size = draws * per_draw
+    console.print(f"posterior.nc: {draws:,} draws, {size / 1e6:,.1f} MB before compression ({size:,} bytes)")
+    posterior.to_arviz(key, draws, **groups).to_netcdf(str(path))
 
 
 def _load_data(path: str | None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class ConditionalTarget(eqx.Module):
             ValueError: if the model's Python code uses the values of its data, so that JAX cannot trace it.
         """
         space, example = NumpyroSpace.trace(model, (as_arrays(data), *args), kwargs)
-        if not space.args:
+        if not space.is_conditional:
             raise ValueError(
                 "the model's Python code uses the values of its data (for example in an `if` or as an array size), so "
                 "JAX cannot trace it for all data sets; use jax.numpy.where, and take sizes from array shapes."

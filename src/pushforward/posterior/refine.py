@@ -123,17 +123,34 @@ class Chains(Picklable):
         return cell(of_chains(self.verdict, self.reasons), table, self._diagnostics())
 
     def to_arviz(
-        self, key: PRNGKeyArray | None = None, *, coords: Coords | None = None, dims: Dims | None = None
+        self,
+        key: PRNGKeyArray | None = None,
+        *,
+        log_likelihood: bool = False,
+        predictive: bool = False,
+        coords: Coords | None = None,
+        dims: Dims | None = None,
     ) -> Any:
         """The draws for ArviZ, in the form of `Posterior.to_arviz`.
 
         Args:
-            key: the key for the posterior predictive draws; None omits that group.
+            key: the key for observations drawn from the model, and for discrete sites that the density sums out.
+            log_likelihood: as in `Posterior.to_arviz`.
+            predictive: as in `Posterior.to_arviz`; it needs a key.
             coords: the values along named dimensions, in addition to the model's or instead of them.
             dims: the names of the axes of variables, in addition to the model's or instead of them.
         """
         attributes = {n: getattr(self, n) for n in ("rhat", "ess", "acceptance", "divergences", "verdict")}
-        return to_arviz(self.target, self.draws, attributes, key, coords, dims)
+        return to_arviz(
+            self.target,
+            self.draws,
+            attributes,
+            key,
+            log_likelihood=log_likelihood,
+            predictive=predictive,
+            coords=coords,
+            dims=dims,
+        )
 
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
-from pushforward.posterior.arviz import Coords, Dims, to_arviz
+from pushforward.posterior.arviz import Coords, Dims, num_bytes, to_arviz
 from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
@@ -42,6 +42,8 @@ POOL_SIZE = 2_000_000
 MIN_POOL = 10_000
 NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
+# The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
+MAX_ENTRIES = 50_000_000
 
 
 class Posterior(Picklable):
@@ -186,7 +188,7 @@ class Posterior(Picklable):
         caption = f"verdict: {self.diagnostics.verdict}"
         if self.diagnostics.verdict != "good":
             caption += "; draws corrected by importance weights"
-        return summarize(by_scalar(self.stored_draws(NUM_SUMMARIZED)), caption)
+        return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), caption)
 
     def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:
         """A Matplotlib figure.
@@ -201,8 +203,14 @@ class Posterior(Picklable):
             return plot_learning(self.history, "ELBO (nats)", self.diagnostics.log_evidence)
         if kind not in ("pairs", "marginals"):
             raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
-        columns = by_scalar(self.stored_draws(NUM_PLOTTED))
+        columns = by_scalar(self.stored_draws(self._num_draws(NUM_PLOTTED)))
         return plot_pairs(columns) if kind == "pairs" else plot_marginals(columns)
+
+    def _num_draws(self, most: int) -> int:
+        """A number of draws that fits into memory if the draws are large, as deterministic sites of all rows are."""
+        draw = eqx.filter_eval_shape(lambda target: target.constrain(target.start), self.target)
+        entries = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(draw))
+        return min(most, max(1000, MAX_ENTRIES // entries))
 
     def report(self, path: str | os.PathLike, *, title: str = "posterior", command: str = "") -> None:
         """Write one self-contained HTML page: the verdict in words, a summary, and interactive plots.
@@ -216,7 +224,7 @@ class Posterior(Picklable):
         """
         d, sections = self.diagnostics, []
         if len(self.pool):
-            columns = by_scalar(self.stored_draws(NUM_SUMMARIZED))
+            columns = by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED)))
             sections = [parameters(columns, self.summary()), Section("Diagnostics", [diagnostics_table(d)])]
         sections.append(training(self.history, log_evidence=d.log_evidence))
         if len(self.pool):
@@ -245,22 +253,30 @@ class Posterior(Picklable):
         key: PRNGKeyArray | None = None,
         num_samples: int = 4000,
         *,
+        log_likelihood: bool = False,
+        predictive: bool = False,
         coords: Coords | None = None,
         dims: Dims | None = None,
     ) -> Any:
         """The posterior for ArviZ: `InferenceData`, or `DataTree` from ArviZ 1.0 on.
 
         The diagnostics are the attributes of the group "posterior". NumPyro's plates and PyMC's coordinates name the
-        axes, and a NumPyro model also gives the groups log_likelihood and observed_data and, with a key,
-        posterior_predictive.
+        axes. Models also give the group observed_data and, on request, log_likelihood and posterior_predictive, which
+        have one number for each draw and observation: `arviz_bytes` is their size. They are computed in chunks and
+        stored in 32 bits. With a key, the discrete latent sites of a NumPyro model, which the density sums out, are
+        drawn given each draw.
 
         Args:
             key: the key for fresh draws, from the flow if the verdict is "good", otherwise resampled by importance
-                weights. Without a key, the draws are those of `stored_draws`, and the group posterior_predictive is
-                omitted.
+                weights. Without a key, the draws are those of `stored_draws`.
             num_samples: the number of draws.
+            log_likelihood: whether to add the log-likelihood of each observation, for `arviz.loo` and `arviz.compare`.
+            predictive: whether to add observations drawn from a NumPyro model; it needs a key.
             coords: the values along named dimensions, in addition to the model's or instead of them.
             dims: the names of the axes of variables, in addition to the model's or instead of them.
+
+        Raises:
+            ValueError: if `predictive` is true and there is no key.
         """
         draws, predict_key = None, None
         if key is None:
@@ -272,7 +288,26 @@ class Posterior(Picklable):
         attributes = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
         attributes["reasons"] = " ".join(self.diagnostics.reasons)
         draws = jax.tree.map(lambda a: a[None], draws)
-        return to_arviz(self.target, draws, attributes, predict_key, coords, dims)
+        return to_arviz(
+            self.target,
+            draws,
+            attributes,
+            predict_key,
+            log_likelihood=log_likelihood,
+            predictive=predictive,
+            coords=coords,
+            dims=dims,
+        )
+
+    def arviz_bytes(self, num_samples: int = 4000, *, log_likelihood: bool = False, predictive: bool = False) -> int:
+        """The size of what `to_arviz` returns, in bytes; a file is smaller if it can be compressed.
+
+        Args:
+            num_samples: the number of draws.
+            log_likelihood: as in `to_arviz`.
+            predictive: as in `to_arviz`.
+        """
+        return num_bytes(self.target, num_samples, log_likelihood=log_likelihood, predictive=predictive)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.

@@ -79,6 +79,8 @@ class Target(eqx.Module):
         """The posterior of a NumPyro model with its arguments, the data included.
 
         The parameters are all latent sites, with any continuous support. Deterministic sites are part of the draws.
+        Discrete latent sites are summed out by NumPyro's enumeration, with funsor. Parameters without a prior
+        (`numpyro.param`, networks) and the keys of `numpyro.prng_key` are held fixed, in predictions too.
 
         One plate may be subsampled, `numpyro.plate(name, size, subsample_size)`: then the sites that are observed in it
         are the rows of large data, as with `log_likelihood`, and `subsample_size` is the batch size. Deterministic
@@ -86,13 +88,15 @@ class Target(eqx.Module):
 
         Args:
             model: a NumPyro model.
-            *args: the positional arguments of the model.
+            *args: the positional arguments of the model, of any types. Arrays are arguments of the compiled program if
+                the model can be traced for all of their values; everything else is a constant of it.
             **kwargs: the keyword arguments of the model.
 
         Raises:
-            ValueError: if the model has discrete latent sites or no latent site; if several plates are subsampled, or
-                latent sites are inside a subsampled plate; or if the Python code of a model with a subsampled plate
-                uses the values of its arguments.
+            ImportError: if the model has discrete latent sites and funsor is not installed.
+            ValueError: if a discrete latent site cannot be summed out or there is no continuous one; if several plates
+                are subsampled, or latent sites are inside a subsampled plate; or if the Python code of a model with a
+                subsampled plate needs the values of its rows.
         """
         space, example = subsampled.trace(model, args, kwargs)
         return cls(space, example)

@@ -1,14 +1,44 @@
 """NumPyro models as targets."""
 
+import warnings
+
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer.util import potential_energy
+from numpyro.infer.util import initialize_model, potential_energy
 
 import pushforward as pf
+from model_cases import CASES
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_density_and_predictions_of_each_kind_of_model(name):
+    case = CASES[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        target = pf.Target.from_numpyro(case.model, *case.args)
+        messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    if case.warns is None:
+        assert not messages
+    else:
+        with pytest.warns(UserWarning, match=case.warns):
+            warnings.warn(" ".join(messages), stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of NumPyro
+        args = case.args if case.nuts is None else case.nuts
+        info = initialize_model(jr.key(0), case.model, model_args=args, validate_grad=False)
+        z = {site: value + 0.1 for site, value in info.param_info.z.items()}
+        assert float(target.space.log_density(z)) == pytest.approx(-float(info.potential_fn(z)), rel=1e-10)
+    observed = target.space.observed()
+    assert set(observed) >= ({case.predicted} - {None})
+    if case.predicted is not None:
+        draw = eqx.filter_eval_shape(target.constrain, target.start)
+        replicas = eqx.filter_eval_shape(lambda draw: target.space.replicate(draw, jr.key(0)), draw)
+        assert replicas[case.predicted].shape == observed[case.predicted].shape
 
 
 def hierarchical(groups, x, y=None):
@@ -74,25 +104,42 @@ def test_numpyro_model_that_looks_at_its_data():
     assert pf.Target.from_numpyro(model, np.array([0, 1, 2, 4])).dim == 5
 
 
-def test_discrete_latent_is_named():
+@pytest.mark.parametrize(
+    "prior, match",
+    [
+        (dist.Poisson(3.0), "x are discrete and cannot be enumerated"),
+        (dist.Delta(1.0), "x are dist.Delta"),
+        (dist.ProjectedNormal(jnp.ones(3)), "spherical sample site 'x'"),
+    ],
+)
+def test_site_without_a_transform_is_named(prior, match):
     def model():
-        numpyro.sample("which", dist.Bernoulli(0.3))
-        numpyro.sample("x", dist.Normal(0, 1))
+        numpyro.sample("mu", dist.Normal(0, 1))
+        numpyro.sample("x", prior)
 
-    with pytest.raises(ValueError, match="which.*discrete"):
+    with pytest.raises(ValueError, match=match):
         pf.Target.from_numpyro(model)
+
+
+def test_only_what_must_be_static_becomes_static():
+    case = CASES["size_from_data"]
+    groups, y = pf.Target.from_numpyro(case.model, *case.args).space.args
+    assert isinstance(groups.value, np.ndarray)
+    np.testing.assert_array_equal(y, case.args[1])
+
+
+def test_predictions_are_of_the_network_that_was_fitted():
+    for name in ("network", "key_in_model"):
+        case = CASES[name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            space = pf.Target.from_numpyro(case.model, *case.args).space
+        # With a tiny scale, predictions are the mean of the likelihood.
+        draw = {"b": jnp.zeros(2), "s": jnp.asarray(1e-9)}
+        first, second = (space.replicate(draw, jr.key(seed))["y"] for seed in (0, 1))
+        np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_no_latent():
-    with pytest.raises(ValueError, match="no latent"):
+    with pytest.raises(ValueError, match="no continuous latent"):
         pf.Target.from_numpyro(lambda: numpyro.sample("y", dist.Normal(0, 1), obs=1.0))
-
-
-def test_subsampled_plate_is_named():
-    def model():
-        mu = numpyro.sample("mu", dist.Normal(0, 1))
-        with numpyro.plate("rows", 10, subsample_size=3):
-            numpyro.sample("y", dist.Normal(mu, 1), obs=jnp.zeros(3))
-
-    with pytest.raises(ValueError, match="rows.*subsampled"):
-        pf.Target.from_numpyro(model)

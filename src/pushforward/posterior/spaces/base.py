@@ -26,6 +26,10 @@ class Labels(NamedTuple):
     dims: dict[str, list[str]]
 
 
+class UnavailablePrediction(Exception):
+    """A model does not have some kind of prediction."""
+
+
 class AbstractSpace(eqx.Module):
     """The draws of a model, the transform from unconstrained values to draws, and their density."""
 
@@ -87,12 +91,39 @@ class AbstractSpace(eqx.Module):
         """The names of the axes of draws, if the model has names."""
         return Labels({}, {})
 
-    def predict(self, draws: Draw, key: PRNGKeyArray | None) -> dict[str, dict[str, Array]]:
-        """Further groups for ArviZ: "log_likelihood", "observed_data" and, with a key, "posterior_predictive".
+    def observed(self) -> dict[str, Array]:
+        """The observations, if the model has any."""
+        return {}
+
+    def pointwise_log_likelihood(self, draw: Draw) -> dict[str, Array]:
+        """The log-likelihood of each observation.
 
         Args:
-            draws: draws with leading axes (1, draws).
-            key: the key for the posterior predictive draws; None omits that group.
+            draw: a draw.
+
+        Raises:
+            UnavailablePrediction: if there is none.
+        """
+        raise UnavailablePrediction("no pointwise log-likelihoods: the target has no observations, only a density.")
+
+    def replicate(self, draw: Draw, key: PRNGKeyArray) -> dict[str, Array]:
+        """Observations drawn from the model.
+
+        Args:
+            draw: a draw.
+            key: the key.
+
+        Raises:
+            UnavailablePrediction: if the model cannot draw them.
+        """
+        raise UnavailablePrediction("no posterior predictive: the target has no observations, only a density.")
+
+    def discrete_draws(self, draw: Draw, key: PRNGKeyArray) -> dict[str, Array]:
+        """Values of the discrete sites that the density sums out, drawn from their distribution given the draw.
+
+        Args:
+            draw: a draw.
+            key: the key; `replicate` with the same key uses the same values.
         """
         return {}
 

@@ -1,39 +1,64 @@
 """NumPyro models as spaces: the unconstrained density is the one that NumPyro's own samplers use."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+import jax.random as jr
 import numpyro.distributions as dist
-from jaxtyping import PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
-from numpyro.infer import Predictive, init_to_uniform, log_likelihood
 from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
 
-from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
+from pushforward.posterior.spaces.arguments import bind, has_constants, unbind
+from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace, UnavailablePrediction
+from pushforward.posterior.spaces.dependence import dependence
+from pushforward.posterior.spaces.enumeration import (
+    draw_discrete,
+    enumerated,
+    enumerated_log_density,
+    first_free_dim,
+    marked,
+)
+from pushforward.posterior.spaces.preparation import (
+    ExpandedObservations,
+    check_sites,
+    held_values,
+    latent_sites,
+    prepared,
+    traced,
+)
 from pushforward.user_warnings import warn
 
 
 class NumpyroSpace(AbstractSpace):
-    """The latent sites of a NumPyro model; draws are dicts of its latent and deterministic sites.
+    """The continuous latent sites of a NumPyro model; draws are dicts of them and the deterministic sites.
 
-    Build it with `trace`.
+    Discrete latent sites are summed out. Build it with `trace`.
 
     Attributes:
         model: the model.
-        args: the positional arguments of the model.
-        kwargs: the keyword arguments of the model.
-        names: the names of the latent sites.
+        args: the positional arguments of the model, as `bind` returns them.
+        kwargs: the keyword arguments of the model, as `bind` returns them.
+        held: the values of the model's param and mutable sites.
+        names: the names of the continuous latent sites.
+        discrete: the names of the discrete latent sites.
+        first_free_dim: the first dimension, from the right, that no plate uses.
+        hidden: the deterministic sites that depend on discrete latent sites; draws do not have them.
         plain: the latent sites as a space without the model's code; None if a support depends on another site.
     """
 
     model: Callable = eqx.field(static=True)
     args: tuple
     kwargs: dict[str, Any]
+    held: dict[str, Any]
     names: tuple[str, ...] = eqx.field(static=True)
+    discrete: tuple[str, ...] = eqx.field(static=True)
+    first_free_dim: int = eqx.field(static=True)
+    hidden: frozenset[str] = eqx.field(static=True)
     plain: SupportSpace | None
 
     @property
@@ -50,33 +75,38 @@ class NumpyroSpace(AbstractSpace):
             kwargs: the keyword arguments of the model.
 
         Raises:
-            ValueError: if the model has discrete latent sites, subsampled plates or no latent site.
+            ImportError: if the model has discrete latent sites and funsor is not installed.
+            ValueError: if a discrete latent site cannot be summed out, or if the model has subsampled plates or no
+                continuous latent site.
         """
-        original = args, kwargs
-        args, kwargs = jax.tree.map(_as_argument, original)
-        sites = sites_of(model, *original, seed=0)
-        latent = {name: site for name, site in sites.items() if _is_latent(site)}
-        _check_sites(sites, latent)
-        values, supports = _latent_values(sites)
+        sites = traced(model, args, kwargs, seed=0)
+        held = held_values(sites)
+        latent, discrete = latent_sites(sites)
+        check_sites(sites, latent, discrete)
+        values, supports = _values_and_supports(latent)
         # A support that differs at another point depends on other sites.
-        fixed = eqx.tree_equal(supports, _latent_values(sites_of(model, *original, seed=1))[1])
+        fixed = eqx.tree_equal(supports, _values_and_supports(latent_sites(traced(model, args, kwargs, seed=1))[0])[1])
         plain = SupportSpace(None, supports, values) if fixed else None
-        example = unconstrain_fn(model, *original, values)
-        space = cls(model, args, kwargs, tuple(latent), plain)
-        try:
-            eqx.filter_eval_shape(lambda space, z: space.log_density(z), space, example)
-        except (
-            TypeError,  # a shape that depends on a value
-            jax.errors.ConcretizationTypeError,
-            jax.errors.NonConcreteBooleanIndexError,
-            jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError,
-        ):
-            # The model's Python code uses the values of its arguments, which NumPyro allows. They become constants of
-            # the compiled program: NumPy arrays, because operations on JAX arrays have no values during tracing.
-            original = jax.tree.map(lambda a: np.asarray(a) if isinstance(a, jax.Array) else a, original)
-            space = cls(_Bound(model, *original), (), {}, tuple(latent), plain)
-        return space, example
+        first = first_free_dim(sites)
+
+        def space(arguments: tuple[tuple, dict[str, Any]], hidden: frozenset[str] = frozenset()) -> NumpyroSpace:
+            return cls(model, *arguments, held, tuple(latent), tuple(discrete), first, hidden, plain)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they came with the trace above
+            example = space(bind((args, kwargs), lambda _: False)).unconstrain(values)
+
+            def traceable(arguments: tuple[tuple, dict[str, Any]]) -> bool:
+                try:
+                    eqx.filter_eval_shape(lambda s, z: (s.log_density(z), s.constrain(z)), space(arguments), example)
+                except Exception:  # whatever Python code does with a tracer instead of a value
+                    return False
+                return True
+
+            bound = bind((args, kwargs), traceable)
+        result = space(bound, space(bound)._depending_on_discrete(example))
+        result._report_held(example)
+        return result, example
 
     @property
     def data(self):
@@ -85,24 +115,82 @@ class NumpyroSpace(AbstractSpace):
     def with_data(self, data):
         return eqx.tree_at(lambda s: s.args[0], self, data)
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the first argument can be replaced: JAX traces all of it."""
+        return not has_constants(self.args[0])
+
+    def _arguments(self) -> tuple[tuple, dict[str, Any]]:
+        return unbind(self.args), unbind(self.kwargs)
+
+    def _plain_model(self, key: PRNGKeyArray | None = None) -> Callable:
+        """The model for anything but its density; discrete latent sites, if there are any, are drawn from the prior."""
+        model = prepared(self.model, self.held)
+        return handlers.seed(marked(model), jr.key(0) if key is None else key) if self.discrete else model
+
+    def _density_model(self) -> Callable:
+        model = prepared(self.model, self.held)
+        return enumerated(model, self.first_free_dim) if self.discrete else model
+
     def log_density(self, z):
-        return -potential_energy(self.model, self.args, self.kwargs, z)
+        return -potential_energy(self._density_model(), *self._arguments(), z, enum=bool(self.discrete))
 
     def constrain(self, z):
-        return constrain_fn(self.model, self.args, self.kwargs, z, return_deterministic=True)
+        return self._constrain(z, None)
+
+    def _constrain(self, z: dict[str, Array], key: PRNGKeyArray | None) -> dict[str, Array]:
+        draw = constrain_fn(self._plain_model(key), *self._arguments(), z, return_deterministic=True)
+        return {name: value for name, value in draw.items() if name not in self.hidden}
 
     def unconstrain(self, draw):
-        return unconstrain_fn(self.model, self.args, self.kwargs, {name: draw[name] for name in self.names})
+        return unconstrain_fn(self._plain_model(), *self._arguments(), self._latent(draw))
 
     def log_volume(self, z):
-        draw = constrain_fn(self.model, self.args, self.kwargs, z)
-        constrained, _ = log_density(self.model, self.args, self.kwargs, {name: draw[name] for name in self.names})
+        draw = constrain_fn(self._plain_model(), *self._arguments(), z)
+        density = enumerated_log_density() if self.discrete else log_density
+        constrained, _ = density(self._density_model(), *self._arguments(), self._latent(draw))
         return self.log_density(z) - constrained
+
+    def _depending_on_discrete(self, z: dict[str, Array]) -> frozenset[str]:
+        """The deterministic sites that depend on discrete latent sites, that is, on the key that draws those."""
+        if not self.discrete:
+            return frozenset()
+        draw, sources = dependence(lambda key: self._constrain(z, key), jr.key(0))
+        names = frozenset(name for name, source in zip(sorted(draw), sources, strict=True) if source)
+        if names:
+            warn(
+                f"the deterministic sites {', '.join(sorted(names))} depend on discrete latent sites, which are summed "
+                "out; they are not part of the draws."
+            )
+        return names
+
+    def _report_held(self, z: dict[str, Array]) -> None:
+        """Warn about the parameters that matter and have no prior."""
+
+        def outputs(held: dict[str, Any]) -> PyTree:
+            space = eqx.tree_at(lambda s: s.held, self, eqx.combine(held, static), is_leaf=lambda n: n is self.held)
+            return space.log_density(z), space.constrain(z)
+
+        arrays, static = eqx.partition(self.held, eqx.is_array)
+        if not jax.tree.leaves(arrays):
+            return
+        _, sources = dependence(outputs, arrays)
+        used = frozenset().union(*sources)
+        paths = [
+            jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(arrays)
+        ]
+        named = [path for index, path in enumerate(paths) if index in used]
+        if named:
+            shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+            warn(
+                f"the parameters {shown} of the model have no prior: they are held fixed at their initial values. Give "
+                "them priors (numpyro.sample, or random_flax_module and its kin) to infer them."
+            )
 
     def labels(self):
         """The plates name the axes."""
         dims = {}
-        for name, site in sites_of(self.model, self.args, self.kwargs, seed=0).items():
+        for name, site in traced(self._plain_model(), *self._arguments(), seed=0).items():
             if site["type"] in ("sample", "deterministic"):
                 shape = jnp.shape(site["value"])
                 event_dim = site["fn"].event_dim if site["type"] == "sample" else 0
@@ -115,26 +203,45 @@ class NumpyroSpace(AbstractSpace):
                     dims[name] = axes
         return Labels({}, dims)
 
-    def predict(self, draws, key):
-        observed = {
+    def observed(self):
+        return {
             name: site["value"]
-            for name, site in sites_of(self.model, self.args, self.kwargs, seed=0).items()
+            for name, site in traced(self._plain_model(), *self._arguments(), seed=0).items()
             if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], dist.Unit)
         }
-        if not observed:
+
+    def pointwise_log_likelihood(self, draw):
+        if self.discrete:
+            raise UnavailablePrediction(
+                f"no pointwise log-likelihoods: the discrete latent sites {', '.join(self.discrete)} are summed out of "
+                "the density of all observations together."
+            )
+        args, kwargs = self._arguments()
+        model = handlers.substitute(self._plain_model(), data=self._latent(draw))
+        sites = handlers.trace(model).get_trace(*args, **kwargs)
+        return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in self.observed()}
+
+    def discrete_draws(self, draw, key):
+        if not self.discrete:
             return {}
-        latent = {name: draws[name] for name in self.names}
-        likelihood = log_likelihood(self.model, latent, *self.args, batch_ndims=2, **self.kwargs)
-        groups = {"observed_data": observed, "log_likelihood": {name: likelihood[name] for name in observed}}
-        if key is None:
-            return groups
+        model = handlers.substitute(prepared(self.model, self.held), data=self._latent(draw))
+        return draw_discrete(model, self.discrete, key, *self._arguments())
+
+    def replicate(self, draw, key):
+        model = handlers.uncondition(ExpandedObservations(prepared(self.model, self.held)))
+        values = self._latent(draw) | self.discrete_draws(draw, key)
+        seeded = handlers.seed(handlers.substitute(model, data=values), jr.fold_in(key, 1))
+        args, kwargs = self._arguments()
         try:
-            predictive = Predictive(handlers.uncondition(self.model), latent, batch_ndims=2, parallel=True)
-            replicas = predictive(key, *self.args, **self.kwargs)
+            sites = handlers.trace(seeded).get_trace(*args, **kwargs)
         except NotImplementedError as error:
-            warn(f"no posterior predictive: a likelihood of the model cannot be sampled: {error}")
-            return groups
-        return groups | {"posterior_predictive": {name: replicas[name] for name in observed}}
+            raise UnavailablePrediction(
+                f"no posterior predictive: a likelihood of the model cannot be sampled: {error}"
+            ) from error
+        return {name: sites[name]["value"] for name in self.observed()}
+
+    def _latent(self, draw: dict[str, Array]) -> dict[str, Array]:
+        return {name: draw[name] for name in self.names}
 
     def detached(self):
         if self.plain is None:
@@ -145,62 +252,5 @@ class NumpyroSpace(AbstractSpace):
         return self.plain
 
 
-def _as_argument(value: Any) -> Any:
-    """NumPy arrays become arguments of the compiled program; integers stay constants, as shapes may depend on them."""
-    if isinstance(value, np.integer) or (
-        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iu"
-    ):
-        return int(value)
-    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
-
-
-class _Bound:
-    """A model with its arguments, in one static object."""
-
-    def __init__(self, model: Callable, args: tuple, kwargs: dict[str, Any]):
-        self.call = lambda: model(*args, **kwargs)
-
-    def __call__(self):
-        return self.call()
-
-
-def _is_latent(site: dict) -> bool:
-    return site["type"] == "sample" and not site["is_observed"]
-
-
-def sites_of(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
-    """The sites of a model at a random starting point.
-
-    Args:
-        model: the model.
-        args: the positional arguments of the model.
-        kwargs: the keyword arguments of the model.
-        seed: the seed of the random numbers.
-    """
-    start = handlers.substitute(handlers.seed(model, seed), substitute_fn=init_to_uniform)
-    return handlers.trace(start).get_trace(*args, **kwargs)
-
-
-def _latent_values(sites: dict) -> tuple[dict, dict]:
-    latent = {name: site for name, site in sites.items() if _is_latent(site)}
+def _values_and_supports(latent: dict) -> tuple[dict, dict]:
     return {n: site["value"] for n, site in latent.items()}, {n: site["fn"].support for n, site in latent.items()}
-
-
-def _check_sites(sites: dict, latent: dict) -> None:
-    discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
-    if discrete:
-        raise ValueError(
-            f"the latent sites {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
-            "(mixtures: numpyro.distributions.MixtureSameFamily or logsumexp), or observe them."
-        )
-    subsampled = [
-        name
-        for name, site in sites.items()
-        if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0])
-    ]
-    if subsampled:
-        raise ValueError(f"the plates {', '.join(subsampled)} are subsampled; fit_posterior needs the full density.")
-    if not latent:
-        raise ValueError("the model has no latent site, so there is nothing to infer. Are all of its sites observed?")
-    if any(site["type"] == "param" for site in sites.values()):
-        warn("param sites of the model are fixed at their initial values.")

@@ -14,9 +14,11 @@ from jaxtyping import Array, Float, Int, PyTree
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
+from pushforward.posterior.spaces.arguments import has_constants, unbind
 from pushforward.posterior.spaces.base import AbstractSpace
 from pushforward.posterior.spaces.large import with_likelihood
-from pushforward.posterior.spaces.numpyro import NumpyroSpace, sites_of
+from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.spaces.preparation import prepared, traced
 from pushforward.posterior.spaces.rows import RowsInMemory
 
 
@@ -67,12 +69,16 @@ class _RowsLikelihood(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     args: tuple
     kwargs: dict[str, Any]
+    held: dict[str, Any]
 
     def __call__(self, draw: PyTree, indices: Int[Array, " rows"]) -> Float[Array, " rows"]:
         latent = {name: draw[name] for name in self.names}
-        replayed = handlers.substitute(handlers.seed(_AtIndices(self.model, self.plate, indices), 0), data=latent)
+        replayed = handlers.substitute(
+            handlers.seed(_AtIndices(prepared(self.model, self.held), self.plate, indices), 0), data=latent
+        )
         total = jnp.zeros(len(indices))
-        for site in handlers.trace(replayed).get_trace(*self.args, **self.kwargs).values():
+        args, kwargs = unbind(self.args), unbind(self.kwargs)
+        for site in handlers.trace(replayed).get_trace(*args, **kwargs).values():
             if site["type"] != "sample" or not site["is_observed"]:
                 continue
             for frame in site["cond_indep_stack"]:
@@ -98,7 +104,7 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
             latent sites are inside a subsampled plate; or if the Python code of a model with a subsampled plate uses
             the values of its arguments.
     """
-    sites = sites_of(model, args, kwargs, seed=0)
+    sites = traced(model, args, kwargs, seed=0)
     plates = {
         n: s["args"] for n, s in sites.items() if s["type"] == "plate" and s["args"][1] not in (None, s["args"][0])
     }
@@ -112,13 +118,22 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
     ((plate, (size, subsample_size)),) = plates.items()
     _check_inside(sites, plate)
     prior, example = NumpyroSpace.trace(_Prior(model, plate, subsample_size), args, kwargs)
-    if (args or kwargs) and not (prior.args or prior.kwargs):
+    if prior.discrete:
         raise ValueError(
-            "the model's Python code uses the values of its arguments (for example in an `if` or as an array size), so "
-            f"JAX cannot trace it for other rows of the plate {plate}; use jax.numpy.where, and take sizes from shapes."
+            f"the latent sites {', '.join(prior.discrete)} are discrete, and cannot be summed out of a model with the "
+            f"subsampled plate {plate}: leave out subsample_size, or marginalize them."
         )
-    likelihood = _RowsLikelihood(model, plate, size, prior.names, prior.args, prior.kwargs)
+    likelihood = _RowsLikelihood(model, plate, size, prior.names, prior.args, prior.kwargs, prior.held)
     draw = prior.constrain(example)
+    if has_constants((prior.args, prior.kwargs)):
+        try:
+            eqx.filter_eval_shape(likelihood, draw, jnp.arange(subsample_size))
+        except Exception as error:
+            raise ValueError(
+                "the model's Python code uses the values of its arguments (for example in an `if` or as a size), "
+                f"so JAX cannot trace it for other rows of the plate {plate}; use jax.numpy.where, and take sizes from "
+                "shapes."
+            ) from error
     return with_likelihood(prior, likelihood, RowsInMemory(jnp.arange(size)), subsample_size, draw), example
 
 

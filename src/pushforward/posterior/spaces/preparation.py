@@ -1,0 +1,159 @@
+"""NumPyro models as its samplers run them: fixed parameters and keys, observations as arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro.distributions as dist
+from jax import lax
+from numpyro import handlers
+from numpyro.infer import init_to_uniform
+from numpyro.primitives import Messenger
+
+from pushforward.posterior.spaces.enumeration import check_enumerable
+from pushforward.user_warnings import warn
+
+
+class FixedKeys(Messenger):
+    """`numpyro.prng_key()` returns one fixed key, as in the density of NumPyro's samplers, in predictions too."""
+
+    def process_message(self, msg: Any) -> None:
+        """Set the key.
+
+        Args:
+            msg: the message of a site.
+        """
+        if msg["type"] == "prng_key" and msg["value"] is None:
+            msg["value"] = jr.key(0)
+
+
+class ObservedArrays(Messenger):
+    """Observations become JAX arrays: NumPyro's checks of NumPy values and Python numbers fail at traced bounds."""
+
+    def process_message(self, msg: Any) -> None:
+        """Convert the value.
+
+        Args:
+            msg: the message of a site.
+        """
+        if msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["value"], jax.Array | type(None)):
+            value = msg["value"]
+            # Data frames and series know how to become NumPy arrays only.
+            msg["value"] = jnp.asarray(value if isinstance(value, int | float) else np.asarray(value))
+
+
+class ExpandedObservations(Messenger):
+    """Distributions of observed sites get the shape of the observations, so that there is a prediction for each."""
+
+    def process_message(self, msg: Any) -> None:
+        """Expand the distribution.
+
+        Args:
+            msg: the message of a site.
+        """
+        if msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["fn"], dist.Unit):
+            batch = _batch_shape(msg)
+            if batch != tuple(msg["fn"].batch_shape):
+                msg["fn"] = msg["fn"].expand(batch)
+
+
+def prepared(model: Callable, held: dict[str, Any]) -> Callable:
+    """The model as the density and the predictions run it.
+
+    Args:
+        model: a NumPyro model.
+        held: the values of its param and mutable sites.
+    """
+    return ObservedArrays(FixedKeys(handlers.substitute(model, data=held)))
+
+
+def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
+    """The sites of a model at random values of the latent ones.
+
+    Args:
+        model: a NumPyro model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        seed: the seed.
+    """
+    start = handlers.substitute(handlers.seed(ObservedArrays(model), seed), substitute_fn=init_to_uniform)
+    return handlers.trace(start).get_trace(*args, **kwargs)
+
+
+def held_values(sites: dict) -> dict[str, Any]:
+    """The values of the param and mutable sites, which stay fixed, as in NumPyro's samplers.
+
+    Args:
+        sites: the sites of a model.
+    """
+    held = {name: site["value"] for name, site in sites.items() if site["type"] in ("param", "mutable")}
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float | np.ndarray) else leaf, held)
+
+
+def latent_sites(sites: dict) -> tuple[dict, dict]:
+    """The continuous and the discrete latent sites of a model.
+
+    Args:
+        sites: the sites of the model.
+    """
+    latent = {n: site for n, site in sites.items() if site["type"] == "sample" and not site["is_observed"]}
+    discrete = {name: site for name, site in latent.items() if site["fn"].support.is_discrete}
+    return {name: site for name, site in latent.items() if name not in discrete}, discrete
+
+
+def check_sites(sites: dict, continuous: dict, discrete: dict) -> None:
+    """Check that a model can be fitted.
+
+    Args:
+        sites: the sites of the model.
+        continuous: its continuous latent sites.
+        discrete: its discrete latent sites.
+
+    Raises:
+        ImportError: if the model has discrete latent sites and funsor is not installed.
+        ValueError: if there is a discrete site that cannot be summed out, a site of a single value, a subsampled plate,
+            no continuous latent site, or, with discrete sites, a missing plate.
+    """
+    check_enumerable(discrete)
+    points = [name for name, site in continuous.items() if isinstance(site["fn"], dist.Delta)]
+    if points:
+        raise ValueError(f"the latent sites {', '.join(points)} are dist.Delta; use numpyro.deterministic for them.")
+    subsampled = [
+        name
+        for name, site in sites.items()
+        if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0])
+    ]
+    if subsampled:
+        raise ValueError(f"the plates {', '.join(subsampled)} are subsampled; fit_posterior needs the full density.")
+    if not continuous:
+        raise ValueError(
+            "the model has no continuous latent site, so there is nothing to infer. Are all of its sites observed?"
+        )
+    _check_plates(sites, bool(discrete))
+
+
+def _check_plates(sites: dict, enumerated: bool) -> None:
+    """NumPyro's check: dimensions without a plate are a warning next to plates, an error if sites are enumerated."""
+    for name, site in sites.items():
+        if site["type"] != "sample":
+            continue
+        batch = _batch_shape(site)
+        plates = {frame.dim for frame in site["cond_indep_stack"]}
+        over_time = {-len(batch)} if site.get("_control_flow_done") else set()
+        missing = [d for d in range(-len(batch), 0) if batch[d] > 1 and d not in plates | over_time]
+        if missing and enumerated:
+            raise ValueError(
+                f"the site {name} of batch shape {batch} has no plate for its dimensions {missing}; sums over discrete "
+                "latent sites need a numpyro.plate for each dimension."
+            )
+        if missing and plates:
+            warn(f"missing a plate statement for the batch dimensions {missing} of shape {batch} at the site {name}.")
+
+
+def _batch_shape(site: Any) -> tuple[int, ...]:
+    """The shape of a site's independent events, broadcast to its value."""
+    shape = jnp.shape(site["value"])
+    return lax.broadcast_shapes(tuple(site["fn"].batch_shape), shape[: len(shape) - site["fn"].event_dim])
