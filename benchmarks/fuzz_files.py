@@ -67,12 +67,20 @@ def seeds() -> dict[str, bytes]:
 
     import pushforward as pf
     from pushforward.serialization import to_bytes
+    from pushforward.training import Evaluation, History, checkpoint
 
     key = jr.key(0)
     flow = pf.flows.nsf(2, key=key, num_layers=1, hidden=(4,))
+    target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)}).detached()
+    evaluation = Evaluation("flow", 0, 4, 0.1, 1.0, 1.0, 1.0, 0, {})
+    history = History(np.zeros(4, np.float32), (evaluation, evaluation))
+    finished = checkpoint.FinishedStage([jnp.ones(2)], 0.5, 3, 4, 2, "plateau")
+    state = checkpoint.FitState((finished,), [jnp.ones(2), jr.key(1)], history, 1.0, False)
     base = dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Normal(jnp.zeros((2, 2)), 1.0).to_event(1))
     trees = {
         "flow": flow,
+        "posterior": {"target": target, "history": history},
+        "checkpoint": {"kind": checkpoint.KIND, "facts": {"precision": "float32"}, "state": state},
         "density": pf.Density.of(pf.Flow(base, flow.bijection)),
         "tree": {
             "arrays": [np.arange(5), jnp.ones((2, 3), "bfloat16"), jnp.asarray(2.0), np.array(["a", "b"]), jr.key(1)],

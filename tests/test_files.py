@@ -88,3 +88,11 @@ def test_errors_name_the_file(tmp_path):
         raise OSError(errno.EIO, "Input/output error", "other")
     with pytest.raises(FileNotFoundError, match="No such file or directory: .*/none/table.csv'$"):
         write_text(tmp_path / "none" / "table.csv", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="there are no names of open files")
+def test_an_open_file_is_written_to(tmp_path):
+    with (tmp_path / "redirected").open("w") as file:
+        for path in (f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}"):
+            with replacing(path) as part:
+                assert str(part) == path

@@ -20,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     If the block fails, the present file is kept. Until then the new one has another name in the same folder. Incomplete
     files that are an hour old are removed. A symbolic link stays, and the file that it points to is replaced; the new
-    file has the mode of the present one. A device is written to directly.
+    file has the mode of the present one. Devices and open files, as /dev/stdout, are written to directly.
 
     Args:
         path: the path of the file; its folder must exist.
@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     target, mode = _destination(path), None
     with suppress(FileNotFoundError):
         mode = target.stat().st_mode
-    if mode is not None and not stat.S_ISREG(mode):
+    if is_open_file(path) or (mode is not None and not stat.S_ISREG(mode)):
         yield path
         return
     if mode is not None and not os.access(target, os.W_OK):
@@ -69,6 +69,16 @@ def remove_parts(path: Path, age: float = 0.0) -> None:
         with suppress(FileNotFoundError):
             if age == 0 or part.stat().st_mtime < latest:
                 part.unlink()
+
+
+def is_open_file(path: Path) -> bool:
+    """Whether a path is the name of an open file, such as /dev/stdout: another file in its place would not be read.
+
+    Args:
+        path: the path.
+    """
+    folder = os.path.realpath(path.parent)
+    return folder == "/dev" or folder.startswith("/proc/")
 
 
 def _destination(path: Path) -> Path:

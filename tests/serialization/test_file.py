@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -562,3 +563,24 @@ def test_every_bijection(name, round_trip):
 def test_solver_of_an_equation(round_trip):
     bijection = pf.bijections.Continuous(2, (4,), key=KEY, solver=diffrax.Tsit5())
     assert eqx.tree_equal(bijection, round_trip(bijection))
+
+
+def test_arguments_of_wrong_types(path):
+    save(path, 1)
+    assert load(io.BytesIO(path.read_bytes())) == 1
+    with path.open("rb") as file:
+        file.read()
+        assert load(file) == 1
+    for wrong in (None, 3, [path], io.StringIO("text"), object()):
+        with pytest.raises(TypeError, match="path must be a path, or a file object"):
+            load(wrong)
+    for trusted in (None, 3, [None], {"os": 1}):
+        with pytest.raises(TypeError, match="trusted must be names of modules"):
+            load(path, trusted=trusted)
+
+
+def test_a_tree_that_holds_itself(path):
+    tree = []
+    tree.append(tree)
+    with pytest.raises(ValueError, match="nested too deeply, or holds itself"):
+        save(path, tree)

@@ -20,6 +20,7 @@ from pushforward.cli.terminal import (
     user_error,
     whole_number,
 )
+from pushforward.files import is_open_file
 from pushforward.printable import printable
 
 # Of all draws, in memory at the same time: in the flow, in the coordinates of the data, and as text.
@@ -95,7 +96,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(
             f"the draws were not written to {options.out or 'the terminal'}: {failure_text(error)}"
         ) from None
-    if options.out is not None:
+    # Where the draws are on the terminal, nothing else is.
+    if options.out is not None and not is_open_file(options.out):
         console.print(f"wrote {options.num:,} draws of {', '.join(columns)} to {options.out}", soft_wrap=True)
     return 0
 

@@ -85,17 +85,23 @@ def load(path: str | os.PathLike | io.BufferedIOBase, *, trusted: Sequence[str] 
             Loading imports them.
 
     Raises:
+        TypeError: if an argument is of a wrong type.
         OSError: if the file does not exist or cannot be read.
         ValueError: if `save` did not write the file, if it was edited, is damaged or of a newer format, if it names
             anything that is not trusted or does not exist, or if the fields of a class have changed.
     """
-    trusted = (trusted,) if isinstance(trusted, str) else tuple(trusted)
+    trusted = [trusted] if isinstance(trusted, str) else trusted
+    if not isinstance(trusted, Sequence) or not all(isinstance(module, str) for module in trusted):
+        raise TypeError(f"trusted must be names of modules, such as ('my_models',), but is {trusted!r}.")
     if isinstance(path, (str, os.PathLike)):
         with open(path, "rb") as file:
             return _read(file.read(), os.fspath(path), trusted)
-    if path.seekable():
-        path.seek(0)
-    return _read(path.read(), str(getattr(path, "name", path)), trusted)
+    if hasattr(path, "read"):
+        if path.seekable():
+            path.seek(0)
+        if isinstance(data := path.read(), bytes):
+            return _read(data, str(getattr(path, "name", path)), trusted)
+    raise TypeError(f"path must be a path, or a file object that reads bytes, but is {path!r}.")
 
 
 def _read(data: bytes, source: str, trusted: Sequence[str] | None) -> PyTree:
