@@ -1,5 +1,7 @@
 """Amortised posteriors: exact where the answer is known, calibrated, and clear about what they need."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,6 +12,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.reports.calibration import plot_calibration, within_band
+from pushforward.serialization import to_bytes
 from training_cases import Killed
 
 
@@ -103,6 +106,7 @@ def test_a_numpyro_model(tmp_path):
     assert "mean ELBO (nats)" in page and "pf.fit_amortized(target, data, key=jax.random.key(1), steps=50)" in page
     fitted.save(tmp_path / "amortized")
     loaded = pf.load(tmp_path / "amortized")
+    assert to_bytes(pickle.loads(pickle.dumps(fitted))) == to_bytes(loaded)
     for name, draws in loaded.sample(jr.key(2), y[0], 7).items():
         np.testing.assert_allclose(draws, fitted.sample(jr.key(2), y[0], 7)[name])
     draws = fitted.sample(jr.key(2), y[0], 7)
