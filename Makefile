@@ -30,7 +30,7 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 docs: $(VENV_DOCS)/.installed  ## build the documentation site in build/site; it fails on every warning
-	$(VENV_DOCS)/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --quiet
 	@echo "open build/site/index.html"
 
 docs-check: $(VENV)/.installed-dev  ## run the slow examples of README and documents too, which takes minutes
