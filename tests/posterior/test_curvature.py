@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.scipy.special import betainc, gammaincc
 
-from pushforward.posterior.curvature import has_forward_mode, hessian, inverse_factor, lower_factor
+from pushforward.posterior.curvature import check_gradient, hessian, hessian_products, inverse_factor, lower_factor
 
 
 def test_inverse_factor_of_scales_that_differ_much():
@@ -33,13 +35,68 @@ def quartic(x):
 quartic.defvjp(lambda x: (quartic(x), x), lambda x, g: (4 * g * x**3,))
 
 
+def hessian_at(target, u):
+    return np.asarray(hessian(hessian_products(target, u), u.size)(u))
+
+
 def test_hessian_of_a_density_without_forward_mode():
-    u = jnp.array([1.0, -2.0])
-    assert has_forward_mode(jnp.sum, u) and not has_forward_mode(quartic, u)
-    np.testing.assert_allclose(hessian(quartic, u)(u), np.diag([12.0, 48.0]))
+    np.testing.assert_allclose(hessian_at(quartic, jnp.array([1.0, -2.0])), np.diag([12.0, 48.0]))
+
+
+def host(x):
+    """The same density, outside of JAX: it has a gradient, but nothing knows the derivative of that."""
+
+    def call(fn, shape, x):
+        return jax.pure_callback(fn, jax.ShapeDtypeStruct(shape, x.dtype), x, vmap_method="expand_dims")
+
+    @jax.custom_vjp
+    def value(x):
+        return call(lambda x: np.sum(np.asarray(x) ** 4, -1), (), x)
+
+    value.defvjp(lambda x: (value(x), x), lambda x, g: (g * call(lambda x: 4 * np.asarray(x) ** 3, x.shape, x),))
+    return value(x)
+
+
+def censored(x):
+    """Incomplete gamma functions have one derivative by their shape."""
+    return jnp.log(gammaincc(jnp.exp(x[0]), jnp.exp(x[1])))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "error"),
+    [(jnp.float32, 1.0, 1e-3), (jnp.float64, 1.0, 1e-6), (jnp.float64, 1e-2, 1e-3), (jnp.float64, 1e4, 1e-6)],
+)
+def test_hessian_by_differences_of_gradients(dtype, scale, error):
+    u = jnp.array([1.0, -2.0], dtype)
+    found = hessian_at(lambda x: host(x / scale), scale * u) * scale**2
+    np.testing.assert_allclose(found, np.diag([12.0, 48.0]), rtol=error, atol=40 * error)
+
+
+def test_hessian_of_an_incomplete_gamma_function():
+    u, step = jnp.array([0.3, 0.8]), 1e-5
+    gradient = jax.grad(censored)
+    columns = [(gradient(u + step * v) - gradient(u - step * v)) / (2 * step) for v in np.eye(2)]
+    np.testing.assert_allclose(hessian_at(censored, u), np.stack(columns), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (lambda x: jax.pure_callback(np.sum, jax.ShapeDtypeStruct((), x.dtype), x), "many points at a time.*vmap_meth"),
+        (
+            lambda x: jax.pure_callback(np.sum, jax.ShapeDtypeStruct((), x.dtype), x, vmap_method="sequential"),
+            "differentiated.*Pure callbacks do not support JVP",
+        ),
+        (lambda x: jnp.log(betainc(jnp.exp(x[0]), 2.0, 0.3)), "differentiated.*Betainc"),
+    ],
+)
+def test_a_density_without_a_gradient_is_refused(target, message):
+    check_gradient(host, jnp.ones(2))
+    with pytest.raises(ValueError, match=message):
+        check_gradient(target, jnp.ones(2))
 
 
 def test_a_large_hessian_is_computed_in_parts():
     target = lambda x: jnp.sum(x[:-1] * x[1:]) - jnp.sum(x**4)  # noqa: E731
     u = jnp.linspace(-1.0, 1.0, 301)
-    np.testing.assert_allclose(hessian(target, u)(u), jax.hessian(target)(u), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(hessian_at(target, u), jax.hessian(target)(u), rtol=1e-12, atol=1e-12)

@@ -4,6 +4,7 @@ import math
 import os
 import signal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -79,9 +80,31 @@ def test_conjugate_model_with_supports():
     )
 
 
-def test_improper_posterior_ends_and_is_not_good():
-    posterior = pf.fit_posterior(pf.Target(lambda x: -0.5 * x[0] ** 2, jnp.zeros(2)), key=jr.key(0), budget=300_000)
-    assert posterior.diagnostics.verdict != "good"
+def test_what_nothing_informs_is_named():
+    with pytest.raises(ValueError, match=r"draw\[1\] is not informed by the model"):
+        pf.fit_posterior(pf.Target(lambda x: -0.5 * x[0] ** 2, jnp.zeros(2)), key=jr.key(0))
+
+
+def test_a_density_that_misbehaves_far_out():
+    """One derivative, known to NumPy alone, an error at some draws, and overflow to +inf far from the draws."""
+
+    def by_numpy(fn, x):
+        return jax.pure_callback(fn, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims")
+
+    @jax.custom_vjp
+    def square(x):
+        return by_numpy(np.square, x)
+
+    square.defvjp(lambda x: (square(x), x), lambda x, g: (g * by_numpy(lambda x: 2 * np.asarray(x), x),))
+
+    def log_density(x):
+        x = eqx.error_if(x, x[0] > 3.5, "too large")
+        return jnp.where(x[0] < -30, jnp.inf, -0.5 * square(x)[0])
+
+    found = pf.fit_posterior(pf.Target(log_density, jnp.zeros(1)), key=jr.key(0), budget=20_000).diagnostics
+    assert found.verdict != "unreliable"
+    assert found.log_evidence == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-3)
+    assert "raises an error at 0.02% of the draws" in " ".join(found.reasons)
 
 
 def test_nan_off_the_typical_set_does_no_harm():

@@ -45,6 +45,26 @@ def test_log_density_must_be_a_scalar():
         pf.Target(lambda x: x, jnp.zeros(3))
 
 
+@pytest.mark.parametrize(
+    ("log_density", "message"),
+    [
+        (lambda x: None, "None.*return statement"),
+        (lambda x: jnp.sum(x > 0), "int"),
+        (lambda x: jnp.sum(x) + 1j, "complex"),
+        (lambda x: (x[0], x[1]), "type tuple"),
+        (lambda x: 1, "type int"),
+    ],
+)
+def test_log_density_must_be_a_real_number(log_density, message):
+    with pytest.raises(TypeError, match=f"one real number.*{message}"):
+        pf.Target(log_density, jnp.zeros(3))
+
+
+def test_names_of_coordinates():
+    target = pf.Target(lambda x: -jnp.sum(x["b"][0] ** 2), {"b": (jnp.zeros((1, 2)), jnp.array(0.0))})
+    assert target.coordinate_names() == ["b.0[0, 0]", "b.0[0, 1]", "b.1"]
+
+
 def test_example_outside_of_its_support_tells_the_shape():
     target = pf.Target(lambda x: -x, jnp.zeros(()), constraints.positive)
     assert jnp.isfinite(target.start).all()

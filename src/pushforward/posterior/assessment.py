@@ -17,7 +17,7 @@ from pushforward.posterior.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.survey import num_affordable_draws, survey
-from pushforward.posterior.target import Target, Whitened
+from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
@@ -44,7 +44,8 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
 
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
-        ValueError: if the flow has another shape or takes a condition, or num_draws is below 100.
+        ValueError: if the flow has another shape or takes a condition, the log-density has no gradient, or num_draws
+            is below 100.
     """
     check_fit(target, flow)
     if num_draws < MIN_DRAWS:
@@ -108,7 +109,25 @@ def assess_draws(
     if not complete:
         interrupted = "The diagnostics were interrupted: not all regions were searched for missed modes."
         notes = (*notes, interrupted)
+    raised = _num_errors(target, draws[np.isneginf(log_weights)]) / len(draws)
+    if raised > 0:
+        notes = (f"The log-density raises an error at {raised:.2%} of the draws, which counts as zero density.", *notes)
     return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes)
+
+
+def _num_errors(target: Target | Estimate, draws: np.ndarray) -> int:
+    """The number of draws at which the log-density raises an error."""
+    if not isinstance(target, Target) or not target.can_raise or not len(draws):
+        return 0
+    # Of one size, so that all fits share one program.
+    parts = np.resize(draws, (math.ceil(len(draws) / BATCH), BATCH, draws.shape[1]))
+    raised = np.concatenate([np.asarray(_raise(target, jnp.asarray(part))) for part in parts])
+    return int(raised[: len(draws)].sum())
+
+
+@jit_quick_compilation
+def _raise(target, draws):
+    return jax.vmap(target.raises)(draws)
 
 
 def weighted_draws(
@@ -208,9 +227,7 @@ def _missed(
 def _log_ratios(target, flow, other, key, num):
     """The logarithms of p / other and of q / p at draws of the distribution `other`."""
     u, log_other = other.sample_and_log_prob(key, (num,))
-    log_p = jax.vmap(target)(u)
-    log_p = jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)
+    log_p = finite_or_zero(jax.vmap(target)(u))
     # A numerical inverse can fail only far from the draws of the flow.
-    log_q = flow.log_prob(u)
-    log_q = jnp.where(jnp.isnan(log_q), -jnp.inf, log_q)
+    log_q = finite_or_zero(flow.log_prob(u))
     return log_p - log_other, log_q - log_p

@@ -13,6 +13,7 @@ from scipy.linalg import solve_triangular
 
 from pushforward.bijections import Affine, Elementwise, Triangular
 from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.target import finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation
 
 # Modes with a smaller fraction of the mass are left out, and so are the smallest modes beyond this number.
@@ -177,7 +178,7 @@ def gaussian_log_weights(target: LogDensity, loc: Array, factor: Array, noise: A
     diagonal = factor if factor.ndim == 1 else jnp.diag(factor)
     log_q = -0.5 * jnp.sum(noise**2, 1) - 0.5 * loc.size * jnp.log(2 * jnp.pi) - jnp.log(diagonal).sum()
     log_p = jax.vmap(lambda z: target(loc + apply(factor, z)))(noise)
-    return jnp.where(jnp.isfinite(log_p), log_p - log_q, -jnp.inf)
+    return finite_or_zero(log_p) - log_q
 
 
 def truncated_elbo(log_weights: Array) -> Array:

@@ -9,55 +9,103 @@ from jaxtyping import Array, Float
 ROWS_AT_A_TIME = 256
 
 LogDensity = Callable[[Array], Float[Array, ""]]
+# From a point and directions, one a row, to the products of the Hessian with them.
+HessianProducts = Callable[[Array, Array], Float[Array, "directions dim"]]
 
 
-def has_forward_mode(target: LogDensity, u: Float[Array, " dim"]) -> bool:
-    """Whether the gradient can be differentiated in forward mode, which is faster; `jax.custom_vjp` forbids it.
+def check_gradient(target: LogDensity, u: Float[Array, " dim"]) -> None:
+    """Raise unless many points at a time have a density and a gradient, which is found by tracing alone.
 
     Args:
         target: the log-density.
         u: any point.
+
+    Raises:
+        ValueError: if JAX cannot differentiate the log-density, or cannot evaluate it at many points at a time.
     """
-    return "custom_vjp_call" not in str(jax.make_jaxpr(target)(u))
+    needs = {
+        "be evaluated at many points at a time, by jax.vmap": target,
+        "be differentiated by jax.grad, which the search and the training need": jax.grad(target),
+    }
+    for need, fn in needs.items():
+        try:
+            jax.eval_shape(jax.vmap(fn), u[None])
+        except Exception as error:
+            raise ValueError(f"the log-density cannot {need}: {_cause(error)}") from error
 
 
-def hessian(target: LogDensity, u: Float[Array, " dim"]) -> Callable[[Array], Float[Array, "dim dim"]]:
+def _cause(error: Exception) -> str:
+    """The beginning of a message, without the code that JAX's messages quote, and advice."""
+    text = " ".join(str(error).strip().partition("\n\n")[0].split())
+    text = f"{type(error).__name__}: {text[:300].rstrip('.')}."
+    if "callback" in text:
+        text += " A function outside of JAX needs a vmap_method of jax.pure_callback, and jax.custom_vjp."
+    return text
+
+
+def hessian(products: HessianProducts, dim: int) -> Callable[[Array], Float[Array, "dim dim"]]:
     """The function that computes the Hessian, at most ROWS_AT_A_TIME rows at a time, which limits the memory.
 
     Args:
-        target: the log-density.
-        u: any point.
+        products: the function that computes products of the Hessian.
+        dim: the dimension.
     """
-    products = hessian_products(target, u)
-    num_parts = -(-u.size // ROWS_AT_A_TIME)
-    num_rows = -(-u.size // num_parts)
-    directions = jnp.eye(num_parts * num_rows, u.size, dtype=u.dtype).reshape(num_parts, num_rows, u.size)
+    num_parts = -(-dim // ROWS_AT_A_TIME)
+    num_rows = -(-dim // num_parts)
 
     def hessian_at(u):
+        directions = jnp.eye(num_parts * num_rows, dim, dtype=u.dtype).reshape(num_parts, num_rows, dim)
         rows = jax.lax.map(lambda part: products(u, part), directions)
-        return rows.reshape(-1, u.size)[: u.size]
+        return rows.reshape(-1, dim)[:dim]
 
     return hessian_at
 
 
-def hessian_products(
-    target: LogDensity, u: Float[Array, " dim"]
-) -> Callable[[Array, Array], Float[Array, "directions dim"]]:
+def hessian_products(target: LogDensity, u: Float[Array, " dim"]) -> HessianProducts:
     """The function that computes products of the Hessian at a point with some directions.
+
+    It differentiates the gradient in forward mode, which is the fastest, or in reverse mode, which also serves
+    functions with `jax.custom_vjp`. Some functions have only a gradient: the solutions of most differential equations,
+    and special functions of which JAX knows one derivative. For them it takes differences of gradients.
 
     Args:
         target: the log-density.
         u: any point.
     """
-    forward, gradient = has_forward_mode(target, u), jax.grad(target)
+    gradient = jax.grad(target)
 
-    def products(u, directions):
-        def product(v):
-            return jax.jvp(gradient, (u,), (v,))[1] if forward else jax.vjp(gradient, u)[1](v)[0]
+    def forward(u, v):
+        return jax.jvp(gradient, (u,), (v,))[1]
 
-        return jax.vmap(product)(directions)
+    def reverse(u, v):
+        return jax.vjp(gradient, u)[1](v)[0]
 
-    return products
+    def differences(u, v):
+        step = _difference_step(u, v)
+        return (gradient(u + step * v) - gradient(u - step * v)) / (2 * step)
+
+    product = next((fn for fn in (forward, reverse) if _is_possible(fn, u)), differences)
+    return jax.vmap(product, in_axes=(None, 0))
+
+
+def _is_possible(product: Callable[[Array, Array], Array], u: Array) -> bool:
+    """Whether JAX knows the derivatives, which is found by tracing alone."""
+    try:
+        jax.eval_shape(jax.vmap(product, in_axes=(None, 0)), u, u[None])
+    except Exception:  # each function without a derivative raises another one
+        return False
+    return True
+
+
+def _difference_step(u: Array, v: Array) -> Array:
+    """How many times v to move from u, so that coordinates of order one move by the fourth root of the precision.
+
+    Adaptive solvers have noisy gradients, so the step is longer than the cube root, which suits exact gradients. At
+    large values of u it is long enough to be resolved.
+    """
+    eps, longest = jnp.finfo(u.dtype).eps, jnp.max(jnp.abs(v))
+    longest = jnp.where(longest > 0, longest, 1)
+    return (eps**0.25 + eps**0.75 * jnp.max(jnp.abs(u * v)) / longest) / longest
 
 
 def lower_factor(root: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

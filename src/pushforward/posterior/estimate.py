@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pushforward.posterior.curvature import hessian
+from pushforward.posterior.curvature import hessian, hessian_products
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.target import Target
 from pushforward.training.data import AbstractBatches
@@ -42,7 +42,8 @@ def derivatives(fn: Callable, locs: Float[Array, "points dim"], order: int) -> D
         order: 1 or 2.
     """
     values, gradients = jax.lax.map(jax.value_and_grad(fn), locs)
-    return values, gradients, jax.lax.map(hessian(fn, locs[0]), locs) if order == 2 else None
+    hessian_at = hessian(hessian_products(fn, locs[0]), locs.shape[1])
+    return values, gradients, jax.lax.map(hessian_at, locs) if order == 2 else None
 
 
 class Expansions(eqx.Module):

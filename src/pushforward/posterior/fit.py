@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.diagnostics import unassessed
+from pushforward.posterior.properness import check_proper
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.survey import num_affordable_draws, survey
@@ -63,8 +64,8 @@ def fit_posterior(
 
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
-        ValueError: if the log-density is NaN or -inf at all starting points, the flow has another shape, or the
-            checkpoint is of another fit.
+        ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
+            along some coordinates; if the flow has another shape, or the checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -84,6 +85,8 @@ def fit_posterior(
         found = survey(target, start_key, stop=lambda: run.ended)
         if not found.modes:
             raise _no_start(target)
+        if isinstance(found.density, Target):
+            check_proper(found.density, found.candidates[0])
         keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
         whitened, trained = Recipe(found.density, run, budget).train(found.modes, flow, keys)
         run.warn_if_interrupted()
@@ -136,10 +139,12 @@ def _facts(target: Target, flow: Flow | None, budget: int) -> dict[str, Any]:
 
 
 def _no_start(target: Target) -> ValueError:
-    value = float(target(target.start))
+    value = f"it is {float(target(target.start))}"
+    if target.raises(target.start):
+        value = "it raises an error, as the call of the function there shows"
     return ValueError(
-        f"the log-density is NaN or infinite at all starting points; at the example it is {value}. Check the "
-        "log-density there, and give an example at which it is finite."
+        f"the log-density is NaN or infinite at all starting points; at the example {value}. Check the log-density "
+        "there, and give an example at which it is finite."
     )
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.posterior.candidates import MIN_EVIDENCE_FRACTION
-from pushforward.posterior.target import Whitened
+from pushforward.posterior.target import Whitened, finite_or_zero
 
 NUM_DRAWS = 20_000
 
@@ -62,8 +62,7 @@ def _mode_weights(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Arra
     z = flow.base_distribution.sample(key, (NUM_DRAWS,))
     x, log_det = flow.bijection.batched.forward_and_log_det(z)
     log_base = flow.base_distribution.log_prob(z)
-    log_weights = jax.lax.map(target, x, batch_size=1000) - log_base + log_det
-    log_weights = jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)
+    log_weights = finite_or_zero(jax.lax.map(target, x, batch_size=1000) - log_base + log_det)
     mixing = flow.base_distribution.mixing_distribution.probs
     parts = flow.base_distribution.component_distribution.log_prob(z[:, None])
     return jax.nn.softmax(log_weights) @ jax.nn.softmax(parts + jnp.log(mixing), axis=-1)

@@ -26,7 +26,7 @@ import jax.random as jr
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.posterior.curvature import LogDensity, hessian, lower_factor
+from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, lower_factor
 
 # Antithetic pairs of draws in each step. In more dimensions there are fewer: a Hessian costs as many gradients as there
 # are dimensions, and the mean over several steps counts.
@@ -69,7 +69,7 @@ def natural_gradient_steps(
     """
     dim, dtype = loc.size, loc.dtype
     num_pairs = max(1, min(MAX_PAIRS, FEW_PAIRS_DIM // dim))
-    hessian_at, identity = hessian(target, loc), jnp.eye(dim, dtype=dtype)
+    hessian_at, identity = hessian(hessian_products(target, loc), dim), jnp.eye(dim, dtype=dtype)
 
     def one_draw(sums, u):
         gradient, curvature = jax.grad(target)(u), hessian_at(u)

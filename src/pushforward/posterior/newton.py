@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.posterior.candidates import apply, gaussian_log_weights, truncated_elbo
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, inverse_factor
+from pushforward.posterior.target import finite_or_zero
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 MAX_HESSIAN_DIM = 256
@@ -35,7 +36,8 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
     noise = jr.normal(key, (NUM_DRAWS, dim), starts.dtype)
     dense = dim <= MAX_HESSIAN_DIM
     probes = jr.rademacher(probe_key, (NUM_PROBES, dim), starts.dtype)
-    hessian_at, products = hessian(target, starts[0]), hessian_products(target, starts[0])
+    products = hessian_products(target, starts[0])
+    hessian_at = hessian(products, dim)
 
     def curvature(u):
         """The gradient, and a factor of the inverse of minus the Hessian with positive eigenvalues."""
@@ -57,7 +59,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
         values = jax.vmap(lambda length: target(u + length * move))(jnp.asarray(STEP_LENGTHS, u.dtype))
-        values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
+        values = finite_or_zero(values)
         longest = jnp.argmax(values)
         climbs = values[longest] > value
         u = jnp.where(climbs, u + jnp.asarray(STEP_LENGTHS, u.dtype)[longest] * move, u)
@@ -65,8 +67,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
 
     def path(start):
-        value = target(start)
-        value = jnp.where(jnp.isfinite(value), value, -jnp.inf)
+        value = finite_or_zero(target(start))
         minus = jnp.array(-jnp.inf, start.dtype)
         best = (minus, start, unit_factor(start))
         state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))

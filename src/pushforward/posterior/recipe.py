@@ -42,7 +42,7 @@ from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.search import refined, uses_natural_gradient
 from pushforward.posterior.structure import influence, order_by_influence
-from pushforward.posterior.target import Target, Whitened
+from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.data import NoBatches
@@ -128,8 +128,7 @@ class PosteriorKL(AbstractObjective):
         return ReverseKL(target, NUM_SAMPLES).loss(flow, batch, key, step)
 
     def evaluate(self, flow, key):
-        log_weights = weighted_batch(self.target, flow, key)[1]
-        log_weights = jnp.where(jnp.isnan(log_weights) | (log_weights == jnp.inf), -jnp.inf, log_weights)
+        log_weights = finite_or_zero(weighted_batch(self.target, flow, key)[1])
         size, elbo = log_weights.size, jnp.mean(log_weights)
         log_sum, log_sum_of_squares = logsumexp(log_weights), logsumexp(2 * log_weights)
         ess_fraction = jnp.exp(2 * log_sum - log_sum_of_squares) / size

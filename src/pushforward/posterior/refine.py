@@ -27,7 +27,7 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
 from pushforward.posterior.assessment import check_fit
-from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.posterior.target import Draw, Target, constrain, finite_or_zero
 from pushforward.reports.blocks import Section, Table
 from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import plot_pairs
@@ -220,7 +220,7 @@ class _BasePotential(eqx.Module):
 
     def __call__(self, z: Float[Array, " dim"]) -> Float[Array, ""]:
         u, log_det = self.flow.bijection.forward_and_log_det(z)
-        return -self.target(u) - log_det
+        return -finite_or_zero(self.target(u)) - log_det
 
 
 def _nuts(target, flow, key, num_warmup, num_samples, num_chains, progress):
@@ -256,8 +256,7 @@ def _initial_points(target: Target, flow: Flow, key: PRNGKeyArray, num_chains: i
     z = flow.base_distribution.sample(draw_key, (100 * num_chains,))
     log_weights = -jax.vmap(_BasePotential(target, flow))(z) - flow.base_distribution.log_prob(z)
     # The square root of the weights makes it unlikely that chains start at the same point.
-    log_weights = jnp.where(jnp.isfinite(log_weights), 0.5 * log_weights, -jnp.inf)
-    return z[jr.categorical(pick_key, log_weights, shape=(num_chains,))]
+    return z[jr.categorical(pick_key, 0.5 * finite_or_zero(log_weights), shape=(num_chains,))]
 
 
 @eqx.filter_jit
@@ -273,8 +272,7 @@ def _independence(target, flow, key, num_warmup, num_samples, num_chains):
         draw_key, uniform_key = jr.split(key)
         num = num_warmup + num_samples
         u, log_q = flow.sample_and_log_prob(draw_key, (num,))
-        log_weights = jax.lax.map(target, u, batch_size=256) - log_q
-        log_weights = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+        log_weights = finite_or_zero(jax.lax.map(target, u, batch_size=256) - log_q)
         log_uniform = jnp.log(jr.uniform(uniform_key, (num,), u.dtype))
 
         def step(current, proposed):

@@ -24,7 +24,7 @@ from pushforward.posterior.candidates import (
     separate_modes,
     usable,
 )
-from pushforward.posterior.curvature import inverse_factor
+from pushforward.posterior.curvature import check_gradient, inverse_factor
 from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, derivatives, noise
 from pushforward.posterior.newton import MAX_HESSIAN_DIM
 from pushforward.posterior.search import find_candidates
@@ -65,13 +65,18 @@ def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = neve
         target: the target.
         key: for all randomness.
         stop: whether to end the search early.
+
+    Raises:
+        ValueError: if the log-density has no gradient.
     """
     if not isinstance(target.space, LargeDataSpace):
+        check_gradient(target, target.start)
         found = find_candidates(target, target.start, key, stop=stop)
         return Survey(found.modes, found.candidates, target)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
     rows = _some_rows(target.space, target.dim, rows_key)
     part = Estimate(target, rows, None, batches_key)
+    check_gradient(part, target.start)
     found = find_candidates(part, target.start, search_key, stop=stop)
     if not found.modes:
         return Survey([], [], part)

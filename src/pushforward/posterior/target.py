@@ -6,13 +6,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.posterior.runtime_errors import can_raise, without_errors, zero_at_errors
 from pushforward.posterior.spaces import subsampled
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
 from pushforward.posterior.spaces.large import with_likelihood
+from pushforward.posterior.spaces.observed import PartlyObserved
 from pushforward.posterior.spaces.pymc import PymcSpace
 from pushforward.posterior.spaces.rows import data_rows
 
@@ -38,15 +41,20 @@ class Target(eqx.Module):
         batch_size: the number of rows of a training batch; the memory of all computations is in proportion to it. By
             default 1,000, or all if there are fewer.
 
+    Where the log-density raises an error while it runs (`equinox.error_if`, or a solver of Diffrax that throws), the
+    density is zero.
+
     Raises:
         ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; if the
             log-density is not a scalar; if only one of `log_likelihood` and `data` is given; if arrays of the data have
             different lengths or hold values that are not finite; if the batch size exceeds the number of rows; or if
             the log-likelihood is not one number for each row that does not depend on other rows.
+        TypeError: if the log-density does not return a real number.
     """
 
     space: AbstractSpace
     example: Unconstrained
+    can_raise: bool = eqx.field(static=True, default=False)
 
     def __init__(
         self,
@@ -64,15 +72,14 @@ class Target(eqx.Module):
             self.space, z = log_density, example
         else:
             self.space = SupportSpace(log_density, support, example)
+            _check_value(eqx.filter_eval_shape(log_density, example))
             z = self.space.unconstrain(example)
         # An example outside of its support is used for its shapes only.
         self.example = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), z)
         if log_likelihood is not None:
             draw = self.constrain(self.start)
             self.space = with_likelihood(self.space, log_likelihood, data_rows(data), batch_size, draw)
-        shape = getattr(eqx.filter_eval_shape(self, self.start), "shape", None)
-        if shape != ():
-            raise ValueError(f"the log-density must be a scalar, but for the example it has shape {shape}.")
+        self.can_raise = can_raise(self._log_density, self.start)
 
     @classmethod
     def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
@@ -81,6 +88,7 @@ class Target(eqx.Module):
         The parameters are all latent sites, with any continuous support. Deterministic sites are part of the draws.
         Discrete latent sites are summed out by NumPyro's enumeration, with funsor. Parameters without a prior
         (`numpyro.param`, networks) and the keys of `numpyro.prng_key` are held fixed, in predictions too.
+        Of a site with an `obs_mask`, the parameters are the entries that are not observed.
 
         One plate may be subsampled, `numpyro.plate(name, size, subsample_size)`: then the sites that are observed in it
         are the rows of large data, as with `log_likelihood`, and `subsample_size` is the batch size. Deterministic
@@ -99,7 +107,7 @@ class Target(eqx.Module):
                 subsampled plate needs the values of its rows.
         """
         space, example = subsampled.trace(model, args, kwargs)
-        return cls(space, example)
+        return cls(*PartlyObserved.reduce(space, example, model, args, kwargs))
 
     @classmethod
     def from_pymc(cls, model: Any) -> "Target":
@@ -129,6 +137,15 @@ class Target(eqx.Module):
         """The number of unconstrained dimensions."""
         return num_parameters(self.example)
 
+    def coordinate_names(self) -> list[str]:
+        """A name for each unconstrained dimension: the site or the path in the example, and the index."""
+        names = []
+        for path, leaf in jax.tree.leaves_with_path(self.example):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the draw"
+            indices = map(list, np.ndindex(leaf.shape))
+            names += [f"{name}{index}" for index in indices] if leaf.ndim else [name]
+        return names
+
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
         """The unconstrained pytree with the entries of a vector.
 
@@ -142,7 +159,18 @@ class Target(eqx.Module):
         return eqx.tree_at(lambda t: t.space, self, self.space.detached())
 
     def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
+        return zero_at_errors(u, self._log_density) if self.can_raise else self._log_density(u)
+
+    def _log_density(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         return self.space.log_density(self.unravel(u))
+
+    def raises(self, u: Float[Array, " dim"]) -> Bool[Array, ""]:
+        """Whether the log-density raises an error at an unconstrained vector.
+
+        Args:
+            u: an unconstrained vector.
+        """
+        return without_errors(self._log_density)(u)[1] if self.can_raise else jnp.array(False)
 
     def constrain(self, u: Float[Array, " dim"]) -> Draw:
         """The draw at an unconstrained vector.
@@ -153,7 +181,8 @@ class Target(eqx.Module):
         Returns:
             A pytree like the example, or a dict of the sites of a model.
         """
-        return self.space.constrain(self.unravel(u))
+        draw = self.space.constrain
+        return without_errors(draw)(self.unravel(u))[0] if self.can_raise else draw(self.unravel(u))
 
     def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
         """The unconstrained vector of a draw, the inverse of `constrain`.
@@ -202,6 +231,20 @@ def _checked_example(example: Draw) -> Draw:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=float), example)
 
 
+def _check_value(value: Any) -> None:
+    """Raise unless the result of a log-density, or its shape and dtype, is that of a real number."""
+    expected = "the log-density must return one real number, a scalar floating-point array, but for the example it"
+    if isinstance(value, float):
+        return
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        reason = "None; does the function have a return statement?"
+        raise TypeError(f"{expected} returns {reason if value is None else 'the type ' + type(value).__name__}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{expected} has dtype {value.dtype}.")
+    if value.shape != ():
+        raise ValueError(f"{expected} has shape {value.shape}.")
+
+
 class Whitened(eqx.Module):
     """A target in the coordinates w of an affine map, u = A w + b, in which it is of order one.
 
@@ -216,6 +259,15 @@ class Whitened(eqx.Module):
     def __call__(self, w: Float[Array, " dim"]) -> Float[Array, ""]:
         u, log_det = self.affine.forward_and_log_det(w)
         return self.target(u) + log_det
+
+
+def finite_or_zero(log_density: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Log-densities that count: one that is NaN, or that has overflowed to +inf, is no evidence, so it becomes -inf.
+
+    Args:
+        log_density: logarithms of densities or weights.
+    """
+    return jnp.where(jnp.isfinite(log_density), log_density, -jnp.inf)
 
 
 @eqx.filter_jit

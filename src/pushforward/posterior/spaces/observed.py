@@ -1,0 +1,143 @@
+"""Sites of which a part is observed: NumPyro's `obs_mask`."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, PyTree
+
+from pushforward.posterior.spaces.base import AbstractSpace, SupportSpace, Unconstrained
+from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.spaces.preparation import traced
+
+
+class PartlyObserved(AbstractSpace):
+    """A space without the observed entries of sites that are partly observed.
+
+    For `sample("y", fn, obs=y, obs_mask=mask)` NumPyro makes a latent site "y_unobserved" with the shape of y, and
+    hides those of its entries that are observed from the density. They have no distribution, so they are not part of a
+    fit: they are held fixed, where the transform of the site takes 0.
+
+    Attributes:
+        inner: the space with all entries.
+        kept: the flat indices of the entries of each of these sites that are not observed, by the name of the site.
+        fixed: all entries of each of these sites.
+        fixed_log_volume: the log-volume of the observed entries, which NumPyro hides too.
+    """
+
+    inner: AbstractSpace
+    kept: dict[str, Array | np.ndarray]
+    fixed: dict[str, Array | np.ndarray]
+    fixed_log_volume: Float[Array, ""]
+
+    @classmethod
+    def reduce(
+        cls, space: AbstractSpace, example: dict[str, Array], model: Callable, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[AbstractSpace, PyTree]:
+        """The space and the example without the observed entries, which are unchanged if there are none.
+
+        Args:
+            space: the space of a NumPyro model.
+            example: unconstrained values of its latent sites.
+            model: the model.
+            args: the positional arguments of the model.
+            kwargs: the keyword arguments of the model.
+        """
+        if not isinstance(space, NumpyroSpace) or not any(name.endswith("_unobserved") for name in example):
+            return space, example
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they came when the space was made
+            sites = traced(model, args, kwargs, seed=0)
+        kept, fixed, log_volume = {}, {}, jnp.zeros(())
+        for name, site in sites.items():
+            whole = sites.get(name.removesuffix("_unobserved"))
+            mask = _mask(site.get("fn")) if name in example else None
+            if mask is None or whole is None or whole["type"] != "deterministic":
+                continue
+            z = jnp.zeros_like(example[name])
+            transform = dist.biject_to(site["fn"].support)
+            volumes = transform.log_abs_det_jacobian(z, transform(z))
+            hidden = ~np.broadcast_to(mask, volumes.shape)
+            log_volume += jnp.sum(jnp.where(hidden, volumes, 0.0))
+            entries = np.broadcast_to(hidden.reshape(hidden.shape + (1,) * (z.ndim - hidden.ndim)), z.shape)
+            kept[name], fixed[name] = np.flatnonzero(~entries), z
+        if not kept:
+            return space, example
+        reduced = cls(space, kept, fixed, log_volume)
+        return reduced, reduced.without_fixed(example)
+
+    def with_fixed(self, z: Unconstrained) -> Unconstrained:
+        """All unconstrained values.
+
+        Args:
+            z: those that are not observed.
+        """
+        whole = {name: a.reshape(-1).at[self.kept[name]].set(z[name]).reshape(a.shape) for name, a in self._arrays()}
+        return z | whole
+
+    def without_fixed(self, z: Unconstrained) -> Unconstrained:
+        """The unconstrained values that are not observed.
+
+        Args:
+            z: all unconstrained values.
+        """
+        return z | {name: jnp.reshape(z[name], -1)[indices] for name, indices in self.kept.items()}
+
+    def _arrays(self):
+        return ((name, jnp.asarray(array)) for name, array in self.fixed.items())
+
+    @property
+    def description(self):
+        return self.inner.description
+
+    @property
+    def data(self):
+        return self.inner.data
+
+    def with_data(self, data):
+        return eqx.tree_at(lambda s: s.inner, self, self.inner.with_data(data))
+
+    def log_density(self, z):
+        return self.inner.log_density(self.with_fixed(z))
+
+    def constrain(self, z):
+        return self.inner.constrain(self.with_fixed(z))
+
+    def unconstrain(self, draw):
+        return self.without_fixed(self.inner.unconstrain(draw))
+
+    def log_volume(self, z):
+        log_volume = self.inner.log_volume(self.with_fixed(z))
+        # Without its model the space does not hide them.
+        return log_volume - self.fixed_log_volume if isinstance(self.inner, SupportSpace) else log_volume
+
+    def detached(self):
+        return eqx.tree_at(lambda s: s.inner, self, self.inner.detached())
+
+    def labels(self):
+        return self.inner.labels()
+
+    def observed(self):
+        return self.inner.observed()
+
+    def pointwise_log_likelihood(self, draw):
+        return self.inner.pointwise_log_likelihood(draw)
+
+    def replicate(self, draw, key):
+        return self.inner.replicate(draw, key)
+
+    def discrete_draws(self, draw, key):
+        return self.inner.discrete_draws(draw, key)
+
+
+def _mask(fn: Any) -> np.ndarray | None:
+    """Where a distribution counts; None if it has no mask."""
+    while not isinstance(fn, dist.MaskedDistribution):
+        if not hasattr(fn, "base_dist"):
+            return None
+        fn = fn.base_dist
+    return np.asarray(fn._mask, bool)
