@@ -76,6 +76,11 @@ def test_guide_trains_by_svi_and_gives_nuts_its_coordinates():
     assert result.losses[-100:].mean() < result.losses[:20].mean()
     draws = guide.sample_posterior(jr.key(1), result.params, sample_shape=(2000,))
     assert draws["scale"].shape == (2000,) and draws["mean"].shape == (2000, 2) and draws["scale"].min() > 0
+    middle = guide.median(result.params)
+    np.testing.assert_allclose(middle["mean"], jnp.median(draws["mean"], axis=0), atol=0.1)
+    assert guide.quantiles(result.params, [0.1, 0.9])["mean"].shape == (2, 2)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        guide.quantiles(result.params, [2.0])
     flow = guide.flow(result.params)
     assert flow.shape == guide.get_posterior(result.params).event_shape == (3,)
     neutra = NeuTraReparam(guide, result.params)
@@ -84,6 +89,19 @@ def test_guide_trains_by_svi_and_gives_nuts_its_coordinates():
     exact = neutra.transform_sample(mcmc.get_samples()["auto_shared_latent"])
     np.testing.assert_allclose(exact["mean"].mean(0), draws["mean"].mean(0), atol=0.15)
     np.testing.assert_allclose(exact["mean"].std(0), draws["mean"].std(0), rtol=0.3)
+
+
+def test_draws_with_gradients_that_are_not_finite_do_not_end_a_training():
+    def half():
+        x = numpyro.sample("x", dist.Normal(0, 1))
+        numpyro.factor("cliff", jnp.where(x < 0, jnp.nan, 0.0) * x)
+
+    guide = pf.AutoFlow(half, pf.flows.nsf, key=jr.key(0))
+    svi = SVI(half, guide, optax.adam(1e-2), Trace_ELBO(num_particles=4))
+    state = svi.init(jr.key(0))
+    for _ in range(5):
+        state, _ = svi.update(state)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(svi.get_params(state)))
 
 
 def test_guide_refuses_a_flow_of_another_shape():

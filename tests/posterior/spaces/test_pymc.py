@@ -78,6 +78,30 @@ def test_fit_of_a_model(tmp_path):
     assert pf.load(tmp_path / "posterior").sample(jr.key(1), 3)["mean"].shape == (3, 2)
 
 
+def test_random_densities_are_named():
+    with pm.Model() as simulated:
+        a = pm.Normal("a")
+        pm.Simulator("sim", lambda rng, a, size: rng.normal(a, size=size), a, observed=np.zeros(3))
+    with pytest.raises(ValueError, match=r"sim are a pm\.Simulator"):
+        pf.Target.from_pymc(simulated)
+    with pm.Model() as batched:
+        y = pm.Minibatch(np.zeros(10), batch_size=2)
+        pm.Normal("y", pm.Normal("a"), 1, observed=y, total_size=10)
+    with pytest.raises(ValueError, match=r"y depends on a pm\.Minibatch"):
+        pf.Target.from_pymc(batched)
+
+
+def test_potentials_data_and_custom_distributions():
+    with pm.Model(coords={"row": range(3)}) as model:
+        x = pm.Data("x", np.arange(3.0), dims="row")
+        a = pm.Normal("a")
+        pm.Potential("p", -(a**4))
+        pm.CustomDist("y", a * x, logp=lambda value, mean: -abs(value - mean), observed=np.ones(3))
+    target = pf.Target.from_pymc(model)
+    expected = model.compile_logp()({"a": np.asarray(0.7)})
+    assert float(target(jnp.array([0.7]))) == pytest.approx(float(expected))
+
+
 def test_bad_models():
     with pm.Model() as discrete:
         k = pm.Poisson("k", 3.0)

@@ -92,6 +92,7 @@ class _Compiled:
                 f"the variables {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
                 "(pymc_extras.marginalize), or observe them."
             )
+        _check_density(model)
         drawn = [*model.free_RVs, *model.deterministics]
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
@@ -108,6 +109,31 @@ class _Compiled:
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
+
+
+def _check_density(model: Any) -> None:
+    """Refuse models whose density is random, by name."""
+    from pymc.data import MinibatchOp
+    from pymc.distributions.simulator import SimulatorRV
+
+    try:
+        from pytensor.graph.traversal import ancestors
+    except ImportError:  # before pytensor 2.32
+        from pytensor.graph.basic import ancestors
+
+    simulated = [rv.name for rv in model.basic_RVs if isinstance(rv.owner.op, SimulatorRV)]
+    if simulated:
+        raise ValueError(
+            f"the variables {', '.join(simulated)} are a pm.Simulator, whose likelihood is a simulation, no density; "
+            "use pymc.sample_smc, or fit_amortized on simulated data sets."
+        )
+    for rv in model.observed_RVs:
+        found = ancestors([model.rvs_to_values[rv], *rv.owner.inputs])
+        if any(variable.owner and isinstance(variable.owner.op, MinibatchOp) for variable in found):
+            raise ValueError(
+                f"the variable {rv.name} depends on a pm.Minibatch, so its density is random; give the model all data, "
+                "or use Target(log_prior, example, log_likelihood=..., data=..., batch_size=...)."
+            )
 
 
 def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | None:
