@@ -112,7 +112,7 @@ def with_value(row, column, value):
         (with_value(7, 1, np.inf), {"names": ["a", "b", "c"]}, r"row 7, column 1 \(b\)"),
         (GOOD * np.array([1, 0, 1]), {}, "column 1 of x is constant, 0"),
         (GOOD[:, [0, 1, 0]], {}, "column 2 of x equals column 0"),
-        (GOOD[:3], {}, r"at least two rows, and more rows than columns, but x has shape \(3, 3\)"),
+        (GOOD[:1], {}, r"at least two rows, but x has shape \(1, 3\)"),
         (GOOD[:, 0], {}, r"x\[:, None\] converts it to one column"),
         (
             np.array([["1", "one"], ["2", "two"]]),
@@ -381,3 +381,20 @@ def test_the_callback_has_flows_in_the_units_of_the_data():
 def test_nothing_is_printed(capfd):
     small_fit(max_epochs=1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("size", "cond_dim", "copies"), [(2, 0, 1), (4, 0, 1), (4, 3, 1), (4, 0, 20)])
+def test_few_rows_give_a_gaussian_with_shrunk_correlations(size, cond_dim, copies):
+    rng = np.random.default_rng(0)
+    x, condition = (np.tile(rng.normal(size=(size, dim)), (copies, 1)) for dim in (6, cond_dim))
+    options = {"condition": condition} if cond_dim else {}
+    with pytest.warns(
+        UserWarning, match="no more rows than columns are distinct, so the correlations of all 6 columns"
+    ):
+        flow = pf.flows.linear(6, key=jr.key(0), cond_dim=cond_dim or None)
+        density = pf.fit_density(x, key=jr.key(0), flow=flow, **options)
+    assert len(density.history.losses) == 0 and "too few rows" in density.summary()["result"]
+    assert np.isfinite(density.log_prob(x, **options)).all()
+    if not cond_dim:
+        draws = np.asarray(density.sample(jr.key(1), (4000,)))
+        np.testing.assert_allclose(draws.std(0), x.std(0), rtol=0.1)

@@ -23,6 +23,7 @@ from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
 from pushforward.density.significance import has_enough_validation_rows, improves
 from pushforward.density.whitened_flow import check_whitened_flow, in_original_units, with_rescaled_condition
+from pushforward.density.whitening.shrinkage import are_few_rows
 from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
@@ -71,7 +72,8 @@ def fit_density(
     learning rate and a short cosine decay. The flow with the highest validation likelihood is returned. It includes
     the whitening and the transform to the support: its densities are in the units of `x`, and its draws lie in the
     support. If the mean gain of training on the validation rows is at most its standard error, or if there are
-    fewer than five validation rows, the initial flow is returned instead, by default a Gaussian.
+    fewer than five validation rows, the initial flow is returned instead, by default a Gaussian. If no more rows than
+    columns are distinct, it is a Gaussian whose correlations are shrunk, with a warning.
 
     The values of a discrete column, such as counts, lie on a grid with a constant step. They are dequantized: uniform
     noise on [0, step) is added, with new random numbers at every use. The flow is a density of the dequantized values.
@@ -147,7 +149,11 @@ def fit_density(
     warn_if_rounded_to_end(source.chunks(), samples.to_support.ends, steps, samples.labels)
     rows, part = source.read_part(split_key)
     warn_if_coarse(part, steps, samples.labels)
-    whitening = whiten(source, steps, samples.to_support, samples.circles, samples.labels, noise_key)
+    # Dequantization makes all rows of discrete columns distinct.
+    few = len(part) <= samples.dim if steps.any() else are_few_rows(part)
+    whitening = whiten(
+        source, steps, samples.to_support, samples.circles, samples.labels, noise_key, few_rows=few
+    )  # fmt: skip
     facts: dict[str, Any] = {"rows": size}
     if flow is None:
         effective_size = size if source.weights is None else int(effective_sample_size(source.weights))
@@ -176,13 +182,20 @@ def fit_density(
         batches = training.Reread(lambda step: source.training_rows(jr.fold_in(rows_key, step), split, batch_size))
 
     to_result = lambda flow: in_original_units(flow, whitening, samples.circles)  # noqa: E731
-    enough = has_enough_validation_rows(held_out)
-    if not enough:
+    enough = not few and has_enough_validation_rows(held_out)
+    if few:
+        warn(
+            "training is skipped, and the initial density is returned, by default a Gaussian with shrunk correlations: "
+            f"no more rows than columns are distinct, so the correlations of all {samples.dim} columns cannot be "
+            "estimated. Use more rows, or fewer columns."
+        )
+    elif not enough:
         warn(
             f"training is skipped, and the initial density is returned: {len(held_out)} validation rows of {size} rows "
             f"(or the effective sample size of their weights) are fewer than {recipe.MIN_VALIDATION_ROWS}, too few for "
             "early stopping. Use more rows, or a larger validation=."
         )
+    if not enough:
         num_steps = num_evaluations = 0
     with Run("density", num_steps, file, progress=progress, callback=callback, format_loss=_format_loss) as run:
         flow, reason = _trained(
@@ -191,7 +204,8 @@ def fit_density(
         )  # fmt: skip
         facts |= {"steps": len(run.history.losses), "ended by": ENDINGS[reason]}
         if not enough:
-            facts["result"] = "not trained, because of too few validation rows; this is the initial flow"
+            too_few = "rows" if few else "validation rows"
+            facts["result"] = f"not trained, because of too few {too_few}; this is the initial flow"
         elif not improves(objective, flow, start, train_key):
             flow, facts["result"] = start, "no significant improvement on the validation rows; this is the initial flow"
         rows_kept, x_kept = source.assigned(rows, part, split, held_out=False)

@@ -61,8 +61,8 @@ def check_samples(
         ValueError: if the samples have no density; the message names the column, and the row if there is one.
     """
     size, dim = shape
-    if size < 2 or size <= dim:
-        raise ValueError(f"a density needs at least two rows, and more rows than columns, but x has shape {shape}.")
+    if size < 2:
+        raise ValueError(f"a density needs at least two rows, but x has shape {shape}.")
     low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
     rounded = np.zeros(dim, bool)
     # The first column that each column has been equal to in all chunks so far.
@@ -181,16 +181,15 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         raise ValueError("weights must be finite and not negative, and not all zero.")
     values = values / values.max()
     values[values < np.finfo(jax_float()).tiny] = 0
-    if np.sum(values > 0) <= dim:
-        raise ValueError(
-            f"too few weights are positive: {np.sum(values > 0)}, but a density of {dim} columns needs at least "
-            f"{max(dim + 1, 2)} rows of positive weight."
-        )
+    if (positive := np.sum(values > 0)) < 2:
+        raise ValueError("too few weights are positive: 1, but a density needs at least 2 rows of positive weight.")
+    # Of fewer rows than columns, only the scales and shrunk correlations are estimated.
+    needed = dim + 1 if positive > dim else 2
     # Rounding errors may make the effective sample size of equal weights slightly smaller than their number.
-    if (effective := effective_sample_size(values)) < (dim + 1) * (1 - 1e-6):
+    if (effective := effective_sample_size(values)) < needed * (1 - 1e-6):
         raise ValueError(
             f"weights are too unequal: their effective sample size (sum w)^2 / sum w^2 is {effective:.3g}, but a "
-            f"density of {dim} columns needs at least {dim + 1}; the largest weight is that of row {values.argmax()}."
+            f"density of {dim} columns needs at least {needed}; the largest weight is that of row {values.argmax()}."
         )
     return values
 

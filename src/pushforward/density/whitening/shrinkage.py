@@ -44,7 +44,19 @@ def choose_shrinkage(
     losses = np.zeros(len(AMOUNTS))
     for fold in range(min(NUM_FOLDS, len(distinct))):
         losses += _validation_losses(z, np.where(folds == fold, 0, weights), np.where(folds == fold, weights, 0))
+    if len(distinct) <= dim:
+        # Without shrinkage the correlation matrix is singular; of equally good amounts, the largest is the safest.
+        return float(AMOUNTS[::-1][losses[:0:-1].argmin()])
     return float(AMOUNTS[losses.argmin()])
+
+
+def are_few_rows(rows: Float[np.ndarray, "n dim"]) -> bool:
+    """Whether the correlations of rows are singular because no more rows than columns are distinct.
+
+    Args:
+        rows: the rows.
+    """
+    return len(rows) <= rows.shape[1] or len(np.unique(hash_rows((rows,)))) <= rows.shape[1]
 
 
 def _validation_losses(z: np.ndarray, training: np.ndarray, validation: np.ndarray) -> Float[np.ndarray, " amounts"]:

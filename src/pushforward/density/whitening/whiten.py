@@ -52,6 +52,8 @@ def whiten(
     circles: Sequence[Circle | None],
     labels: Sequence[str],
     key: PRNGKeyArray,
+    *,
+    few_rows: bool = False,
 ) -> Chain:
     r"""The bijection from whitened coordinates $u$ to samples; $u$ has mean 0 and covariance 1.
 
@@ -66,6 +68,8 @@ def whiten(
         circles: the ends of the interval of each angle; None for other columns.
         labels: the labels of the columns in messages.
         key: the key for the dequantization of discrete columns.
+        few_rows: whether there are no more distinct rows than columns: then there are no tail transforms, and linear
+            dependence of the columns, which cannot be seen, is no error.
 
     Raises:
         ValueError: if columns are linearly dependent, or are linear functions of the condition.
@@ -89,14 +93,14 @@ def whiten(
 
     rows, x = source.read_part(part_key)
     weights, joint = source.weights_of(rows), unconstrained(rows, x)
-    column_tails = fit_tail_transforms_given_condition(joint, dim, weights).where(~is_angle)
+    column_tails = fit_tail_transforms_given_condition(joint, dim, weights).where(~is_angle & (not few_rows))
     joint = light_tailed(joint)
     moments = _moments(joint, source, lambda *chunk: light_tailed(unconstrained(*chunk)))
     loc, scale, correlation = moments.loc, moments.scale, _decorrelate(moments.correlation, is_angle)
     for i, circle in enumerate(circles):
         if circle is not None:
             loc[i], scale[i] = sum(circle) / 2, (circle[1] - circle[0]) / (2 * math.pi)
-    rounding = _rounding_variances(moments)
+    rounding = None if few_rows else _rounding_variances(moments)
     coefficients, covariance = _regress(correlation, dim, moments.effective_size, rounding, labels)
 
     standardized = (joint - loc) / scale
@@ -104,7 +108,7 @@ def whiten(
     if coefficients.size:
         residuals_of = Residuals.fit(loc, scale, coefficients, covariance, joint, weights)
         residuals = residuals_of(joint)
-        residual_tails = fit_tail_transforms(residuals, weights).where(~is_angle)
+        residual_tails = fit_tail_transforms(residuals, weights).where(~is_angle & (not few_rows))
         whitened = residual_tails.inverse(residuals)
         warn_if_function_of_condition(whitened / whitened.std(0), standardized[:, dim:], labels)
         if residual_tails.any:
@@ -173,7 +177,7 @@ def _regress(
     correlation: Float[np.ndarray, "joint joint"],
     dim: int,
     effective_size: float,
-    rounding: np.ndarray,
+    rounding: np.ndarray | None,
     labels: Sequence[str],
 ) -> tuple[Coefficients, Square]:
     """The coefficients of the condition, and the covariance of the residuals.
@@ -182,14 +186,15 @@ def _regress(
         correlation: the correlation matrix of the columns and the condition together.
         dim: the number of columns; the others are the condition.
         effective_size: the effective sample size.
-        rounding: the variance of the rounding error of each column.
+        rounding: the variance of the rounding error of each column; None if linear dependence is no error.
         labels: the labels of the columns in messages.
     """
-    _check_independent(correlation[:dim, :dim], rounding[:dim], labels)
+    if rounding is not None:
+        _check_independent(correlation[:dim, :dim], rounding[:dim], labels)
     if len(correlation) == dim:
         return correlation[:, dim:], correlation
     regression = LinearRegression(correlation, dim, effective_size)
-    if (fitted := regression.least_squares()) is not None:
+    if rounding is not None and (fitted := regression.least_squares()) is not None:
         coefficients, covariance = fitted
         rounding = rounding[:dim] + coefficients**2 @ rounding[dim:]
         _check_independent(covariance, rounding, labels, conditional=True)
