@@ -27,7 +27,8 @@ FLOORS = (
     ("flow", "weights"),
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),
-    ("density", "posterior", "vae"),
+    ("density", "vae"),
+    ("posterior",),
     ("examples", "sklearn"),
     ("cli",),
 )

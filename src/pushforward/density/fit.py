@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from pushforward import training
@@ -29,6 +30,7 @@ from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.devices import check_mesh
 from pushforward.training.run import Callback, Run
 from pushforward.user_warnings import warn
 from pushforward.weights import effective_sample_size
@@ -62,6 +64,7 @@ def fit_density(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
 ) -> Density:
     r"""Fit a flow to samples by maximum likelihood.
 
@@ -113,6 +116,8 @@ def fit_density(
         checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
             that is bitwise identical to that of an uninterrupted training. Of a memory-mapped `x` the content is
             compared, not the path; that takes one more pass through the file.
+        mesh: a `jax.sharding.Mesh` whose devices share the rows of each step, each with all parameters; the
+            result equals that of one device up to rounding.
 
     Returns:
         A `Density`, with `log_prob` in nats and in the units of `x`, and `sample`.
@@ -197,7 +202,10 @@ def fit_density(
         )
     if not enough:
         num_steps = num_evaluations = 0
-    with Run("density", num_steps, file, progress=progress, callback=callback, format_loss=_format_loss) as run:
+    check_mesh(mesh, {"rows of a step": kept.batch_size or len(kept)})
+    with Run(
+        "density", num_steps, file, progress=progress, callback=callback, mesh=mesh, format_loss=_format_loss
+    ) as run:
         flow, reason = _trained(
             run, start, objective, (train_key, decay_key), learning_rate=learning_rate, num_steps=num_steps,
             num_evaluations=num_evaluations, patience=patience, batches=batches, to_result=to_result,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
@@ -26,6 +27,7 @@ from pushforward.posterior.search import find_candidates
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.data import Rows
+from pushforward.training.devices import check_mesh
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.training.run import Callback, Run
 
@@ -83,6 +85,7 @@ def fit_amortized(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
 ) -> AmortizedPosterior:
     r"""Fit one conditional flow to the posteriors of many data sets.
 
@@ -102,6 +105,8 @@ def fit_amortized(
             stops if it returns True.
         checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, with a result that is
             bitwise identical to that of an uninterrupted fit.
+        mesh: a `jax.sharding.Mesh` whose devices share the 32 data sets of each step, each with all parameters; the
+            result equals that of one device up to rounding.
 
     Returns:
         An `AmortizedPosterior`, whose flow minimizes the mean over data sets $x$ of
@@ -119,6 +124,7 @@ def fit_amortized(
             f"fit_amortized takes a pushforward.ConditionalTarget, but got {type(target).__name__}; make one by "
             "ConditionalTarget.from_numpyro(model, one_data_set) or ConditionalTarget(log_density, example, data)."
         )
+    check_mesh(mesh, {"data sets of a step": DATA_PER_STEP})
     data = _checked(target, data)
     statistics = statistics or AllNumbers()
     conditions = jax.vmap(statistics)(data)
@@ -143,7 +149,8 @@ def fit_amortized(
             "steps": steps,
         }
 
-    with Run("amortized", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
+    file = Checkpoint(checkpoint, facts, key)
+    with Run("amortized", steps, file, progress=progress, callback=callback, mesh=mesh) as run:
         trained = run.train(
             "amortized", flow, objective, train_key,
             optimizer=_optimizer(steps), steps=steps, evaluate_every=math.ceil(steps / NUM_EVALUATIONS),

@@ -19,6 +19,7 @@ from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
+from pushforward.training.devices import spread
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
@@ -26,7 +27,7 @@ BATCH = 4096  # the number of draws at a time, which limits the memory
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
 DRAWS_PER_CALL = 2 * BATCH
-DRAWS_OF_ALL_ROWS = 500  # the number of draws of which all rows of large data are evaluated at a time
+DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
 
 @one_blas_thread()
@@ -40,7 +41,7 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
         target: the target of the fit.
         flow: a flow of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
         key: the key for all randomness.
-        num_draws: the number of draws, at least 100. With large data there are fewer, but 500 or more.
+        num_draws: the number of draws, at least 100. With large data there are fewer, but 512 or more.
 
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
@@ -144,7 +145,7 @@ def weighted_draws(
     """
     parts = []
     large = isinstance(getattr(target.target, "space", None), LargeDataSpace) and isinstance(target.target, Target)
-    at_once = min(DRAWS_OF_ALL_ROWS, num) if large else DRAWS_PER_CALL
+    at_once = DRAWS_OF_ALL_ROWS if large else DRAWS_PER_CALL
     for k in split(key, math.ceil(num / at_once)):
         parts.append(jax.block_until_ready(_compiled_batch(target, flow, k, at_once)))
         if stop():
@@ -165,7 +166,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = D
     size = min(num, BATCH)
 
     def batch(key):
-        w, log_q = flow.sample_and_log_prob(key, (size,))
+        w, log_q = spread(flow.sample_and_log_prob(key, (size,)))
         return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, num // size))

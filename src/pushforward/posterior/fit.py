@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
@@ -15,11 +16,13 @@ from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.properness import check_proper
 from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
+from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split
+from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
@@ -38,6 +41,7 @@ def fit_posterior(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
 ) -> Posterior:
     """Fit a flow to a posterior, and say whether to trust it.
 
@@ -58,6 +62,8 @@ def fit_posterior(
             the target's unconstrained coordinates (`assess` gives its diagnostics); training stops if it returns True.
         checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, with a result that is
             bitwise identical to that of an uninterrupted fit.
+        mesh: a `jax.sharding.Mesh` whose devices share the draws of each step, each with all parameters; the
+            result equals that of one device up to rounding.
 
     Returns:
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
@@ -65,7 +71,8 @@ def fit_posterior(
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
-            along some coordinates; if the flow has another shape, or the checkpoint is of another fit.
+            along some coordinates; if the flow has another shape, the number of devices does not divide the draws or
+            rows of a step, or the checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -78,10 +85,14 @@ def fit_posterior(
     budget = DEFAULT_BUDGET if budget is None else budget
     if budget < 1:
         raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
+    rows = {"rows of a batch": target.space.batch_size} if isinstance(target.space, LargeDataSpace) else {}
+    check_mesh(mesh, {"draws of a step": NUM_SAMPLES} | rows)
     start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
     file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget), key)
     steps = budget // NUM_SAMPLES
-    with Run("posterior", steps, file, progress=progress, callback=callback, format_loss=_format_elbo) as run:
+    with Run(
+        "posterior", steps, file, progress=progress, callback=callback, mesh=mesh, format_loss=_format_elbo
+    ) as run:
         found = survey(target, start_key, stop=lambda: run.ended)
         if not found.modes:
             raise _no_start(target)
@@ -100,8 +111,9 @@ def fit_posterior(
         try:
             num_draws = min(NUM_DRAWS, max(DRAWS_PER_CALL, MAX_NUMBERS // target.dim))
             num_draws = num_affordable_draws(target, num_draws)
-            exact = Whitened(target, whitened.affine)
-            draws, log_weights = weighted_draws(exact, trained.model, final_key, num_draws, stop=stop)
+            exact, model = place((Whitened(target, whitened.affine), trained.model), mesh)
+            with on_mesh(mesh):
+                draws, log_weights = weighted_draws(exact, model, final_key, num_draws, stop=stop)
             if len(draws) < num_draws:
                 notes = (*notes, f"The fit was interrupted during the assessment: {len(draws):,} draws were used.")
             diagnostics = assess_draws(

@@ -40,7 +40,7 @@ MAX_STEPS, TOLERANCE = 20, 0.01
 NUM_HALVINGS = 10
 NUM_NOISE_DRAWS = 64
 # An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_DRAWS draws.
-MAX_PAIRS, MIN_DRAWS = 1e9, 500
+MAX_PAIRS, MIN_DRAWS = 1e9, 512
 
 
 class Survey(NamedTuple):

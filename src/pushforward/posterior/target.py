@@ -37,7 +37,8 @@ class Target(eqx.Module):
         support: NumPyro constraints, in a pytree like the example or a prefix of it; by default, all numbers are real.
         log_likelihood: a function from a draw and some rows of the data to the log-likelihood of each row.
         data: a pytree of arrays with one length along the first axis, its rows. A `numpy.memmap` among them stays on
-            disk, and is read in parts.
+            disk, and is read in parts. So is a table file that is given by its path, CSV, TSV, .npy or Parquet: it is
+            a matrix of rows and columns.
         batch_size: the number of rows of a training batch; the memory of all computations is in proportion to it. By
             default 1,000, or all if there are fewer.
 

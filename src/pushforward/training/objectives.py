@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.flow import Flow, Learnable
 from pushforward.training.data import AbstractBatches, NoBatches, Rows
+from pushforward.training.devices import spread
 
 Value = Float[Array, ""] | tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 
@@ -100,6 +101,7 @@ class ReverseKL(AbstractObjective):
         check_differentiable(flow)
         if not self.path_gradient or flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
+            x, log_q = spread((x, log_q))
             return jnp.mean(log_q - jax.vmap(self.target)(x))
         x, log_q = sample_and_path_log_prob(flow, key, (self.num_samples,))
         return jnp.mean(log_q - jax.vmap(self.target)(x))
@@ -123,6 +125,8 @@ def sample_and_path_log_prob(
 ) -> tuple[Array, Array]:
     """Draws, and their log-densities with the path gradient: the gradient through the draws only, without the score."""
     x, log_q, score = flow.sample_log_prob_and_score(key, sample_shape, condition)
+    if condition is None:
+        x, log_q, score = spread((x, log_q, score))
     along = jnp.sum(score * x, axis=range(log_q.ndim, x.ndim))
     return x, jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
 

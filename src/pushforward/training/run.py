@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from pushforward.training.checkpoint import Checkpoint, FinishedStage, FitState, Reason
 from pushforward.training.compilation import one_blas_thread
 from pushforward.training.data import AbstractBatches
+from pushforward.training.devices import gather, on_mesh, place
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
 from pushforward.training.objectives import AbstractObjective
@@ -82,6 +84,7 @@ class Run:
         progress: whether to show a progress bar.
         callback: called after each evaluation with a `Progress`; the fit stops if it returns True.
         checkpoint: the file to write the state to, and to resume from if it exists.
+        mesh: the devices that share the draws or rows of each step; None for one device.
         format_loss: formats a loss for the progress bar.
     """
 
@@ -93,10 +96,11 @@ class Run:
         *,
         progress: bool = False,
         callback: Callback | None = None,
+        mesh: Mesh | None = None,
         format_loss: Callable[[float], str] = _format_loss,
     ):
         self.name, self.total, self.progress, self.callback = name, total, progress, callback
-        self.checkpoint, self.format_loss = checkpoint, format_loss
+        self.checkpoint, self.mesh, self.format_loss = checkpoint, mesh, format_loss
         self.interruption = Interruption()
         before = checkpoint.state
         self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
@@ -181,7 +185,7 @@ class Run:
         """
         parameters, static = partition(model)
         trainer = Trainer(objective, optimizer, static)
-        advance = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
+        compiled = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
         batches = objective.batches if batches is None else batches
         stage_index = self._stages
         self._stages += 1
@@ -202,11 +206,19 @@ class Run:
             state = trainer.restart(state, 0, rates[0])
 
         def best_result(best):
-            return to_result(trainer.model(best))
+            return to_result(trainer.model(gather(best, self.mesh)))
 
         # No step: the given model may be the best.
-        source = batches.at(0)
-        state, chunk = advance(trainer, state, source, jnp.array(0), buffer_size(evaluate_every))
+        given = batches.at(0)
+        # Together, because data that the objective and the batches share are copied once.
+        placed, source = place((trainer, given), self.mesh)
+
+        def advance(state, source, stop):
+            with on_mesh(self.mesh):
+                arguments = place((state, jnp.array(stop)), self.mesh)
+                return compiled(placed, arguments[0], source, arguments[1], buffer_size(evaluate_every))
+
+        state, chunk = advance(state, source, 0)
         if self._current is None:
             self._record(stage, before, 0, state, chunk)
             if steps == 0:
@@ -227,8 +239,10 @@ class Run:
                 break
             start = int(state.step)
             stop = min(start + evaluate_every, steps)
-            source = batches.at(start) if start > 0 else source
-            state, chunk = advance(trainer, state, source, jnp.array(stop), buffer_size(evaluate_every))
+            new_source = batches.at(start) if start > 0 else given
+            if new_source is not given:
+                given, source = new_source, place(new_source, self.mesh)
+            state, chunk = advance(state, source, stop)
             self._record(stage, before, stop - start, state, chunk)
             self._call_back(state, best_result)
             if self.checkpoint.due:
@@ -244,7 +258,7 @@ class Run:
             len(self._evaluations),
             reason,
         )
-        return Trained(trainer.model(state.best), float(state.best_loss), best_step, reason)
+        return Trained(trainer.model(gather(state.best, self.mesh)), float(state.best_loss), best_step, reason)
 
     def _reason(self, used_up: bool, records: list[Evaluation], goal: Callable[[Evaluation], bool]) -> Reason | None:
         if self.ended:

@@ -6,10 +6,12 @@ import os
 from typing import TypeVar
 
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
 from pushforward.training.data import AbstractBatches
+from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.run import Callback, Run
@@ -38,6 +40,7 @@ def train(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[M, History]:
     """Minimize an objective.
 
@@ -58,6 +61,8 @@ def train(
         callback: called after each evaluation with a `Progress`; training stops if it returns True.
         checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
             that is bitwise identical to that of an uninterrupted training.
+        mesh: a `jax.sharding.Mesh` whose devices share the draws or rows of each step, each with all parameters; the
+            result equals that of one device up to rounding.
 
     Returns:
         The best model, which may be the one given, and the history. A step whose loss or gradient is not finite is
@@ -66,12 +71,13 @@ def train(
 
     Raises:
         FloatingPointError: if no evaluation was finite.
-        ValueError: if the model has no trainable arrays, a number is too small, or the checkpoint is of another
-            training.
+        ValueError: if the model has no trainable arrays, a number is too small, the number of devices does not divide
+            the draws or rows of a step, or the checkpoint is of another training.
         OSError: if the checkpoint cannot be written.
     """
     if steps < 1 or num_evaluations < 1:
         raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
+    check_mesh(mesh, {})
     parameters, _ = partition(model)
     optimizer = _default_optimizer(steps) if optimizer is None else optimizer
 
@@ -86,7 +92,8 @@ def train(
             "num_evaluations": num_evaluations,
         }
 
-    with Run("training", steps, Checkpoint(checkpoint, facts, key), progress=progress, callback=callback) as run:
+    file = Checkpoint(checkpoint, facts, key)
+    with Run("training", steps, file, progress=progress, callback=callback, mesh=mesh) as run:
         best = run.train(
             "training", model, objective, key,
             optimizer=optimizer, steps=steps, evaluate_every=math.ceil(steps / num_evaluations),

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from pushforward.bijections.arrays import trainable
 from pushforward.training.compilation import jit_quick_compilation
 from pushforward.training.data import AbstractBatches
+from pushforward.training.devices import replicate, spread
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.optimizers import averaged_parameters, restarted
 
@@ -129,6 +130,7 @@ class Trainer(eqx.Module):
         def take_step(step, carry):
             parameters, optimizer_state, order, losses, sums = carry
             order, batch = batches.next(order, batch_key, step)
+            batch = spread(batch)
             key = jr.fold_in(training_key, step)
             (loss, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters, batch, key, step)
             norm = optax.tree.norm(gradient)
@@ -154,7 +156,7 @@ class Trainer(eqx.Module):
         lost = (count == 0) & (stop > state.step)
         parameters = jax.tree.map(lambda new, old: jnp.where(lost, old, new), parameters, best)
         best_loss = jnp.where(better, loss, state.best_loss)
-        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key)
+        after = replicate(State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key))
         return after, Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
 
     advance = eqx.filter_jit(run)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
+from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
 from pushforward.training.optimizers import clip_by_running_norm
 from pushforward.training.run import Callback, Run
@@ -45,6 +47,7 @@ def fit_vae(
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[VAE, History]:
     r"""Train a VAE with Adam, and stop when the ELBO of validation images has not increased for `patience` epochs.
 
@@ -75,6 +78,8 @@ def fit_vae(
             training stops if it returns True.
         checkpoint: a file that keeps the state of the training. If it exists, training resumes from it, with a result
             that is bitwise identical to that of an uninterrupted training; `max_epochs` and `patience` may differ.
+        mesh: a `jax.sharding.Mesh` whose devices share the images of each step, each with all parameters; the
+            result equals that of one device up to rounding.
 
     Returns:
         The VAE with the highest ELBO, and the history with one evaluation before training and one per epoch. Its
@@ -98,6 +103,7 @@ def fit_vae(
         if not binarize:
             vae.likelihood.check(values)
     bound = objective(x, validation_images, batch_size=batch_size, binarize=binarize, warmup=warmup)
+    check_mesh(mesh, {"images of a step": bound.batches.batch_size})
     learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
     optimizer = _adam(learning_rate) if optimizer is None else optimizer
 
@@ -115,7 +121,7 @@ def fit_vae(
     steps = bound.batches.steps_per_epoch
     with Run(
         "VAE", max_epochs * steps, Checkpoint(checkpoint, facts, key),
-        progress=progress, callback=callback, format_loss=lambda loss: f"ELBO {-loss:.3f}",
+        progress=progress, callback=callback, mesh=mesh, format_loss=lambda loss: f"ELBO {-loss:.3f}",
     ) as run:  # fmt: skip
         best = run.train(
             "training", vae, bound, train_key,

@@ -50,6 +50,14 @@ def test_batches_of_a_file_are_rows_of_random_blocks(mapped):
     assert np.isin(np.asarray(source.values), values).all()
 
 
+def test_table_files_are_matrices(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n3,4\n5,6\n")
+    rows = data_rows({"table": path, "weights": np.ones(3)})
+    assert isinstance(rows, RowsOnDisk)
+    np.testing.assert_array_equal(rows.at(jnp.array([2, 0]))["table"], [[5.0, 6.0], [1.0, 2.0]])
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -1,6 +1,7 @@
 """The rows of a large data set, in memory or memory-mapped, of which only a part is in use at a time."""
 
 import abc
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from pushforward.density.data.tables import open_mapped
 from pushforward.training.data import AbstractBatches, Reread, Rows
 
 CHECKED_AT_ONCE = 100_000
@@ -143,12 +145,14 @@ def data_rows(data: PyTree) -> AbstractDataRows:
     """The rows of a data set, checked.
 
     Args:
-        data: a pytree of arrays with one length along the first axis; memory-mapped ones stay on disk.
+        data: a pytree of arrays with one length along the first axis, or of the paths of table files, which become
+            matrices of rows and columns; memory-mapped arrays stay on disk.
 
     Raises:
         ValueError: if there is no array, an entry is not an array of numbers, the lengths differ, or a value is not
             finite.
     """
+    data = jax.tree.map(lambda leaf: open_mapped(leaf).values if isinstance(leaf, str | os.PathLike) else leaf, data)
     named = [(f"data{jax.tree_util.keystr(path)}", leaf) for path, leaf in jax.tree.leaves_with_path(data)]
     if not named:
         raise ValueError("data is empty: it must hold at least one array, with rows along its first axis.")
