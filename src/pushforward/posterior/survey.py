@@ -39,7 +39,8 @@ MIN_SEARCH_ROWS, MAX_SEARCH_ROWS, SEARCH_ROWS_PER_DIM = 5_000, 20_000, 20
 MAX_STEPS, TOLERANCE = 20, 0.01
 NUM_HALVINGS = 10
 NUM_NOISE_DRAWS = 64
-# An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_DRAWS draws.
+# An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_DRAWS draws. A Hessian costs
+# as many as it has columns.
 MAX_PAIRS, MIN_DRAWS = 1e9, 512
 
 
@@ -128,11 +129,14 @@ def _derivatives(target: Target, u: Float[Array, " dim"], order: int) -> tuple[D
 def _climb(target: Target, candidate: Candidate, stop: Callable[[], bool]) -> tuple[Candidate, Derivatives]:
     """The Gaussian moved to the mode of the whole posterior, and the derivatives of the log-likelihood there.
 
-    Up to MAX_HESSIAN_DIM dimensions the steps are Newton's; beyond it the covariance stays that of the candidate.
+    Up to MAX_HESSIAN_DIM dimensions the steps are Newton's. Beyond it they use the covariance of the candidate, and the
+    Hessian is computed once, at the mode, if that is affordable.
     """
-    order = 2 if candidate.loc.size <= MAX_HESSIAN_DIM else 1
+    dim = candidate.loc.size
+    space: LargeDataSpace = target.space  # pyright: ignore[reportAssignmentType]
+    order = 2 if dim <= MAX_HESSIAN_DIM else 1
 
-    def at(u):
+    def at(u, order=order):
         likelihood, prior = _derivatives(target, jnp.asarray(u), order)
         value, gradient = (np.asarray(a + b)[0] for a, b in zip(likelihood[:2], prior[:2], strict=True))
         factor = candidate.factor
@@ -155,6 +159,8 @@ def _climb(target: Target, candidate: Candidate, stop: Callable[[], bool]) -> tu
         else:
             break
         u, (likelihood, value, gradient, factor) = u + length * apply(factor, direction), new
+    if order == 1 and factor.ndim == 2 and dim * space.num_rows <= MAX_PAIRS and not stop():
+        likelihood, value, gradient, factor = at(u, 2)
     diagonal = factor if factor.ndim == 1 else np.diag(factor)
     # Exact for a Gaussian.
     elbo = value + 0.5 * u.size * np.log(2 * np.pi) + np.log(diagonal).sum()
