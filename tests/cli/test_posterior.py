@@ -89,6 +89,7 @@ def test_demo_help_and_version(capsys):
         (["models.py:unlikely", "--data", "data.json"], ["NaN or infinite"]),
         (["broken.py:normal", "--data", "data.json"], ["broken.py cannot be imported", "SyntaxError"]),
         (["models.py:normal", "--data", "data.json", "--budget", "0"], ["--budget"]),
+        (["models.py:normal", "--data", "data.json", "--devices", "999"], ["--devices must be all, or a number"]),
     ],
 )
 def test_errors_are_one_paragraph_and_leave_nothing(files, capsys, arguments, words):

@@ -80,6 +80,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--log-likelihood", action="store_true", help="add the log-likelihood of each observation to posterior.nc"
     )
     fit.add_argument("--predictive", action="store_true", help="add observations drawn from the model to posterior.nc")
+    fit.add_argument("--devices", metavar="N", help="how many devices share the draws of each step: a number, or all")
     add_common(fit, _fit, out_needed=True)
 
 
@@ -107,7 +108,20 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
     set_precision(options)
     model = _load_model(options.model)
     _check_arguments(model, data, options)
-    return _run(model, data, options.model, options.out, options, console, options.budget, options.checkpoint)
+    settings = {"budget": options.budget, "checkpoint": options.checkpoint, "mesh": _mesh(options.devices)}
+    return _run(model, data, options.model, options.out, options, console, settings)
+
+
+def _mesh(devices: str | None) -> Any:
+    """The mesh of some devices; None for one device."""
+    if devices is None:
+        return None
+    import jax
+
+    available = jax.devices()
+    if devices != "all" and not (devices.isdecimal() and 1 <= int(devices) <= len(available)):
+        raise UserError(f"--devices must be all, or a number from 1 to {len(available)}, but is {devices}.")
+    return jax.sharding.Mesh(available if devices == "all" else available[: int(devices)], "devices")
 
 
 def _run(
@@ -117,8 +131,7 @@ def _run(
     out: Path | None,
     options: argparse.Namespace,
     console: Console,
-    budget: int | None = None,
-    checkpoint: Path | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> int:
     """Fit, write and print; returns the exit code."""
     # Imported late, because JAX is slow to import, and errors in the arguments should appear at once.
@@ -134,7 +147,7 @@ def _run(
     try:
         with results.fit():
             target = Target.from_numpyro(model, **data)
-            posterior = fit_posterior(target, key=key, budget=budget, checkpoint=checkpoint, progress=not options.quiet)
+            posterior = fit_posterior(target, key=key, progress=not options.quiet, **(settings or {}))
     except Exception as error:
         raise user_error(error, name, "the model") from error
     seconds = time.perf_counter() - began

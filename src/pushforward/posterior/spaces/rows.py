@@ -152,7 +152,9 @@ def data_rows(data: PyTree) -> AbstractDataRows:
         ValueError: if there is no array, an entry is not an array of numbers, the lengths differ, or a value is not
             finite.
     """
-    data = jax.tree.map(lambda leaf: open_mapped(leaf).values if isinstance(leaf, str | os.PathLike) else leaf, data)
+    data = jax.tree.map(
+        lambda leaf: open_mapped(os.fspath(leaf)).values if isinstance(leaf, str | os.PathLike) else leaf, data
+    )
     named = [(f"data{jax.tree_util.keystr(path)}", leaf) for path, leaf in jax.tree.leaves_with_path(data)]
     if not named:
         raise ValueError("data is empty: it must hold at least one array, with rows along its first axis.")
