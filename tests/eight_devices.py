@@ -87,7 +87,9 @@ refused(density)
 class Trained:
     def __init__(self, mesh):
         images = np.random.default_rng(0).random((64, 8, 8)).astype(float)
-        self.vae, self.history = pf.fit_vae(images, key=jr.key(0), batch_size=16, max_epochs=2, mesh=mesh)
+        self.vae, self.history = pf.fit_vae(
+            images, key=jr.key(0), batch_size=16, binarize=True, max_epochs=2, mesh=mesh
+        )
 
 
 one, eight = on_both(Trained)

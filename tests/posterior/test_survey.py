@@ -72,3 +72,13 @@ def test_two_modes_are_found_on_all_rows():
         u = jnp.array([mode + 0.01])
         np.testing.assert_allclose(found.density(u), target(u), atol=0.05)
         np.testing.assert_allclose(jax.grad(found.density)(u), jax.grad(target)(u), rtol=0.01)
+
+
+def test_a_density_that_is_not_finite_for_all_rows_is_named():
+    """The rows of the search alone are fine."""
+    rows = np.append(np.full(20_000, 0.5), 2.0)
+    target = pf.Target(
+        log_prior, jnp.zeros(1), log_likelihood=lambda draw, rows: jnp.log1p(-rows) - draw[0] ** 2 * rows, data=rows
+    )
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        pf.fit_posterior(target, key=jr.key(0))

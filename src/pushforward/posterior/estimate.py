@@ -79,11 +79,13 @@ class Expansions(eqx.Module):
         return Expansions(self.locs, self.scales, new)
 
     def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        k = jnp.argmin(jnp.sum(((u - self.locs) / self.scales) ** 2, 1))
-        delta = u - self.locs[k]
+        deltas = u - self.locs
         values, gradients, hessians = self.derivatives
-        value = values[k] + gradients[k] @ delta
-        return value if hessians is None else value + 0.5 * delta @ (hessians[k] @ delta)
+        values = values + jnp.sum(gradients * deltas, 1)
+        if hessians is not None:
+            values = values + 0.5 * jnp.sum(deltas * jnp.einsum("kij,kj->ki", hessians, deltas), 1)
+        # All of them, because an index for each draw would copy a Hessian for each draw.
+        return values[jnp.argmin(jnp.sum((deltas / self.scales) ** 2, 1))]
 
 
 class Estimate(eqx.Module):

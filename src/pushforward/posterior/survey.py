@@ -83,11 +83,13 @@ def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = neve
         return Survey([], [], part)
     # The evidence of a mode is as uncertain as the rows are few, so a mode must be negligible for these rows alone.
     modes = separate_modes([c._replace(elbo=c.elbo / part.factor) for c in found.candidates])
-    climbed = [_climb(target, mode, stop) for mode in modes]
+    climbed = [each for each in (_climb(target, mode, stop) for mode in modes) if np.isfinite(each[0].elbo)]
+    if not climbed:
+        return Survey([], [], part)
     climbed = _different(sorted(climbed, key=lambda each: -each[0].elbo))
     density = _with_least_noise(part, climbed, noise_key)
     scored = _scored(density, [c for c, _ in climbed] + modes, score_key)
-    modes = separate_modes(sorted(scored, key=lambda c: -c.elbo))
+    modes = separate_modes(sorted(scored, key=lambda c: -c.elbo)) if scored else []
     return Survey(modes, modes, density)
 
 

@@ -26,7 +26,8 @@ def check_mesh(mesh: Mesh | None, sizes: dict[str, int]) -> None:
 
     Raises:
         TypeError: if it is no mesh.
-        ValueError: if the number of its devices does not divide one of the numbers.
+        ValueError: if the number of its devices does not divide one of the numbers, or a device belongs to another
+            process.
     """
     if mesh is None:
         return
@@ -35,6 +36,8 @@ def check_mesh(mesh: Mesh | None, sizes: dict[str, int]) -> None:
             f"mesh must be a jax.sharding.Mesh, such as jax.make_mesh((jax.device_count(),), ('devices',)), but is a "
             f"{type(mesh).__name__}."
         )
+    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise ValueError("the devices of the mesh belong to several processes, but all must belong to this one.")
     for name, size in sizes.items():
         _check_divides(mesh.size, size, name)
 
