@@ -34,7 +34,7 @@ from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.assessment import NUM_DRAWS, Whitened, assess_draws, weighted_draws
-from pushforward.posterior.recipe import NUM_SAMPLES
+from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.search import find_candidates
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"

@@ -104,6 +104,8 @@ CASES = {
     "concatenate": concatenate,
     "permutation": lambda dim, key: bj.Permutation(np.asarray(jr.permutation(key, dim))),
     "triangular": lambda dim, key: bj.Triangular(dim),
+    "banded": lambda dim, key: bj.Banded(dim, bands=jnp.eye(min(dim, 3), 1) + jnp.zeros((min(dim, 3), dim))),
+    "arrow": lambda dim, key: bj.Arrow(bj.Triangular(1), bj.Banded(dim - 1)),
     "amortized": lambda dim, key: amortized(bj.Triangular(dim), key),
     "at_condition": lambda dim, key: bj.AtCondition(amortized(bj.Triangular(dim), key), jnp.array([0.5, -1.0])),
     "invert_conditional": lambda dim, key: bj.Invert(

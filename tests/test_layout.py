@@ -50,6 +50,7 @@ TESTED_ELSEWHERE = {
     "flows.stack": "flows/test_recipes",  # what all recipes share
     "posterior.amortized": "posterior/test_amortized_fit",  # the result of such a fit
     "posterior.arviz": "posterior/test_result",  # the groups of a posterior
+    "posterior.objective": "posterior/test_fit",  # what fits of known targets reach
     "posterior.ranks": "posterior/test_amortized_fit",  # calibration over simulated data sets
     "reports.columns": "posterior/test_result",  # the names of scalars
     "reports.blocks": "reports/test_page",  # every kind on a page

@@ -12,7 +12,7 @@ import numpy as np
 
 import pushforward as pf
 from benchmarks.posteriors.registry import Problem
-from pushforward.posterior.recipe import NUM_SAMPLES
+from pushforward.posterior.objective import NUM_SAMPLES
 
 NUM_DRAWS = 10_000
 

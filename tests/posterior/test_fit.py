@@ -16,7 +16,7 @@ from numpyro.distributions import constraints
 import pushforward as pf
 from posterior_cases import banana, gaussian_target
 from products import few, first
-from pushforward.posterior.recipe import NUM_SAMPLES
+from pushforward.posterior.objective import NUM_SAMPLES
 from training_cases import Killed
 
 

@@ -1,41 +1,68 @@
-"""Global coordinates are found by their influence on the shape of the others."""
+"""Which coordinates interact, and the order that keeps interacting ones close."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
-from pushforward.bijections import Triangular
-from pushforward.posterior.structure import influence, order_by_influence
-
-
-def test_a_gaussian_has_no_influence():
-    matrix = jnp.array([[2.0, 0, 0], [1, 0.5, 0], [0, 0, 1e3]])
-    precision = jnp.linalg.inv(matrix @ matrix.T)
-    found = influence(lambda x: -0.5 * x @ precision @ x, Triangular(3, matrix=matrix), jr.key(0))
-    np.testing.assert_allclose(found, 0.0, atol=1e-8)
+import pushforward as pf
+from pushforward.posterior.structure import find_pattern, find_structure, structure_of
 
 
-def test_the_scale_of_many_is_global():
-    """Two scales with 20 local parameters each; the order of the coordinates does not matter."""
-    order = np.random.default_rng(0).permutation(42)
+def hierarchical(order):
+    """Two hubs, two chains of local coordinates."""
 
     def log_density(x):
         x = x[order]
-        scales, local = x[:2], x[2:].reshape(2, 20)
-        prior = -0.5 * jnp.sum(local**2 * jnp.exp(-2 * scales[:, None])) - 20 * scales.sum()
-        return prior - 0.5 * jnp.sum(scales**2) - 0.5 * jnp.sum((local - 1) ** 2)
+        hubs, chains = x[:2], x[2:].reshape(2, -1)
+        steps = chains[:, 1:] - chains[:, :-1]
+        return -0.5 * jnp.sum(steps**2 * jnp.exp(hubs[0])) - jnp.sum((chains - hubs[1]) ** 2) - jnp.sum(hubs**2)
 
-    found = influence(log_density, Triangular(42, matrix=0.5 * jnp.eye(42)), jr.key(0))
-    first, num_global = order_by_influence(np.asarray(found))
-    assert num_global == 2 and set(first[:2]) == set(order[:2])
-    assert sorted(first) == list(range(42))
+    return log_density
 
 
-def test_independent_coordinates_and_damaged_values():
-    found = influence(lambda x: -jnp.sum(x**4), Triangular(40), jr.key(0))
-    assert order_by_influence(np.asarray(found))[1] == 0
-    assert order_by_influence(np.array([np.nan] * 5 + [1.0] * 35))[1] == 0
+def test_hubs_and_chains_in_any_order():
+    order = np.random.default_rng(0).permutation(42)
+    names = [f"x[{i}]" for i in range(42)]
+    found = find_structure(hierarchical(order), jr.normal(jr.key(0), (2, 42)), names)
+    assert set(found.order[: found.num_hubs]) == set(order[:2])
+    assert found.bandwidth == 1 and found.is_sparse
+    assert sorted(found.order) == list(range(42))
+    dense = found.pattern.toarray()
+    np.testing.assert_array_equal(dense, dense.T)
+    # Neighbors in the chains interact, coordinates of different chains do not.
+    assert dense[order[3], order[4]] and not dense[order[3], order[5]] and not dense[order[5], order[30]]
+    assert "2 interact with many others" in str(found)
+    assert found.plot().axes
 
 
-def test_rounding_noise_is_no_influence():
-    assert order_by_influence(np.array([1.0, 0.5] + [1e-12] * 20 + [1e-9] * 10))[1] == 2
+def test_a_dense_density_has_no_pattern():
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(20, 20)))
+    found = find_structure(lambda x: -jnp.sum((matrix @ x) ** 2), jnp.ones((1, 20)), ["x"] * 20)
+    assert found.pattern is None and not found.is_sparse
+    assert "most of which interact" in str(found) and found.plot().axes
+
+
+def test_given_hubs_come_first():
+    pattern = find_pattern(lambda x: -jnp.sum(x**2), jnp.ones((1, 8)))
+    found = structure_of(pattern, ["x"] * 8, [5, 2])
+    assert list(found.order[:2]) == [5, 2] and found.num_hubs == 2 and found.bandwidth == 0
+
+
+def test_damaged_entries_count_as_interactions():
+    found = find_pattern(lambda x: -jnp.sum(x**2) + jnp.where(x[0] > 0, jnp.nan, 0.0) * x[1] ** 2, jnp.ones((1, 8)))
+    assert found is not None and found.toarray()[1, 1]
+
+
+@pytest.mark.parametrize(
+    ("example", "names"),
+    [
+        ({"mu": 0.0, "theta": jnp.zeros((2, 1))}, ("mu", "theta[0, 0]", "theta[1, 0]")),
+        (jnp.zeros(2), ("the draw[0]", "the draw[1]")),
+    ],
+)
+def test_targets_show_their_structure(example, names):
+    target = pf.Target(lambda draw: -sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(draw)), example)
+    assert target.structure.names == names
+    assert target.structure.bandwidth == 0 and target.structure.num_hubs == 0

@@ -10,6 +10,7 @@ from pushforward.bijections.autoregressive.coupling import Coupling as Coupling
 from pushforward.bijections.autoregressive.masked import MaskedAutoregressive as MaskedAutoregressive
 from pushforward.bijections.autoregressive.networks import MLP as MLP
 from pushforward.bijections.autoregressive.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
+from pushforward.bijections.banded import Arrow as Arrow, Banded as Banded
 from pushforward.bijections.base import AbstractBijection as AbstractBijection
 from pushforward.bijections.box import OntoBox as OntoBox
 from pushforward.bijections.circular import CircularSpline as CircularSpline, OntoCircles as OntoCircles

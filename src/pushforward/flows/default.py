@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import (
     AbstractBijection,
@@ -76,18 +76,19 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 
-def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: int, *, key: PRNGKeyArray) -> Flow:
+def hierarchical_flow(affine: AbstractBijection, num_global: int, *, key: PRNGKeyArray) -> Flow:
     r"""A flow for hierarchical models: global parameters first, then local parameters given the global ones.
 
     $v_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
-    $v_G$; then follows the affine map $x = L v + b$, whose global part is $x_G = L_{GG} v_G + b_G$; then the local
-    coordinates get again a scale and a shift, which depend on $x_G$. So the scales of local noise and the scales of
-    local parameters can both depend on the global ones, as in (partial) non-centering. At the end, sinh-arcsinh
-    transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so a step of
-    training is cheap. It starts as $N(0, L L^T)$.
+    $v_G$; then follows an affine map $A$, whose global part depends on $v_G$ alone; then the local coordinates get
+    again a scale and a shift, which depend on the global coordinates of $A(v)$. So the scales of local noise and the
+    scales of local parameters can both depend on the global ones, as in (partial) non-centering. At the end,
+    sinh-arcsinh transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so
+    a step of training is cheap. It starts as $A(u)$ with $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh
+    transformations come before and after the affine map.
 
     Args:
-        factor: $L$, lower triangular.
+        affine: $A$, a `Triangular`, an `Arrow` or a `Banded`.
         num_global: the number of global coordinates, which come first.
         key: the key for the initial parameters.
 
@@ -96,7 +97,10 @@ def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: 
         Ko and Domke, Model-Informed Flows (2025).
         Jones and Pewsey, Sinh-arcsinh Distributions (2009).
     """
-    dim = len(factor)
+    dim = affine.shape[0]
+    marginals = Elementwise(SinhArcsinh(), dim)
+    if num_global == 0:
+        return Flow(standard_normal(dim), Chain([marginals, affine, marginals]))
     global_key, before_key, after_key = jr.split(key, 3)
     is_global = np.arange(dim) < num_global
     others = Identity((dim - num_global,))
@@ -106,5 +110,4 @@ def hierarchical_flow(factor: Float[Array | np.ndarray, "dim dim"], num_global: 
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
         of_globals = [without_permutation(couplings), *of_globals]
     globals_first = Concatenate([Chain(of_globals), others])
-    affine, marginals = Triangular(dim, matrix=factor), Elementwise(SinhArcsinh(), dim)
     return Flow(standard_normal(dim), Chain([globals_first, before, affine, after, marginals]))

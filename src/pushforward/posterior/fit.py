@@ -13,8 +13,9 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.diagnostics import unassessed
+from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.properness import check_proper
-from pushforward.posterior.recipe import NUM_SAMPLES, Recipe, StageKeys, unwhitened
+from pushforward.posterior.recipe import Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.survey import num_affordable_draws, survey
@@ -26,8 +27,8 @@ from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
-# The draws of the assessment have at most this many numbers, 1.6 GB in float64.
-MAX_NUMBERS = 200_000_000
+# The draws of the assessment have at most this many numbers, 0.3 GB in float64.
+MAX_NUMBERS = 40_000_000
 # Skipped steps are reported if their fraction is larger.
 MAX_SKIPPED_FRACTION = 0.01
 
@@ -99,7 +100,7 @@ def fit_posterior(
         if isinstance(found.density, Target):
             check_proper(found.density, found.candidates[0])
         keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
-        whitened, trained = Recipe(found.density, run, budget).train(found.modes, flow, keys)
+        whitened, trained = Recipe(found.density, run, budget).train(found.modes, found.sparse, flow, keys)
         run.warn_if_interrupted()
         notes = _notes(run, trained, budget)
         requests = run.interruption.count

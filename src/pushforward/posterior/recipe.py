@@ -6,7 +6,9 @@ Each part guards against a known failure of flow variational inference:
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
    3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
-3. If some coordinates have a large influence on the shape of the others (`structure`), a hierarchical flow is trained,
+   In more than 512 dimensions of which few pairs interact (`structure`), these steps have sparse precision matrices
+   (`sparse_gaussian`), and a hierarchical flow follows.
+3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; if it is too far from the posterior, couplings are put before it, and splines
    after it.
 4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
@@ -27,29 +29,28 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
-from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_batch, weighted_draws
+from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_draws
 from pushforward.posterior.candidates import Candidate, GaussianMap
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.influence import MAX_GLOBAL, influence, order_by_influence
 from pushforward.posterior.modes import mixture_base, reweight_modes
+from pushforward.posterior.objective import NUM_SAMPLES, PosteriorKL
 from pushforward.posterior.search import refined, uses_natural_gradient
-from pushforward.posterior.structure import influence, order_by_influence
-from pushforward.posterior.target import Target, Whitened, finite_or_zero
-from pushforward.training import AbstractObjective, EarlyStopping, ReverseKL
+from pushforward.posterior.sparse_gaussian import SparseMap
+from pushforward.posterior.target import Target, Whitened
+from pushforward.training import EarlyStopping
 from pushforward.training.compilation import jit_quick_compilation, split
-from pushforward.training.data import NoBatches
 from pushforward.training.optimizers import averaged, clip_by_running_norm
 from pushforward.training.run import Run, Trained
 
-NUM_SAMPLES = 256
 CHUNK = 250  # steps between evaluations of the ELBO
 # A smaller gain of the ELBO per evaluation is a plateau (nats), in proportion to the dimension beyond FEW_DIMS.
 MIN_GAIN = 0.002
@@ -64,6 +65,10 @@ HEAVY_KHAT = 0.5
 NEAR_GOOD_GAP = GOOD_GAP / 2
 # The number of draws that must confirm that a flow needs another base or more layers.
 CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
+# In more than FEW_DIMS dimensions couplings take minutes, so weights with this effective fraction are enough. In more
+# than MAX_COUPLING_DIM dimensions the couplings' networks are as wide as the posterior, and training gains too little.
+ENOUGH_ESS_FRACTION = 0.3
+MAX_COUPLING_DIM = 256
 
 
 class Stage(NamedTuple):
@@ -104,37 +109,6 @@ def adam() -> optax.GradientTransformation:
     return averaged(optax.chain(clip_by_running_norm(10.0), rated))
 
 
-class PosteriorKL(AbstractObjective):
-    """The reverse KL divergence by path gradients, evaluated on enough draws to say how near the posterior is.
-
-    With large data, each step has an unbiased estimate of the log-density from a batch of rows.
-
-    Args:
-        target: in whitened coordinates.
-    """
-
-    target: Whitened
-
-    @property
-    def batches(self):
-        density = self.target.target
-        return density.batches if isinstance(density, Estimate) else NoBatches()
-
-    def loss(self, flow, batch, key, step):
-        target = self.target
-        if isinstance(target.target, Estimate):
-            # Unbiased also where the evaluation, from fixed rows, is not.
-            target = Whitened(target.target.on(batch[0]), target.affine)
-        return ReverseKL(target, NUM_SAMPLES).loss(flow, batch, key, step)
-
-    def evaluate(self, flow, key):
-        log_weights = finite_or_zero(weighted_batch(self.target, flow, key)[1])
-        size, elbo = log_weights.size, jnp.mean(log_weights)
-        log_sum, log_sum_of_squares = logsumexp(log_weights), logsumexp(2 * log_weights)
-        ess_fraction = jnp.exp(2 * log_sum - log_sum_of_squares) / size
-        return -elbo, {"gap": log_sum - math.log(size) - elbo, "ess_fraction": ess_fraction}
-
-
 class StageKeys(NamedTuple):
     """A key for each random part of a fit."""
 
@@ -154,11 +128,15 @@ class Recipe(NamedTuple):
     run: Run
     budget: int
 
-    def train(self, modes: list[Candidate], flow: Flow | None, keys: StageKeys) -> tuple[Whitened, Trained[Flow]]:
+    def train(
+        self, modes: list[Candidate], sparse: SparseMap | None, flow: Flow | None, keys: StageKeys
+    ) -> tuple[Whitened, Trained[Flow]]:
         """Coordinates in which the posterior is of order one, and the best flow in them."""
         if flow is not None:
             whitened = Whitened(self.target, modes[0].affine)
             return whitened, self.stage(flow, whitened, FLOW, keys.training)
+        if sparse is not None:
+            return self.sparse(sparse, keys)
         affine, gaussian = self.gaussians(modes, keys.gaussians)
         whitened = Whitened(self.target, affine)
         if self.run.ended:
@@ -189,7 +167,7 @@ class Recipe(NamedTuple):
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
         order, num_global = order_by_influence(np.asarray(influence(target, affine, influence_key)))
-        if num_global == 0:
+        if num_global == 0 and dim <= FEW_DIMS:
             return None
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
         scales = np.linalg.norm(matrix, axis=1)
@@ -198,7 +176,10 @@ class Recipe(NamedTuple):
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
         trained = self.stage(
-            hierarchical_flow(factor, num_global, key=keys.flow), whitened, HIERARCHICAL, keys.training
+            hierarchical_flow(Triangular(dim, matrix=factor), num_global, key=keys.flow),
+            whitened,
+            HIERARCHICAL,
+            keys.training,
         )
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
@@ -211,12 +192,26 @@ class Recipe(NamedTuple):
         more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
         return whitened, self.stage(more, whitened, COUPLINGS, train_key)
 
+    def sparse(self, found: SparseMap, keys: StageKeys) -> tuple[Whitened, Trained[Flow]]:
+        """The Gaussian with a sparse precision matrix if it is exact, otherwise a hierarchical flow that begins as it.
+
+        The hubs are the global coordinates.
+        """
+        whitened = Whitened(self.target, found.scaling)
+        gaussian = Flow(standard_normal(self.target.dim), found.inner)
+        if self.run.ended or is_exact(quick_diagnostics(whitened, gaussian, keys.check)):
+            return whitened, Trained(gaussian, math.nan, 0, "reached")
+        flow = hierarchical_flow(found.inner, min(found.num_hubs, MAX_GLOBAL), key=keys.flow)
+        return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
+
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
         In many dimensions their training takes long, so there a divergence that resampling corrects is near enough.
         """
-        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= TRUSTED_ESS_FRACTION
+        if self.target.dim > MAX_COUPLING_DIM:
+            return False
+        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= ENOUGH_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:

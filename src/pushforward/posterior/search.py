@@ -69,7 +69,12 @@ class Found(NamedTuple):
 
 @one_blas_thread()
 def find_candidates(
-    target: LogDensity, start: Float[Array, " dim"], key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop
+    target: LogDensity,
+    start: Float[Array, " dim"],
+    key: PRNGKeyArray,
+    *,
+    stop: Callable[[], bool] = never_stop,
+    any_mass: bool = True,
 ) -> Found:
     """Gaussians that may fit the target; none if the log-density is not finite at any starting point.
 
@@ -79,6 +84,7 @@ def find_candidates(
         key: for starting points and draws.
         stop: whether to end the search early; it is called before each further round of paths, and before
             each run of natural-gradient steps.
+        any_mass: whether to look for mass far from the modes too, by natural-gradient steps in many dimensions.
     """
     start_key, near_key, far_key = split(key, 3)
     unit = np.zeros_like(start), np.asarray(unit_factor(start))
@@ -98,7 +104,7 @@ def find_candidates(
         found += _walk_within(target, (new[0].loc, new[0].factor), _around(start, around_key), k)
     found.sort(key=lambda c: -c.elbo)
     modes = separate_modes(found)
-    if uses_natural_gradient(start.size):
+    if any_mass and uses_natural_gradient(start.size):
         modes, more = _with_mass(target, modes, start, jr.fold_in(key, start.size), stop)
         found = sorted([*found, *more], key=lambda c: -c.elbo)
     return Found(modes, found)

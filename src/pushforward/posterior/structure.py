@@ -1,65 +1,178 @@
-"""Which coordinates are global: those on which the shape of the others' posterior depends."""
+"""Who depends on whom: which coordinates of a log-density interact, and an order in which few diagonals are enough.
+
+Two coordinates interact if the Hessian of the log-density has an entry for them that is not 0. Those that do not are
+independent given all others, so a Gaussian fit has a sparse precision matrix. In most models a few coordinates, the
+hubs, interact with many others: the global parameters of a hierarchical model. Without them, the rest falls into small
+groups or chains, and in a suitable order its entries are near the diagonal.
+
+References:
+    Spantini, Bigoni and Marzouk, Inference via Low-Dimensional Couplings (2018): sparse maps for Markov posteriors.
+    Cuthill and McKee, Reducing the Bandwidth of Sparse Symmetric Matrices (1969): the order of the rest.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from pushforward.bijections import Triangular
-from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.curvature import ROWS_AT_A_TIME, LogDensity, hessian_products
 from pushforward.training.compilation import jit_quick_compilation
 
-NUM_DRAWS = 512
-# A coordinate is global if its influence is this many times the median, and larger than rounding noise;
-# there is a largest number and fraction.
-MIN_RATIO, MIN_SHARE = 2.0, 1e-3
-MAX_GLOBAL, MAX_GLOBAL_FRACTION = 48, 0.35
+# A pattern with a larger fraction of entries saves nothing.
+MAX_DENSITY = 0.5
+# An entry near the diagonal costs this many times as much as one of a dense matrix, because it is part of a recursion.
+COST_OF_RECURSION = 10
 
 
-@jit_quick_compilation
-def influence(target: LogDensity, affine: Triangular, key: PRNGKeyArray) -> Float[Array, " dim"]:
-    r"""How much each coordinate changes the curvature of the log-density, near a Gaussian N(b, L L^T).
+class Structure(NamedTuple):
+    """Which coordinates of a target interact.
 
-    Let g be the gradient and H the Hessian of the log-density, u a draw of the Gaussian, and v a draw of N(0, L L^T).
-    The influence of coordinate k is its standard deviation times the root mean square of
-    $g_k(u + v/2) - 2 g_k(u) + g_k(u - v/2) \approx \tfrac14 v^T \partial_k H(u) v$. If the target is Gaussian, it is 0.
-    In a hierarchical model it is large for the parameters that scale many others. The largest hundredth of the squares
-    is cut off.
+    Attributes:
+        names: the name of each coordinate, the path of its array in a draw and its index.
+        pattern: True for each two coordinates that interact, and on the diagonal; None if most coordinates do.
+        order: the coordinates, first the hubs, then the others so that those that interact are close.
+        num_hubs: the number of hubs.
+        bandwidth: the largest distance in this order between two other coordinates that interact.
+    """
+
+    names: tuple[str, ...]
+    pattern: csr_array | None
+    order: np.ndarray
+    num_hubs: int
+    bandwidth: int
+
+    @property
+    def dim(self) -> int:
+        """The number of coordinates."""
+        return len(self.order)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether an affine map in this order is much cheaper than one with a full matrix."""
+        return self.pattern is not None and _cost(self.dim, self.num_hubs, self.bandwidth) < self.dim**2 / 2
+
+    def __str__(self) -> str:
+        if self.pattern is None:
+            return f"{self.dim} coordinates, most of which interact with most others"
+        hubs = [self.names[i] for i in self.order[: self.num_hubs]]
+        shown = ", ".join(hubs[:6]) + (", ..." if len(hubs) > 6 else "")
+        parts = [f"{self.dim} coordinates, {self.pattern.nnz / self.dim**2:.2%} of whose pairs interact"]
+        if hubs:
+            parts.append(f"{len(hubs)} interact with many others ({shown})")
+        if self.bandwidth == 0:
+            parts.append("the others are independent of each other")
+        else:
+            parts.append(f"the others, in a suitable order, interact at distances of at most {self.bandwidth}")
+        return "; ".join(parts)
+
+    def plot(self) -> Any:
+        """A Matplotlib figure of the pattern in the order of the structure; the line marks the end of the hubs."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 6), layout="constrained")
+        axes = figure.add_subplot()
+        if self.pattern is None:
+            axes.imshow(np.ones((1, 1)), cmap="gray_r", extent=(0, self.dim, self.dim, 0), vmin=0, vmax=1)
+        else:
+            axes.spy(self.pattern[self.order][:, self.order].toarray(), markersize=max(0.5, 200 / self.dim))
+        if self.num_hubs:
+            axes.axhline(self.num_hubs - 0.5, linewidth=0.5)
+            axes.axvline(self.num_hubs - 0.5, linewidth=0.5)
+        axes.set_title(str(self), fontsize="small", wrap=True)
+        return figure
+
+
+def find_structure(target: LogDensity, points: Float[Array, "points dim"], names: Sequence[str]) -> Structure:
+    """The structure of a log-density, from its Hessian at some points.
+
+    The cost is as many gradients as there are coordinates, for each point. Entries that are exactly 0 at all points
+    count as absent; those that are not finite count as present.
 
     Args:
         target: the log-density.
-        affine: b and L.
-        key: for draws and directions.
+        points: where to compute the Hessian.
+        names: the names of the coordinates.
     """
-    draw_key, direction_key = jr.split(key)
-    matrix, dtype = affine.matrix, affine.loc.dtype
-    scales = jnp.linalg.norm(matrix, axis=1)
-    shape = (NUM_DRAWS, len(scales))
-    u = affine.loc + jr.normal(draw_key, shape, dtype) @ matrix.T
-    v = jr.normal(direction_key, shape, dtype) @ matrix.T
-    gradient = jax.grad(target)
-
-    def second_difference(pair):
-        u, v = pair
-        return gradient(u + v / 2) - 2 * gradient(u) + gradient(u - v / 2)
-
-    squares = (scales * jax.lax.map(second_difference, (u, v), batch_size=64)) ** 2
-    squares = jnp.where(jnp.isfinite(squares), squares, jnp.nan)
-    largest = jnp.nanquantile(squares, 0.99, axis=0)
-    return jnp.sqrt(jnp.nanmean(jnp.minimum(squares, largest), axis=0))
+    return structure_of(find_pattern(target, points), names)
 
 
-def order_by_influence(influence: Float[np.ndarray, " dim"]) -> tuple[np.ndarray, int]:
-    """The coordinates in decreasing order of their influence, and the number of global ones.
-
-    If no coordinate stands out, there are none.
+def find_pattern(target: LogDensity, points: Float[Array, "points dim"]) -> csr_array | None:
+    """Which entries of the Hessian are not 0 at one of the points; None if most are not.
 
     Args:
-        influence: the influence of each coordinate.
+        target: the log-density.
+        points: where to compute the Hessian.
     """
-    influence = np.nan_to_num(influence)
-    order = np.argsort(-influence, kind="stable")
-    least = max(MIN_RATIO * np.median(influence), MIN_SHARE * influence.max())
-    stands_out = int((influence > least).sum())
-    return order, min(stands_out, MAX_GLOBAL, int(MAX_GLOBAL_FRACTION * len(influence)))
+    dim = points.shape[1]
+    rows, columns, size = [], [], 0
+    for first in range(0, dim, ROWS_AT_A_TIME):
+        present = np.asarray(_nonzero(target, points, jnp.array(first)))[: dim - first]
+        row, column = np.nonzero(present)
+        rows.append(row + first)
+        columns.append(column)
+        size += row.size
+        if size > MAX_DENSITY * dim**2:
+            return None
+    diagonal = np.arange(dim)
+    row, column = np.concatenate([*rows, diagonal]), np.concatenate([*columns, diagonal])
+    # An entry may vanish by rounding on one side of the diagonal alone.
+    row, column = np.concatenate([row, column]), np.concatenate([column, row])
+    return coo_array((np.ones(row.size, bool), (row, column)), shape=(dim, dim)).tocsr()
+
+
+@jit_quick_compilation
+def _nonzero(target: LogDensity, points: Float[Array, "points dim"], first: Array) -> Array:
+    """Which entries of some rows of the Hessian are not 0 at one of the points."""
+    dim = points.shape[1]
+    columns = jnp.arange(min(ROWS_AT_A_TIME, dim))[:, None] + first
+    directions = (jnp.arange(dim) == columns).astype(points.dtype)
+    products = hessian_products(target, points[0])
+    return (jax.lax.map(lambda point: products(point, directions), points) != 0).any(0)
+
+
+def structure_of(pattern: csr_array | None, names: Sequence[str], first: Sequence[int] | np.ndarray = ()) -> Structure:
+    """The structure with a pattern: it chooses the hubs that make an affine map in this order cheapest.
+
+    Args:
+        pattern: which coordinates interact, with the diagonal.
+        names: the names of the coordinates.
+        first: coordinates that must be the first hubs.
+    """
+    dim, first = len(names), np.asarray(first, int)
+    if pattern is None:
+        rest = np.setdiff1d(np.arange(dim), first)
+        return Structure(tuple(names), None, np.concatenate([first, rest]), len(first), max(len(rest) - 1, 0))
+    degrees = np.diff(pattern.indptr).astype(float)
+    degrees[first] = dim + 1
+    by_degree = np.concatenate([first, np.argsort(-degrees, kind="stable")[len(first) :]])
+    best = None
+    for num_hubs in _candidates(degrees[by_degree], len(first)):
+        rest = np.sort(by_degree[num_hubs:])
+        part = pattern[rest][:, rest]
+        order = reverse_cuthill_mckee(part, symmetric_mode=True)
+        row, column = part[order][:, order].nonzero()
+        bandwidth = int(np.abs(row - column).max(initial=0))
+        cost = _cost(dim, num_hubs, bandwidth)
+        if best is None or cost < best[0]:
+            best = cost, np.concatenate([by_degree[:num_hubs], rest[order]]), num_hubs, bandwidth
+    assert best is not None
+    return Structure(tuple(names), pattern, *best[1:])
+
+
+def _candidates(degrees: np.ndarray, least: int) -> list[int]:
+    """Numbers of hubs to try: powers of two, and those after which the degree falls most."""
+    dim = len(degrees)
+    falls = np.argsort(degrees[1:] / degrees[:-1], kind="stable")[:8] + 1 if dim > 1 else np.zeros(0, int)
+    powers = 2 ** np.arange(int(np.log2(dim)) + 1)
+    return sorted({least, *(int(k) for k in (*falls, *powers) if least < k <= dim // 2)})
+
+
+def _cost(dim: int, num_hubs: int, bandwidth: int) -> float:
+    """The relative cost of an affine map."""
+    rest = dim - num_hubs
+    return num_hubs * (num_hubs + rest) + rest * (1 + COST_OF_RECURSION * bandwidth)

@@ -29,6 +29,7 @@ from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, de
 from pushforward.posterior.newton import MAX_HESSIAN_DIM
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.spaces.large import LargeDataSpace
+from pushforward.posterior.sparse_gaussian import SparseMap, fit_sparse_gaussian
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import one_blas_thread, split
 from pushforward.training.interruption import never_stop
@@ -51,11 +52,13 @@ class Survey(NamedTuple):
         modes: the best Gaussian of each mode, the best mode first.
         candidates: all Gaussians whose neighborhoods are searched for mass that a fit misses.
         density: the log-density for training: the target, or with large data estimates of it.
+        sparse: the Gaussian with a sparse precision matrix, if the target is large and sparse.
     """
 
     modes: list[Candidate]
     candidates: list[Candidate]
     density: Target | Estimate
+    sparse: SparseMap | None = None
 
 
 @one_blas_thread()
@@ -72,8 +75,11 @@ def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = neve
     """
     if not isinstance(target.space, LargeDataSpace):
         check_gradient(target, target.start)
-        found = find_candidates(target, target.start, key, stop=stop)
-        return Survey(found.modes, found.candidates, target)
+        sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), stop=stop)
+        found = find_candidates(target, target.start, key, stop=stop, any_mass=sparse is None)
+        if sparse is not None and found.modes and not sparse.elbo > found.modes[0].elbo:
+            sparse = None
+        return Survey(found.modes, found.candidates, target, sparse)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
     rows = _some_rows(target.space, target.dim, rows_key)
     part = Estimate(target, rows, None, batches_key)

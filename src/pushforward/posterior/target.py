@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
@@ -18,6 +19,7 @@ from pushforward.posterior.spaces.large import with_likelihood
 from pushforward.posterior.spaces.observed import PartlyObserved
 from pushforward.posterior.spaces.pymc import PymcSpace
 from pushforward.posterior.spaces.rows import data_rows
+from pushforward.posterior.structure import Structure, find_structure
 
 
 class Target(eqx.Module):
@@ -146,6 +148,15 @@ class Target(eqx.Module):
             indices = map(list, np.ndindex(leaf.shape))
             names += [f"{name}{index}" for index in indices] if leaf.ndim else [name]
         return names
+
+    @property
+    def structure(self) -> Structure:
+        """Which coordinates interact, from the Hessian at three points around the example; it has a `plot()`.
+
+        The cost is as many gradients as there are dimensions, for each point.
+        """
+        near = jr.normal(jr.key(0), (2, self.dim), self.start.dtype)
+        return find_structure(self, jnp.concatenate([self.start[None], self.start + near]), self.coordinate_names())
 
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
         """The unconstrained pytree with the entries of a vector.
