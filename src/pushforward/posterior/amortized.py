@@ -17,8 +17,9 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.diagnostics import Diagnostics, diagnose
+from pushforward.posterior.log_prob import log_prob_of_draws
 from pushforward.posterior.ranks import Ranks
-from pushforward.posterior.result import Posterior, log_prob_of_draws
+from pushforward.posterior.result import Posterior
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.reports.figures import plot_learning
 from pushforward.reports.posterior import posterior_page, settings, training
@@ -83,9 +84,14 @@ class AmortizedPosterior(Picklable):
     def log_prob(self, draws: Draw, data: PyTree) -> Float[Array, " draws"]:
         """The fitted log-density of draws of the posterior of one data set, in their own space, in nats.
 
+        It is minus infinity outside of the support.
+
         Args:
             draws: the draws, with one leading axis, as `sample` returns them.
             data: one data set.
+
+        Raises:
+            ValueError: if the structure or a shape of the draws is another.
         """
         return log_prob_of_draws(self.target.at(data), self.flow, draws, self.statistics(as_arrays(data)))
 

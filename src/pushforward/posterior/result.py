@@ -15,6 +15,7 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, num_bytes, to_arviz
 from pushforward.posterior.diagnostics import Diagnostics
+from pushforward.posterior.log_prob import log_prob_of_draws
 from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
@@ -172,10 +173,13 @@ class Posterior(Picklable):
         return run_chains(self.target, self.flow, key, method=method, **options)
 
     def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
-        """The fitted log-density of draws in their own space, in nats.
+        """The fitted log-density of draws in their own space, in nats; minus infinity outside of the support.
 
         Args:
             draws: draws with one leading axis, in the form that `sample` returns.
+
+        Raises:
+            ValueError: if the structure or a shape of the draws is another.
         """
         return log_prob_of_draws(self.target, self.flow, draws)
 
@@ -325,23 +329,3 @@ class Posterior(Picklable):
     def as_saved(self) -> "Posterior":
         """The posterior without the model's density and code."""
         return eqx.tree_at(lambda p: p.target, self, self.target.detached())
-
-
-def log_prob_of_draws(
-    target: Target, flow: Flow, draws: Draw, condition: Array | None = None
-) -> Float[Array, " draws"]:
-    """The log-density of draws in their own space, in nats, under a flow of unconstrained vectors.
-
-    Args:
-        target: the target of the draws.
-        flow: a flow in the target's unconstrained coordinates.
-        draws: the draws, with one leading axis.
-        condition: the condition of the flow, if it takes one.
-    """
-
-    def one(draw):
-        u = target.unconstrain(draw)
-        return u, target.log_volume(u)
-
-    u, log_volume = jax.vmap(one)(draws)
-    return flow.log_prob(u, condition) - log_volume

@@ -57,6 +57,14 @@ class AbstractSpace(eqx.Module):
             draw: a draw.
         """
 
+    def latent(self, draw: Draw) -> Draw:
+        """The part of a draw that `unconstrain` reads: without the deterministic sites of a model, for example.
+
+        Args:
+            draw: a draw.
+        """
+        return draw
+
     @abc.abstractmethod
     def log_volume(self, z: Unconstrained) -> Float[Array, ""]:
         r"""$\log|\det|$ of the Jacobian of `constrain`, from z to the free coordinates of the draw.

@@ -68,6 +68,9 @@ class LargeDataSpace(AbstractSpace):
     def unconstrain(self, draw):
         return self.prior.unconstrain(draw)
 
+    def latent(self, draw):
+        return self.prior.latent(draw)
+
     def log_volume(self, z):
         return self.prior.log_volume(z)
 

@@ -143,12 +143,15 @@ class NumpyroSpace(AbstractSpace):
         return {name: value for name, value in draw.items() if name not in self.hidden}
 
     def unconstrain(self, draw):
-        return unconstrain_fn(self._plain_model(), *self._arguments(), self._latent(draw))
+        return unconstrain_fn(self._plain_model(), *self._arguments(), self.latent(draw))
+
+    def latent(self, draw):
+        return {name: draw[name] for name in self.names}
 
     def log_volume(self, z):
         draw = constrain_fn(self._plain_model(), *self._arguments(), z)
         density = enumerated_log_density() if self.discrete else log_density
-        constrained, _ = density(self._density_model(), *self._arguments(), self._latent(draw))
+        constrained, _ = density(self._density_model(), *self._arguments(), self.latent(draw))
         return self.log_density(z) - constrained
 
     def _depending_on_discrete(self, z: dict[str, Array]) -> frozenset[str]:
@@ -217,19 +220,19 @@ class NumpyroSpace(AbstractSpace):
                 "the density of all observations together."
             )
         args, kwargs = self._arguments()
-        model = handlers.substitute(self._plain_model(), data=self._latent(draw))
+        model = handlers.substitute(self._plain_model(), data=self.latent(draw))
         sites = handlers.trace(model).get_trace(*args, **kwargs)
         return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in self.observed()}
 
     def discrete_draws(self, draw, key):
         if not self.discrete:
             return {}
-        model = handlers.substitute(prepared(self.model, self.held), data=self._latent(draw))
+        model = handlers.substitute(prepared(self.model, self.held), data=self.latent(draw))
         return draw_discrete(model, self.discrete, key, *self._arguments())
 
     def replicate(self, draw, key):
         model = handlers.uncondition(ExpandedObservations(prepared(self.model, self.held)))
-        values = self._latent(draw) | self.discrete_draws(draw, key)
+        values = self.latent(draw) | self.discrete_draws(draw, key)
         seeded = handlers.seed(handlers.substitute(model, data=values), jr.fold_in(key, 1))
         args, kwargs = self._arguments()
         try:
@@ -239,9 +242,6 @@ class NumpyroSpace(AbstractSpace):
                 f"no posterior predictive: a likelihood of the model cannot be sampled: {error}"
             ) from error
         return {name: sites[name]["value"] for name in self.observed()}
-
-    def _latent(self, draw: dict[str, Array]) -> dict[str, Array]:
-        return {name: draw[name] for name in self.names}
 
     def detached(self):
         if self.plain is None:

@@ -85,7 +85,7 @@ class PartlyObserved(AbstractSpace):
         Args:
             z: all unconstrained values.
         """
-        return z | {name: jnp.reshape(z[name], -1)[indices] for name, indices in self.kept.items()}
+        return z | {name: jnp.reshape(z[name], -1)[indices] for name, indices in self.kept.items() if name in z}
 
     def _arrays(self):
         return ((name, jnp.asarray(array)) for name, array in self.fixed.items())
@@ -109,6 +109,12 @@ class PartlyObserved(AbstractSpace):
 
     def unconstrain(self, draw):
         return self.without_fixed(self.inner.unconstrain(draw))
+
+    def latent(self, draw):
+        draw = self.inner.latent(draw)
+        # The entries of an event, as of a simplex, have no indices of their own: there all entries are kept.
+        sizes_match = {name: jnp.size(draw[name]) == array.size for name, array in self.fixed.items()}
+        return draw | self.without_fixed({name: draw[name] for name, match in sizes_match.items() if match})
 
     def log_volume(self, z):
         log_volume = self.inner.log_volume(self.with_fixed(z))

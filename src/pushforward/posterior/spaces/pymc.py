@@ -54,6 +54,9 @@ class PymcSpace(AbstractSpace):
     def unconstrain(self, draw):
         return dict(zip(self.model.free, self.model.unconstrain(*self._values(draw)), strict=True))
 
+    def latent(self, draw):
+        return {name: draw[name] for name in self.model.free}
+
     def log_volume(self, z):
         unconstrained, constrained = self.model.both_densities(*self._values(z))
         return unconstrained - constrained
