@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import pushforward as pf
+from vae_cases import images, small
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
@@ -59,9 +60,9 @@ for objective in (pf.ReverseKL(reverse_kl, num_samples=64), pf.ForwardKL(jnp.asa
 def posterior(mesh):
     target = pf.Target(
         lambda u: -0.5 * u @ u,
-        jnp.zeros(2),
+        jnp.zeros(1),
         log_likelihood=lambda u, rows: -0.5 * jnp.sum((rows - u) ** 2, 1),
-        data=ROWS,
+        data=ROWS[:, :1],
         batch_size=64,
     )
     return pf.fit_posterior(target, key=jr.key(0), budget=256 * 1000, mesh=mesh)
@@ -86,11 +87,11 @@ refused(density)
 
 class Trained:
     def __init__(self, mesh):
-        images = np.random.default_rng(0).random((64, 8, 8)).astype(float)
         self.vae, self.history = pf.fit_vae(
-            images, key=jr.key(0), batch_size=16, binarize=True, max_epochs=2, mesh=mesh
+            images(64), key=jr.key(0), vae=small(), batch_size=16, binarize=True, max_epochs=2, mesh=mesh
         )
 
 
 one, eight = on_both(Trained)
+equal(eight.vae, one.vae)
 refused(Trained)
