@@ -129,9 +129,8 @@ def check_sites(sites: dict, continuous: dict, discrete: dict) -> None:
     if subsampled:
         raise ValueError(f"the plates {', '.join(subsampled)} are subsampled; fit_posterior needs the full density.")
     if not continuous:
-        raise ValueError(
-            "the model has no continuous latent site, so there is nothing to infer. Are all of its sites observed?"
-        )
+        reason = f"all of its latent sites are discrete: {', '.join(discrete)}" if discrete else "all of it is observed"
+        raise ValueError(f"the model has no continuous latent site, so there is nothing to infer; {reason}.")
     _check_plates(sites, bool(discrete))
 
 
