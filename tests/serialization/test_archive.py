@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import sys
 import tracemalloc
 import zipfile
 
@@ -75,7 +76,17 @@ FORGED = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    """PyTensor raises the limit for the whole process."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
 @pytest.mark.parametrize("name", FORGED)
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_forged_content(name, tmp_path):
     path = tmp_path / "forged"
     forge(path, *FORGED[name])
