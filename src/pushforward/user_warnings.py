@@ -13,6 +13,10 @@ class InterruptedFit(UserWarning):
     """The training of a fit was ended by Ctrl-C; its result is the best model so far."""
 
 
+class UnfinishedFit(UserWarning):
+    """The training of a fit was ended by a spent budget, Ctrl-C or a callback, and its result is used."""
+
+
 def warn(text: str, category: type[UserWarning] = UserWarning) -> None:
     """Warn, at the innermost line outside of this package.
 

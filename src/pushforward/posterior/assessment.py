@@ -15,6 +15,7 @@ from pushforward.flows.stack import standard_normal
 from pushforward.posterior.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.examination import examine
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened, finite_or_zero
@@ -104,16 +105,20 @@ def assess_draws(
             "search for missed modes uses estimates from some rows.",
         )
     evidence = diagnose(log_weights).log_evidence
-    missed, complete = 0.0, True
+    missed, complete, examination = 0.0, True, None
     if math.isfinite(evidence):
         missed, complete = _missed_mass(target, flow, found, evidence, key, stop)
+        complete = complete and not stop()
+        # The density of an estimate from some rows is too noisy.
+        if complete and not isinstance(target, Estimate):
+            examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
     if not complete:
-        interrupted = "The diagnostics were interrupted: not all regions were searched for missed modes."
+        interrupted = "The diagnostics were interrupted: not all regions were searched for missed mass."
         notes = (*notes, interrupted)
     raised = _num_errors(target, draws[np.isneginf(log_weights)]) / len(draws)
     if raised > 0:
         notes = (f"The log-density raises an error at {raised:.2%} of the draws, which counts as zero density.", *notes)
-    return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes)
+    return diagnose(log_weights, draws=draws, missed_mass=missed, notes=notes, examination=examination)
 
 
 def _num_errors(target: Target | Estimate, draws: np.ndarray) -> int:

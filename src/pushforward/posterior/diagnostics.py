@@ -7,7 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.posterior.pareto import pareto_smooth
+from pushforward.posterior.examination import MISSED_MASS, Examination
+from pushforward.posterior.pareto import MAX_KHAT, pareto_smooth
 from pushforward.reports.page import cell
 from pushforward.reports.posterior import diagnostics_table
 from pushforward.reports.verdicts import of_posterior
@@ -22,8 +23,6 @@ GOOD_ESS_FRACTION = 0.9
 # If the effective sample size is below this fraction of the draws, weights are trusted only if their tail is light.
 TRUSTED_ESS_FRACTION = 0.5
 MIN_ESS = 400
-MAX_KHAT = 0.7
-MISSED_MASS = 0.02
 MIN_DRAWS = 100
 # The largest distance of neighboring floating-point numbers at the size of the log-density, in nats.
 MAX_SPACING = 0.1
@@ -38,7 +37,8 @@ class Diagnostics(eqx.Module):
         elbo: the mean of the log-weights log p(u) - log q(u), a lower bound of the log evidence, in nats.
         elbo_se: the standard error of `elbo`.
         log_evidence: the logarithm of the mean weight, an estimate of the log of the target's normalizing constant.
-        log_evidence_se: the standard error of `log_evidence` (delta method).
+        log_evidence_se: the standard error of `log_evidence` (delta method). If k-hat is above 0.7, or if draws far
+            outside of the fit show more evidence, both are estimated with such draws.
         khat: the shape of the generalized Pareto distribution fitted to the largest weights; above 0.7 the mean of
             the weights is unreliable.
         ess: the effective sample size after weighting, (sum w)^2 / sum w^2.
@@ -46,6 +46,7 @@ class Diagnostics(eqx.Module):
         num_draws: the number of fresh draws; 0 if the fit was interrupted before its diagnostics were computed.
         verdict: "good" (use the draws), "reweight" (use `Posterior.resample`) or "unreliable".
         reasons: the reasons of the verdict, one sentence each.
+        finished: whether the training ended by itself, not by a spent budget, Ctrl-C or a callback.
     """
 
     elbo: float
@@ -58,6 +59,7 @@ class Diagnostics(eqx.Module):
     num_draws: int
     verdict: Verdict
     reasons: tuple[str, ...]
+    finished: bool = True
 
     @property
     def gap(self) -> float:
@@ -74,6 +76,7 @@ def diagnose(
     draws: Float[np.ndarray, "draws dim"] | None = None,
     missed_mass: float = 0.0,
     notes: tuple[str, ...] = (),
+    examination: Examination | None = None,
 ) -> Diagnostics:
     r"""Compute the diagnostics of a fit from the log-weights $\log w_n = \log p(u_n) - \log q(u_n)$ of draws from $q$.
 
@@ -86,6 +89,7 @@ def diagnose(
             the posterior hardly change the divergence, but they do change a mean.
         missed_mass: the fraction of the evidence that is known to lie where q has almost no mass.
         notes: further sentences for the reasons.
+        examination: what was found where q has few draws, if it was examined.
 
     Returns:
         The estimates with their standard errors, the verdict and its reasons.
@@ -124,6 +128,9 @@ def diagnose(
         "ess_fraction": ess / num_draws,
         "num_draws": num_draws,
     }
+    examination = examination or Examination()
+    if examination.evidence is not None:
+        numbers["log_evidence"], numbers["log_evidence_se"] = examination.evidence
     doubts = []
     zero = float((finite == -np.inf).mean() - bad.mean())
     if zero > 0:
@@ -138,9 +145,11 @@ def diagnose(
         )
     if missed_mass > MISSED_MASS:
         doubts.append(f"About {missed_mass:.0%} of the evidence lies in another region, where the fit has few draws.")
+    doubts += examination.doubts
     shift = 0.0 if draws is None else largest_shift(draws, weights)
     gap = numbers["log_evidence"] - elbo
-    verdict, reasons = decide_verdict(gap, ess, ess / num_draws, numbers["khat"], tuple(doubts), shift=shift)
+    found = tuple(doubts), examination.flaws, examination.uncorrected
+    verdict, reasons = decide_verdict(gap, ess, ess / num_draws, numbers["khat"], *found, shift=shift)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
 
 
@@ -178,7 +187,15 @@ def unassessed(notes: tuple[str, ...] = ()) -> Diagnostics:
 
 
 def decide_verdict(
-    gap: float, ess: float, ess_fraction: float, khat: float, doubts: tuple[str, ...] = (), *, shift: float = 0.0
+    gap: float,
+    ess: float,
+    ess_fraction: float,
+    khat: float,
+    doubts: tuple[str, ...] = (),
+    flaws: tuple[str, ...] = (),
+    uncorrected: tuple[str, ...] = (),
+    *,
+    shift: float = 0.0,
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons.
 
@@ -192,24 +209,30 @@ def decide_verdict(
         ess_fraction: ess / number of draws.
         khat: the shape of the tail of the weights.
         doubts: reasons why the fit is unreliable, independent of the other arguments.
+        flaws: reasons why its draws cannot be used as they are, independent of the other arguments.
+        uncorrected: reasons why weights do not correct the draws, if they cannot be used as they are.
         shift: the largest distance between the mean of the draws and their weighted mean, in standard deviations.
     """
     divergence = f"about {gap:.3g} nats" if math.isfinite(gap) else "infinite"
-    size, shifted = f"the effective sample size is {ess_fraction:.1%} of the number of draws", ""
+    size, flawed = f"the effective sample size is {ess_fraction:.1%} of the number of draws", ""
     facts = f"the KL divergence is {divergence} and {size}"
     # The two means also differ because of sampling noise.
     allowed = MAX_SHIFT + 3 * math.sqrt(max(0.0, 1 - ess_fraction) / ess) if ess > 0 else 0.0
     if doubts:
         return "unreliable", (*doubts, f"Apart from this, {facts}.")
     if not shift <= allowed:
-        shifted = f", but the mean of the draws is {shift:.2g} standard deviations from their weighted mean"
-        facts += shifted
+        flaws = (f"the mean of the draws is {shift:.2g} standard deviations from their weighted mean", *flaws)
+    if flaws:
+        flawed = f", but {' and '.join(flaws)}"
+        facts += flawed
     elif gap < GOOD_GAP and ess_fraction > GOOD_ESS_FRACTION:
         return "good", (f"{facts[0].upper()}{facts[1:]}: the draws can be used as they are.",)
+    if uncorrected:
+        return "unreliable", (*uncorrected, f"Apart from this, {facts}.")
     if ess < MIN_ESS:
         return "unreliable", (
             f"The effective sample size is only about {ess:.0f}, {ess_fraction:.1%} of the number of draws, and the KL "
-            f"divergence is {divergence}{shifted}: the fit is far from the posterior, and weights cannot correct it.",
+            f"divergence is {divergence}{flawed}: the fit is far from the posterior, and weights cannot correct it.",
         )
     if not khat <= MAX_KHAT and ess_fraction < TRUSTED_ESS_FRACTION:
         return "unreliable", (

@@ -1,5 +1,6 @@
 """`fit_posterior`: from a target to draws and a verdict, without anything to tune."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -123,6 +124,8 @@ def fit_posterior(
         except KeyboardInterrupt:
             draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
             diagnostics = unassessed(notes)
+        finished = not run.ended and trained.reason != "steps"
+        diagnostics = dataclasses.replace(diagnostics, finished=finished)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
         facts = provenance(

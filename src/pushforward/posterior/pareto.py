@@ -9,6 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
+# With a larger shape, the mean of the weights is unreliable.
+MAX_KHAT = 0.7
+
 
 def pareto_smooth(log_weights: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], float]:
     """Pareto-smoothed normalized log-weights, and k-hat.

@@ -1,6 +1,7 @@
 """The result of a fit: draws, densities, diagnostics, and files."""
 
 import os
+import weakref
 from typing import Any, Literal
 
 import equinox as eqx
@@ -37,6 +38,7 @@ from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_posterior
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
+from pushforward.user_warnings import UnfinishedFit, warn
 
 # The stored draws have at most this number of entries, so that files stay small.
 POOL_SIZE = 2_000_000
@@ -45,6 +47,7 @@ NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
 # The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
 MAX_ENTRIES = 50_000_000
+_warned: set[int] = set()  # the identities of unfinished posteriors of which the user was warned
 
 
 class Posterior(Picklable):
@@ -114,6 +117,7 @@ class Posterior(Picklable):
             key: the key for the draws.
             num_samples: the number of draws.
         """
+        self._warn_if_unfinished()
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
 
     def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
@@ -129,6 +133,7 @@ class Posterior(Picklable):
         Raises:
             ValueError: if the fit was interrupted before its diagnostics were computed.
         """
+        self._warn_if_unfinished()
         offset_key, order_key = jr.split(key)
         rows = self._rows_at((jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
         return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
@@ -189,7 +194,10 @@ class Posterior(Picklable):
         Raises:
             ValueError: if the fit was interrupted before its diagnostics were computed.
         """
+        self._warn_if_unfinished()
         caption = f"verdict: {self.diagnostics.verdict}"
+        if not self.diagnostics.finished:
+            caption += "; training was not finished"
         if self.diagnostics.verdict != "good":
             caption += "; draws corrected by importance weights"
         return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), caption)
@@ -245,6 +253,18 @@ class Posterior(Picklable):
         }
         return facts | dict(self.provenance)
 
+    def _warn_if_unfinished(self) -> None:
+        """Warn once for each posterior."""
+        if self.diagnostics.finished or id(self) in _warned:
+            return
+        _warned.add(id(self))
+        weakref.finalize(self, _warned.discard, id(self))
+        warn(
+            "the training of this posterior was ended before its ELBO reached a plateau, by a spent budget, Ctrl-C or "
+            "a callback; its diagnostics describe the fit as it is.",
+            UnfinishedFit,
+        )
+
     def _repr_html_(self) -> str:
         blocks: list[Any] = [of_posterior(self.diagnostics)]
         if len(self.pool):
@@ -282,6 +302,7 @@ class Posterior(Picklable):
         Raises:
             ValueError: if `predictive` is true and there is no key.
         """
+        self._warn_if_unfinished()
         draws, predict_key = None, None
         if key is None:
             draws, predict_key = self.stored_draws(num_samples), None
@@ -290,6 +311,7 @@ class Posterior(Picklable):
             direct = self.diagnostics.verdict == "good" or not len(self.pool)
             draws = (self.sample if direct else self.resample)(draw_key, num_samples)
         attributes = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
+        attributes["finished"] = int(self.diagnostics.finished)  # files have no booleans
         attributes["reasons"] = " ".join(self.diagnostics.reasons)
         draws = jax.tree.map(lambda a: a[None], draws)
         return to_arviz(

@@ -1,0 +1,107 @@
+"""What weights of a fit's own draws cannot show: its tails, impropriety, and supports that saturate."""
+
+import math
+from typing import NamedTuple
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from pushforward.flow import Flow
+from pushforward.posterior.pareto import MAX_KHAT, pareto_smooth
+from pushforward.posterior.propriety import is_improper
+from pushforward.posterior.saturation import saturated_mass
+from pushforward.posterior.tails import Excess, measure_excess
+from pushforward.posterior.target import Target
+
+# The largest fractions: of the evidence that is missed, of the mass where supports saturate, and of draws at which the
+# density is unknown.
+MISSED_MASS = 0.02
+SATURATED_MASS = 0.005
+UNKNOWN = 0.01
+# The largest relative error of a standard deviation.
+MAX_SD_ERROR = 0.05
+
+
+class Examination(NamedTuple):
+    """What was found.
+
+    Attributes:
+        doubts: reasons why the fit is unreliable.
+        flaws: reasons why its draws cannot be used as they are.
+        uncorrected: reasons why weights do not correct the draws, if they cannot be used as they are.
+        evidence: the log evidence and its standard error, if the fit's own draws do not show it; else None.
+    """
+
+    doubts: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
+    uncorrected: tuple[str, ...] = ()
+    evidence: tuple[float, float] | None = None
+
+
+def examine(
+    target: Target,
+    flow: Flow,
+    draws: Float[np.ndarray, "draws dim"],
+    log_weights: Float[np.ndarray, " draws"],
+    key: PRNGKeyArray,
+) -> Examination:
+    """Examine a fit where it has few draws or none.
+
+    Args:
+        target: the target of the fit.
+        flow: the fit, in unconstrained coordinates.
+        draws: draws of the fit, in unconstrained coordinates.
+        log_weights: log p - log q of the draws, some of them finite.
+        key: for further draws.
+    """
+    tail_key, line_key = jr.split(key)
+    finite = np.isfinite(draws).all(1)
+    draws, log_weights = draws[finite].astype(float), log_weights[finite].astype(float)
+    log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    if not np.isfinite(log_weights).any():
+        return Examination()
+    saturated = saturated_mass(target, draws, np.exp(log_weights - log_weights.max()))
+    excess = measure_excess(target, flow, draws, log_weights, tail_key)
+    doubts, flaws = [], []
+    if is_improper(target, draws, line_key):
+        doubts.append(
+            "The log-density does not fall along a line far outside of the fit: the posterior is improper. Give every "
+            "parameter a proper prior."
+        )
+    if excess.unknown > UNKNOWN:
+        doubts.append(f"The log-density is NaN, infinite or rounding noise at {excess.unknown:.1%} of the draws.")
+    if excess.mass - 2 * excess.mass_se > MISSED_MASS:
+        doubts.append(
+            f"About {excess.mass / (1 + excess.mass):.0%} of the evidence lies in the tails of the fit, where it has "
+            "few draws."
+        )
+    elif excess.mass + 2 * excess.mass_se > MISSED_MASS:
+        flaws.append(f"the evidence in its tails may be {excess.mass + 2 * excess.mass_se:.1%} larger than in the fit")
+    if saturated > SATURATED_MASS:
+        doubts.append(
+            f"About {saturated:.1%} of the posterior lies where numbers of a support are equal in floating point, as 1 "
+            "and 1 - 1e-17 are, so its density cannot be computed there."
+        )
+    if abs(excess.sd) + excess.sd_se > MAX_SD_ERROR:
+        flaws.append(f"a standard deviation is off by {abs(excess.sd):.1%} ± {excess.sd_se:.1%}")
+    uncorrected = ()
+    if excess.sd_left > MAX_SD_ERROR:
+        uncorrected = (
+            f"Because of the tails of the fit, a standard deviation of its weighted draws is off by about "
+            f"{excess.sd_left:.0%}; refine() corrects it.",
+        )
+    evidence = _evidence(log_weights, excess, saturated)
+    return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence)
+
+
+def _evidence(log_weights: Float[np.ndarray, " draws"], excess: Excess, saturated: float) -> tuple[float, float] | None:
+    """The log evidence with tails, unless the fit's own draws show it more precisely, and its standard error."""
+    weights = np.exp(log_weights - log_weights.max())
+    estimate = float(log_weights.max() + math.log(weights.mean()))
+    error = float(weights.std() / weights.mean() / math.sqrt(len(weights)))
+    precise = pareto_smooth(log_weights)[1] <= MAX_KHAT and error <= excess.mass_se
+    if precise and abs(excess.mass) < 3 * math.hypot(excess.mass_se, error):
+        return None if not saturated else (estimate, math.hypot(error, saturated, excess.unknown))
+    ratio = max(1 + excess.mass, 0.5)
+    return estimate + math.log(ratio), math.hypot(excess.mass_se / ratio, saturated, excess.unknown)

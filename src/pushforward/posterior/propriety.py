@@ -1,0 +1,119 @@
+"""Does a density fall along lines far outside of a fit, as a proper posterior's does?
+
+A density that is integrable falls faster than 1 / r along almost all lines parallel to an axis, and faster than r^-k in
+almost all directions that move k coordinates. Lines are straight in unconstrained coordinates, where improper
+posteriors often are flat in one coordinate, and in the space of the latent values, where a location and its scale can
+grow together.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pushforward.posterior.latent import has_supports, in_batches, latent_values, without_density
+from pushforward.posterior.rounding import smooth_log_density
+from pushforward.posterior.saturation import is_saturated
+from pushforward.posterior.target import Target
+from pushforward.training.compilation import jit_quick_compilation
+
+# Lines along coordinates and along principal axes, at most this number of each, and lines in random directions.
+MAX_AXES, NUM_RANDOM = 256, 64
+# Distances from the median of the draws, in standard deviations.
+LOG_DISTANCES = np.arange(math.log(10.0), math.log(1e8), 0.5)
+# The slope is measured over this number of distances, a factor of e; rounding may change it.
+SPAN, TOLERANCE = 2, 0.01
+# Lines of latent values that end before this point leave their support.
+FAR = 16
+
+
+def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNGKeyArray) -> bool:
+    """Whether log p + k log r does not fall at the end of a line.
+
+    Args:
+        target: the target.
+        draws: draws of a fit, in unconstrained coordinates.
+        key: for the directions.
+    """
+    rng = np.random.default_rng(np.asarray(jr.key_data(key)))
+    directions, powers = _directions(draws, rng)
+    if _rises(_log_densities(target, draws, directions, False), powers):
+        return True
+    if not has_supports(target):
+        return False
+    values = latent_values(target, draws)
+    if values.shape[1] != draws.shape[1]:  # simplices and correlations have more entries than free coordinates
+        return False
+    directions, powers = _subspace_directions(values, rng)
+    return _rises(_log_densities(target, values, directions, True), powers, FAR)
+
+
+def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, constrained: bool) -> np.ndarray:
+    """The log-densities on lines from the median of some points."""
+    lines = np.median(points, axis=0) + directions[:, None] * np.exp(LOG_DISTANCES)[:, None]
+    lines = lines.reshape(-1, points.shape[1])
+    log_p = in_batches(lambda part: _batch(target, part, constrained), lines)
+    if not constrained:
+        log_p = np.where(is_saturated(target, lines), np.nan, log_p)
+    return log_p.reshape(len(directions), -1)
+
+
+@jit_quick_compilation
+def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool) -> Array:
+    if not constrained:
+        return jax.vmap(lambda u: smooth_log_density(target, u))(points)
+    latent = without_density(target)
+    unravel = ravel_pytree(latent.constrain(target.start))[1]
+
+    def log_density(x):
+        u = latent.unconstrain(unravel(x))
+        back = ravel_pytree(latent.constrain(u))[0]
+        inside = jnp.all(jnp.abs(back - x) <= 1e-3 * jnp.abs(x))
+        return jnp.where(inside, smooth_log_density(target, u) - latent.log_volume(u), jnp.nan)
+
+    return jax.vmap(log_density)(points)
+
+
+def _rises(
+    log_p: Float[np.ndarray, "lines distances"], powers: Float[np.ndarray, " lines"], shortest: int = SPAN
+) -> bool:
+    """Whether log p + power log r does not fall at the end of a line."""
+    # Where the density can no longer be computed, the last values before it count.
+    unknown = np.concatenate([np.isnan(log_p) | (log_p == np.inf), np.ones((len(log_p), 1), bool)], 1)
+    last = np.argmax(unknown, 1) - 1
+    rows = np.flatnonzero(last >= shortest)
+    with np.errstate(invalid="ignore"):
+        rise = log_p[rows, last[rows]] - log_p[rows, last[rows] - SPAN]
+    return bool((rise / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0]) + powers[rows] >= -TOLERANCE).any())
+
+
+def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinate axes, principal axes and random directions, a standard deviation long, and the powers of r."""
+    dim = draws.shape[1]
+    scale = _scales(draws)
+    axes = [np.eye(dim)[rng.permutation(dim)[:MAX_AXES]] * scale]
+    if 1 < dim <= MAX_AXES:
+        limited = np.clip((draws - np.median(draws, axis=0)) / scale, -10, 10)
+        values, vectors = np.linalg.eigh(np.cov(limited, rowvar=False))
+        axes.append((vectors * np.sqrt(np.maximum(values, 0))).T * scale)
+    lines = np.concatenate([*axes, *(-a for a in axes)])
+    random = scale * rng.normal(size=(NUM_RANDOM, dim)) / math.sqrt(dim)
+    return np.concatenate([lines, random]), np.repeat([1.0, dim], [len(lines), NUM_RANDOM])
+
+
+def _subspace_directions(values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random directions that move all, two or three coordinates, and their number."""
+    dim = values.shape[1]
+    ranks = rng.random((4 * NUM_RANDOM, dim)).argsort(1)
+    numbers = np.where(rng.random(len(ranks)) < 0.25, dim, np.minimum(rng.integers(2, 4, len(ranks)), dim))
+    moved = ranks < numbers[:, None]
+    return np.where(moved, rng.normal(size=ranks.shape) * _scales(values), 0.0), numbers.astype(float)
+
+
+def _scales(draws: np.ndarray) -> np.ndarray:
+    low, high = np.quantile(draws, (0.16, 0.84), axis=0)
+    return np.where(high > low, (high - low) / 2, 1.0)

@@ -1,0 +1,27 @@
+"""Where is a log-density only rounding noise?
+
+Far out, terms of a log-density may be so large that their differences have no correct digit. The density seems high
+there at random points, which is no evidence.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Points that differ by this number of spacings of floating-point numbers must have nearly the same log-density.
+NUM_SPACINGS = 4
+MAX_DIFFERENCE = 1.0
+
+
+def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
+    """The log-density, or NaN where it is infinite or differs at a neighboring point by more than one nat.
+
+    Args:
+        log_density: the log-density.
+        u: the point.
+    """
+    step = NUM_SPACINGS * jnp.finfo(u.dtype).eps
+    value, neighbor = log_density(u), log_density(u + step * (1 + jnp.abs(u)))
+    noise = (jnp.abs(value - neighbor) > MAX_DIFFERENCE) | (value == jnp.inf)
+    return jnp.where(noise, jnp.nan, value)

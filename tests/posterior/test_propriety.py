@@ -1,0 +1,68 @@
+"""Improper posteriors in several ways, and proper ones with heavy tails."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import pushforward as pf
+from pushforward.posterior.propriety import is_improper
+
+C = dist.constraints
+TWO = jnp.zeros(2)
+LOCATION_SCALE = {"m": jnp.array(0.0), "s": jnp.array(1.0)}, {"m": C.real, "s": C.positive}
+
+
+def squares(x):
+    return -0.5 * (x**2).sum()
+
+
+def located(data):
+    return lambda p: dist.Normal(p["m"], p["s"]).log_prob(jnp.array(data)).sum()
+
+
+IMPROPER = {
+    "flat": lambda x: squares(x[:1]),
+    "half-space": lambda x: jax.nn.log_sigmoid(x[0]) + squares(x[1:]),
+    "floor": lambda x: jnp.logaddexp(squares(x), -50.0),
+    "low floor": lambda x: jnp.logaddexp(squares(x[:1]), -700.0) + squares(x[1:]),
+    "1 / r": lambda x: -0.5 * jnp.log1p(x[0] ** 2) + squares(x[1:]),
+    "cone": lambda x: -jnp.log1p((x**2).sum()),
+    "separable": lambda x: jax.nn.log_sigmoid(x[0] + jnp.array([1.0, 2.0]) * x[1]).sum(),
+}
+PROPER = {
+    "normal": squares,
+    "student": dist.MultivariateStudentT(1.0, TWO, jnp.eye(2)).log_prob,
+    "cauchys": dist.Cauchy(0, 1).expand([2]).to_event(1).log_prob,
+    "funnel": lambda x: dist.Normal(0, 3).log_prob(x[0]) + dist.Normal(0, jnp.exp(x[0] / 2)).log_prob(x[1]),
+    "banana": lambda x: squares(x[:1]) - 5 * (x[1] - x[0] ** 2) ** 2,
+}
+
+
+def improper(log_density, example=TWO, support=None):
+    target = pf.Target(log_density, example, support)
+    return is_improper(target, np.asarray(jr.normal(jr.key(0), (2000, target.dim))), jr.key(1))
+
+
+@pytest.mark.parametrize("name", IMPROPER)
+def test_improper(name):
+    assert improper(IMPROPER[name])
+
+
+@pytest.mark.parametrize("name", PROPER)
+def test_proper(name):
+    assert not improper(PROPER[name])
+
+
+def test_location_and_scale_without_priors_need_three_observations():
+    assert improper(located([1.0, 1.2]), *LOCATION_SCALE)
+    assert not improper(located([1.0, 1.2, 0.7]), *LOCATION_SCALE)
+
+
+def test_bounded_supports_and_simplices_end():
+    beta, dirichlet = dist.Beta(0.5, 0.5), dist.Dirichlet(jnp.full(3, 0.5))
+    assert not improper(beta.log_prob, jnp.array(0.5), C.unit_interval)
+    assert not improper(dirichlet.log_prob, jnp.full(3, 1 / 3), C.simplex)
+    assert improper(lambda x: -jnp.log(x) - jnp.log1p(-x), jnp.array(0.5), C.unit_interval)
