@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from posterior_cases import banana
 from pushforward.posterior import assessment
 from pushforward.posterior.candidates import Candidate
 from pushforward.posterior.target import Whitened
+from pushforward.user_warnings import UnfinishedFit
 
 
 def test_missed_mode_is_unreliable():
@@ -96,6 +98,13 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
     posterior = pf.fit_posterior(target, key=jr.key(0), callback=watch)
     assert len(seen) == 1 and seen[0].verdict == "good"
     assert any("interrupted" in reason for reason in posterior.diagnostics.reasons)
+    assert not posterior.diagnostics.finished
+    with pytest.warns(UnfinishedFit, match="ended before its ELBO reached a plateau"):
+        posterior.sample(jr.key(2), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # only once
+        assert "not finished" in str(posterior.summary())
+    assert posterior.to_arviz()["posterior"].attrs["finished"] == 0
     far = pf.Flow(dist.Normal(jnp.array([30.0, 0.0]), 1.0).to_event(1), pf.bijections.Triangular(2))
     assert pf.assess(target, far, jr.key(1), num_draws=2000).verdict == "unreliable"
     with pytest.raises(ValueError, match="100 draws"):

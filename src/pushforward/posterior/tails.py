@@ -180,7 +180,7 @@ def _log_one_wide(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
     before = np.cumsum(np.concatenate([zero, normal[:, :-1]], 1), 1)
     after = np.cumsum(np.concatenate([zero, normal[:, :0:-1]], 1), 1)[:, ::-1]
     rest = before + after
-    return logsumexp(rest + wide, axis=1) - math.log(inner.shape[1]) - np.log(scale).sum()
+    return np.asarray(logsumexp(rest + wide, axis=1)) - math.log(inner.shape[1]) - np.log(scale).sum()
 
 
 def _log_radial(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
