@@ -14,8 +14,7 @@ from pushforward.posterior.saturation import saturated_mass
 from pushforward.posterior.tails import Excess, measure_excess
 from pushforward.posterior.target import Target
 
-# The largest fractions: of the evidence that is missed, of the mass where supports saturate, and of draws at which the
-# density is unknown.
+# The largest fractions that count as none: missed evidence, mass where supports saturate, draws with unknown density.
 MISSED_MASS = 0.02
 SATURATED_MASS = 0.005
 UNKNOWN = 0.01
