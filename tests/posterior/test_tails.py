@@ -27,6 +27,15 @@ def test_exact_fit_has_no_excess(dim):
     assert found.mass == pytest.approx(0, abs=1e-9) and found.sd == pytest.approx(0, abs=1e-9)
 
 
+def test_memory_is_limited_in_many_dimensions(monkeypatch):
+    monkeypatch.setattr(tails, "MAX_NUMBERS", 3 * 5000)
+    frame = tails.Frame.of(normal_flow(3), jr.key(0))
+    target = pf.Target(dist.Normal(0, 1).expand([3]).to_event(1).log_prob, jnp.zeros(3))
+    drawn = tails.tail_draws(target, normal_flow(3), frame, jr.key(1))
+    assert len(drawn.draws) == 5000
+    assert tails.stratified_mean(drawn.excess(0.0)) == pytest.approx((0, 0), abs=1e-9)
+
+
 def test_components_of_the_mixture_are_normalized():
     """The mean of each part's density divided by the mixture's is one."""
     flow, target = normal_flow(3), pf.Target(lambda x: 0.0 * x.sum(), jnp.zeros(3))

@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.posterior.latent import has_supports, in_batches, latent_values, without_density
+from pushforward.posterior.latent import BATCH, has_supports, in_batches, latent_values, without_density
 from pushforward.posterior.rounding import smooth_log_density
 from pushforward.posterior.saturation import is_saturated
 from pushforward.posterior.target import Target
@@ -54,12 +54,17 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
 
 def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, constrained: bool) -> np.ndarray:
     """The log-densities on lines from the median of some points."""
-    lines = np.median(points, axis=0) + directions[:, None] * np.exp(LOG_DISTANCES)[:, None]
-    lines = lines.reshape(-1, points.shape[1])
-    log_p = in_batches(lambda part: _batch(target, part, constrained), lines)
-    if not constrained:
-        log_p = np.where(is_saturated(target, lines), np.nan, log_p)
-    return log_p.reshape(len(directions), -1)
+    center, found = np.median(points, axis=0), []
+    # One batch of points at a time, which limits the memory in many dimensions.
+    at_once = BATCH // len(LOG_DISTANCES)
+    for start in range(0, len(directions), at_once):
+        lines = center + directions[start : start + at_once, None] * np.exp(LOG_DISTANCES)[:, None]
+        lines = lines.reshape(-1, points.shape[1])
+        log_p = in_batches(lambda part: _batch(target, part, constrained), lines)
+        if not constrained:
+            log_p = np.where(is_saturated(target, lines), np.nan, log_p)
+        found.append(log_p.reshape(-1, len(LOG_DISTANCES)))
+    return np.concatenate(found)
 
 
 @jit_quick_compilation
@@ -95,7 +100,7 @@ def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray
     """Coordinate axes, principal axes and random directions, a standard deviation long, and the powers of r."""
     dim = draws.shape[1]
     scale = _scales(draws)
-    axes = [np.eye(dim)[rng.permutation(dim)[:MAX_AXES]] * scale]
+    axes = [(rng.permutation(dim)[:MAX_AXES, None] == np.arange(dim)) * scale]
     if 1 < dim <= MAX_AXES:
         limited = np.clip((draws - np.median(draws, axis=0)) / scale, -10, 10)
         values, vectors = np.linalg.eigh(np.cov(limited, rowvar=False))

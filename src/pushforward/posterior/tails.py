@@ -29,8 +29,10 @@ from pushforward.posterior.saturation import is_saturated
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
 
-# The number of draws of the fit, of those with one wide coordinate, and of those with a wide radius.
-SIZES = np.array([4 * BATCH, 2 * BATCH, 2 * BATCH])
+# The fractions of draws of the fit, of those with one wide coordinate, and of those with a wide radius.
+SHARES = np.array([0.5, 0.25, 0.25])
+# The number of draws, if they have at most this many numbers, 0.3 GB in float64; else fewer, but one batch or more.
+NUM_DRAWS, MAX_NUMBERS = 8 * BATCH, 40_000_000
 # The largest logarithms of the distance in standard deviations, 55 standard deviations and 5e8, and how often.
 LOG_REACHES, REACH_SHARES = np.array([4.0, 20.0]), np.array([0.75, 0.25])
 # The quartiles of a normal distribution are this far apart, in its standard deviations.
@@ -63,14 +65,19 @@ class TailDraws(NamedTuple):
         return np.exp(np.minimum(self.log_p - log_evidence, 300.0)) - np.exp(self.log_q)
 
 
+def _sizes(num: int) -> np.ndarray:
+    """The numbers of draws of each kind."""
+    return np.rint(SHARES * num).astype(int)
+
+
 def stratified_mean(values: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     """The mean over tail draws, and its standard error.
 
     Args:
         values: values at the draws.
     """
-    strata = np.split(values, np.cumsum(SIZES)[:-1])
-    variance = sum(float(size * stratum.var()) for size, stratum in zip(SIZES, strata, strict=True))
+    strata = np.split(values, np.cumsum(_sizes(len(values)))[:-1])
+    variance = sum(float(stratum.size * stratum.var()) for stratum in strata)
     return float(values.mean()), math.sqrt(variance) / len(values)
 
 
@@ -80,7 +87,7 @@ class Frame(NamedTuple):
     Attributes:
         center: the medians of the base's draws.
         scale: their standard deviations, from quartiles.
-        draws: draws of the base.
+        draws: draws of the base, half the number of tail draws.
     """
 
     center: Float[np.ndarray, " dim"]
@@ -95,7 +102,8 @@ class Frame(NamedTuple):
             flow: the flow.
             key: for the draws.
         """
-        draws = np.asarray(_base_draws(flow, key, int(SIZES[0])), float)
+        num = max(BATCH, min(NUM_DRAWS, MAX_NUMBERS // flow.bijection.shape[0]))
+        draws = np.asarray(_base_draws(flow, key, 2 * (num // 4)), float)
         low, center, high = np.quantile(draws, (0.25, 0.5, 0.75), axis=0)
         scale = (high - low) / QUARTILES_APART
         return cls(center, np.where(scale > 0, scale, 1.0), draws)
@@ -112,16 +120,17 @@ def tail_draws(target: Target, flow: Flow, frame: Frame, key: PRNGKeyArray) -> T
     """
     rng = np.random.default_rng(np.asarray(jr.key_data(key)))
     dim = frame.center.size
-    one, radial = (rng.normal(size=(size, dim)) for size in SIZES[1:])
+    num_fit, *num_wide = _sizes(2 * len(frame.draws))
+    one, radial = (rng.normal(size=(size, dim)) for size in num_wide)
     columns = rng.integers(dim, size=len(one))
     one[np.arange(len(one)), columns] = _wide(rng, len(one)) * rng.choice([-1.0, 1.0], len(one))
     radial *= (math.sqrt(dim) * _wide(rng, len(radial)) / np.linalg.norm(radial, axis=1))[:, None]
     inner = np.concatenate([(frame.draws - frame.center) / frame.scale, one, radial])
     u, log_p, log_q = evaluate(target, flow, frame.center + frame.scale * inner)
-    unknown = float(np.isnan(log_p[: SIZES[0]]).mean())
+    unknown = float(np.isnan(log_p[:num_fit]).mean())
     parts = np.stack([log_q, _log_one_wide(inner, frame.scale), _log_radial(inner, frame.scale)])
     with np.errstate(invalid="ignore"):
-        log_mixture = logsumexp(parts, axis=0, b=(SIZES / SIZES.sum())[:, None])
+        log_mixture = logsumexp(parts, axis=0, b=SHARES[:, None])
         log_p, log_q = log_p - log_mixture, log_q - log_mixture
     return TailDraws(
         u, np.where(np.isfinite(log_p), log_p, -np.inf), np.where(np.isfinite(log_q), log_q, -np.inf), unknown
