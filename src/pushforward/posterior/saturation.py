@@ -53,7 +53,8 @@ def is_saturated(target: Target, u: Float[np.ndarray, "points dim"]) -> Bool[np.
     target = without_density(target)
     back = in_batches(lambda part: _unconstrain(target, _constrain(target, part)), u)
     # NaN counts as saturated.
-    return ~(np.abs(back - u).max(1) <= MAX_ERROR)
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(back - u).max(1) <= MAX_ERROR)
 
 
 # Compiled separately, because XLA takes the logarithm of an exponential as the identity.
