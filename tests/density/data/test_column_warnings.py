@@ -114,3 +114,24 @@ def test_no_warning_for_columns_that_depend_on_the_condition():
     # Copies have equal conditions and equal values.
     exact = GIVEN @ [[2.0], [-0.1]] + 7
     whiten_given(np.tile(exact + NOISE, (3, 1)), np.tile(GIVEN, (3, 1)))
+
+
+@pytest.mark.parametrize(("value", "text"), [(1e12, "1e[+]12"), (-1e290, "-1e[+]290")])
+def test_an_extreme_value_is_named(value, text):
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    x[7, 1] = value
+    with pytest.warns(UserWarning, match=f"column 1 of x has extreme values, such as {text} in row 7"):
+        whiten_given(x, None)
+
+
+@pytest.mark.parametrize("draw", ["standard_cauchy", "lognormal"])
+def test_no_warning_of_heavy_tails(draw):
+    x = getattr(np.random.default_rng(0), draw)(size=(3000, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whiten_given(x, None)
+
+
+def test_a_support_that_is_too_wide_for_the_values():
+    with pytest.raises(ValueError, match="the support of column 0 is too wide for the values of x"):
+        fit(GOOD, support=constraints.interval(-1e39, 1e39))

@@ -1,5 +1,7 @@
 """Supports, circles and steps of columns."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -84,3 +86,32 @@ def test_angles_move_by_whole_turns():
         assert wrapped.dtype == jnp.float32
         np.testing.assert_allclose(wrapped[1:], expected[1:], rtol=1e-5)
     assert columns.wrap(x, None) is x and columns.wrap(x, (None, None)) is x
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        constraints.interval(5.0, -5.0),
+        constraints.interval(5.0, 5.0),
+        constraints.interval(np.nan, 5.0),
+        constraints.greater_than(np.nan),
+        constraints.greater_than(np.inf),
+        constraints.interval(-1.7e308, 1.7e308),
+        constraints.interval(1.0, 1.0 + 1e-17),
+    ],
+)
+def test_ends_that_are_not_in_order_or_too_far_apart(support):
+    match = f"the support of {re.escape(LABELS[1])} must have its lower end below its upper, at a distance"
+    with pytest.raises(ValueError, match=match):
+        columns.parse_support([None, support], NAMES, LABELS)
+
+
+def test_an_interval_has_two_ends():
+    with pytest.raises(ValueError, match=r"must be one interval, but its ends are \[0. 1.\] and 5"):
+        columns.parse_support([constraints.interval(np.array([0.0, 1.0]), 5.0), None], NAMES, LABELS)
+
+
+@pytest.mark.parametrize(("period", "lower"), [(0.0, 0.0), (np.nan, 0.0), (1.0, 1e20), (1e308, 1.7e308), (1.0, np.inf)])
+def test_circles_without_a_period(period, lower):
+    with pytest.raises(ValueError, match="Circular needs a positive, finite period and a finite lower end"):
+        pf.Circular(period, lower)

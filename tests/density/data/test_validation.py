@@ -90,3 +90,25 @@ def test_files_of_any_number_type(tmp_path, dtype):
         warnings.simplefilter("ignore")
         found = [fit(tmp_path / "x.npy", 3, rows_at_once=n).log_prob(x.astype(float)) for n in (20, 100)]
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("scale", "match"),
+    [
+        (1e307, "has 60 values beyond 4e[+]292, too large for computations in float64, the first in row 0, column 1"),
+        (1e-320, "column 1 of x has values as large as .* too little for float64; subtract an offset or choose"),
+    ],
+)
+def test_units_that_overflow_or_underflow(scale, match):
+    x = GOOD * np.array([1.0, scale, 1.0])
+    with pytest.raises(ValueError, match=match):
+        fit(x)
+    with pytest.raises(ValueError, match=match.replace(" x", " condition")):
+        fit(GOOD, condition=x)
+
+
+def test_one_value_that_overflows_is_named():
+    x = GOOD.copy()
+    x[7, 2] = -1e300
+    with pytest.raises(ValueError, match="the first in row 7, column 2, -1e[+]300; remove those rows"):
+        fit(x)

@@ -1,4 +1,4 @@
-"""Warn of columns that suggest a mistake: few distinct values, values at an end, functions of the condition."""
+"""Warn of columns that suggest a mistake: few distinct values, extreme values, values at an end, functions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,6 +19,8 @@ MAX_FRACTION_OF_VALUE, MAX_ROWS_OF_VALUE = 0.002, 4
 # A column seems to be a function of the condition if local regression predicts it with a median error below this
 # fraction of its standard deviation, in this number of rows.
 MAX_LOCAL_ERROR, NUM_LOCAL_FITS = 1e-3, 200
+# Values are extreme if the central half of their column lies within this number of standard deviations.
+MIN_CENTRAL_HALF = 0.1
 # Neighbors are searched among this number of rows. In more dimensions than this, nearest neighbors are far away.
 MAX_NEIGHBOR_ROWS, MAX_COND_DIM = 20_000, 8
 
@@ -82,6 +84,32 @@ def warn_if_rounded_to_end(
         warn(
             f"{labels[i]} of x has {counts[i]} values that {jax_float()} rounds to an end of their support, {where}: "
             f"they are replaced by the nearest number inside; {USE_FLOAT64} measure from that end."
+        )
+
+
+def warn_if_extreme(
+    x: Float[np.ndarray, "n dim"],
+    standardized: Float[np.ndarray, "n dim"],
+    rows: Int[np.ndarray, " n"],
+    labels: Sequence[str],
+) -> None:
+    """Warn of columns in which a few extreme values determine the scale: the other values are almost equal in it.
+
+    Args:
+        x: some rows of samples.
+        standardized: the rows in units of the standard deviations of their columns, after their tail transforms.
+        rows: the indices of these rows.
+        labels: the labels of the columns in messages.
+    """
+    half = np.diff(np.quantile(standardized, (0.25, 0.75), axis=0), axis=0)[0]
+    # Columns of repeated values have a warning of their own.
+    distinct = np.diff(np.quantile(x, (0.25, 0.75), axis=0), axis=0)[0] > 0
+    for i in np.flatnonzero((half < MIN_CENTRAL_HALF) & distinct).tolist():
+        row = np.abs(standardized[:, i]).argmax()
+        warn(
+            f"{labels[i]} of x has extreme values, such as {x[row, i]:g} in row {rows[row]}: the central half of the "
+            f"values extends over only {half[i]:.1g} standard deviations, so their density is not "
+            "resolved. Remove such rows if they are errors, or fit the logarithm of the column."
         )
 
 

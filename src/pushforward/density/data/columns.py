@@ -12,6 +12,7 @@ from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections import OntoBox
 from pushforward.bijections.circular import to_circle
+from pushforward.bijections.intervals import bounds
 from pushforward.density.data.arrays import column_index
 
 # A value lies on the grid of a discrete column if it is within this fraction of a step: decimal numbers are rounded,
@@ -37,10 +38,10 @@ class Circular(Constraint):
     """
 
     def __init__(self, period: float = 2 * math.pi, lower: float = 0.0):
-        if not (0 < period < math.inf and math.isfinite(lower)):
+        if not (period > 0 and -math.inf < lower < lower + period < math.inf):
             raise ValueError(
-                f"Circular needs a positive, finite period and a finite lower end, but got period={period}, "
-                f"lower={lower}."
+                "Circular needs a positive, finite period and a finite lower end, from which the period differs, but "
+                f"got period={period}, lower={lower}."
             )
         self.lower_bound, self.upper_bound = float(lower), float(lower + period)
 
@@ -71,7 +72,7 @@ def parse_support(
         The bijection, and for each column the ends of its circle, or None if it is not an angle.
 
     Raises:
-        ValueError: for other arguments, and for constraints that are not intervals.
+        ValueError: for other arguments, and for constraints that are not intervals, or whose ends are not in order.
     """
     per_column: list[Any] = [None] * len(labels)
     if isinstance(support, Mapping):
@@ -97,7 +98,24 @@ def parse_support(
         for c in per_column
     )
     intervals = [constraints.real if circle else c for c, circle in zip(per_column, circles, strict=True)]
+    for interval, label in zip(intervals, labels, strict=True):
+        _check_ends(interval, label)
     return OntoBox(intervals), circles
+
+
+def _check_ends(interval: Constraint, label: str) -> None:
+    """Raise unless the ends of an interval are two numbers in order, whose distance JAX's precision can hold."""
+    lower, upper = bounds(interval)
+    if lower.size != 1 or upper.size != 1:
+        raise ValueError(f"the support of {label} must be one interval, but its ends are {lower} and {upper}.")
+    limits = jnp.finfo(jnp.result_type(float))
+    ends = [end if math.isinf(end) else float(np.asarray(end, limits.dtype)) for end in (lower.item(), upper.item())]
+    width = ends[1] - ends[0]
+    if not width > 0 or (width > limits.max and not any(map(math.isinf, (lower.item(), upper.item())))):
+        raise ValueError(
+            f"the support of {label} must have its lower end below its upper, at a distance that {limits.dtype} can "
+            f"hold, but has the ends {lower:g} and {upper:g}."
+        )
 
 
 def wrap(

@@ -50,7 +50,9 @@ def check_options(key: Any, validation: Any, learning_rate: Any, **counts: Any) 
 def check_samples(
     chunks: Iterable[tuple[Int[np.ndarray, " rows"], np.ndarray]], shape: tuple[int, ...], labels: Sequence[str]
 ) -> None:
-    """Check that samples are finite, and that no column is constant, equal to another or too narrow for the precision.
+    """Check that samples are finite and not too large, and that no column is constant, a copy, or too narrow.
+
+    Too large or narrow is what JAX's precision cannot compute with.
 
     Args:
         chunks: all samples in parts, each with the indices of its rows.
@@ -69,6 +71,7 @@ def check_samples(
     equal_to = [0] * dim
     for rows, x in chunks:
         check_finite("x", x, labels, rows)
+        _check_magnitude("x", x, labels, rows)
         rounded |= _is_rounded(x)
         low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
         # Adding 0 turns -0 into 0, which it equals.
@@ -149,6 +152,7 @@ def check_condition(
     rows = np.arange(size) if weights is None else np.flatnonzero(weights)
     weighted = condition[rows]
     check_finite("condition", weighted, labels, rows)
+    _check_magnitude("condition", weighted, labels, rows)
     for i in np.flatnonzero(np.ptp(weighted, axis=0) == 0):
         where = "" if weights is None else " where weights are positive"
         raise ValueError(f"{labels[i]} of condition is constant{where}, {weighted[0, i]:g}; leave it out.")
@@ -237,6 +241,23 @@ def to_jax_float(values: np.ndarray) -> np.ndarray:
         return values.astype(jax_float())
 
 
+def _check_magnitude(
+    name: str, values: Float[np.ndarray, "n dim"], labels: Sequence[str], rows: Int[np.ndarray, " n"]
+) -> None:
+    """Raise if sums of values, or draws further out, may overflow."""
+    limits = np.finfo(jax_float())
+    limit = float(limits.max) * float(limits.eps)
+    bad = np.argwhere(np.abs(values) > limit)
+    if len(bad):
+        row, column = bad[0]
+        advice = f"{USE_FLOAT64} choose" if jax_float() == np.float32 else "choose"
+        raise ValueError(
+            f"{name} has {len(bad)} values beyond {limit:.0e}, too large for computations in {jax_float()}, the first "
+            f"in row {rows[row]}, {labels[column]}, {values[row, column]:g}; remove those rows if the values are "
+            f"errors, or {advice} another unit."
+        )
+
+
 def _is_rounded(values: Float[np.ndarray, "n dim"]) -> Bool[np.ndarray, " dim"]:
     """Which columns have values that change in JAX's precision."""
     return np.any(to_jax_float(values) != values, axis=0)
@@ -252,10 +273,15 @@ def _check_spread(
     """Raise if a column between `low` and `high` is too narrow for the precision that rounds it."""
     largest, span = np.maximum(np.abs(low), np.abs(high)), high - low
     narrow = rounded & (span < MIN_DISTINCT_NUMBERS * np.spacing(largest.astype(jax_float())))
+    # JAX replaces numbers below the smallest normal one by 0.
+    narrow |= span < MIN_DISTINCT_NUMBERS * float(np.finfo(jax_float()).tiny)
+    advice = "subtract an offset or choose another unit"
+    if jax_float() == np.float32:
+        advice = f"{USE_FLOAT64} {advice}"
     for i in np.flatnonzero(narrow).tolist():
         raise ValueError(
             f"{labels[i]} of {name} has values as large as {largest[i]:g} that differ by at most {span[i]:.2g}, which "
-            f"is too little for {jax_float()}; {USE_FLOAT64} subtract an offset or choose another unit."
+            f"is too little for {jax_float()}; {advice}."
         )
 
 

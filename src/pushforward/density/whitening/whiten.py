@@ -29,7 +29,7 @@ from pushforward.bijections import (
     Triangular,
 )
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.density.data.column_warnings import warn_if_function_of_condition
+from pushforward.density.data.column_warnings import warn_if_extreme, warn_if_function_of_condition
 from pushforward.density.data.columns import Circle
 from pushforward.density.data.source import Source
 from pushforward.density.whitening.moments import Moments
@@ -93,6 +93,7 @@ def whiten(
 
     rows, x = source.read_part(part_key)
     weights, joint = source.weights_of(rows), unconstrained(rows, x)
+    _check_resolved(x, joint[:, :dim], labels)
     column_tails = fit_tail_transforms_given_condition(joint, dim, weights).where(~is_angle & (not few_rows))
     joint = light_tailed(joint)
     moments = _moments(joint, source, lambda *chunk: light_tailed(unconstrained(*chunk)))
@@ -104,6 +105,8 @@ def whiten(
     coefficients, covariance = _regress(correlation, dim, moments.effective_size, rounding, labels)
 
     standardized = (joint - loc) / scale
+    if not few_rows:
+        warn_if_extreme(x, standardized[:, :dim], rows, labels)
     whitened, to_residuals = standardized[:, :dim], []
     if coefficients.size:
         residuals_of = Residuals.fit(loc, scale, coefficients, covariance, joint, weights)
@@ -133,6 +136,17 @@ def whiten(
             to_support,
         ]
     )
+
+
+def _check_resolved(x: np.ndarray, z: Joint, labels: Sequence[str]) -> None:
+    """Raise if the values of a column are equal after the map from its support to the whole space."""
+    with np.errstate(invalid="ignore"):
+        resolved = (np.ptp(z, axis=0) > 0) | (np.ptp(x, axis=0) == 0)
+    for i in np.flatnonzero(~resolved).tolist():
+        raise ValueError(
+            f"the support of {labels[i]} is too wide for the values of x, which are equal up to rounding errors "
+            "relative to it; give a narrower support."
+        )
 
 
 def _moments(sample: np.ndarray, source: Source, transform: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Moments:
