@@ -12,7 +12,7 @@ from table_cases import NAMES
 
 def test_density_and_sample(folder, capsys):
     supports = ["--positive", "size", "--discrete", "count", "--circular", "wind", "360"]
-    assert main(["density", "data.csv", "--out", "out/deep", *supports, "--epochs", "2", "--quiet"]) == 0
+    assert main(["density", "data.csv", "--out", "out/deep", *supports, "--epochs", "2"]) == 0
     printed = said(capsys)
     for words in ("flow -", "Gaussian -", "mixture of Gaussians -", "calibration", "wind"):
         assert words in printed
@@ -23,7 +23,13 @@ def test_density_and_sample(folder, capsys):
     page = (out / "report.html").read_text()
     assert "pushforward density data.csv --out out/deep --positive size" in page
 
-    assert main(["sample", "out/deep/density.flow", "--num", "50", "--out", "draws.csv"]) == 0
+    drawing = ["sample", "out/deep/density.flow", "--num", "50", "--out", "draws.csv"]
+    assert main([*drawing, "--quiet"]) == 0 and said(capsys) == ""
+    assert main([*drawing, "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["written"] == ["draws.csv"] and list(result["summary"]["columns"]) == NAMES
+    assert main([*drawing[:-2], "--json"]) == 2 and "--json needs --out" in said(capsys)
+    assert main(drawing) == 0
     assert "wrote 50 draws of size, count, wind, noise" in said(capsys)
     draws = tables.read(folder / "draws.csv")
     assert draws.names == NAMES and draws.values.shape == (50, 4)
@@ -52,7 +58,7 @@ def test_conditional_density_and_sample(folder, capsys):
     assert "is not conditional on noise; it is conditional on size" in said(capsys)
 
 
-SMALL = ["--columns", "noise", "size", "--epochs", "8", "--quiet"]
+SMALL = ["--columns", "noise", "size", "--epochs", "8"]
 
 
 def test_a_failed_report_does_not_lose_the_fit(folder, capsys, monkeypatch):

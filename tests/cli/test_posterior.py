@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -9,15 +11,24 @@ from pushforward.cli import main
 
 def test_fit_writes_everything(files, capsys):
     wanted = ["--draws", "500", "--log-likelihood", "--predictive"]
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--quiet", *wanted]) == 0
-    printed = capsys.readouterr().out
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--json", *wanted]) == 0
+    captured = capsys.readouterr()
+    printed = captured.err
     assert "posterior.nc: 500 draws, 0.0 MB before compression (16,000 bytes)" in printed
     assert "verdict: good" in printed
     assert "mu" in printed
     out = files / "out" / "deep"
     assert sorted(p.name for p in out.iterdir()) == [
-        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "training.png",
+        "marginals.png", "pairs.png", "posterior.flow", "posterior.nc", "report.html", "summary.json", "training.png",
     ]  # fmt: skip
+    printed = json.loads(captured.out)
+    (result,) = printed.pop("results")
+    assert printed == {"command": "fit", "exit_code": 0}
+    assert result["summary"] == json.loads((out / "summary.json").read_text())
+    assert result["name"] == "models.py:normal" and result["folder"] == "out/deep" and result["failures"] == []
+    assert set(result["written"]) == {path.name for path in out.iterdir()}
+    assert result["summary"]["verdict"] == "good" and result["summary"]["diagnostics"]["ess_fraction"] > 0.9
+    assert result["summary"]["parameters"]["mu"]["mean"] == pytest.approx(6 / (3 + 1 / 25), abs=0.02)
     page = (out / "report.html").read_text()
     assert "Verdict: good" in page and "<td>mu" in page and "pushforward fit models.py:normal" in page
     assert "the NumPyro model normal" in page and "pushforward sample posterior.flow" in page
@@ -42,7 +53,7 @@ def test_a_fit_outlives_its_report(files, capsys, monkeypatch, failing):
         raise RuntimeError("out of ink")
 
     monkeypatch.setattr(pf.Posterior, failing, fail)
-    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 1
+    assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out"]) == 1
     captured = capsys.readouterr()
     assert "was not written: RuntimeError: out of ink" in captured.err and "verdict: good" in captured.out
     assert pf.load(files / "out" / "posterior.flow").diagnostics.verdict == "good"
@@ -52,9 +63,9 @@ def test_a_fit_outlives_its_report(files, capsys, monkeypatch, failing):
 
 def test_ctrl_c_ends_the_training_and_everything_is_written(files, capsys):
     with ctrl_c_in_training(call=2, program="advance_quick_compilation"):
-        assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--quiet"]) == 130
+        assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out"]) == 130
     captured = capsys.readouterr()
-    assert "warning: the fit was interrupted after" in captured.out and "verdict:" in captured.out
+    assert "warning: the fit was interrupted after" in captured.err and "verdict:" in captured.out
     assert {"posterior.flow", "report.html"} <= {path.name for path in (files / "out").iterdir()}
 
 

@@ -21,7 +21,7 @@ def test_sample_from_flows_and_posteriors(folder, capsys):
     target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)})
     flow = pf.flows.linear(2, key=jr.key(0))
     zeros = jnp.zeros(4)
-    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 3), 4, "good", ())
+    diagnostics = pf.Diagnostics(*[0.0] * 7, 4, "good", ())
     posterior = pf.Posterior(target, flow, diagnostics, NO_HISTORY, jnp.arange(8.0).reshape(4, 2), zeros + 0.25)
     posterior.save(folder / "posterior.flow")
     capsys.readouterr()

@@ -20,7 +20,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     """It trains on a file, goes on from its checkpoint, and says what it found; pictures come last."""
     file, out = tmp_path / "images.npz", tmp_path / "out"
     np.savez(file, train=(255 * images(50)).astype(np.uint8))
-    command = ["vae", "--data", str(file), "--out", str(out), "--posterior", "planar", "--prior", "normal", "--quiet"]
+    command = ["vae", "--data", str(file), "--out", str(out), "--posterior", "planar", "--prior", "normal"]
     command += ["--latent", "2", "--layers", "1", "--importance", "20", "--warmup", "1"]
     with jax.enable_x64(False):
         with monkeypatch.context() as patch:
@@ -31,7 +31,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         with ctrl_c_in_training(call=2):
             assert main([*command, "--epochs", "4"]) == 130
         captured = capsys.readouterr()
-        assert "warning: the fit was interrupted" in captured.out and "continues the training" in captured.out
+        assert "warning: the fit was interrupted" in captured.err and "continues the training" in captured.out
         assert "NLL" in captured.out
         assert main([*command, "--epochs", "4"]) == 0
     assert "4 epochs" in capsys.readouterr().out

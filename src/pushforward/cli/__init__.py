@@ -1,5 +1,7 @@
 """How does the command line parse arguments, call the library and print? `demo`, `fit`, `density`, `sample`, `vae`."""
 
+import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -9,7 +11,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from pushforward.cli import density, posterior, sample, vae
-from pushforward.cli.terminal import Parser, Terminal, UserError, print_error
+from pushforward.cli.results import json_text
+from pushforward.cli.terminal import EXIT_CODES, Parser, Terminal, UserError, print_error
 
 DESCRIPTION = "Variational inference with normalizing flows, with diagnostics that say whether to trust the result."
 
@@ -34,7 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             # Warnings of a fit are shown when it ends; these are of what precedes and follows it.
             warnings.showwarning = lambda message, *_, **__: print_error(f"warning: {message}")
-            return options.run(options, console)
+            console.quiet, options.results = options.quiet, []
+            # Also what the code of a model prints.
+            with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+                code = options.run(options, console)
+        if options.json:
+            results = [results.as_object() for results in options.results]
+            print(json_text({"command": options.command, "exit_code": code, "results": results}))
+        return code
     except UserError as error:
         text = textwrap.fill(str(error), width=min(console.width, 100), break_long_words=False, break_on_hyphens=False)
         print_error(f"error: {text}")
@@ -50,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="pushforward", description=DESCRIPTION)
+    parser = Parser(
+        prog="pushforward", description=DESCRIPTION, epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=version("pushforward"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for part in (posterior, density, sample, vae):

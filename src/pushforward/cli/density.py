@@ -143,7 +143,8 @@ def _fit_and_evaluate(
         x, options.held_out, key=test_key, condition=condition, discrete=options.discrete, **kinds
     )  # fmt: skip
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
-    checkpoint, began, results = options.out / CHECKPOINT, time.perf_counter(), Results(options.out, console)
+    checkpoint, began, results = options.out / CHECKPOINT, time.perf_counter(), Results(str(options.file), options.out)
+    options.results.append(results)
     with results.fit(), folder(options.out):
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
@@ -172,7 +173,7 @@ def _fit_and_evaluate(
         page = {
             "title": f"density of {options.file}", "warnings": results.warnings, "command": options.command_line,
         }  # fmt: skip
-        results.write_json("summary.json", summary)
+        results.write_summary(summary)
         results.write("report.html", lambda path: density.report(path, evaluation, **page))
         console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)
         console.print(str(evaluation), soft_wrap=True)

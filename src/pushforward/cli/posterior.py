@@ -28,7 +28,7 @@ from pushforward.cli.terminal import (
 )
 
 PLOTS: tuple[Literal["training", "marginals", "pairs"], ...] = ("training", "marginals", "pairs")
-FILES = ("posterior.flow", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
+FILES = ("posterior.flow", "summary.json", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
 
 # The draws in posterior.nc, if the user gives no number.
 MAX_DRAWS, MIN_DRAWS, MAX_BYTES = 4000, 400, 2**28
@@ -41,8 +41,9 @@ Fit the posterior of a NumPyro model.
 MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE.json holds one object; each of its entries
 is passed to the model as the argument of that name, and lists of numbers are passed as arrays.
 
-DIR will hold posterior.flow (the fitted Posterior, for pushforward.load), posterior.nc (draws, for ArviZ), report.html,
-training.png (the ELBO during training), marginals.png and pairs.png.
+DIR will hold posterior.flow (the fitted Posterior, for pushforward.load), summary.json (the verdict, the diagnostics,
+and the summary of each parameter), posterior.nc (draws, for ArviZ), report.html, training.png (the ELBO
+during training), marginals.png and pairs.png.
 
 posterior.nc has 4,000 draws; if they took more than 256 MB, as few as 400. --log-likelihood and --predictive add one
 number for each draw and observation.
@@ -143,7 +144,8 @@ def _run(
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
-    results = Results(out, console)
+    results = Results(name, out)
+    options.results.append(results)
     try:
         with results.fit():
             target = Target.from_numpyro(model, **data)
@@ -163,11 +165,12 @@ def _run(
         print_error(f"posterior.flow is not written: {error}")
     else:
         results.write("posterior.flow", posterior.save)
+    diagnostics = posterior.diagnostics
+    results.write_summary(_summary(posterior, name, options) | {"seconds": seconds, "warnings": results.warnings})
     results.write("posterior.nc", lambda path: _write_draws(posterior, key, path, options, console))
     results.write("report.html", lambda path: posterior.report(path, title=name, command=options.command_line))
     for kind in PLOTS:
         results.write(f"{kind}.png", plot(kind))
-    diagnostics = posterior.diagnostics
     console.print(name)
     if diagnostics.num_draws:
         console.print(str(posterior.summary()), soft_wrap=True)
@@ -180,6 +183,20 @@ def _run(
         console.print(f"wrote {', '.join(results.written)} to {out}", soft_wrap=True)
     console.print()
     return results.exit_code
+
+
+def _summary(posterior: Any, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The numbers of summary.json and --json."""
+    diagnostics = {field: getattr(posterior.diagnostics, field) for field in posterior.diagnostics.__dataclass_fields__}
+    return {
+        "model": name,
+        "verdict": diagnostics.pop("verdict"),
+        "reasons": diagnostics.pop("reasons"),
+        "diagnostics": diagnostics,
+        "parameters": posterior.summary() if posterior.diagnostics.num_draws else {},
+        "steps": len(posterior.history.losses),
+        "seed": options.seed,
+    }
 
 
 def _write_draws(posterior: Any, key: Any, path: Path, options: argparse.Namespace, console: Console) -> None:

@@ -1,13 +1,13 @@
-"""The results of a command: the files it has written, the warnings of the fit, and the exit code."""
+"""The results of a command: its numbers, the files it has written, the warnings of the fit, and the exit code."""
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
+import numpy as np
 
 from pushforward.cli.terminal import failure_text, print_error, wants_traceback
 from pushforward.files import replacing
@@ -20,26 +20,37 @@ class Results:
     """The results of a command. What fails after the fit, or is ended by Ctrl-C, is skipped and reported.
 
     Args:
+        name: what they are the results of: a model, or a file.
         out: the folder for the files.
-        console: where warnings are printed.
 
     Attributes:
+        summary: the numbers of the result; None if they could not be computed.
         written: the names of the files.
         warnings: the messages of the fit's warnings.
+        failures: the messages of what failed after the fit.
         interrupted: whether Ctrl-C ended the training.
-        failed: whether something after the fit failed.
     """
 
-    def __init__(self, out: Path | None, console: Console):
-        self.out, self.console = out, console
+    def __init__(self, name: str, out: Path | None):
+        self.name, self.out = name, out
+        self.summary: dict[str, Any] | None = None
         self.written: list[str] = []
         self.warnings: list[str] = []
-        self.interrupted = self.failed = False
+        self.failures: list[str] = []
+        self.interrupted = False
+
+    def as_object(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "name": self.name, "folder": None if self.out is None else str(self.out), "written": self.written,
+            "warnings": self.warnings, "failures": self.failures, "interrupted": self.interrupted,
+            "summary": self.summary,
+        }  # fmt: skip
 
     @property
     def exit_code(self) -> int:
         """130 if Ctrl-C ended the training, 1 if something else failed, otherwise 0."""
-        return 130 if self.interrupted else int(self.failed)
+        return 130 if self.interrupted else int(bool(self.failures))
 
     @contextmanager
     def fit(self) -> Iterator[None]:
@@ -53,7 +64,7 @@ class Results:
                 self.warnings = [*dict.fromkeys(str(warning.message) for warning in shown)]
                 self.interrupted = any(issubclass(warning.category, InterruptedFit) for warning in shown)
                 for message in self.warnings:
-                    self.console.print(f"warning: {message}", style="yellow", soft_wrap=True)
+                    print_error(f"warning: {message}")
 
     def attempt(self, failure: str, make: Callable[[], T]) -> T | None:
         """What a function returns; None after an error or Ctrl-C, which is reported.
@@ -67,8 +78,8 @@ class Results:
         except (Exception, KeyboardInterrupt) as error:
             if wants_traceback() and isinstance(error, Exception):
                 raise
-            print_error(f"{failure}: {failure_text(error)}")
-            self.failed = True
+            self.failures.append(f"{failure}: {failure_text(error)}")
+            print_error(self.failures[-1])
             return None
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
@@ -91,11 +102,32 @@ class Results:
         if self.attempt(f"{name} was not written", write_all):
             self.written.append(name)
 
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file, whole or not at all.
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep the numbers of the result, and write them to summary.json.
 
         Args:
-            name: its name.
-            content: its object.
+            summary: the numbers, by name.
         """
-        self.write(name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+        self.summary = summary
+        self.write("summary.json", lambda path: path.write_text(json_text(summary) + "\n"))
+
+
+def json_text(content: Any) -> str:
+    """Valid JSON: numbers that are not finite, for which it has no notation, are null.
+
+    Args:
+        content: mappings, sequences, NumPy's arrays and numbers, and what JSON has.
+    """
+    return json.dumps(_plain(content), indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
     UserError,
     add_command,
+    add_output,
     failure_text,
     path_argument,
     seed,
@@ -66,6 +68,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="MODULE",
         help="modules, in addition to pushforward's, that the file may import",
     )
+    add_output(command)
     command.set_defaults(run=_run)
 
 
@@ -75,6 +78,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     given = dict(map(_pair, options.given))
     if options.out is not None:
         _check_out(options.out, options.saved)
+    if options.json and (options.out is None or is_open_file(options.out)):
+        raise UserError("--json needs --out FILE, because the draws would be on standard output, too.")
     set_precision(options)
     from pushforward import serialization
 
@@ -96,6 +101,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise UserError(
             f"the draws were not written to {options.out or 'the terminal'}: {failure_text(error)}"
         ) from None
+    if options.json:
+        from pushforward.reports.summary import summarize
+
+        results = Results(options.saved, None)
+        results.written.append(str(options.out))
+        results.summary = {"draws": options.num, "columns": summarize(columns), "seed": options.seed}
+        options.results.append(results)
     # Where the draws are on the terminal, nothing else is.
     if options.out is not None and not is_open_file(options.out):
         console.print(f"wrote {options.num:,} draws of {', '.join(columns)} to {options.out}", soft_wrap=True)

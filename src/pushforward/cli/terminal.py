@@ -14,6 +14,14 @@ from pushforward.printable import printable
 
 NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf$", re.IGNORECASE)
 
+EXIT_CODES = """\
+exit codes:
+  0    success
+  1    the fit succeeded, but some files could not be written or computed
+  2    an error of the arguments, the data or the model; nothing is written
+  130  Ctrl-C: the best result so far is written, if there is one
+"""
+
 
 class UserError(Exception):
     """An error that the user can correct; its message says how."""
@@ -101,7 +109,7 @@ def add_command(commands: argparse._SubParsersAction, name: str, purpose: str, t
         text: the help of the command.
     """
     command = commands.add_parser(
-        name, help=purpose, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        name, help=purpose, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     # Without it, argparse reads -1e3 as an option.
     command._negative_number_matcher = NEGATIVE
@@ -119,8 +127,21 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
     add_out(command, needed=out_needed)
     command.add_argument("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
     command.add_argument("--float32", action="store_true", help="single precision; the default is double")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_output(command)
     command.set_defaults(run=run)
+
+
+def add_output(command: argparse.ArgumentParser) -> None:
+    """Add the options of what is printed.
+
+    Args:
+        command: the parser of the command.
+    """
+    command.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    command.add_argument(
+        "--json", action="store_true",
+        help="print one JSON object of the numbers on standard output, and everything else on standard error",
+    )  # fmt: skip
 
 
 def add_out(command: argparse.ArgumentParser, *, needed: bool) -> None:

@@ -7,7 +7,16 @@ from rich.console import Console
 
 from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
-from pushforward.cli.terminal import UserError, add_command, add_out, path_argument, seed, user_error, whole_number
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    add_out,
+    add_output,
+    path_argument,
+    seed,
+    user_error,
+    whole_number,
+)
 
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
@@ -75,7 +84,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="importance samples per test image for the estimate of log p(x) (default 500)",
     )  # fmt: skip
     add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
-    add("--quiet", action="store_true", help="no progress bar")
+    add_output(command)
     command.set_defaults(run=_run)
 
 
@@ -116,7 +125,8 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
         images["train"].shape[1:], key=jr.key(options.seed), dim=options.latent, posterior=options.posterior,
         prior=options.prior, num_layers=options.layers, network=options.network, likelihood=likelihood,
     )  # fmt: skip
-    results = Results(options.out, console)
+    results = Results(str(options.data or "digits"), options.out)
+    options.results.append(results)
     with results.fit(), folder(options.out):
         model, history = fit_vae(
             images["train"], key=jr.key(options.seed), vae=model, validation=images.get("valid", FRACTION),
@@ -146,7 +156,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
             **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
             "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
         }  # fmt: skip
-        results.write_json("summary.json", summary)
+        results.write_summary(summary)
         page = {"evaluation": evaluation, "history": history, "command": options.command_line}
         results.write("report.html", lambda path: model.report(path, test, key=key, **page))
         console.print(f"{len(test)} test images, in nats:")
