@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from pushforward.posterior import propriety
 from pushforward.posterior.propriety import is_improper
 
 C = dist.constraints
@@ -66,3 +67,12 @@ def test_bounded_supports_and_simplices_end():
     assert not improper(beta.log_prob, jnp.array(0.5), C.unit_interval)
     assert not improper(dirichlet.log_prob, jnp.full(3, 1 / 3), C.simplex)
     assert improper(lambda x: -jnp.log(x) - jnp.log1p(-x), jnp.array(0.5), C.unit_interval)
+
+
+def test_a_line_that_ends_while_it_leaves_a_valley_shows_nothing():
+    """The residuals grow, then the noise: the density rises again, as yet far below that of the fit."""
+    r = np.exp(propriety.LOG_DISTANCES)
+    log_p = -(r**2) * np.exp(-2e-7 * r) - 2e-5 * r
+    assert log_p[-1] > log_p[-3] and log_p[-1] < log_p[0]
+    assert not propriety._rises(log_p[None], np.ones(1))
+    assert propriety._rises(log_p[None] + 10 * r, np.ones(1))

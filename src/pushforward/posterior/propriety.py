@@ -27,6 +27,9 @@ MAX_AXES, NUM_RANDOM = 256, 64
 LOG_DISTANCES = np.arange(math.log(10.0), math.log(1e8), 0.5)
 # The slope is measured over this number of distances, a factor of e; rounding may change it.
 SPAN, TOLERANCE = 2, 0.01
+# A density that rises faster than this power of r, but is below its value at the line's beginning, comes out of a
+# valley, as that of a regression does if a line with large residuals slowly widens the noise. It may fall again.
+MAX_POWER = 10.0
 # Lines of latent values that end before this point leave their support.
 FAR = 16
 
@@ -93,7 +96,9 @@ def _rises(
     rows = np.flatnonzero(last >= shortest)
     with np.errstate(invalid="ignore"):
         rise = log_p[rows, last[rows]] - log_p[rows, last[rows] - SPAN]
-    return bool((rise / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0]) + powers[rows] >= -TOLERANCE).any())
+    slope = rise / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0])
+    counts = (slope <= MAX_POWER) | (log_p[rows, last[rows]] >= log_p[rows, 0])
+    return bool((counts & (slope + powers[rows] >= -TOLERANCE)).any())
 
 
 def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
