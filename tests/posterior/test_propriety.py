@@ -74,5 +74,9 @@ def test_a_line_that_ends_while_it_leaves_a_valley_shows_nothing():
     r = np.exp(propriety.LOG_DISTANCES)
     log_p = -(r**2) * np.exp(-2e-7 * r) - 2e-5 * r
     assert log_p[-1] > log_p[-3] and log_p[-1] < log_p[0]
-    assert not propriety._rises(log_p[None], np.ones(1))
-    assert propriety._rises(log_p[None] + 10 * r, np.ones(1))
+    assert not propriety._rises(log_p[None], np.ones(1), -propriety.MAX_DEPTH)
+    assert propriety._rises(10 * r[None], np.ones(1), -propriety.MAX_DEPTH)
+    # A logit saturates soon.
+    ended = np.full((1, len(r)), np.nan)
+    ended[0, :5] = -243.03, -256.43, -237.4, -218.24, -215.96
+    assert not propriety._rises(ended, np.ones(1), -propriety.MAX_DEPTH)

@@ -23,6 +23,7 @@ from pushforward.cli.terminal import (
     whole_number,
 )
 from pushforward.files import is_open_file
+from pushforward.memory import check_memory
 from pushforward.printable import printable
 
 # Of all draws, in memory at the same time: in the flow, in the coordinates of the data, and as text.
@@ -159,12 +160,8 @@ def _pair(text: str) -> tuple[str, float]:
 
 def _check_memory(num: int, dim: int) -> None:
     """Raise if draws cannot fit into the memory of the machine, before the system ends the program."""
-    needed, available = COPIES * 8 * num * dim, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        raise ValueError(
-            f"--num {num} draws of {dim} columns need about {needed / 1e9:.3g} GB of memory, but the machine has "
-            f"{available / 1e9:.3g} GB; take fewer draws at a time, with other seeds."
-        )
+    what = f"--num {num} draws of {dim} columns"
+    check_memory(COPIES * 8 * num * dim, what, "take fewer draws at a time, with other seeds")
 
 
 def _draw(saved: Any, options: argparse.Namespace, given: dict[str, float]) -> dict[str, np.ndarray]:

@@ -12,13 +12,17 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.flow import Flow
+from pushforward.flows.default import MAX_DENSE_DIM
+from pushforward.memory import check_memory
 from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.diagnostics import unassessed
+from pushforward.posterior.given_structure import given_structure
 from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.properness import check_proper
 from pushforward.posterior.recipe import Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.spaces.large import LargeDataSpace
+from pushforward.posterior.structure import Structure
 from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened
 from pushforward.reports.provenance import provenance
@@ -30,6 +34,8 @@ from pushforward.training.run import Callback, Run, Trained
 DEFAULT_BUDGET = 4_000_000
 # The draws of the assessment have at most this many numbers, 0.3 GB in float64.
 MAX_NUMBERS = 40_000_000
+# What a fit holds at once: copies of the draws of one call, and matrices.
+COPIES, MATRICES = 4, 12
 # Skipped steps are reported if their fraction is larger.
 MAX_SKIPPED_FRACTION = 0.01
 
@@ -44,6 +50,7 @@ def fit_posterior(
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
     mesh: Mesh | None = None,
+    structure: Any = None,
 ) -> Posterior:
     """Fit a flow to a posterior, and say whether to trust it.
 
@@ -66,6 +73,10 @@ def fit_posterior(
             bitwise identical to that of an uninterrupted fit.
         mesh: a `jax.sharding.Mesh` whose devices share the draws of each step, each with all parameters; the
             result equals that of one device up to rounding.
+        structure: which coordinates interact, by default found from the Hessian: a square matrix from NumPy or SciPy,
+            or a dict from the name of each array of a draw to the names of its parents, on which its prior depends;
+            further names may stand for data. Arrays of the same shape interact entry by entry, as in a plate. The fit
+            then has a sparse precision matrix in any dimension, if that saves time.
 
     Returns:
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
@@ -74,7 +85,8 @@ def fit_posterior(
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
             along some coordinates; if the flow has another shape, the number of devices does not divide the draws or
-            rows of a step, or the checkpoint is of another fit.
+            rows of a step, the structure does not match the target, the machine has too little memory, or the
+            checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -84,18 +96,19 @@ def fit_posterior(
         )
     if flow is not None:
         check_fit(target, flow)
-    budget = DEFAULT_BUDGET if budget is None else budget
-    if budget < 1:
-        raise ValueError(f"the budget must be a positive number of gradient evaluations, got {budget}.")
+    budget = _whole_budget(DEFAULT_BUDGET if budget is None else budget)
+    _check_memory(target)
+    if structure is not None:
+        structure = given_structure(target, structure)
     rows = {"rows of a batch": target.space.batch_size} if isinstance(target.space, LargeDataSpace) else {}
     check_mesh(mesh, {"draws of a step": NUM_SAMPLES} | rows)
     start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
-    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget), key)
+    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure), key)
     steps = budget // NUM_SAMPLES
     with Run(
         "posterior", steps, file, progress=progress, callback=callback, mesh=mesh, format_loss=_format_elbo
     ) as run:
-        found = survey(target, start_key, stop=lambda: run.ended)
+        found = survey(target, start_key, structure=structure, stop=lambda: run.ended)
         if not found.modes:
             raise _no_start(target)
         if isinstance(found.density, Target):
@@ -143,7 +156,23 @@ def _format_elbo(loss: float) -> str:
     return f"ELBO {-loss:.3f}"
 
 
-def _facts(target: Target, flow: Flow | None, budget: int) -> dict[str, Any]:
+def _whole_budget(budget: Any) -> int:
+    try:
+        whole = int(budget)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if isinstance(budget, bool) or whole < 1 or whole != budget:
+        raise ValueError(f"the budget must be a positive whole number of gradient evaluations, got {budget!r}.")
+    return whole
+
+
+def _check_memory(target: Target) -> None:
+    dim, size = target.dim, target.start.dtype.itemsize
+    numbers = COPIES * DRAWS_PER_CALL * dim + (MATRICES * dim**2 if dim <= MAX_DENSE_DIM else 0)
+    check_memory(size * numbers, f"the draws and matrices of {dim} dimensions", "fit fewer parameters")
+
+
+def _facts(target: Target, flow: Flow | None, budget: int, structure: Structure | None) -> dict[str, Any]:
     """What identifies a fit: code cannot be compared, but the values of the density at some points can."""
     points = target.start + jnp.linspace(-1.0, 1.0, 3)[:, None]
     return {
@@ -151,7 +180,7 @@ def _facts(target: Target, flow: Flow | None, budget: int) -> dict[str, Any]:
         "target": fingerprint((target, jax.vmap(target)(points))),
         "flow": "default" if flow is None else fingerprint(flow),
         "budget": budget,
-    }
+    } | ({} if structure is None else {"structure": fingerprint(structure.order)})
 
 
 def _no_start(target: Target) -> ValueError:

@@ -27,9 +27,13 @@ MAX_AXES, NUM_RANDOM = 256, 64
 LOG_DISTANCES = np.arange(math.log(10.0), math.log(1e8), 0.5)
 # The slope is measured over this number of distances, a factor of e; rounding may change it.
 SPAN, TOLERANCE = 2, 0.01
-# A density that rises faster than this power of r, but is below its value at the line's beginning, comes out of a
-# valley, as that of a regression does if a line with large residuals slowly widens the noise. It may fall again.
-MAX_POWER = 10.0
+# A smaller rise of the log-density is that of a density that becomes constant.
+MIN_RISE = 1.0
+# A density that is lower than that of typical draws by more than a float can hold says nothing: the line may come out
+# of a valley, as that of a regression does if large residuals slowly widen the noise, and the density may fall again.
+MAX_DEPTH = 745.0
+# The number of draws whose median log-density is that of typical draws.
+NUM_TYPICAL = 256
 # Lines of latent values that end before this point leave their support.
 FAR = 16
 
@@ -44,7 +48,8 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     """
     rng = np.random.default_rng(np.asarray(jr.key_data(key)))
     directions, powers = _directions(draws, rng)
-    if _rises(_log_densities(target, draws, directions, False), powers):
+    least = _typical(_at(target, draws[:NUM_TYPICAL], False)) - MAX_DEPTH
+    if _rises(_log_densities(target, draws, directions, False), powers, least):
         return True
     if not has_supports(target):
         return False
@@ -52,7 +57,17 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     if values.shape[1] != draws.shape[1]:  # simplices and correlations have more entries than free coordinates
         return False
     directions, powers = _subspace_directions(values, rng)
-    return _rises(_log_densities(target, values, directions, True), powers, FAR)
+    least = _typical(_at(target, values[:NUM_TYPICAL], True)) - MAX_DEPTH
+    return _rises(_log_densities(target, values, directions, True), powers, least, FAR)
+
+
+def _typical(log_p: np.ndarray) -> float:
+    finite = log_p[np.isfinite(log_p)]
+    return float(np.median(finite)) if finite.size else -math.inf
+
+
+def _at(target: Target, points: np.ndarray, constrained: bool) -> np.ndarray:
+    return in_batches(lambda part: _batch(target, part, constrained), points)
 
 
 def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, constrained: bool) -> np.ndarray:
@@ -63,7 +78,7 @@ def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, c
     for start in range(0, len(directions), at_once):
         lines = center + directions[start : start + at_once, None] * np.exp(LOG_DISTANCES)[:, None]
         lines = lines.reshape(-1, points.shape[1])
-        log_p = in_batches(lambda part: _batch(target, part, constrained), lines)
+        log_p = _at(target, lines, constrained)
         if not constrained:
             log_p = np.where(is_saturated(target, lines), np.nan, log_p)
         found.append(log_p.reshape(-1, len(LOG_DISTANCES)))
@@ -87,18 +102,23 @@ def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool)
 
 
 def _rises(
-    log_p: Float[np.ndarray, "lines distances"], powers: Float[np.ndarray, " lines"], shortest: int = SPAN
+    log_p: Float[np.ndarray, "lines distances"],
+    powers: Float[np.ndarray, " lines"],
+    least: float,
+    shortest: int = SPAN,
 ) -> bool:
-    """Whether log p + power log r does not fall at the end of a line."""
+    """Whether log p + power log r does not fall at the end of a line, where log p is not less than `least`."""
     # Where the density can no longer be computed, the last values before it count.
     unknown = np.concatenate([np.isnan(log_p) | (log_p == np.inf), np.ones((len(log_p), 1), bool)], 1)
     last = np.argmax(unknown, 1) - 1
     rows = np.flatnonzero(last >= shortest)
+    end = log_p[rows, last[rows]]
     with np.errstate(invalid="ignore"):
-        rise = log_p[rows, last[rows]] - log_p[rows, last[rows] - SPAN]
-    slope = rise / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0])
-    counts = (slope <= MAX_POWER) | (log_p[rows, last[rows]] >= log_p[rows, 0])
-    return bool((counts & (slope + powers[rows] >= -TOLERANCE)).any())
+        first, then = np.diff([log_p[rows, last[rows] - SPAN], log_p[rows, last[rows] - 1], end], axis=0)
+    slope = (first + then) / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0])
+    # On the way out of a valley, if the line ends before it is clear whether the density falls again.
+    levels_off = (first > MIN_RISE) & (then < first / 2)
+    return bool(((end >= least) & ~levels_off & (slope + powers[rows] >= -TOLERANCE)).any())
 
 
 def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

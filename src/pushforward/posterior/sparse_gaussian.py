@@ -142,7 +142,11 @@ class SparseMap(NamedTuple):
 
 @one_blas_thread()
 def fit_sparse_gaussian(
-    target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop
+    target: Target,
+    key: PRNGKeyArray,
+    *,
+    given: Structure | None = None,
+    stop: Callable[[], bool] = never_stop,
 ) -> SparseMap | None:
     """The best Gaussian with a sparse precision matrix; None in few dimensions, or if most coordinates interact.
 
@@ -152,14 +156,16 @@ def fit_sparse_gaussian(
     Args:
         target: the target.
         key: for the draws.
+        given: the structure that the user gives, in any dimension; it is not computed then.
         stop: whether to end early.
     """
     dim = target.dim
-    if dim <= MIN_SPARSE_DIM:
+    if given is None and dim <= MIN_SPARSE_DIM:
         return None
     near_key, *keys = split(key, MAX_FITS + 1)
     near = jr.normal(near_key, (2, dim), target.start.dtype)
-    pattern = find_pattern(target, jnp.concatenate([target.start[None], target.start + near]))
+    points = jnp.concatenate([target.start[None], target.start + near])
+    pattern = find_pattern(target, points) if given is None else given.pattern
     for fit_key in keys:
         if pattern is None or stop():
             return None
@@ -172,7 +178,7 @@ def fit_sparse_gaussian(
             return None
         back, affine = jnp.asarray(np.argsort(structure.order)), gaussian.affine()
         draws = np.asarray(affine.forward_batch(jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype))[0])
-        more = find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
+        more = pattern if given else find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
         if more is not None and (more + pattern).nnz == pattern.nnz:
             scales = np.std(draws, axis=1)
             scaling = Chain([Elementwise.each(Affine, gaussian.loc, scales), Permutation(back)])

@@ -30,6 +30,7 @@ from pushforward.posterior.newton import MAX_HESSIAN_DIM
 from pushforward.posterior.search import find_candidates
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.sparse_gaussian import SparseMap, fit_sparse_gaussian
+from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import one_blas_thread, split
 from pushforward.training.interruption import never_stop
@@ -62,12 +63,19 @@ class Survey(NamedTuple):
 
 
 @one_blas_thread()
-def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop) -> Survey:
+def survey(
+    target: Target,
+    key: PRNGKeyArray,
+    *,
+    structure: Structure | None = None,
+    stop: Callable[[], bool] = never_stop,
+) -> Survey:
     """The Gaussians near the modes of a target; none if the log-density is not finite at any starting point.
 
     Args:
         target: the target.
         key: for all randomness.
+        structure: which coordinates interact, if the user gives it.
         stop: whether to end the search early.
 
     Raises:
@@ -75,7 +83,7 @@ def survey(target: Target, key: PRNGKeyArray, *, stop: Callable[[], bool] = neve
     """
     if not isinstance(target.space, LargeDataSpace):
         check_gradient(target, target.start)
-        sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), stop=stop)
+        sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), given=structure, stop=stop)
         found = find_candidates(target, target.start, key, stop=stop, any_mass=sparse is None)
         if sparse is not None and found.modes and not sparse.elbo > found.modes[0].elbo:
             sparse = None

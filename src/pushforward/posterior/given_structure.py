@@ -1,0 +1,114 @@
+"""Structures that users give: a matrix of interacting coordinates, or the parents of each array of a draw."""
+
+import graphlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.sparse import coo_array, csr_array
+
+from pushforward.posterior.curvature import hessian_products
+from pushforward.posterior.structure import Structure, structure_of
+from pushforward.posterior.target import Target
+from pushforward.training.compilation import jit_quick_compilation
+
+# A given structure is compared with this many columns of the Hessian, at one point.
+NUM_CHECKED = 64
+
+
+def given_structure(target: Target, given: Any) -> Structure:
+    """The structure that a user gives, after a comparison with some columns of the Hessian.
+
+    Args:
+        target: the target.
+        given: a square matrix of the coordinates that interact, from NumPy or SciPy; or a dict from the name of each
+            array of a draw to the names of its parents, on which its prior depends. Further names may stand for data.
+            A child interacts with its parents, and the parents with each other: arrays of the same shape entry by
+            entry, others entirely.
+
+    Raises:
+        TypeError: if it is neither a matrix nor a dict.
+        ValueError: if its shape or its names do not match the target, if it has a cycle, or if coordinates interact
+            that do not according to it.
+    """
+    if isinstance(given, Structure):
+        pattern = given.pattern
+    elif isinstance(given, Mapping):
+        pattern = _pattern_of_parents(target, given)
+    elif hasattr(given, "toarray") or isinstance(given, (np.ndarray, jax.Array)):
+        pattern = csr_array(given).astype(bool)
+    else:
+        raise TypeError(
+            f"structure must be a matrix of the coordinates that interact, or a dict from names to the names of their "
+            f"parents, but is a {type(given).__name__}."
+        )
+    names, dim = target.coordinate_names(), target.dim
+    if pattern is None:
+        return structure_of(None, names)
+    if pattern.shape != (dim, dim):
+        raise ValueError(
+            f"structure must have shape ({dim}, {dim}) for a target of {dim} dimensions, got {pattern.shape}."
+        )
+    diagonal = coo_array((np.ones(dim, bool), (np.arange(dim), np.arange(dim))), shape=(dim, dim)).tocsr()
+    pattern = (pattern + pattern.T + diagonal).astype(bool)
+    _check_pattern(target, pattern, names)
+    return structure_of(pattern, names)
+
+
+def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> None:
+    """Raise if a column of the Hessian has an entry that the pattern has not."""
+    key = jr.key(0)
+    chosen = np.asarray(jr.permutation(key, target.dim)[:NUM_CHECKED])
+    point = target.start + jr.normal(key, (target.dim,), target.start.dtype)
+    columns = np.asarray(_columns(target, point, jnp.asarray(chosen)))
+    # Differences of gradients, and sums in another order, leave rounding noise.
+    tolerance = 1e3 * np.finfo(columns.dtype).eps ** 0.5 * np.abs(columns).max(axis=1, keepdims=True)
+    wrong = np.argwhere((np.abs(columns) > tolerance) & ~pattern.toarray()[chosen])
+    if wrong.size:
+        first, second = names[int(chosen[wrong[0, 0]])], names[int(wrong[0, 1])]
+        raise ValueError(
+            f"the structure does not match the log-density: {first} and {second} interact, but not in the structure."
+        )
+
+
+@jit_quick_compilation
+def _columns(target: Target, point: Float[Array, " dim"], chosen: Array) -> Array:
+    """Some columns of the Hessian at a point."""
+    directions = (jnp.arange(point.size) == chosen[:, None]).astype(point.dtype)
+    return hessian_products(target, point)(point, directions)
+
+
+def _pattern_of_parents(target: Target, parents: Mapping[str, Iterable[str]]) -> csr_array:
+    """The pattern of a directed graph: each array interacts with its parents, and these with each other."""
+    arrays, first = {}, 0
+    for path, leaf in jax.tree.leaves_with_path(target.example):
+        arrays[jax.tree_util.keystr(path, simple=True, separator=".")] = first + np.arange(leaf.size).reshape(
+            leaf.shape
+        )
+        first += leaf.size
+    parents = {child: [of] if isinstance(of, str) else list(of) for child, of in parents.items()}
+    missing = [name for name in arrays if name not in parents]
+    unknown = [name for of in parents.values() for name in of if name not in arrays]
+    if missing or unknown:
+        raise ValueError(
+            f"structure must give the parents of each array of a draw, {list(arrays)}, among these; "
+            + (f"it lacks {missing}." if missing else f"{unknown} are not.")
+        )
+    try:
+        list(graphlib.TopologicalSorter(parents).static_order())
+    except graphlib.CycleError as error:
+        raise ValueError(f"structure has a cycle: {' -> '.join(map(str, error.args[1]))}.") from None
+    matrix = np.zeros((first, first), bool)
+    for child, of in parents.items():
+        group = [arrays[name] for name in dict.fromkeys([child, *of]) if name in arrays]
+        for one in group:
+            for other in group:
+                if one.shape == other.shape:
+                    matrix[one.ravel(), other.ravel()] = True
+                else:
+                    matrix[np.ix_(one.ravel(), other.ravel())] = True
+    return csr_array(matrix)
