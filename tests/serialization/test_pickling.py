@@ -28,7 +28,7 @@ COPIES = {"pickle": lambda x: pickle.loads(pickle.dumps(x)), "deepcopy": copy.de
 
 def posterior():
     target = pf.Target(lambda x: -0.5 * jnp.sum(x["a"] ** 2), {"a": jnp.zeros(2)})
-    diagnostics = pf.Diagnostics(*[0.0] * (len(pf.Diagnostics.__dataclass_fields__) - 3), 4, "good", ())
+    diagnostics = pf.Diagnostics(*[0.0] * 7, 4, "good", ())
     pool = jnp.arange(8.0).reshape(4, 2)
     return pf.Posterior(target, FLOW, diagnostics, NO_HISTORY, pool, jnp.full(4, 0.25))
 
