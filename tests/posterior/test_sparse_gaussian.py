@@ -14,7 +14,7 @@ DIM = 520
 
 def dense(matrix):
     """An arrow as a full matrix."""
-    head, cross, bands = matrix
+    head, cross, bands = matrix.head, matrix.cross, matrix.bands
     rest = bands.shape[1]
     tail = sum(np.diag(band[: rest - j], -j) for j, band in enumerate(bands))
     return np.block([[head, cross], [cross.T, tail + np.tril(tail, -1).T]])

@@ -1,6 +1,7 @@
 """Structures that users give: a matrix of interacting coordinates, or the parents of each array of a draw."""
 
 import graphlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float
 from scipy.sparse import coo_array, csr_array
 
-from pushforward.posterior.curvature import hessian_products
-from pushforward.posterior.structure import Structure, structure_of
+from pushforward.posterior.structure import Structure, hessian_rows, structure_of
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
 
@@ -67,7 +66,7 @@ def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> 
     columns = np.asarray(_columns(target, point, jnp.asarray(chosen)))
     # Differences of gradients, and sums in another order, leave rounding noise.
     tolerance = 1e3 * np.finfo(columns.dtype).eps ** 0.5 * np.abs(columns).max(axis=1, keepdims=True)
-    wrong = np.argwhere((np.abs(columns) > tolerance) & ~pattern.toarray()[chosen])
+    wrong = np.argwhere((np.abs(columns) > tolerance) & ~pattern[chosen].toarray())
     if wrong.size:
         first, second = names[int(chosen[wrong[0, 0]])], names[int(wrong[0, 1])]
         raise ValueError(
@@ -75,11 +74,7 @@ def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> 
         )
 
 
-@jit_quick_compilation
-def _columns(target: Target, point: Float[Array, " dim"], chosen: Array) -> Array:
-    """Some columns of the Hessian at a point."""
-    directions = (jnp.arange(point.size) == chosen[:, None]).astype(point.dtype)
-    return hessian_products(target, point)(point, directions)
+_columns = jit_quick_compilation(hessian_rows)  # the Hessian is symmetric
 
 
 def _pattern_of_parents(target: Target, parents: Mapping[str, Iterable[str]]) -> csr_array:
@@ -102,13 +97,13 @@ def _pattern_of_parents(target: Target, parents: Mapping[str, Iterable[str]]) ->
         list(graphlib.TopologicalSorter(parents).static_order())
     except graphlib.CycleError as error:
         raise ValueError(f"structure has a cycle: {' -> '.join(map(str, error.args[1]))}.") from None
-    matrix = np.zeros((first, first), bool)
+    rows, columns = [], []
     for child, of in parents.items():
         group = [arrays[name] for name in dict.fromkeys([child, *of]) if name in arrays]
-        for one in group:
-            for other in group:
-                if one.shape == other.shape:
-                    matrix[one.ravel(), other.ravel()] = True
-                else:
-                    matrix[np.ix_(one.ravel(), other.ravel())] = True
-    return csr_array(matrix)
+        for one, other in itertools.product(group, group):
+            # Arrays of the same shape interact entry by entry.
+            pairs = (one, other) if one.shape == other.shape else np.meshgrid(one, other)
+            rows.append(pairs[0].ravel())
+            columns.append(pairs[1].ravel())
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    return coo_array((np.ones(row.size, bool), (row, column)), shape=(first, first)).tocsr()

@@ -133,7 +133,8 @@ class Recipe(NamedTuple):
     ) -> tuple[Whitened, Trained[Flow]]:
         """Coordinates in which the posterior is of order one, and the best flow in them."""
         if flow is not None:
-            whitened = Whitened(self.target, modes[0].affine)
+            affine = modes[0].affine if sparse is None else Chain([sparse.inner, sparse.scaling])
+            whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, FLOW, keys.training)
         if sparse is not None:
             return self.sparse(sparse, keys)

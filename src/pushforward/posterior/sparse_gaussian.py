@@ -11,6 +11,8 @@ References:
     Curtis, Powell and Reid, On the Estimation of Sparse Jacobian Matrices (1974): many columns from one product.
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,7 +47,8 @@ MAX_FITS = 3
 NUM_SCALE_DRAWS = 256
 
 
-class ArrowMatrix(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ArrowMatrix:
     """A symmetric matrix in the shape of an arrow, in the order of a structure.
 
     Attributes:
@@ -54,13 +57,28 @@ class ArrowMatrix(NamedTuple):
         bands: the main diagonal of the others' block, then those below it, as in `Banded`.
     """
 
-    head: np.ndarray | Array
-    cross: np.ndarray | Array
-    bands: np.ndarray | Array
+    head: np.ndarray
+    cross: np.ndarray
+    bands: np.ndarray
 
     def plus(self, other: "ArrowMatrix", weight: float) -> "ArrowMatrix":
         """(1 - weight) times this matrix plus weight times the other."""
-        return ArrowMatrix(*((1 - weight) * a + weight * np.asarray(b) for a, b in zip(self, other, strict=True)))
+        pairs = ((self.head, other.head), (self.cross, other.cross), (self.bands, other.bands))
+        return ArrowMatrix(*((1 - weight) * a + weight * b for a, b in pairs))
+
+    @functools.cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As a precision: the banded Cholesky factor of the rest, the precision of the hubs alone, and the regression
+        on the hubs.
+
+        Raises:
+            LinAlgError: if the block of the rest is not positive definite.
+        """
+        if not all(np.isfinite(a).all() for a in (self.head, self.cross, self.bands)):
+            raise LinAlgError("the precision is not finite.")
+        factor = cholesky_banded(self.bands, lower=True)
+        gain = cho_solve_banded((factor, True), self.cross.T) if len(self.head) else self.cross.T
+        return factor, self.head - self.cross @ gain, gain
 
 
 class SparseGaussian(NamedTuple):
@@ -80,7 +98,7 @@ class SparseGaussian(NamedTuple):
         Raises:
             LinAlgError: if the precision is not positive definite.
         """
-        bands, head, gain = self._factors()
+        bands, head, gain = self.precision.factors
         num = len(head)
         tail = Banded(bands.shape[1], jnp.asarray(self.loc[num:]), jnp.asarray(bands))
         if num == 0:
@@ -95,7 +113,7 @@ class SparseGaussian(NamedTuple):
         Raises:
             LinAlgError: if the precision is not positive definite.
         """
-        bands, head, gain = self._factors()
+        bands, head, gain = self.precision.factors
         num = len(head)
         first, rest = gradient[:num], gradient[num:]
         move_first = np.linalg.solve(head, first - gain.T @ rest) if num else first
@@ -108,20 +126,12 @@ class SparseGaussian(NamedTuple):
         Args:
             scales: the scales, in the order of the structure.
         """
-        num, (head, cross, bands) = len(self.precision.head), self.precision
+        head, cross, bands = self.precision.head, self.precision.cross, self.precision.bands
+        num = len(head)
         first, rest = scales[:num], scales[num:]
         below = np.stack([np.concatenate([rest[j:], np.zeros(j)]) for j in range(len(bands))])
         precision = ArrowMatrix(first[:, None] * head * first, first[:, None] * cross * rest, below * bands * rest)
         return SparseGaussian(np.zeros_like(self.loc), precision)
-
-    def _factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The banded Cholesky factor of the rest, the precision of the hubs alone, and the regression on the hubs."""
-        head, cross, bands = (np.asarray(a) for a in self.precision)
-        if not all(np.isfinite(a).all() for a in (head, cross, bands)):
-            raise LinAlgError("the precision is not finite.")
-        factor = cholesky_banded(bands, lower=True)
-        gain = cho_solve_banded((factor, True), cross.T) if len(head) else cross.T
-        return factor, head - cross @ gain, gain
 
 
 class SparseMap(NamedTuple):
@@ -220,7 +230,7 @@ def _best_step(
     back: Array,
     state: SparseGaussian,
     key: PRNGKeyArray,
-    averages: tuple[Array, Array, ArrowMatrix],
+    averages: tuple[Array, Array, tuple[Array, Array, Array]],
     longest: float,
 ) -> tuple[SparseGaussian | None, float]:
     """The first of shorter and shorter steps that does not lower the ELBO on the same draws, and its gain."""
@@ -256,8 +266,8 @@ def _elbo_and_draws(target: LogDensity, back: Array, affine: Arrow | Banded, key
 @jit_quick_compilation
 def _averages(
     target: LogDensity, back: Array, affine: Arrow | Banded, key: PRNGKeyArray, num_hubs: int, bandwidth: int
-) -> tuple[Array, Array, ArrowMatrix]:
-    """The ELBO, and the means of the gradient and of the Hessian over draws, in the order of the structure."""
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """The ELBO, and the means of the gradient and of the parts of the Hessian, in the order of the structure."""
 
     def in_order(v):
         return target(v[back])
@@ -289,4 +299,4 @@ def _averages(
             for j in range(bandwidth + 1)
         ]
     )
-    return elbo, gradient, ArrowMatrix(0.5 * (head + head.T), cross, bands)
+    return elbo, gradient, (0.5 * (head + head.T), cross, bands)

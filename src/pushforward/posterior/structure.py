@@ -128,11 +128,20 @@ def find_pattern(target: LogDensity, points: Float[Array, "points dim"]) -> csr_
 @jit_quick_compilation
 def _nonzero(target: LogDensity, points: Float[Array, "points dim"], first: Array) -> Array:
     """Which entries of some rows of the Hessian are not 0 at one of the points."""
-    dim = points.shape[1]
-    columns = jnp.arange(min(ROWS_AT_A_TIME, dim))[:, None] + first
-    directions = (jnp.arange(dim) == columns).astype(points.dtype)
-    products = hessian_products(target, points[0])
-    return (jax.lax.map(lambda point: products(point, directions), points) != 0).any(0)
+    chosen = jnp.arange(min(ROWS_AT_A_TIME, points.shape[1])) + first
+    return (jax.lax.map(lambda point: hessian_rows(target, point, chosen), points) != 0).any(0)
+
+
+def hessian_rows(target: LogDensity, point: Float[Array, " dim"], chosen: Array) -> Float[Array, "rows dim"]:
+    """Some rows of the Hessian at a point; a row beyond the last one is zero.
+
+    Args:
+        target: the log-density.
+        point: the point.
+        chosen: the indices of the rows.
+    """
+    directions = (jnp.arange(point.size) == chosen[:, None]).astype(point.dtype)
+    return hessian_products(target, point)(point, directions)
 
 
 def structure_of(pattern: csr_array | None, names: Sequence[str], first: Sequence[int] | np.ndarray = ()) -> Structure:
