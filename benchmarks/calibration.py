@@ -33,9 +33,9 @@ from benchmarks.posteriors.registry import CASES, load
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import NUM_DRAWS, Whitened, assess_draws, weighted_draws
 from pushforward.posterior.objective import NUM_SAMPLES
-from pushforward.posterior.search import find_candidates
+from pushforward.posterior.search.gaussians import find_candidates
+from pushforward.posterior.verdict.assessment import NUM_DRAWS, Whitened, assess_draws, weighted_draws
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 MAX_LOOKS = 12

@@ -33,7 +33,7 @@ from pushforward import examples
 from pushforward.bijections import Chain, Triangular
 from pushforward.bijections.arrays import trainable
 from pushforward.flow import Flow
-from pushforward.posterior.search import find_candidates
+from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.target import Whitened
 from pushforward.testing import randomize
 

@@ -4,8 +4,8 @@ import pytest
 from numpyro.distributions import constraints
 
 import pushforward as pf
-from pushforward.posterior.candidates import Candidate
 from pushforward.posterior.properness import check_proper
+from pushforward.posterior.search.candidates import Candidate
 
 
 def best(loc, matrix):

@@ -13,7 +13,7 @@ import pytest
 import pushforward as pf
 from browser import CHROMIUM, chromium
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.diagnostics import unassessed
+from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports import charts
 from pushforward.reports.blocks import Chart, Section
 from pushforward.reports.page import page

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pushforward.posterior.diagnostics import diagnose, unassessed
+from pushforward.posterior.verdict.diagnostics import diagnose, unassessed
 from pushforward.reports import verdicts
 
 RNG = np.random.default_rng(0)

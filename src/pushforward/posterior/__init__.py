@@ -2,11 +2,11 @@
 
 from pushforward.posterior.amortized import AmortizedPosterior as AmortizedPosterior
 from pushforward.posterior.amortized_fit import fit_amortized as fit_amortized
-from pushforward.posterior.assessment import assess as assess
 from pushforward.posterior.conditional import ConditionalTarget as ConditionalTarget
-from pushforward.posterior.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose
 from pushforward.posterior.fit import fit_posterior as fit_posterior
 from pushforward.posterior.ranks import Ranks as Ranks
 from pushforward.posterior.refine import Chains as Chains
 from pushforward.posterior.result import Posterior as Posterior
 from pushforward.posterior.target import Target as Target
+from pushforward.posterior.verdict.assessment import assess as assess
+from pushforward.posterior.verdict.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose

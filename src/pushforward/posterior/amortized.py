@@ -16,11 +16,11 @@ from pushforward.bijections import AtCondition, num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
-from pushforward.posterior.diagnostics import Diagnostics, diagnose
 from pushforward.posterior.log_prob import log_prob_of_draws
 from pushforward.posterior.ranks import Ranks
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.posterior.verdict.diagnostics import Diagnostics, diagnose
 from pushforward.reports.figures import plot_learning
 from pushforward.reports.posterior import posterior_page, settings, training
 from pushforward.reports.provenance import Facts as Provenance

@@ -22,8 +22,8 @@ from pushforward.flows import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Statistics
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
-from pushforward.posterior.modes import match_moments
-from pushforward.posterior.search import find_candidates
+from pushforward.posterior.search.gaussians import find_candidates
+from pushforward.posterior.search.modes import match_moments
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.data import Rows

@@ -14,17 +14,17 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
-from pushforward.posterior.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
-from pushforward.posterior.diagnostics import unassessed
 from pushforward.posterior.given_structure import given_structure
 from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.properness import check_proper
 from pushforward.posterior.recipe import Recipe, StageKeys, unwhitened
 from pushforward.posterior.result import Posterior
+from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.structure import Structure
-from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened
+from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
+from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split

@@ -5,9 +5,9 @@ import math
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from pushforward.posterior.assessment import weighted_batch
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.target import Whitened, finite_or_zero
+from pushforward.posterior.verdict.assessment import weighted_batch
 from pushforward.training import AbstractObjective, ReverseKL
 from pushforward.training.data import NoBatches
 

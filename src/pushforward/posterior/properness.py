@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pushforward.posterior.candidates import Candidate
+from pushforward.posterior.search.candidates import Candidate
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
 

@@ -35,17 +35,17 @@ from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise
 from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.assessment import DRAWS_PER_CALL, weighted_draws
-from pushforward.posterior.candidates import Candidate, GaussianMap
 from pushforward.posterior.curvature import lower_factor
-from pushforward.posterior.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.posterior.estimate import Estimate
-from pushforward.posterior.influence import MAX_GLOBAL, influence, order_by_influence
-from pushforward.posterior.modes import mixture_base, reweight_modes
 from pushforward.posterior.objective import NUM_SAMPLES, PosteriorKL
-from pushforward.posterior.search import refined, uses_natural_gradient
-from pushforward.posterior.sparse_gaussian import SparseMap
+from pushforward.posterior.search.candidates import Candidate, GaussianMap
+from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
+from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
+from pushforward.posterior.search.modes import mixture_base, reweight_modes
+from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.target import Target, Whitened
+from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, weighted_draws
+from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.training import EarlyStopping
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.optimizers import averaged, clip_by_running_norm

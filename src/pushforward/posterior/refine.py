@@ -26,8 +26,8 @@ from numpyro.infer import MCMC, NUTS
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, to_arviz
-from pushforward.posterior.assessment import check_fit
 from pushforward.posterior.target import Draw, Target, constrain, finite_or_zero
+from pushforward.posterior.verdict.assessment import check_fit
 from pushforward.reports.blocks import Section, Table
 from pushforward.reports.columns import by_scalar
 from pushforward.reports.figures import plot_pairs

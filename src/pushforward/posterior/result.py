@@ -15,11 +15,11 @@ from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, num_bytes, to_arviz
-from pushforward.posterior.diagnostics import Diagnostics
 from pushforward.posterior.log_prob import log_prob_of_draws
-from pushforward.posterior.pareto import pareto_smooth
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.posterior.verdict.diagnostics import Diagnostics
+from pushforward.posterior.verdict.pareto import pareto_smooth
 from pushforward.reports.blocks import Section, Table
 from pushforward.reports.columns import by_scalar, named
 from pushforward.reports.figures import plot_learning, plot_pairs

@@ -53,9 +53,10 @@ RENAMED: dict[str, str] = {
     "pushforward.posterior.amortized:_all_numbers": "pushforward.posterior.amortized:AllNumbers",
     "pushforward.posterior.amortized:AtCondition": "pushforward.bijections.amortized:AtCondition",
     "pushforward.posterior.amortized:Ranks": "pushforward.posterior.ranks:Ranks",
+    "pushforward.posterior.candidates:Candidate": "pushforward.posterior.search.candidates:Candidate",
     "pushforward.posterior.numpyro_model:NumpyroSpace": "pushforward.posterior.spaces.numpyro:NumpyroSpace",
     "pushforward.posterior.posterior:TracePoint": "pushforward.training.history:Evaluation",
-    "pushforward.posterior.precondition:Candidate": "pushforward.posterior.candidates:Candidate",
+    "pushforward.posterior.precondition:Candidate": "pushforward.posterior.search.candidates:Candidate",
     "pushforward.posterior.target:Labels": "pushforward.posterior.spaces.base:Labels",
     "pushforward.posterior.target:SupportSpace": "pushforward.posterior.spaces.base:SupportSpace",
 }

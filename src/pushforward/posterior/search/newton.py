@@ -6,8 +6,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.posterior.candidates import apply, gaussian_log_weights, truncated_elbo
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, inverse_factor
+from pushforward.posterior.search.candidates import apply, gaussian_log_weights, truncated_elbo
 from pushforward.posterior.target import finite_or_zero
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posterior_cases import gaussian_target
-from pushforward.posterior.search import find_candidates, refined
+from pushforward.posterior.search.gaussians import find_candidates, refined
 
 
 def test_candidates_find_the_laplace_gaussian():

@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
-from pushforward.posterior import tails
+from pushforward.posterior.verdict import tails
 
 
 def normal_flow(dim):

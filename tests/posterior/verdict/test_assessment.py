@@ -13,9 +13,9 @@ import pytest
 
 import pushforward as pf
 from posterior_cases import banana
-from pushforward.posterior import assessment
-from pushforward.posterior.candidates import Candidate
+from pushforward.posterior.search.candidates import Candidate
 from pushforward.posterior.target import Whitened
+from pushforward.posterior.verdict import assessment
 from pushforward.user_warnings import UnfinishedFit
 
 

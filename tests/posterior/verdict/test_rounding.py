@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from pushforward.posterior.rounding import smooth_log_density
+from pushforward.posterior.verdict.rounding import smooth_log_density
 
 
 def test_rounding_noise_is_nan():

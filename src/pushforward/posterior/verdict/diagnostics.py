@@ -7,8 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.posterior.examination import MISSED_MASS, Examination
-from pushforward.posterior.pareto import MAX_KHAT, pareto_smooth
+from pushforward.posterior.verdict.examination import MISSED_MASS, Examination
+from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
 from pushforward.reports.page import cell
 from pushforward.reports.posterior import diagnostics_table
 from pushforward.reports.verdicts import of_posterior

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import pushforward as pf
-from pushforward.posterior.saturation import saturated_mass
+from pushforward.posterior.verdict.saturation import saturated_mass
 
 C = dist.constraints
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpyro.distributions as dist
 
 import pushforward as pf
-from pushforward.posterior.assessment import assess_draws
-from pushforward.posterior.diagnostics import diagnose
+from pushforward.posterior.verdict.assessment import assess_draws
+from pushforward.posterior.verdict.diagnostics import diagnose
 
 
 def assessed(target, flow, num=20_000):

@@ -5,7 +5,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from pushforward.posterior.candidates import Candidate, score_gaussians, separate_modes, usable
+from pushforward.posterior.search.candidates import Candidate, score_gaussians, separate_modes, usable
 
 
 def candidate(loc, elbo, decrement):

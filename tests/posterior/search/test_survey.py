@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.posterior import survey
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.search import survey
 
 NUM_ROWS = 8_000
 POINTS = np.random.default_rng(0).normal([0.5, -1.0], [1.0, 2.0], (NUM_ROWS, 2))

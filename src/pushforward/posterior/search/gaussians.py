@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.flows.default import MAX_DENSE_DIM
-from pushforward.posterior.candidates import (
+from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.search.candidates import (
     MIN_DISTANCE,
     AnyArray,
     Candidate,
@@ -34,9 +35,8 @@ from pushforward.posterior.candidates import (
     separate_modes,
     usable,
 )
-from pushforward.posterior.curvature import LogDensity
-from pushforward.posterior.natural_gradient import natural_gradient_steps
-from pushforward.posterior.newton import MAX_HESSIAN_DIM, newton_paths, unit_factor
+from pushforward.posterior.search.natural_gradient import natural_gradient_steps
+from pushforward.posterior.search.newton import MAX_HESSIAN_DIM, newton_paths, unit_factor
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop

@@ -8,8 +8,8 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
-from pushforward.posterior import propriety
-from pushforward.posterior.propriety import is_improper
+from pushforward.posterior.verdict import propriety
+from pushforward.posterior.verdict.propriety import is_improper
 
 C = dist.constraints
 TWO = jnp.zeros(2)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
-from pushforward.posterior.candidates import MIN_EVIDENCE_FRACTION
+from pushforward.posterior.search.candidates import MIN_EVIDENCE_FRACTION
 from pushforward.posterior.target import Whitened, finite_or_zero
 
 NUM_DRAWS = 20_000

@@ -24,9 +24,9 @@ from scipy.special import gammaln, logsumexp
 
 from pushforward.flow import Flow
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, latent_values
-from pushforward.posterior.rounding import smooth_log_density
-from pushforward.posterior.saturation import is_saturated
 from pushforward.posterior.target import Target
+from pushforward.posterior.verdict.rounding import smooth_log_density
+from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
 # The fractions of draws of the fit, of those with one wide coordinate, and of those with a wide radius.

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from pushforward.flow import Flow
-from pushforward.posterior.pareto import MAX_KHAT, pareto_smooth
-from pushforward.posterior.propriety import is_improper
-from pushforward.posterior.saturation import saturated_mass
-from pushforward.posterior.tails import Excess, measure_excess
 from pushforward.posterior.target import Target
+from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
+from pushforward.posterior.verdict.propriety import is_improper
+from pushforward.posterior.verdict.saturation import saturated_mass
+from pushforward.posterior.verdict.tails import Excess, measure_excess
 
 # The largest fractions that count as none: missed evidence, mass where supports saturate, draws with unknown density.
 MISSED_MASS = 0.02

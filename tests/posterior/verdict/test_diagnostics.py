@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from posterior_cases import gaussian_log_weights
-from pushforward.posterior.diagnostics import decide_verdict, diagnose
+from pushforward.posterior.verdict.diagnostics import decide_verdict, diagnose
 
 
 def test_numbers_of_a_known_gaussian_pair():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posterior_cases import gaussian_target
-from pushforward.posterior.natural_gradient import natural_gradient_steps
+from pushforward.posterior.search.natural_gradient import natural_gradient_steps
 
 
 def test_a_gaussian_is_found_exactly_whatever_its_scales():

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.candidates import MIN_DISTANCE, Candidate
-from pushforward.posterior.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.estimate import Estimate
-from pushforward.posterior.examination import examine
+from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
+from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
-from pushforward.posterior.survey import num_affordable_draws, survey
 from pushforward.posterior.target import Target, Whitened, finite_or_zero
+from pushforward.posterior.verdict.diagnostics import MIN_DRAWS, Diagnostics, diagnose
+from pushforward.posterior.verdict.examination import examine
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.devices import spread
 from pushforward.training.interruption import never_stop

@@ -5,7 +5,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from pushforward.posterior.newton import newton_paths
+from pushforward.posterior.search.newton import newton_paths
 
 
 @pytest.mark.parametrize("dim", [3, 300])

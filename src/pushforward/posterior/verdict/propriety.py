@@ -16,9 +16,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, latent_values, without_density
-from pushforward.posterior.rounding import smooth_log_density
-from pushforward.posterior.saturation import is_saturated
 from pushforward.posterior.target import Target
+from pushforward.posterior.verdict.rounding import smooth_log_density
+from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
 # Lines along coordinates and along principal axes, at most this number of each, and lines in random directions.

@@ -15,7 +15,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pushforward.posterior.candidates import (
+from pushforward.posterior.curvature import check_gradient, inverse_factor
+from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, derivatives, noise
+from pushforward.posterior.search.candidates import (
     MIN_DISTANCE,
     Candidate,
     apply,
@@ -24,12 +26,10 @@ from pushforward.posterior.candidates import (
     separate_modes,
     usable,
 )
-from pushforward.posterior.curvature import check_gradient, inverse_factor
-from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, derivatives, noise
-from pushforward.posterior.newton import MAX_HESSIAN_DIM
-from pushforward.posterior.search import find_candidates
+from pushforward.posterior.search.gaussians import find_candidates
+from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
+from pushforward.posterior.search.sparse_gaussian import SparseMap, fit_sparse_gaussian
 from pushforward.posterior.spaces.large import LargeDataSpace
-from pushforward.posterior.sparse_gaussian import SparseMap, fit_sparse_gaussian
 from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import one_blas_thread, split

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from posterior_cases import gaussian_log_weights
-from pushforward.posterior.pareto import fit_generalized_pareto, pareto_smooth
+from pushforward.posterior.verdict.pareto import fit_generalized_pareto, pareto_smooth
 
 
 @pytest.mark.skipif(not hasattr(arviz, "psislw"), reason="this ArviZ has no psislw")

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import LinAlgError
 
 import pushforward as pf
-from pushforward.posterior.sparse_gaussian import ArrowMatrix, SparseGaussian, fit_sparse_gaussian
+from pushforward.posterior.search.sparse_gaussian import ArrowMatrix, SparseGaussian, fit_sparse_gaussian
 
 DIM = 520
 

@@ -5,7 +5,7 @@ import jax.random as jr
 import numpy as np
 
 from pushforward.bijections import Triangular
-from pushforward.posterior.influence import influence, order_by_influence
+from pushforward.posterior.search.influence import influence, order_by_influence
 
 
 def test_a_gaussian_has_no_influence():

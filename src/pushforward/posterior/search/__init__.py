@@ -1,0 +1,1 @@
+"""Where is the posterior's mass, and which Gaussians approximate it there?"""
