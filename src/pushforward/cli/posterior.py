@@ -1,20 +1,16 @@
 """`pushforward demo` and `pushforward fit`: posteriors of models."""
 
 import argparse
-import importlib.util
-import inspect
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from pushforward.cli.folders import check_folder
+from pushforward.cli.model import DATA, add_arguments, check_arguments, load_data, load_model
 from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
     UserError,
@@ -35,12 +31,10 @@ MAX_DRAWS, MIN_DRAWS, MAX_BYTES = 4000, 400, 2**28
 
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
-FIT = """\
+FIT = f"""\
 Fit the posterior of a NumPyro model.
 
-MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE.json holds one object; each of its entries
-is passed to the model as the argument of that name, and lists of numbers are passed as arrays.
-
+{DATA}
 DIR will hold posterior.flow (the fitted Posterior, for pushforward.load), summary.json (the verdict, the diagnostics,
 and the summary of each parameter), posterior.nc (draws, for ArviZ), report.html, training.png (the ELBO
 during training), marginals.png and pairs.png.
@@ -67,8 +61,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     demo = add_command(commands, "demo", "fit the eight-schools model in two parametrizations", DEMO)
     add_common(demo, _demo)
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
-    fit.add_argument("model", metavar="MODEL.py:NAME", help="a file and the name of a NumPyro model in it")
-    fit.add_argument("--data", metavar="FILE.json", help="the model's arguments; by default none")
+    add_arguments(fit)
     fit.add_argument("--budget", type=whole_number, metavar="N", help="the largest number of gradients for training")
     fit.add_argument(
         "--checkpoint",
@@ -105,10 +98,10 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
-    data = _load_data(options.data)
+    data = load_data(options)
     set_precision(options)
-    model = _load_model(options.model)
-    _check_arguments(model, data, options)
+    model = load_model(options.model)
+    check_arguments(model, data, options)
     settings = {"budget": options.budget, "checkpoint": options.checkpoint, "mesh": _mesh(options.devices)}
     return _run(model, data, options.model, options.out, options, console, settings)
 
@@ -207,93 +200,3 @@ def _write_draws(posterior: Any, key: Any, path: Path, options: argparse.Namespa
     size = draws * per_draw
     console.print(f"posterior.nc: {draws:,} draws, {size / 1e6:,.1f} MB before compression ({size:,} bytes)")
     posterior.to_arviz(key, draws, **groups).to_netcdf(str(path))
-
-
-def _load_data(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        # A byte-order mark may precede the text.
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"there is no data file {path}; --data takes the path of a JSON file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the data file {path} cannot be read: {error}.") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
-    except RecursionError:
-        raise UserError(f"{path} has too many arrays or objects inside each other.") from None
-    except ValueError:
-        raise UserError(f"{path} has a whole number of thousands of digits; numbers must fit into 64 bits.") from None
-    if not isinstance(data, dict):
-        raise UserError(
-            f"{path} must hold a JSON object, whose entries are the model's arguments, as in "
-            f'{{"y": [1.0, 2.0]}}, but holds a {type(data).__name__}.'
-        )
-    return {name: _as_arrays(path, name, value) for name, value in data.items()}
-
-
-def _as_arrays(path: str, name: str, value: Any) -> Any:
-    """Turn lists into arrays, also inside objects; refuse values that are not finite numbers, by name."""
-    if isinstance(value, dict):
-        return {key: _as_arrays(path, f"{name}.{key}", part) for key, part in value.items()}
-    if isinstance(value, str):
-        return value  # an option of the model
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise UserError(f"{path}: the rows of {name} have different lengths; give a rectangular array.") from None
-    if array.dtype.kind not in "biuf":
-        raise UserError(
-            f"{path}: {name} must be an array of numbers, but holds other values (null, text, objects, whole "
-            "numbers of more than 64 bits?)."
-        )
-    if not np.isfinite(array.astype(float)).all():
-        raise UserError(f"{path}: {name} holds NaN or infinite values; remove those observations.")
-    return array if isinstance(value, list) else value
-
-
-def _load_model(spec: str) -> Callable:
-    file, colon, name = spec.rpartition(":")
-    if not colon or not file or not name:
-        raise UserError(f"the model must be given as MODEL.py:NAME, a file and a function in it, but got {spec!r}.")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"there is no model file {file}; give the path of a Python file, as in models.py:{name}.")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f"{file} is not a Python file; its name must end in .py.")
-    module = importlib.util.module_from_spec(module_spec)
-    # As for a script, its folder can be imported from, and dataclasses find their module.
-    sys.path.insert(0, str(path.parent.resolve()))
-    sys.modules.setdefault(module_spec.name, module)
-    try:
-        module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{file} cannot be imported: {type(error).__name__}: {error}.") from None
-    model = getattr(module, name, None)
-    if not callable(model):
-        own = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
-        raise UserError(f"{file} has no function {name}; it has {', '.join(own) or 'no functions'}.")
-    return model
-
-
-def _check_arguments(model: Callable, data: dict[str, Any], options: argparse.Namespace) -> None:
-    try:
-        parameters = inspect.signature(model).parameters.values()
-    except (TypeError, ValueError):
-        return
-    where = options.data or "no data file"
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    missing = [p.name for p in named if p.default is p.empty and p.name not in data]
-    if missing:
-        raise UserError(
-            f"the model {options.model} needs the arguments {', '.join(missing)}, which {where} does not have; it has "
-            f"{', '.join(data) or 'none'}."
-        )
-    unknown = [name for name in data if name not in {p.name for p in named}]
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise UserError(
-            f"{where} has the entries {', '.join(unknown)}, which the model {options.model} does not take; it takes "
-            f"{', '.join(p.name for p in named) or 'no arguments'}."
-        )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from pushforward.density.data.arrays import column_arrays, column_names
 from pushforward.density.data.text import SEPARATORS, Blocks, find_layout
@@ -227,7 +227,7 @@ def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
     return table if columns is None else Table(list(columns), table.pick(columns, path))
 
 
-def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
+def write(path: Path, columns: dict[str, Real[np.ndarray, " n"]]) -> None:
     """Write columns to a file.
 
     Args:
@@ -256,7 +256,7 @@ def write(path: Path, columns: dict[str, Float[np.ndarray, " n"]]) -> None:
                 write_text(file, columns, SEPARATORS.get(suffix, ","))
 
 
-def write_text(file: Any, columns: dict[str, Float[np.ndarray, " n"]], separator: str = ",") -> None:
+def write_text(file: Any, columns: dict[str, Real[np.ndarray, " n"]], separator: str = ",") -> None:
     """Write columns as text: a line of names, then the rows, with as many digits as the numbers have.
 
     Args:

@@ -101,12 +101,15 @@ class Layout(NamedTuple):
         Raises:
             ValueError: if a cell is not a number, a row has another number of cells, or a quote is not closed.
         """
+        rows = (self._numbers(row, record, wanted) for row, record in enumerate(self.records()))
+        while block := [*itertools.islice(rows, ROWS_PER_BLOCK)]:
+            yield np.array(block, float)
+
+    def records(self) -> Iterator[Record]:
+        """The cells of each row as text, and the numbers of its first and its last line."""
         with _open(self.path) as file:
             lines = itertools.islice(file, self.skipped_lines, None)
-            records = enumerate(_records(self.path, lines, self.separator, self.skipped_lines))
-            rows = (self._numbers(row, record, wanted) for row, record in records)
-            while block := [*itertools.islice(rows, ROWS_PER_BLOCK)]:
-                yield np.array(block, float)
+            yield from _records(self.path, lines, self.separator, self.skipped_lines)
 
     def _numbers(self, row: int, record: Record, wanted: Sequence[int]) -> list[float]:
         cells, first_line, last_line = record
