@@ -1,4 +1,4 @@
-"""How does the command line parse arguments, call the library and print? `demo`, `fit`, `density`, `sample`, `vae`."""
+"""How does the command line parse arguments, call the library and print?"""
 
 import argparse
 import contextlib
@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from pushforward.cli import density, posterior, sample, vae
+from pushforward.cli import density, diagnose, posterior, report, sample, vae
+from pushforward.cli.completion import add_completion
 from pushforward.cli.results import json_text
 from pushforward.cli.terminal import EXIT_CODES, Parser, Terminal, UserError, print_error
 
@@ -66,6 +67,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=version("pushforward"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for part in (posterior, density, sample, vae):
+    for part in (posterior, diagnose, density, sample, report, vae):
         part.add_commands(commands)
+    add_completion(parser)
     return parser

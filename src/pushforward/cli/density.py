@@ -13,6 +13,7 @@ from pushforward.cli.terminal import (
     UserError,
     add_command,
     add_common,
+    path_argument,
     set_precision,
     user_error,
     whole_number,
@@ -41,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         commands: the subparsers of the program.
     """
     command = add_command(commands, "density", "fit the density of the rows of a file", DESCRIPTION)
-    command.add_argument("file", metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet")
+    command.add_argument("file", type=path_argument, metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet")
     add = command.add_argument
     add("--columns", nargs="+", metavar="COLUMN", help="the columns to fit; by default all but those of --given")
     add("--given", nargs="+", default=[], metavar="COLUMN", help="fit the density conditional on these columns")
@@ -88,7 +89,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     except UserError:
         raise
     except Exception as error:
-        raise user_error(error, options.file, "the fit") from error
+        raise user_error(error, str(options.file), "the fit") from error
 
 
 def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> list[Any]:
@@ -136,6 +137,7 @@ def _fit_and_evaluate(
 
     from pushforward.density import fit_density, hold_out
     from pushforward.reports.density import compare
+    from pushforward.reports.provenance import with_command
 
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
@@ -150,6 +152,7 @@ def _fit_and_evaluate(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
         )  # fmt: skip
+        density = with_command(density, options.command_line)
         # Save first, so that an error in the evaluation does not lose the result of the training.
         density.save(options.out / DENSITY)
     results.written.append(DENSITY)
@@ -170,9 +173,7 @@ def _fit_and_evaluate(
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,
             "warnings": results.warnings,
         }  # fmt: skip
-        page = {
-            "title": f"density of {options.file}", "warnings": results.warnings, "command": options.command_line,
-        }  # fmt: skip
+        page = {"title": f"density of {options.file}", "warnings": results.warnings}
         results.write_summary(summary)
         results.write("report.html", lambda path: density.report(path, evaluation, **page))
         console.print(str(compare(evaluation.data, evaluation.draws, str(options.file))), soft_wrap=True)

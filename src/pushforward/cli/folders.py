@@ -60,9 +60,24 @@ def check_folder(out: Path, names: Sequence[str], *, force: bool) -> None:
         )
 
 
+def check_page(page: Path, *, force: bool) -> None:
+    """Raise unless a page can be written, before any work is done; the disk stays unchanged.
+
+    Args:
+        page: the path of the page; its folder need not exist.
+        force: whether a page that pushforward did not write may be replaced.
+
+    Raises:
+        UserError: if the page cannot be written, or pushforward did not write the present one.
+    """
+    if page.is_dir():
+        raise UserError(f"the page {page} cannot be written, because it is a folder; give another --out.")
+    check_folder(page.parent, [page.name], force=force)
+
+
 def _is_own(path: Path) -> bool | None:
     """Whether pushforward wrote a file; None if that cannot be seen."""
-    if path.suffix == ".html":
+    if path.suffix.lower() in (".html", ".htm"):
         with suppress(OSError), path.open("rb") as file:
             beginning = file.read(BEGINNING)
             return any(line in beginning for line in PAGES)

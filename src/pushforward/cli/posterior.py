@@ -132,8 +132,7 @@ def _run(
     import jax
 
     from pushforward.posterior import Target, fit_posterior
-    from pushforward.reports.posterior import diagnostics_rows
-    from pushforward.reports.summary import text_table
+    from pushforward.reports.provenance import with_command
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
@@ -146,6 +145,7 @@ def _run(
     except Exception as error:
         raise user_error(error, name, "the model") from error
     seconds = time.perf_counter() - began
+    posterior = with_command(posterior, options.command_line)
 
     def plot(kind: Literal["training", "marginals", "pairs"]) -> Callable[[Path], None]:
         return lambda path: posterior.plot(kind).savefig(path, dpi=120)
@@ -161,16 +161,13 @@ def _run(
     diagnostics = posterior.diagnostics
     results.write_summary(_summary(posterior, name, options) | {"seconds": seconds, "warnings": results.warnings})
     results.write("posterior.nc", lambda path: _write_draws(posterior, key, path, options, console))
-    results.write("report.html", lambda path: posterior.report(path, title=name, command=options.command_line))
+    results.write("report.html", lambda path: posterior.report(path, title=name))
     for kind in PLOTS:
         results.write(f"{kind}.png", plot(kind))
     console.print(name)
     if diagnostics.num_draws:
         console.print(str(posterior.summary()), soft_wrap=True)
-    console.print(text_table(diagnostics_rows(diagnostics)), soft_wrap=True)
-    console.print(Text("verdict: ", style="bold").append(diagnostics.verdict, style=COLORS[diagnostics.verdict]))
-    for reason in diagnostics.reasons:
-        console.print(f"  {reason}")
+    print_diagnostics(console, diagnostics)
     console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
     if results.written:
         console.print(f"wrote {', '.join(results.written)} to {out}", soft_wrap=True)
@@ -178,14 +175,37 @@ def _run(
     return results.exit_code
 
 
+def print_diagnostics(console: Console, diagnostics: Any) -> None:
+    """Print the diagnostics of a fit, and its verdict with the reasons.
+
+    Args:
+        console: the console.
+        diagnostics: the diagnostics.
+    """
+    from pushforward.reports.posterior import diagnostics_rows
+    from pushforward.reports.summary import text_table
+
+    console.print(text_table(diagnostics_rows(diagnostics)), soft_wrap=True)
+    console.print(Text("verdict: ", style="bold").append(diagnostics.verdict, style=COLORS[diagnostics.verdict]))
+    for reason in diagnostics.reasons:
+        console.print(f"  {reason}")
+
+
+def diagnostics_summary(diagnostics: Any) -> dict[str, Any]:
+    """The verdict and the diagnostics of a fit, for summary.json and --json.
+
+    Args:
+        diagnostics: the diagnostics.
+    """
+    fields = {field: getattr(diagnostics, field) for field in diagnostics.__dataclass_fields__}
+    return {"verdict": fields.pop("verdict"), "reasons": fields.pop("reasons"), "diagnostics": fields}
+
+
 def _summary(posterior: Any, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """The numbers of summary.json and --json."""
-    diagnostics = {field: getattr(posterior.diagnostics, field) for field in posterior.diagnostics.__dataclass_fields__}
     return {
         "model": name,
-        "verdict": diagnostics.pop("verdict"),
-        "reasons": diagnostics.pop("reasons"),
-        "diagnostics": diagnostics,
+        **diagnostics_summary(posterior.diagnostics),
         "parameters": posterior.summary() if posterior.diagnostics.num_draws else {},
         "steps": len(posterior.history.losses),
         "seed": options.seed,

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from pushforward.cli.results import Results
+from pushforward.cli.saved import add_saved, load_saved
 from pushforward.cli.terminal import (
     UserError,
     add_command,
@@ -43,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         commands: the subparsers of the program.
     """
     command = add_command(commands, "sample", "draw from a saved density or posterior", DESCRIPTION)
-    command.add_argument("saved", metavar="SAVED", help="a file that pushforward wrote")
+    add_saved(command)
     add = command.add_argument
     add("--num", type=whole_number, default=1000, metavar="N", help="the number of draws (default 1000)")
     add(
@@ -62,13 +63,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--resample", action="store_true", help="for a posterior: resample the draws with importance weights")
     add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
     add("--float32", action="store_true", help="single precision; the default is double")
-    add(
-        "--trust",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules, in addition to pushforward's, that the file may import",
-    )
     add_output(command)
     command.set_defaults(run=_run)
 
@@ -82,20 +76,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.json and (options.out is None or is_open_file(options.out)):
         raise UserError("--json needs --out FILE, because the draws would be on standard output, too.")
     set_precision(options)
-    from pushforward import serialization
-
-    try:
-        saved = serialization.load(options.saved, trusted=options.trust)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {options.saved}.") from None
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
-    except Exception as error:
-        raise user_error(error, options.saved, "loading") from error
+    saved = load_saved(options)
     try:
         columns = _draw(saved, options, given)
     except Exception as error:
-        raise user_error(error, options.saved, "drawing") from error
+        raise user_error(error, str(options.saved), "drawing") from error
     try:
         _write(columns, options.out)
     except (ValueError, OSError) as error:
@@ -105,7 +90,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.json:
         from pushforward.reports.summary import summarize
 
-        results = Results(options.saved, None)
+        results = Results(str(options.saved), None)
         results.written.append(str(options.out))
         results.summary = {"draws": options.num, "columns": summarize(columns), "seed": options.seed}
         options.results.append(results)
@@ -115,14 +100,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _check_out(out: Path, saved: str) -> None:
+def _check_out(out: Path, saved: Path) -> None:
     """Raise unless the draws may be written to a path, before the work."""
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent} to write {out.name} to.")
     if out.is_dir():
         raise UserError(f"--out takes a file, but {out} is a folder.")
     # The same file may have several names, by links and by ways to write a path.
-    if out.exists() and os.path.exists(saved) and os.path.samefile(out, saved):
+    if out.exists() and saved.exists() and os.path.samefile(out, saved):
         raise UserError(f"--out {out} is the saved file itself; give another file for the draws.")
     if out.is_file():
         from pushforward.serialization import is_archive

@@ -19,13 +19,15 @@ from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.reports.density import density_page
 from pushforward.reports.figures import plot_pairs
-from pushforward.reports.provenance import Facts as Provenance
+from pushforward.reports.provenance import Facts as Provenance, command_of
 from pushforward.reports.summary import Facts
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 
 # For densities that were saved before they had a history.
 NO_HISTORY = History(np.zeros(0), ())
+# The draws on the page of a density without rows.
+NUM_DRAWN = 10_000
 
 
 class Density(Picklable):
@@ -218,20 +220,23 @@ class Density(Picklable):
         Args:
             path: the file to write; it is replaced if it exists.
             evaluation: the result of `evaluate` for test rows. By default the density is evaluated on the validation
-                rows, which early stopping has used: scores on test rows are more reliable.
+                rows, which early stopping has used: scores on test rows are more reliable. A density from a file, which
+                keeps no rows, then has a page without scores.
             title: the title of the page, by default the names of the columns.
             warnings: paragraphs that are emphasized.
-            command: the command that repeats the fit, for the page.
-
-        Raises:
-            ValueError: if there is no evaluation and the density was loaded from a file, which keeps no rows.
+            command: the command that repeats the fit, for the page; by default that of the terminal that made it, or
+                the call of `fit_density`.
         """
-        if evaluation is None:
+        draws = None
+        if evaluation is None and self.validation is not None:
             evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
-        title = title or f"density of {', '.join(self.columns)}"
+        elif evaluation is None and not self.condition_names:
+            key = jr.key(0) if self.key is None else self.key
+            draws = by_name(self.columns, np.asarray(self.sample(key, NUM_DRAWN)))
         content = density_page(
-            title, self.summary(), evaluation, self.history, warnings, dict(self.provenance), command
-        )
+            title or f"density of {', '.join(self.columns)}", self.summary(), evaluation, self.history, warnings,
+            dict(self.provenance), command or command_of(self.provenance), draws,
+        )  # fmt: skip
         write_text(path, content)
 
     def _validation(self) -> Samples:

@@ -1,5 +1,6 @@
 """The result of a fit: draws, densities, diagnostics, and files."""
 
+import dataclasses
 import os
 import weakref
 from typing import Any, Literal
@@ -17,7 +18,9 @@ from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, num_bytes, to_arviz
 from pushforward.posterior.log_prob import log_prob_of_draws
 from pushforward.posterior.refine import Chains, Method, run_chains
+from pushforward.posterior.same_coordinates import check_same_coordinates
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.posterior.verdict.assessment import NUM_DRAWS, assess_with_draws
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.pareto import pareto_smooth
 from pushforward.reports.blocks import Section, Table
@@ -33,7 +36,7 @@ from pushforward.reports.posterior import (
     training,
     weights,
 )
-from pushforward.reports.provenance import Facts
+from pushforward.reports.provenance import Facts, command_of
 from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_posterior
 from pushforward.serialization import Picklable, save
@@ -47,6 +50,7 @@ NUM_SUMMARIZED = 20_000
 NUM_PLOTTED = 4_000
 # The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
 MAX_ENTRIES = 50_000_000
+NO_HISTORY = History(np.zeros(0), ())
 _warned: set[int] = set()  # the identities of unfinished posteriors of which the user was warned
 
 
@@ -109,6 +113,23 @@ class Posterior(Picklable):
             pool_weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else pool_weights
         pool_weights = jnp.asarray(pool_weights / max(pool_weights.sum(), 1.0), draws.dtype)
         return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance)
+
+    @classmethod
+    def of(cls, flow: Flow, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
+        """Any flow as a fit of a target, with its diagnostics, weights and report.
+
+        Args:
+            flow: a flow of shape (target.dim,), in the target's unconstrained coordinates, trained in any way.
+            target: the target of the fit.
+            key: the key for all randomness.
+            num_draws: the number of draws for the diagnostics, at least 100.
+
+        Raises:
+            TypeError: as `pushforward.assess` raises it.
+            ValueError: as `pushforward.assess` raises it.
+        """
+        diagnostics, draws, log_weights = assess_with_draws(target, flow, key, num_draws)
+        return cls.from_draws(target, flow, diagnostics, NO_HISTORY, draws, log_weights)
 
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
@@ -177,6 +198,27 @@ class Posterior(Picklable):
         """
         return run_chains(self.target, self.flow, key, method=method, **options)
 
+    def reassess(self, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
+        """The same fit with fresh draws, weights and diagnostics; a loaded posterior gets its density back.
+
+        The target may be of other data than the fit: the verdict then says whether the fit serves for them too.
+
+        Args:
+            target: a target with the same variables and supports.
+            key: the key for all randomness.
+            num_draws: the number of fresh draws, at least 100.
+
+        Raises:
+            TypeError: if the target is not a `Target`.
+            ValueError: if the variables, their shapes or their supports are others, or as `pushforward.assess` raises
+                it.
+        """
+        check_same_coordinates(self.target, target, self.flow.sample(key, (100,)))
+        fresh = Posterior.of(self.flow, target, key=key, num_draws=num_draws)
+        diagnostics = dataclasses.replace(fresh.diagnostics, finished=self.diagnostics.finished)
+        kept = {"history": self.history, "provenance": self.provenance}
+        return dataclasses.replace(fresh, diagnostics=diagnostics, **kept)
+
     def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
         """The fitted log-density of draws in their own space, in nats; minus infinity outside of the support.
 
@@ -232,9 +274,10 @@ class Posterior(Picklable):
         Args:
             path: the path of the page; its folder must exist.
             title: the title of the page.
-            command: the command that repeats the fit, for the page; by default the call of `fit_posterior`.
+            command: the command that repeats the fit, for the page; by default that of the terminal that made it, or
+                the call of `fit_posterior`.
         """
-        d, sections = self.diagnostics, []
+        d, sections, command = self.diagnostics, [], command or command_of(self.provenance)
         if len(self.pool):
             columns = by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED)))
             sections = [parameters(columns, self.summary()), Section("Diagnostics", [diagnostics_table(d)])]

@@ -12,7 +12,7 @@ from pushforward.reports.figures import Columns
 from pushforward.reports.page import page
 from pushforward.reports.posterior import settings, training
 from pushforward.reports.summary import HEAD, Facts, Summary, summarize
-from pushforward.reports.verdicts import of_density
+from pushforward.reports.verdicts import of_density, unevaluated_density
 from pushforward.training.history import History
 
 CALIBRATION = (
@@ -52,40 +52,44 @@ def density_page(
     warnings: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
     command: str = "",
+    draws: Columns | None = None,
 ) -> str:
     """The HTML page of a density.
 
     Args:
         title: the title, as plain text.
         summary: the summary of the fit.
-        evaluation: an evaluation on rows that the density was not trained on.
+        evaluation: an evaluation on rows that the density was not trained on; None if there is none.
         history: the history of the fit.
         warnings: paragraphs that are emphasized.
         provenance: facts on the call, the key and the versions, by name.
         command: the command that repeats the fit, which replaces the call.
+        draws: draws of the density, for a page without an evaluation.
     """
-    table = summarize(evaluation.draws)
-    sections = [
-        Section(
-            f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows_label}",
-            [
-                *(Text(text, warning=True) for text in warnings),
-                scores_table(evaluation.scores),
-                *map(Text, evaluation.remarks),
-            ],
-        ),
-        Section(
-            "Data and draws",
-            [
-                Parameters(
-                    Table(table.all_cells, HEAD, "of draws of the density"),
-                    charts.draws(evaluation.draws, evaluation.data),
-                    shown=4,
-                )
-            ],
-        ),
-        Section("Calibration", [Chart("distribution of PIT values", charts.calibration(evaluation.pit), CALIBRATION)]),
+    cautions = [Text(text, warning=True) for text in warnings]
+    in_terminal = bool(command)
+    if evaluation is not None:
+        verdict = of_density(evaluation, warnings, in_terminal=in_terminal)
+        sections = _evaluated(evaluation, cautions)
+    else:
+        verdict = unevaluated_density(in_terminal=in_terminal)
+        sections = [Section("Warnings", cautions), *([] if draws is None else [_plots("Draws", draws)])]
+    sections += [
         training(history, "validation (nats per row)", text=LEARNING),
         settings({**summary, **(provenance or {})}, command),
     ]
-    return page(title, "Density", of_density(evaluation, warnings, in_terminal=bool(command)), sections)
+    return page(title, "Density", verdict, [section for section in sections if section.blocks])
+
+
+def _evaluated(evaluation: Any, cautions: Sequence[Text]) -> list[Section]:
+    heading = f"Log-likelihood of {evaluation.num_rows:,} {evaluation.rows_label}"
+    return [
+        Section(heading, [*cautions, scores_table(evaluation.scores), *map(Text, evaluation.remarks)]),
+        _plots("Data and draws", evaluation.draws, evaluation.data),
+        Section("Calibration", [Chart("distribution of PIT values", charts.calibration(evaluation.pit), CALIBRATION)]),
+    ]
+
+
+def _plots(heading: str, draws: Columns, data: Columns | None = None) -> Section:
+    table = Table(summarize(draws).all_cells, HEAD, "of draws of the density")
+    return Section(heading, [Parameters(table, charts.draws(draws, data), shown=4)])

@@ -105,12 +105,12 @@ def settings(facts: Mapping[str, Any], command: str = "") -> Section:
     """The section on the model, the settings and the call.
 
     Args:
-        facts: the facts by name; "call" is the call that repeats the fit.
-        command: the command that repeats the fit, which replaces the call.
+        facts: the facts by name; "command" or "call" is what repeats the fit.
+        command: the command that repeats the fit, which replaces both.
     """
-    facts = dict(facts)
-    code = command or facts.pop("call", "")
-    facts.pop("call", None)
+    made_by = [facts.get(name, "") for name in ("command", "call")]
+    code = next(filter(None, [command, *made_by]), "")
+    facts = {name: value for name, value in facts.items() if name not in ("command", "call")}
     repeat = [Text("With the same versions, device and data, this gives the same result:"), Code(code)] if code else []
     table = [Table([(name, str(value)) for name, value in facts.items()])] if facts else []
     return Section("Model, settings and how to repeat it", [*table, *repeat])

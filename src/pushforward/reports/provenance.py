@@ -1,14 +1,16 @@
 """What made a result: the call, the key, and the versions of the libraries."""
 
+import dataclasses
 import platform
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 LIBRARIES = ("pushforward", "jax", "equinox", "numpyro", "optax", "numpy")
+T = TypeVar("T")
 Facts = tuple[tuple[str, Any], ...]
 
 
@@ -29,6 +31,26 @@ def provenance(call: str, key: PRNGKeyArray, **settings: Any) -> Facts:
         ("device", f"{len(jax.devices())} × {device.device_kind}"),
         ("versions", f"{libraries}, Python {platform.python_version()}"),
     )
+
+
+def with_command(result: T, command: str) -> T:
+    """A result with the command that made it, for its report.
+
+    Args:
+        result: a result with a field `provenance`.
+        command: the command.
+    """
+    facts: Any = result
+    return dataclasses.replace(facts, provenance=(*facts.provenance, ("command", command)))
+
+
+def command_of(facts: Facts) -> str:
+    """The command that made a result; empty if it was made in Python.
+
+    Args:
+        facts: the facts.
+    """
+    return dict(facts).get("command", "")
 
 
 def key_text(key: PRNGKeyArray) -> str:

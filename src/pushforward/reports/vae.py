@@ -18,7 +18,7 @@ from pushforward.reports.figures import new_figure
 from pushforward.reports.page import page
 from pushforward.reports.posterior import settings, training
 from pushforward.reports.summary import Facts
-from pushforward.reports.verdicts import of_vae
+from pushforward.reports.verdicts import of_vae, unevaluated_vae
 from pushforward.training.history import History
 
 EVALUATION_HEAD = ("", "mean", "standard error")
@@ -120,20 +120,25 @@ def vae_page(
     Args:
         title: the title of the page.
         facts: the facts on the model and the images.
-        evaluation: the evaluation.
+        evaluation: the evaluation; None if there are no test images.
         pictures: the rows and columns of images of each grid, by the name of the grid.
         history: the history of the training, if it is known.
         command: the command that repeats the training, if there is one.
     """
-    rows = [(*row, meaning) for row, meaning in zip(evaluation_rows(evaluation), MEANINGS, strict=False)]
     images = [Image(name, as_data_url(grid), PICTURES.get(name, "")) for name, grid in pictures.items()]
+    in_terminal = bool(command)
+    scores, verdict = [], unevaluated_vae(in_terminal=in_terminal)
+    if evaluation is not None:
+        rows = [(*row, meaning) for row, meaning in zip(evaluation_rows(evaluation), MEANINGS, strict=False)]
+        scores = [Section("Test images, in nats per image", [Table(rows, (*EVALUATION_HEAD, "meaning"))])]
+        verdict = of_vae(evaluation, in_terminal=in_terminal)
     sections = [
-        Section("Test images, in nats per image", [Table(rows, (*EVALUATION_HEAD, "meaning"))]),
+        *scores,
         Section("Pictures", images),
         *(() if history is None else (training(history, "ELBO of validation images (nats)", text=LEARNING),)),
         settings(facts, command),
     ]
-    return page(title, "Variational autoencoder", of_vae(evaluation, in_terminal=bool(command)), sections)
+    return page(title, "Variational autoencoder", verdict, sections)
 
 
 def as_data_url(images: ArrayLike) -> str:

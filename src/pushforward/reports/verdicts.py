@@ -162,8 +162,40 @@ def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = 
     if wrong or warnings:
         meaning = "The density describes unseen rows well on average, but there are doubts."
         return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (look, more, use))
+    if not others:
+        meaning = "No test of its columns contradicts the density, but it was compared with no other density."
+        compare = Step("Compare this log-likelihood with that of other densities of the same rows: higher is better.")
+        return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (compare, use))
     meaning = "The density describes rows that it has not seen, and no test of its columns contradicts it."
     return Verdict("good", "good", "You can use this density.", meaning, reasons, (use,))
+
+
+def unevaluated_density(*, in_terminal: bool = False) -> Verdict:
+    """The page of a density that was loaded from a file: files keep no rows to compare it with.
+
+    Args:
+        in_terminal: whether the reader works in the terminal.
+    """
+    meaning = "The file holds the density, but no rows to compare it with, so this page cannot say how good it is."
+    code = "pushforward report density.flow --data test.csv"
+    if not in_terminal:
+        code = "density.report('density.html', density.evaluate(x_test))"
+    evaluate = Step("Evaluate it on rows that it was not fitted to.", code)
+    return Verdict("caution", "not evaluated", "Evaluate this density before you rely on it.", meaning, (), (evaluate,))
+
+
+def unevaluated_vae(*, in_terminal: bool = False) -> Verdict:
+    """The page of a VAE without test images.
+
+    Args:
+        in_terminal: whether the reader works in the terminal.
+    """
+    meaning = "There are no test images to evaluate the model on, so this page cannot say how good it is."
+    code = (
+        "pushforward report model.vae --data images.npz" if in_terminal else "vae.report('vae.html', images, key=key)"
+    )
+    evaluate = Step("Evaluate it on images that it was not trained on.", code)
+    return Verdict("caution", "not evaluated", "Evaluate this model before you rely on it.", meaning, (), (evaluate,))
 
 
 def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:

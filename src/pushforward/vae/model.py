@@ -25,7 +25,7 @@ from pushforward.training.history import History
 from pushforward.training.objectives import sample_and_path_log_prob
 from pushforward.vae.evaluation import Evaluation, evaluate
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
-from pushforward.vae.pictures import all_pictures
+from pushforward.vae.pictures import all_pictures, samples
 
 
 class Terms(NamedTuple):
@@ -267,7 +267,7 @@ class VAE(Picklable):
     def report(
         self,
         path: str | os.PathLike,
-        images: ArrayLike,
+        images: ArrayLike | None = None,
         *,
         key: PRNGKeyArray,
         num_samples: int = 500,
@@ -275,12 +275,12 @@ class VAE(Picklable):
         history: History | None = None,
         title: str = "variational autoencoder",
         command: str = "",
-    ) -> Evaluation:
+    ) -> Evaluation | None:
         """Evaluate on test images, and write one self-contained HTML page: summary, evaluation and pictures.
 
         Args:
             path: the path of the page; its folder must exist.
-            images: test images, of shape (n, *shape).
+            images: test images, of shape (n, *shape); without them, the page shows images drawn from the model.
             key: the key for the draws.
             num_samples: the number of draws per image for the likelihood.
             evaluation: the evaluation on these images, by default computed.
@@ -289,12 +289,14 @@ class VAE(Picklable):
             command: the command that repeats the training, for the page.
 
         Returns:
-            The evaluation.
+            The evaluation; None without images.
         """
-        if evaluation is None:
-            evaluation = evaluate(self, images, key=key, num_samples=num_samples)
-        facts = Facts({**self.summary(), "test images": np.shape(images)[0]})
-        write_text(path, vae_page(title, facts, evaluation, all_pictures(self, images, key), history, command))
+        facts, pictures = self.summary(), {"samples": samples(self, key)}
+        if images is not None:
+            facts, pictures = Facts({**facts, "test images": np.shape(images)[0]}), all_pictures(self, images, key)
+            if evaluation is None:
+                evaluation = evaluate(self, images, key=key, num_samples=num_samples)
+        write_text(path, vae_page(title, facts, evaluation, pictures, history, command))
         return evaluation
 
     def save(self, path: str | os.PathLike) -> None:

@@ -27,10 +27,21 @@ def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16
     half = len(x) // 2
     found = {
         "reconstructions": reconstructions(vae, x, key),
-        "samples": vae.sample(jr.fold_in(key, 1), (columns // 2, columns), expected=True),
+        "samples": samples(vae, key, columns=columns),
         "traversals": traversals(vae, x[0], key),
     }
     return found | ({"interpolations": interpolations(vae, x[:half], x[half : 2 * half], key)} if half else {})
+
+
+def samples(vae: Any, key: PRNGKeyArray, *, columns: int = 16) -> Float[Array, "rows columns ..."]:
+    """Expected images at latent vectors that are drawn from the prior.
+
+    Args:
+        vae: the model.
+        key: the key for the draws.
+        columns: the number of images in a row; there are half as many rows.
+    """
+    return vae.sample(jr.fold_in(key, 1), (columns // 2, columns), expected=True)
 
 
 def reconstructions(vae: Any, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "2 n ..."]:

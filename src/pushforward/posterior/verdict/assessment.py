@@ -31,7 +31,6 @@ DRAWS_PER_CALL = 2 * BATCH
 DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
 
-@one_blas_thread()
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
     """Compute the diagnostics of any flow as a fit of a target.
 
@@ -49,6 +48,25 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
         ValueError: if the flow has another shape or takes a condition, the log-density has no gradient, or num_draws
             is below 100.
     """
+    return assess_with_draws(target, flow, key, num_draws)[0]
+
+
+@one_blas_thread()
+def assess_with_draws(
+    target: Target, flow: Flow, key: PRNGKeyArray, num_draws: int
+) -> tuple[Diagnostics, Float[np.ndarray, "draws dim"], Float[np.ndarray, " draws"]]:
+    """The diagnostics of `assess`, with the draws in unconstrained coordinates and their log-weights.
+
+    Args:
+        target: as in `assess`.
+        flow: as in `assess`.
+        key: as in `assess`.
+        num_draws: as in `assess`.
+
+    Raises:
+        TypeError: as `assess` raises it.
+        ValueError: as `assess` raises it.
+    """
     check_fit(target, flow)
     if num_draws < MIN_DRAWS:
         raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
@@ -56,7 +74,7 @@ def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NU
     found = survey(target, search_key)
     whitened, num_draws = Whitened(target, Identity((target.dim,))), num_affordable_draws(target, num_draws)
     draws, log_weights = weighted_draws(whitened, flow, draw_key, num_draws)
-    return assess_draws(found.density, flow, found.candidates, draws, log_weights, missed_key)
+    return assess_draws(found.density, flow, found.candidates, draws, log_weights, missed_key), draws, log_weights
 
 
 def check_fit(target: Target, flow: Flow) -> None:

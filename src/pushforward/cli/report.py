@@ -1,0 +1,137 @@
+"""`pushforward report`: the page of anything that was saved."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pushforward.cli.folders import check_page
+from pushforward.cli.results import Results
+from pushforward.cli.saved import add_saved, load_saved
+from pushforward.cli.terminal import (
+    UserError,
+    add_command,
+    add_output,
+    path_argument,
+    seed,
+    set_precision,
+    user_error,
+)
+
+DESCRIPTION = """\
+Write the page of a saved result: a posterior, chains, an amortized posterior, a density, a flow or a VAE.
+
+The page begins with the verdict in words, and needs no network. Files of densities and VAEs hold no rows or images, so
+these are evaluated on those of --data: a table with the columns of the density, or an .npz file of images, as for
+`pushforward vae`.
+"""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `report`.
+
+    Args:
+        commands: the subparsers of the program.
+    """
+    command = add_command(commands, "report", "write the page of a saved result", DESCRIPTION)
+    add_saved(command)
+    add = command.add_argument
+    add(
+        "--out", type=path_argument, metavar="PAGE.html",
+        help="the page, or a folder for report.html (default: SAVED with the suffix .html)",
+    )  # fmt: skip
+    add("--data", type=path_argument, metavar="FILE", help="test rows of a density, or test images of a VAE")
+    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
+    add("--float32", action="store_true", help="single precision; the default is double")
+    add("--force", action="store_true", help="replace a page that pushforward did not write")
+    add_output(command)
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    if options.saved.is_dir():
+        raise UserError(f"{options.saved} cannot be read: Is a directory.")
+    page = _page(options.out, options.saved)
+    if page == options.saved:
+        raise UserError(f"the page {page} would replace the saved file; give another --out.")
+    check_page(page, force=options.force)
+    set_precision(options)
+    saved = load_saved(options)
+    results = Results(str(options.saved), page.parent)
+    options.results.append(results)
+    try:
+        write = _writer(saved, options)
+    except UserError:
+        raise
+    except Exception as error:
+        raise user_error(error, str(options.data or options.saved), "the report") from error
+    results.summary = {"kind": type(saved).__name__, "verdict": _verdict(saved)}
+    results.write(page.name, write)
+    if results.written:
+        console.print(f"wrote {page}", soft_wrap=True)
+    return results.exit_code
+
+
+def _page(out: Path | None, saved: Path) -> Path:
+    if out is None:
+        return saved.with_suffix(".html")
+    is_page = out.suffix.lower() in (".html", ".htm") and not out.is_dir()
+    return out if is_page else out / "report.html"
+
+
+def _verdict(saved: Any) -> str | None:
+    return getattr(getattr(saved, "diagnostics", saved), "verdict", None)
+
+
+def _writer(saved: Any, options: argparse.Namespace) -> Any:
+    """The function that writes the page; what `--data` is needed for is computed before."""
+    import jax.random as jr
+
+    from pushforward.density import Density
+    from pushforward.flow import Flow
+    from pushforward.posterior import AmortizedPosterior, Chains, Posterior
+    from pushforward.vae import VAE
+
+    title, key = options.saved.name, jr.key(options.seed)
+    saved = Density.of(saved) if isinstance(saved, Flow) else saved
+    if isinstance(saved, Density):
+        evaluation = None if options.data is None else _evaluation(saved, options, key)
+        return lambda path: saved.report(path, evaluation, title=title)
+    if isinstance(saved, VAE):
+        images = None if options.data is None else _images(options.data)
+        evaluation = None if images is None else _vae_evaluation(saved, images, key)
+        return lambda path: saved.report(
+            path, images, key=key, evaluation=evaluation, title=title, command=options.command_line
+        )
+    if not isinstance(saved, Posterior | Chains | AmortizedPosterior):
+        raise ValueError(f"{options.saved} holds a {type(saved).__name__}, which has no report.")
+    if options.data is not None:
+        raise ValueError("a posterior has its diagnostics in its file; remove --data.")
+    return lambda path: saved.report(path, title=title)
+
+
+def _evaluation(density: Any, options: argparse.Namespace, key: Any) -> Any:
+    from pushforward.density.data import tables
+
+    columns = [*density.columns, *density.condition_names]
+    table = tables.read(options.data, columns)
+    size = len(density.columns)
+    x, condition = table.values[:, :size], table.values[:, size:]
+    return density.evaluate(x, condition if density.condition_names else None, key=key)
+
+
+def _images(path: Path) -> Any:
+    """The test images of a file, or all that it has."""
+    from pushforward.vae.data import load_images
+
+    images = load_images(path)
+    return images.get("test", images["train"])
+
+
+def _vae_evaluation(model: Any, images: Any, key: Any) -> Any:
+    from pushforward.vae import evaluate
+
+    if images.shape[1:] != model.shape:
+        raise ValueError(f"its images have shape {images.shape[1:]}, but those of the model have {model.shape}.")
+    return evaluate(model, images, key=key)
