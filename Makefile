@@ -7,7 +7,7 @@ VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+wheel-check: $(VENV)/.installed-dev  ## build the wheel, install it in a clean environment and fit with it, which takes minutes
+	$(VENV)/bin/pytest -m wheel tests/test_wheel.py $(ARGS)
 
 docs: $(VENV_DOCS)/.installed  ## build the documentation site in build/site; it fails on every warning
 	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --quiet

@@ -76,6 +76,7 @@ WITHOUT_MODULE = {
     "test_docs",  # the examples and links of README and documents
     "test_language",  # the phrases in sources and documents
     "test_layout",
+    "test_wheel",  # what the package holds, in a clean environment
 }
 
 
