@@ -12,6 +12,7 @@ from pushforward.reports.calibration import MAX_SHOWN, band_width
 from pushforward.reports.figures import Columns, typical_range
 from pushforward.training.history import History
 
+# Histograms of few values have fewer bins: as many as three times the cube root of their number.
 BINS = 60
 # Scatter plots show at most MAX_POINTS draws; of many scalars fewer, so that a page has at most MAX_NUMBERS of them.
 MAX_POINTS, MIN_POINTS, MAX_NUMBERS = 1000, 200, 400_000
@@ -39,11 +40,12 @@ def draws(columns: Columns, data: Columns | None = None) -> dict[str, Any]:
     shown = [("draws", columns)] if data is None else [("draws", columns), ("data", data)]
     spans = [typical_range(np.concatenate([each[name] for _, each in shown])) for name in names]
     points = min(MAX_POINTS, max(MIN_POINTS, MAX_NUMBERS // len(names)))
+    bins = min(BINS, *(math.ceil(3 * len(each[names[0]]) ** (1 / 3)) for _, each in shown))
     return {
         "names": names,
         "range": [_finite(span) for span in spans],
         "quantiles": [_interval(columns[name]) for name in names],
-        "series": [_series(label, each, spans, points) for label, each in shown],
+        "series": [_series(label, each, spans, points, bins) for label, each in shown],
         "legend": dict(zip(("alone", "pairs"), LEGENDS[data is not None], strict=True)),
     }
 
@@ -55,7 +57,7 @@ def _interval(values: Float[np.ndarray, " n"]) -> dict[str, float | None]:
     return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
 
 
-def _series(label: str, columns: Columns, spans: list[tuple[float, float]], points: int) -> dict[str, Any]:
+def _series(label: str, columns: Columns, spans: list[tuple[float, float]], points: int, bins: int) -> dict[str, Any]:
     size = len(next(iter(columns.values())))
     # Spread over all draws, because equal draws may follow each other.
     rows = np.linspace(0, size - 1, min(points, size)).round().astype(int)
@@ -69,7 +71,7 @@ def _series(label: str, columns: Columns, spans: list[tuple[float, float]], poin
         "center": centers,
         "values": base64.b64encode(offsets.astype("<f4").tobytes()).decode(),
         "counts": [
-            np.histogram(values[np.isfinite(values)], BINS, span)[0].tolist()
+            np.histogram(values[np.isfinite(values)], bins, span)[0].tolist()
             for values, span in zip(finite, spans, strict=True)
         ],
     }
@@ -117,10 +119,11 @@ def weights(weights: Float[np.ndarray, " draws"]) -> dict[str, Any]:
     low, high = float(exponents.min()), float(exponents.max())
     low, high = min(max(low, high - 12), -0.5), max(high, 0.5)
     counts, edges = np.histogram(exponents, BINS, (low, high))
-    ticks = range(math.floor(low), math.ceil(high) + 1)
+    steps = (1, 2, 5) if high - low < 3 else (1,)
+    ticks = [step * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for step in steps]
     x = {
         "title": {"text": "weight of a draw, relative to the average"}, "range": [low, high],
-        "tickvals": list(ticks), "ticktext": [f"{10.0**k:g}" for k in ticks],
+        "tickvals": np.log10(ticks).tolist(), "ticktext": [f"{tick:g}" for tick in ticks],
     }  # fmt: skip
     centers = (edges[1:] + edges[:-1]) / 2
     bars = {

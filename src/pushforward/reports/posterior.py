@@ -81,7 +81,8 @@ def training(
     if not np.isfinite([record.loss for record in history.evaluations]).any():
         return Section("Training", [Text("This result has no record of its training.")])
     seconds, steps = history.evaluations[-1].seconds, len(history.losses)
-    took = f"{steps:,} steps of training in {seconds:.1f} seconds, {history.skipped:,} of them skipped."
+    took = f"{steps:,} steps of training in {seconds:.1f} seconds"
+    took += f", {history.skipped:,} of them skipped." if history.skipped else "."
     return Section("Training", [Chart(label, charts.training(history, label, log_evidence), text), Text(took)])
 
 
@@ -112,8 +113,14 @@ def settings(facts: Mapping[str, Any], command: str = "") -> Section:
     code = next(filter(None, [command, *made_by]), "")
     facts = {name: value for name, value in facts.items() if name not in ("command", "call")}
     repeat = [Text("With the same versions, device and data, this gives the same result:"), Code(code)] if code else []
-    table = [Table([(name, str(value)) for name, value in facts.items()])] if facts else []
+    table = [Table([(name, _shown(value)) for name, value in facts.items()])] if facts else []
     return Section("Model, settings and how to repeat it", [*table, *repeat])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def posterior_page(title: str, verdict: Verdict, sections: Sequence[Section]) -> str:

@@ -125,7 +125,9 @@ def vae_page(
         history: the history of the training, if it is known.
         command: the command that repeats the training, if there is one.
     """
-    images = [Image(name, as_data_url(grid), PICTURES.get(name, "")) for name, grid in pictures.items()]
+    # Compiled programs return them in the order of the alphabet.
+    ordered = sorted(pictures, key=[*PICTURES, *pictures].index)
+    images = [Image(name, as_data_url(pictures[name]), PICTURES.get(name, "")) for name in ordered]
     in_terminal = bool(command)
     scores, verdict = [], unevaluated_vae(in_terminal=in_terminal)
     if evaluation is not None:

@@ -19,13 +19,18 @@ def of_posterior(diagnostics: Any, *, in_terminal: bool = False) -> Verdict:
     return Verdict(level, word, headline, meaning, diagnostics.reasons, steps)
 
 
-REFIT = "posterior = pf.fit_posterior(pf.Target.from_numpyro(model, **data), key=jax.random.key(0))\n"
+# In the terminal, the fit is in a file, without the model's code.
+LOADED = """\
+target = pf.Target.from_numpyro(model, **data)
+posterior = pf.load("posterior.flow").reassess(target, key=jax.random.key(0))
+"""
+CHAINS = "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons"
 
 
 def _posterior_words(d: Any, in_terminal: bool) -> tuple[Any, str, str, Sequence[Step]]:
     refine = Step(
         "Let Markov chains correct the fit: they start from it, and are exact if their own verdict is good.",
-        (REFIT if in_terminal else "") + "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons",
+        (LOADED if in_terminal else "") + CHAINS,
     )
     if d.verdict == "good":
         meaning = (
@@ -80,7 +85,9 @@ def _draw(option: str, call: str, in_terminal: bool) -> Step:
     """How to get draws, weighted ones with an option of the command."""
     if in_terminal:
         command = f"pushforward sample posterior.flow --num 4000{option} --out draws.csv"
-        return Step("Use the draws in posterior.nc (for ArviZ), or make a table of draws.", command)
+        return Step(
+            "Use the draws in posterior.nc (for ArviZ), or, in the folder of this page, make a table of draws.", command
+        )
     text = "Use weighted draws, not those of sample()." if option else "Draw as many samples as you need."
     return Step(text, call)
 
@@ -160,7 +167,9 @@ def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = 
         )
         return Verdict("bad", "unreliable", "Do not rely on this density.", meaning, reasons, (more, look))
     if wrong or warnings:
-        meaning = "The density describes unseen rows well on average, but there are doubts."
+        meaning = "There are doubts about this density."
+        if others:
+            meaning = "The density describes unseen rows well on average, but there are doubts."
         return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (look, more, use))
     if not others:
         meaning = "No test of its columns contradicts the density, but it was compared with no other density."
@@ -224,7 +233,8 @@ def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
         return Verdict(
             "caution", "loose", "Compare models by the NLL, not by the ELBO.", meaning, reasons, (wider, compare)
         )
-    meaning = "The posteriors of latent vectors are near the exact ones, and the latent space is used."
-    return Verdict(
-        "good", "consistent", "The model is consistent; its NLL measures it.", meaning, reasons, (compare, draw)
+    meaning = (
+        "The posteriors of latent vectors are near the exact ones, and the latent space is used. How well the model "
+        "describes images is another question, which its NLL answers: minus the log-likelihood of test images."
     )
+    return Verdict("good", "consistent", "The parts of this model fit together.", meaning, reasons, (compare, draw))
