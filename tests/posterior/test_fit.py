@@ -276,6 +276,17 @@ def test_a_fit_that_its_callback_has_ended_stays_as_it_is(tmp_path):
     assert_same(fit(path, callback=lambda progress: pytest.fail("there is nothing left to train")), ended)
 
 
+def test_a_time_limit_ends_the_training_and_the_verdict_says_so(whole, tmp_path):
+    path, target = tmp_path / "checkpoint", pf.Target(banana, jnp.zeros(2))
+    short = pf.fit_posterior(target, key=jr.key(0), budget=300_000, seconds=1e-3, checkpoint=path)
+    assert not short.diagnostics.finished
+    assert any("within 0.001 seconds" in reason for reason in short.diagnostics.reasons)
+    assert "seconds=0.001" in dict(short.provenance)["call"]
+    # Another limit is not another fit; and enough time changes nothing.
+    long = pf.fit_posterior(target, key=jr.key(0), budget=300_000, seconds=3600, checkpoint=path)
+    assert_same(long, whole)
+
+
 def test_another_fit_is_named_and_its_checkpoint_untouched(tmp_path):
     path = tmp_path / "checkpoint"
     fit(path, budget=1000)

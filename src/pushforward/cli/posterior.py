@@ -63,6 +63,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     fit = add_command(commands, "fit", "fit the posterior of a NumPyro model", FIT)
     add_arguments(fit)
     fit.add_argument("--budget", type=whole_number, metavar="N", help="the largest number of gradients for training")
+    fit.add_argument("--seconds", type=float, metavar="N", help="about how many seconds the fit may take")
     fit.add_argument(
         "--checkpoint",
         type=path_argument,
@@ -94,15 +95,16 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
     check_folder(options.out, FILES, force=options.force)
-    for name, unit in (("budget", "gradients"), ("draws", "draws")):
+    for name, unit in (("budget", "gradients"), ("seconds", "seconds"), ("draws", "draws")):
         value = getattr(options, name)
-        if value is not None and value < 1:
+        if value is not None and not value > 0:
             raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
     data = load_data(options)
     set_precision(options)
     model = load_model(options.model)
     check_arguments(model, data, options)
-    settings = {"budget": options.budget, "checkpoint": options.checkpoint, "mesh": _mesh(options.devices)}
+    settings = {name: getattr(options, name) for name in ("budget", "seconds", "checkpoint")}
+    settings["mesh"] = _mesh(options.devices)
     return _run(model, data, options.model, options.out, options, console, settings)
 
 

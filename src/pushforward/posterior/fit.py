@@ -30,12 +30,15 @@ from pushforward.training.checkpoint import Checkpoint, fingerprint
 from pushforward.training.compilation import split
 from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.run import Callback, Run, Trained
+from pushforward.training.time_limit import check_seconds
 
 DEFAULT_BUDGET = 4_000_000
 # The draws of the assessment have at most this many numbers, 0.3 GB in float64.
 MAX_NUMBERS = 40_000_000
 # What a fit holds at once: copies of the draws of one call, and matrices.
 COPIES, MATRICES = 4, 12
+# Of a time limit: what is kept for the assessment, as a fraction and at most (seconds).
+RESERVED_SHARE, MAX_RESERVED = 0.25, 60.0
 # Skipped steps are reported if their fraction is larger.
 MAX_SKIPPED_FRACTION = 0.01
 
@@ -46,6 +49,7 @@ def fit_posterior(
     key: PRNGKeyArray,
     flow: Flow | None = None,
     budget: int | None = None,
+    seconds: float | None = None,
     progress: bool = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -66,11 +70,14 @@ def fit_posterior(
         flow: a flow of shape (target.dim,) to use instead of the recipe's. It is trained in whitened coordinates.
         budget: the largest number of gradients of the log-density to spend on training, by default 4 million. Most
             posteriors need less.
+        seconds: about how long the fit may take, by the clock, with compilation and assessment. Training ends early
+            enough for the assessment, which is not cut short, and no stage is begun that cannot be finished. The
+            result then depends on the speed of the machine. By default there is no limit.
         progress: whether to show a progress bar.
         callback: called after each evaluation of the ELBO with a `Progress`, whose `model` is the best flow so far in
             the target's unconstrained coordinates (`assess` gives its diagnostics); training stops if it returns True.
         checkpoint: a file that keeps the state of the fit. If it exists, the fit resumes from it, with a result that is
-            bitwise identical to that of an uninterrupted fit.
+            bitwise identical to that of an uninterrupted fit, unless `seconds` ended the training.
         mesh: a `jax.sharding.Mesh` whose devices share the draws of each step, each with all parameters; the
             result equals that of one device up to rounding.
         structure: which coordinates interact, by default found from the Hessian: a square matrix from NumPy or SciPy,
@@ -84,9 +91,9 @@ def fit_posterior(
     Raises:
         TypeError: if the target is not a `Target` or the flow is not a `Flow`.
         ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
-            along some coordinates; if the flow has another shape, the number of devices does not divide the draws or
-            rows of a step, the structure does not match the target, the machine has too little memory, or the
-            checkpoint is of another fit.
+            along some coordinates; if the flow has another shape, the budget or the seconds are not positive, the
+            number of devices does not divide the draws or rows of a step, the structure does not match the target, the
+            machine has too little memory, or the checkpoint is of another fit.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -97,6 +104,7 @@ def fit_posterior(
     if flow is not None:
         check_fit(target, flow)
     budget = _whole_budget(DEFAULT_BUDGET if budget is None else budget)
+    check_seconds(seconds)
     _check_memory(target)
     if structure is not None:
         structure = given_structure(target, structure)
@@ -106,7 +114,14 @@ def fit_posterior(
     file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure), key)
     steps = budget // NUM_SAMPLES
     with Run(
-        "posterior", steps, file, progress=progress, callback=callback, mesh=mesh, format_loss=_format_elbo
+        "posterior",
+        steps,
+        file,
+        progress=progress,
+        callback=callback,
+        mesh=mesh,
+        seconds=None if seconds is None else seconds - min(RESERVED_SHARE * seconds, MAX_RESERVED),
+        format_loss=_format_elbo,
     ) as run:
         found = survey(target, start_key, structure=structure, stop=lambda: run.ended)
         if not found.modes:
@@ -116,11 +131,16 @@ def fit_posterior(
         keys = StageKeys(*stage_keys, splines=splines_key, structure=jr.fold_in(splines_key, 1))
         whitened, trained = Recipe(found.density, run, budget).train(found.modes, found.sparse, flow, keys)
         run.warn_if_interrupted()
-        notes = _notes(run, trained, budget)
+        # Before the assessment, which takes time too.
+        ended = run.ended
+        notes = _notes(run, trained, budget, seconds)
         requests = run.interruption.count
 
         def stop() -> bool:
             return run.interruption.count > requests
+
+        def no_more_draws() -> bool:
+            return stop() or (seconds is not None and run.seconds > seconds)
 
         fitted = unwhitened(whitened.affine, trained.model)
         try:
@@ -128,27 +148,32 @@ def fit_posterior(
             num_draws = num_affordable_draws(target, num_draws)
             exact, model = place((Whitened(target, whitened.affine), trained.model), mesh)
             with on_mesh(mesh):
-                draws, log_weights = weighted_draws(exact, model, final_key, num_draws, stop=stop)
+                draws, log_weights = weighted_draws(exact, model, final_key, num_draws, stop=no_more_draws)
             if len(draws) < num_draws:
-                notes = (*notes, f"The fit was interrupted during the assessment: {len(draws):,} draws were used.")
+                why = "The fit was interrupted" if stop() else "The time was up"
+                notes = (*notes, f"{why} during the assessment: {len(draws):,} draws were used.")
             diagnostics = assess_draws(
                 found.density, fitted, found.candidates, draws, log_weights, missed_key, notes, stop=stop
             )
         except KeyboardInterrupt:
             draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
             diagnostics = unassessed(notes)
-        finished = not run.ended and trained.reason != "steps"
+        finished = not ended and not run.interrupted and trained.reason != "steps"
         diagnostics = dataclasses.replace(diagnostics, finished=finished)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
         facts = provenance(
-            _call(flow, budget), key, model=target.space.description, budget=f"{budget:,} gradients of the log-density"
+            _call(flow, budget, seconds),
+            key,
+            model=target.space.description,
+            budget=f"{budget:,} gradients of the log-density",
         )
         return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights, facts)
 
 
-def _call(flow: Flow | None, budget: int) -> str:
+def _call(flow: Flow | None, budget: int, seconds: float | None) -> str:
     options = ["flow=flow"] * (flow is not None) + [f"budget={budget}"] * (budget != DEFAULT_BUDGET)
+    options += [f"seconds={seconds}"] * (seconds is not None)
     return f"pf.fit_posterior({', '.join(['target', 'key={key}', *options])})"
 
 
@@ -193,9 +218,14 @@ def _no_start(target: Target) -> ValueError:
     )
 
 
-def _notes(run: Run, trained: Trained, budget: int) -> tuple[str, ...]:
+def _notes(run: Run, trained: Trained, budget: int, seconds: float | None) -> tuple[str, ...]:
     notes = []
-    if run.ended:
+    if run.limit.is_up and not (run.interrupted or run.stopped):
+        what = "A further stage was not begun, because it" if run.limit.left_out else "Training"
+        notes.append(
+            f"{what} could not be finished within {seconds:g} seconds; use larger seconds=, or a checkpoint= to resume."
+        )
+    elif run.ended:
         notes.append("Training was interrupted before the ELBO reached a plateau.")
     elif trained.reason == "steps":
         notes.append(

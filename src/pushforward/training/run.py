@@ -22,6 +22,7 @@ from pushforward.training.interruption import Interruption, deferred_interrupts
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.progress import progress_bar
 from pushforward.training.stopping import EarlyStopping
+from pushforward.training.time_limit import TimeLimit
 from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
 from pushforward.user_warnings import InterruptedFit, warn
 
@@ -85,6 +86,8 @@ class Run:
         callback: called after each evaluation with a `Progress`; the fit stops if it returns True.
         checkpoint: the file to write the state to, and to resume from if it exists.
         mesh: the devices that share the draws or rows of each step; None for one device.
+        seconds: the largest number of seconds from the beginning of the fit to the end of the training; None for no
+            limit. A stage other than the first is not begun if some timed steps show that it cannot be finished.
         format_loss: formats a loss for the progress bar.
     """
 
@@ -97,6 +100,7 @@ class Run:
         progress: bool = False,
         callback: Callback | None = None,
         mesh: Mesh | None = None,
+        seconds: float | None = None,
         format_loss: Callable[[float], str] = _format_loss,
     ):
         self.name, self.total, self.progress, self.callback = name, total, progress, callback
@@ -107,6 +111,7 @@ class Run:
         self._num_restored = len(before.finished) + (before.current is not None)
         self._losses, self._evaluations = [before.history.losses], [*before.history.evaluations]
         self._began = time.monotonic() - before.seconds
+        self.limit = TimeLimit(seconds, lambda: self.seconds)
         # The number of steps and of stages so far, including stages that the checkpoint already contained.
         self.steps = self._stages = 0
         # The record of the last stage. It is added to `_finished` when the next stage begins.
@@ -140,11 +145,11 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the user wants no further training, by Ctrl-C or by the callback.
+        """Whether there is no further training, because of Ctrl-C, the callback or the time limit.
 
         It is False until a resumed fit has reached its last stage: what was computed before must be the same again.
         """
-        return self._stages >= self._num_restored and (self.interrupted or self.stopped)
+        return self._stages >= self._num_restored and (self.interrupted or self.stopped or self.limit.is_up)
 
     def train(
         self,
@@ -226,6 +231,11 @@ class Run:
         else:
             self.checkpoint.check_loss(self._evaluations[first].loss, float(chunk.loss))
             state = self.checkpoint.restore(state, self._current)
+        self.limit.measure(lambda num: advance(state, source, int(state.step) + num))
+        if self._finished and stopping is not None:
+            # A plateau at each rate takes at least this long.
+            least = max(len(rates), 1) * stopping.patience
+            self.limit.require(least * evaluate_every, least)
         while True:
             records = self._evaluations[first:]
             reason = self._reason(int(state.step) + (evaluate_every if drop_last else 1) > steps, records, goal)
@@ -238,7 +248,7 @@ class Run:
             if reason is not None:
                 break
             start = int(state.step)
-            stop = min(start + evaluate_every, steps)
+            stop = start + self.limit.affordable(min(evaluate_every, steps - start))
             new_source = batches.at(start) if start > 0 else given
             if new_source is not given:
                 given, source = new_source, place(new_source, self.mesh)
