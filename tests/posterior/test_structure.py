@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.posterior.structure import find_pattern, find_structure, structure_of
+from pushforward.posterior.structure import find_pattern, find_structure
 
 
 def hierarchical(order):
@@ -42,12 +42,6 @@ def test_a_dense_density_has_no_pattern():
     found = find_structure(lambda x: -jnp.sum((matrix @ x) ** 2), jnp.ones((1, 20)), ["x"] * 20)
     assert found.pattern is None and not found.is_sparse
     assert "most of which interact" in str(found) and found.plot().axes
-
-
-def test_given_hubs_come_first():
-    pattern = find_pattern(lambda x: -jnp.sum(x**2), jnp.ones((1, 8)))
-    found = structure_of(pattern, ["x"] * 8, [5, 2])
-    assert list(found.order[:2]) == [5, 2] and found.num_hubs == 2 and found.bandwidth == 0
 
 
 def test_damaged_entries_count_as_interactions():

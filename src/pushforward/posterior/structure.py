@@ -144,23 +144,20 @@ def hessian_rows(target: LogDensity, point: Float[Array, " dim"], chosen: Array)
     return hessian_products(target, point)(point, directions)
 
 
-def structure_of(pattern: csr_array | None, names: Sequence[str], first: Sequence[int] | np.ndarray = ()) -> Structure:
+def structure_of(pattern: csr_array | None, names: Sequence[str]) -> Structure:
     """The structure with a pattern: it chooses the hubs that make an affine map in this order cheapest.
 
     Args:
         pattern: which coordinates interact, with the diagonal.
         names: the names of the coordinates.
-        first: coordinates that must be the first hubs.
     """
-    dim, first = len(names), np.asarray(first, int)
+    dim = len(names)
     if pattern is None:
-        rest = np.setdiff1d(np.arange(dim), first)
-        return Structure(tuple(names), None, np.concatenate([first, rest]), len(first), max(len(rest) - 1, 0))
+        return Structure(tuple(names), None, np.arange(dim), 0, max(dim - 1, 0))
     degrees = np.diff(pattern.indptr).astype(float)
-    degrees[first] = dim + 1
-    by_degree = np.concatenate([first, np.argsort(-degrees, kind="stable")[len(first) :]])
+    by_degree = np.argsort(-degrees, kind="stable")
     best = None
-    for num_hubs in _candidates(degrees[by_degree], len(first)):
+    for num_hubs in _candidates(degrees[by_degree]):
         rest = np.sort(by_degree[num_hubs:])
         part = pattern[rest][:, rest]
         order = reverse_cuthill_mckee(part, symmetric_mode=True)
@@ -173,12 +170,12 @@ def structure_of(pattern: csr_array | None, names: Sequence[str], first: Sequenc
     return Structure(tuple(names), pattern, *best[1:])
 
 
-def _candidates(degrees: np.ndarray, least: int) -> list[int]:
+def _candidates(degrees: np.ndarray) -> list[int]:
     """Numbers of hubs to try: powers of two, and those after which the degree falls most."""
     dim = len(degrees)
     falls = np.argsort(degrees[1:] / degrees[:-1], kind="stable")[:8] + 1 if dim > 1 else np.zeros(0, int)
     powers = 2 ** np.arange(int(np.log2(dim)) + 1)
-    return sorted({least, *(int(k) for k in (*falls, *powers) if least < k <= dim // 2)})
+    return sorted({0, *(int(k) for k in (*falls, *powers) if 0 < k <= dim // 2)})
 
 
 def _cost(dim: int, num_hubs: int, bandwidth: int) -> float:
