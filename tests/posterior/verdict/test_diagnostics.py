@@ -131,3 +131,12 @@ def test_bad_arguments_are_named():
     for mass in (np.nan, -0.1, 1.5):
         with pytest.raises(ValueError, match="missed_mass must be a fraction"):
             diagnose(log_weights, missed_mass=mass)
+
+
+def test_in_many_dimensions_the_reasons_say_what_the_divergence_means_for_one_coordinate():
+    log_weights = gaussian_log_weights(0.5, 1.1)
+    rng = np.random.default_rng(1)
+    few, many = (diagnose(log_weights, draws=rng.normal(size=(len(log_weights), dim))) for dim in (3, 100))
+    assert few.verdict == many.verdict == "reweight"
+    assert "all 100 coordinates together" in many.reasons[1]
+    assert "coordinates together" not in " ".join(few.reasons)

@@ -28,6 +28,8 @@ MIN_DRAWS = 100
 MAX_SPACING = 0.1
 # The largest distance between the mean of the draws and their weighted mean, in standard deviations.
 MAX_SHIFT = 0.1
+# From this dimension on, the reasons say what the divergence means for single coordinates.
+MANY_DIMS = 100
 
 
 class Diagnostics(eqx.Module):
@@ -150,7 +152,19 @@ def diagnose(
     gap = numbers["log_evidence"] - elbo
     found = tuple(doubts), examination.flaws, examination.uncorrected
     verdict, reasons = decide_verdict(gap, ess, ess / num_draws, numbers["khat"], *found, shift=shift)
+    if verdict == "reweight" and draws is not None and draws.shape[1] >= MANY_DIMS:
+        notes = (_per_coordinate(gap, draws.shape[1]), *notes)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
+
+
+def _per_coordinate(gap: float, dim: int) -> str:
+    """What the divergence of all coordinates means for one of them."""
+    share = max(gap, 0.0) / dim
+    return (
+        f"The divergence is that of all {dim:,} coordinates together, on average {share:.1g} nats for each: evenly "
+        f"spread, it shifts means by about {math.sqrt(2 * share):.1g} standard deviations. No coordinate has a larger "
+        "divergence than all together."
+    )
 
 
 def _check_arguments(log_weights: np.ndarray, draws: np.ndarray | None, missed_mass: float) -> None:
