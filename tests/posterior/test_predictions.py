@@ -36,6 +36,18 @@ def test_chunks_are_together_what_one_is(monkeypatch):
     assert predictions.bytes_per_draw(predictions.replicas, space, jax.tree.map(lambda leaf: leaf[0, 0], draws)) == 12
 
 
+def test_each_draw_and_each_site_has_noise_of_its_own():
+    def two_sites(y):
+        model(y)
+        numpyro.sample("z", dist.Normal(0, 0.1), obs=jnp.asarray(y))
+
+    space = pf.Target.from_numpyro(two_sites, Y).space
+    found = predictions.predict(predictions.replicas, space, {"mu": jnp.zeros((1, 500))}, jr.key(0))
+    noise = np.concatenate([found["y"][0], found["z"][0]], axis=1)
+    assert np.abs(noise.std(0) - 0.1).max() < 5 * 0.1 / 1000**0.5
+    assert np.abs(np.corrcoef(noise.T) - np.eye(6)).max() < 5 / 500**0.5
+
+
 def test_a_density_has_no_observations():
     target = pf.Target(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(2))
     with pytest.raises(UnavailablePrediction, match="no posterior predictive"):

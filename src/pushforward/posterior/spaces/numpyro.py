@@ -25,6 +25,7 @@ from pushforward.posterior.spaces.enumeration import (
 )
 from pushforward.posterior.spaces.preparation import (
     ExpandedObservations,
+    Unobserved,
     check_sites,
     held_values,
     latent_sites,
@@ -231,7 +232,7 @@ class NumpyroSpace(AbstractSpace):
         return draw_discrete(model, self.discrete, key, *self._arguments())
 
     def replicate(self, draw, key):
-        model = handlers.uncondition(ExpandedObservations(prepared(self.model, self.held)))
+        model = Unobserved(ExpandedObservations(prepared(self.model, self.held)))
         values = self.latent(draw) | self.discrete_draws(draw, key)
         seeded = handlers.seed(handlers.substitute(model, data=values), jr.fold_in(key, 1))
         args, kwargs = self._arguments()

@@ -60,6 +60,22 @@ class ExpandedObservations(Messenger):
                 msg["fn"] = msg["fn"].expand(batch)
 
 
+class Unobserved(Messenger):
+    """Observed sites become latent, so that the handler of keys outside gives each its own.
+
+    NumPyro's `uncondition` asks `numpyro.prng_key()` for their keys, which `FixedKeys` would answer.
+    """
+
+    def process_message(self, msg: Any) -> None:
+        """Remove the observation.
+
+        Args:
+            msg: the message of a site.
+        """
+        if msg["type"] == "sample" and msg["is_observed"]:
+            msg["is_observed"], msg["value"] = False, None
+
+
 def prepared(model: Callable, held: dict[str, Any]) -> Callable:
     """The model as the density and the predictions run it.
 
