@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from pushforward.cli import density, diagnose, posterior, report, sample, vae
+from pushforward.cli.compilation_cache import keep_programs
 from pushforward.cli.completion import add_completion
 from pushforward.cli.results import json_text
 from pushforward.cli.terminal import EXIT_CODES, Parser, Terminal, UserError, print_error
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help()
             return 0
+        # Only in a process of its own: a call from Python changes no configuration.
+        if arguments is None:
+            keep_programs()
         with warnings.catch_warnings():
             # Warnings of a fit are shown when it ends; these are of what precedes and follows it.
             warnings.showwarning = lambda message, *_, **__: print_error(f"warning: {message}")
