@@ -2,9 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 
 import pushforward as pf
-from pushforward.posterior.latent import has_supports, latent_values
+from pushforward.posterior.latent import BATCH, batch_size, has_supports, in_batches, latent_values, map_parts
 
 
 def model():
@@ -22,3 +23,25 @@ def test_supports_of_all_targets():
 def test_latent_values_leave_out_deterministic_sites():
     u = np.random.default_rng(0).normal(size=(7, 3))
     np.testing.assert_allclose(latent_values(pf.Target.from_numpyro(model), u), np.c_[np.exp(u[:, :1]), u[:, 1:]])
+
+
+def test_batches_are_smaller_in_many_dimensions():
+    assert batch_size(1) == batch_size(1024) == BATCH
+    assert batch_size(1025) == BATCH // 2
+    assert batch_size(10_000) == batch_size(10**9) == 256
+
+
+@pytest.mark.parametrize("num", [1, 256, 300, 512])
+def test_parts_and_batches_give_the_values_of_all_points(num):
+    points, sizes = np.random.default_rng(0).normal(size=(num, 20_000)), []
+
+    def sums(part):
+        sizes.append(len(part))
+        return jnp.stack([part.sum(1), part[:, 0]], 1)
+
+    found = in_batches(sums, points)
+    np.testing.assert_allclose(found, np.stack([points.sum(1), points[:, 0]], 1))
+    assert set(sizes) == {256}
+    np.testing.assert_allclose(map_parts(sums, jnp.asarray(points)), found)
+    # Parts are of one size, so 300 points are one part.
+    assert sizes[-1] == (num if num == 300 else min(num, 256))

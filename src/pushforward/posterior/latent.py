@@ -7,13 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from pushforward.posterior.spaces.base import SupportSpace
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
 
-BATCH = 4096
+# The number of points at a time, and the largest number of their coordinates: 32 MB in float64.
+BATCH, MAX_NUMBERS = 4096, 1 << 22
+# In any dimension; the draws of a step of training, which several devices share, are as many.
+MIN_BATCH = 256
+
+
+def batch_size(dim: int) -> int:
+    """The number of points at a time, a power of two, which limits the memory of computations in many dimensions.
+
+    Args:
+        dim: the dimension.
+    """
+    return max(MIN_BATCH, min(BATCH, 1 << max(0, (MAX_NUMBERS // dim).bit_length() - 1)))
 
 
 def without_density(target: Target) -> Target:
@@ -61,9 +73,31 @@ def in_batches(fn: Callable[[Array], Array], points: Float[np.ndarray, "points d
         fn: a function of a batch of points.
         points: the points.
     """
-    padded = np.concatenate([points, np.repeat(points[-1:], -len(points) % BATCH, 0)])
-    parts = [np.asarray(fn(jnp.asarray(part)), float) for part in np.split(padded, len(padded) // BATCH)]
-    return np.concatenate(parts)[: len(points)]
+    size = batch_size(points.shape[1])
+    found = None
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        values = np.asarray(fn(jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0)), mode="edge"))))
+        if found is None:
+            found = np.empty((len(points), *values.shape[1:]))
+        found[start : start + size] = values[: len(part)]
+    assert found is not None, "there are no points"
+    return found
+
+
+def map_parts(fn: Callable[[Array], PyTree[Array]], points: Float[Array, "points dim"]) -> PyTree[Array]:
+    """The values of a function of several points, in parts of `batch_size`, inside a compiled program.
+
+    Args:
+        fn: a function of some points, whose results have these as their first axis.
+        points: the points.
+    """
+    num, dim = points.shape
+    size = batch_size(dim)
+    if num <= size or num % size:
+        return fn(points)
+    results = jax.lax.map(fn, points.reshape(num // size, size, dim))
+    return jax.tree.map(lambda leaf: leaf.reshape(num, *leaf.shape[2:]), results)
 
 
 @jit_quick_compilation

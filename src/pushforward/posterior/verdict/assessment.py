@@ -13,6 +13,7 @@ from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.latent import BATCH, map_parts
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
@@ -24,7 +25,6 @@ from pushforward.training.devices import spread
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
-BATCH = 4096  # the number of draws at a time, which limits the memory
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
 DRAWS_PER_CALL = 2 * BATCH
@@ -178,7 +178,7 @@ def weighted_draws(
 
 
 def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> tuple[Array, Array]:
-    """Some draws in unconstrained coordinates, and their log-weights, in the memory of at most BATCH draws.
+    """Some draws in unconstrained coordinates, and their log-weights, in the memory of at most `batch_size` draws.
 
     Args:
         target: the target, in whitened coordinates.
@@ -187,10 +187,15 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = D
         num: the number of draws, at most BATCH or a multiple of it.
     """
     size = min(num, BATCH)
+    base = flow.base_distribution
+
+    def weigh(u):
+        w, log_det = flow.bijection.batched.forward_and_log_det(u)
+        w, log_q = spread((w, base.log_prob(u) - log_det))
+        return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
     def batch(key):
-        w, log_q = spread(flow.sample_and_log_prob(key, (size,)))
-        return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
+        return map_parts(weigh, base.sample(key, (size,)))
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, num // size))
     return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
@@ -251,7 +256,7 @@ def _missed(
 def _log_ratios(target, flow, other, key, num):
     """The logarithms of p / other and of q / p at draws of the distribution `other`."""
     u, log_other = other.sample_and_log_prob(key, (num,))
-    log_p = finite_or_zero(jax.vmap(target)(u))
     # A numerical inverse can fail only far from the draws of the flow.
-    log_q = finite_or_zero(flow.log_prob(u))
+    log_p, log_q = map_parts(lambda u: (jax.vmap(target)(u), flow.log_prob(u)), u)
+    log_p, log_q = finite_or_zero(log_p), finite_or_zero(log_q)
     return log_p - log_other, log_q - log_p

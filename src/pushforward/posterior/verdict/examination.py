@@ -56,7 +56,9 @@ def examine(
     """
     tail_key, line_key = jr.split(key)
     finite = np.isfinite(draws).all(1)
-    draws, log_weights = draws[finite].astype(float), log_weights[finite].astype(float)
+    # In many dimensions the draws are most of the memory, so they are copied only if necessary.
+    draws, log_weights = (x if finite.all() else x[finite] for x in (draws, log_weights))
+    draws, log_weights = (np.asarray(x, float) for x in (draws, log_weights))
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
     if not np.isfinite(log_weights).any():
         return Examination()

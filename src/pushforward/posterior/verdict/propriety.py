@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pushforward.posterior.latent import BATCH, has_supports, in_batches, latent_values, without_density
+from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, without_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.rounding import smooth_log_density
 from pushforward.posterior.verdict.saturation import is_saturated
@@ -74,7 +74,7 @@ def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, c
     """The log-densities on lines from the median of some points."""
     center, found = np.median(points, axis=0), []
     # One batch of points at a time, which limits the memory in many dimensions.
-    at_once = BATCH // len(LOG_DISTANCES)
+    at_once = max(1, batch_size(points.shape[1]) // len(LOG_DISTANCES))
     for start in range(0, len(directions), at_once):
         lines = center + directions[start : start + at_once, None] * np.exp(LOG_DISTANCES)[:, None]
         lines = lines.reshape(-1, points.shape[1])

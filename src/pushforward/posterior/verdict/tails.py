@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import gammaln, logsumexp
 
 from pushforward.flow import Flow
-from pushforward.posterior.latent import BATCH, has_supports, in_batches, latent_values
+from pushforward.posterior.latent import BATCH, batch_size, has_supports, in_batches, latent_values
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.rounding import smooth_log_density
 from pushforward.posterior.verdict.saturation import is_saturated
@@ -126,9 +126,10 @@ def tail_draws(target: Target, flow: Flow, frame: Frame, key: PRNGKeyArray) -> T
     one[np.arange(len(one)), columns] = _wide(rng, len(one)) * rng.choice([-1.0, 1.0], len(one))
     radial *= (math.sqrt(dim) * _wide(rng, len(radial)) / np.linalg.norm(radial, axis=1))[:, None]
     inner = np.concatenate([(frame.draws - frame.center) / frame.scale, one, radial])
+    del one, radial
     u, log_p, log_q = evaluate(target, flow, frame.center + frame.scale * inner)
     unknown = float(np.isnan(log_p[:num_fit]).mean())
-    parts = np.stack([log_q, _log_one_wide(inner, frame.scale), _log_radial(inner, frame.scale)])
+    parts = np.stack([log_q, *_log_wide_parts(inner, frame.scale)])
     with np.errstate(invalid="ignore"):
         log_mixture = logsumexp(parts, axis=0, b=SHARES[:, None])
         log_p, log_q = log_p - log_mixture, log_q - log_mixture
@@ -177,6 +178,13 @@ def _log_wide(x: np.ndarray) -> np.ndarray:
 
 def _log_normal(inner: np.ndarray) -> np.ndarray:
     return -0.5 * (inner**2 + math.log(2 * math.pi))
+
+
+def _log_wide_parts(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The log-densities of the two wide distributions, computed for some rows at a time, which limits the memory."""
+    size = batch_size(inner.shape[1])
+    parts = (inner[start : start + size] for start in range(0, len(inner), size))
+    return np.concatenate([np.stack([_log_one_wide(part, scale), _log_radial(part, scale)]) for part in parts], axis=1)
 
 
 def _log_one_wide(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
