@@ -7,7 +7,7 @@ VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -65,6 +65,9 @@ calibration: $(VENV)/.installed  ## how often the verdict is right: make calibra
 
 posteriors: $(VENV)/.installed  ## fit published posteriors and compare with reference draws: make posteriors ARGS="--only arK"
 	$(VENV)/bin/python -m benchmarks.posteriors.run $(ARGS)
+
+gallery: $(VENV)/.installed-dev  ## fit the models of example galleries, with NUTS beside them: make gallery ARGS="--only horseshoe --again"
+	$(VENV)/bin/python -m benchmarks.gallery.run $(ARGS)
 
 larger: $(VENV)/.installed  ## fit posteriors of 10 to 1,600 parameters, with NUTS beside them: make larger ARGS="--only lgcp"
 	$(VENV)/bin/python -m benchmarks.larger.run $(ARGS)

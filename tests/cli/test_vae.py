@@ -41,6 +41,26 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     assert pf.load(out / "model.vae").shape == SHAPE
 
 
+def test_command_line_says_which_axis_is_that_of_channels(tmp_path, capsys):
+    """Color images, whose pictures are in color; the option settles what the shape does not say."""
+    from matplotlib.image import imread
+
+    x = np.random.default_rng(0).random((24, 3, 4, 3))
+    np.save(tmp_path / "images.npy", 0.5 * x * [1, 0, 0])
+    command = ["vae", "--data", str(tmp_path / "images.npy"), "--out", str(tmp_path / "out"), "--posterior", "gaussian"]
+    command += ["--prior", "normal", "--latent", "1", "--importance", "2", "--epochs", "1", "--likelihood", "gaussian"]
+    assert main([*command, "--quiet"]) == 2
+    assert "give channels=" in " ".join(capsys.readouterr().err.split())
+    with jax.enable_x64(False):
+        assert main([*command, "--channels", "last"]) == 0
+    assert "with channels last" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["channels"] == "last"
+    # The first row of pictures: test images, which are red.
+    pixels = imread(tmp_path / "out" / "reconstructions.png")
+    red, green, blue, *_ = np.moveaxis(pixels[: len(pixels) // 2], -1, 0)
+    assert red.max() > 0.1 and green.max() == blue.max() == 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -1,8 +1,10 @@
 """Images from files."""
 
+import jax
 import numpy as np
+import pytest
 
-from pushforward.vae.data import load_images
+from pushforward.vae.data import check_images, load_images, without_bytes
 from vae_cases import images
 
 
@@ -13,3 +15,8 @@ def test_eight_bits_are_divided_and_masks_are_not(tmp_path):
     np.testing.assert_array_equal(load_images(tmp_path / "mask.npz")["train"], mask)
     grey = load_images(tmp_path / "grey.npz")
     assert (grey["train"].max(), grey["test"].max()) == (1, np.float32(1 / 255))
+    np.save(tmp_path / "grey.npy", 255 * mask)
+    np.testing.assert_array_equal(load_images(tmp_path / "grey.npy")["train"], grey["train"])
+    np.testing.assert_array_equal(check_images(255 * mask), check_images(mask))
+    with pytest.raises(ValueError, match="outside of compiled functions"):
+        jax.jit(without_bytes)(255 * mask)

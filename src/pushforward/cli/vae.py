@@ -21,8 +21,9 @@ from pushforward.cli.terminal import (
 DESCRIPTION = """\
 Train a variational autoencoder whose posterior and prior are normalizing flows, and evaluate it on test images.
 
-FILE.npz contains images with pixels in [0, 1] or of 8 bits: an array "train" of shape (n, height, width), and
-optionally "valid" and "test". Without a file, the images are scikit-learn's handwritten digits.
+FILE.npz contains images with pixels in [0, 1] or of 8 bits: an array "train", and optionally "valid" and "test". Their
+shape is (n, height, width), or that with an axis of 1, 3 or 4 channels before or after height and width, which is
+detected. FILE.npy contains one such array. Without a file, the images are scikit-learn's handwritten digits.
 
 DIR will contain model.vae (for pushforward.load), checkpoint.vae, summary.json, report.html, and reconstructions.png,
 samples.png, traversals.png and interpolations.png. If training is killed or interrupted, the same command continues it
@@ -44,6 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     Args:
         commands: the subparsers of the program.
     """
+    from pushforward.vae.layout import CHANNELS
     from pushforward.vae.posteriors import POSTERIORS
     from pushforward.vae.priors import PRIORS
     from pushforward.vae.recipe import NETWORKS
@@ -51,6 +53,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, "vae", "train a variational autoencoder of images", DESCRIPTION)
     add = command.add_argument
     add("--data", type=path_argument, metavar="FILE.npz", help="the images (default: scikit-learn's digits)")
+    add("--channels", choices=CHANNELS, help="where the channels of the images are (default: detected)")
     add_out(command, needed=True)
     add(
         "--posterior", choices=POSTERIORS, default="nsf",
@@ -111,9 +114,11 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grid
     from pushforward.vae import Bernoulli, Categorical, Gaussian, build, evaluate, fit_vae
     from pushforward.vae.data import digits, load_images, with_test_images
+    from pushforward.vae.layout import find_channels
     from pushforward.vae.pictures import all_pictures
 
     images = digits()[0] if options.data is None else load_images(options.data)
+    channels = find_channels(images["train"].shape[1:], options.channels)
     images = with_test_images(images, FRACTION, options.seed)
     categorical = Categorical(17 if options.data is None and options.levels == 256 else options.levels)
     likelihood = {"bernoulli": Bernoulli(), "categorical": categorical, "gaussian": Gaussian()}[options.likelihood]
@@ -121,9 +126,12 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     binarize = options.likelihood == "bernoulli" and gray
     for x in () if binarize else images.values():
         likelihood.check(x)
+    if channels is not None and not options.quiet:
+        console.print(f"the images have shape {images['train'].shape}, with channels {channels}", soft_wrap=True)
     model = build(
         images["train"].shape[1:], key=jr.key(options.seed), dim=options.latent, posterior=options.posterior,
         prior=options.prior, num_layers=options.layers, network=options.network, likelihood=likelihood,
+        channels=channels,
     )  # fmt: skip
     results = Results(str(options.data or "digits"), options.out)
     options.results.append(results)
@@ -154,6 +162,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
             chosen.pop(name, None)
         summary = {
             **evaluation._asdict(), "test images": len(test), "epochs": epochs, "binarized": binarize,
+            "channels": channels,
             "options": chosen, "validation_elbo": (-history.series("loss")).tolist(),
         }  # fmt: skip
         results.write_summary(summary)

@@ -44,15 +44,15 @@ def image_grid(images: ArrayLike) -> Float[np.ndarray, "height width ..."]:
     """Rows and columns of images as one image with dark lines between them.
 
     Args:
-        images: an array of shape (rows, columns, height, width) or (rows, columns, channels, height, width).
+        images: an array of shape (rows, columns, height, width) or (rows, columns, height, width, channels).
 
     Returns:
         A gray image, or one with three channels along its last axis.
     """
     pixels = np.clip(np.asarray(images, float), 0, 1)
     if pixels.ndim == 5:
-        pixels = np.moveaxis(pixels, 2, -1)
-        pixels = pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+        # Opacity is not shown.
+        pixels = pixels[..., :3] if pixels.shape[-1] in (3, 4) else pixels[..., 0]
     rows, columns, height, width, *channels = pixels.shape
     padded = np.zeros((rows, columns, height + 1, width + 1, *channels))
     padded[:, :, 1:, 1:] = pixels

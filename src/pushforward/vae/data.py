@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Float, Int
 
 from pushforward.bijections.arrays import ArrayLike
@@ -44,13 +45,13 @@ def digits() -> tuple[dict[str, Float[np.ndarray, "_ 8 8"]], dict[str, Int[np.nd
 
 
 def load_images(path: Path) -> dict[str, np.ndarray]:
-    """Read images from an .npz file.
+    """Read images from an .npz or .npy file.
 
     8-bit integers are divided by 255, unless all of them are 0 or 1.
 
     Args:
-        path: the path of a file with an array "train" and optionally "valid" and "test", or with one array of any name,
-            which is then "train".
+        path: the path of an .npz file with an array "train" and optionally "valid" and "test", or of a file with one
+            array, of any name, which is then "train".
 
     Returns:
         The arrays "train", "valid" and "test" that the file contains.
@@ -60,12 +61,16 @@ def load_images(path: Path) -> dict[str, np.ndarray]:
             pixels in [0, 1].
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            arrays = {"train": found}
+        else:
+            with found:
+                arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
     except Exception as error:  # errors of zip, header and pickle have many classes
-        raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error
+        raise ValueError(f"{path} is not a readable .npz or .npy file of arrays: {error}") from error
     if "train" not in arrays:
         if len(arrays) != 1:
             raise ValueError(
@@ -85,8 +90,8 @@ def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, x in arrays.items():
         if x.ndim not in (3, 4):
             raise ValueError(
-                f'the array "{name}" must have shape (n, height, width) or (n, channels, height, width), but has '
-                f"shape {x.shape}."
+                f'the array "{name}" must have shape (n, height, width), (n, channels, height, width) or (n, height, '
+                f"width, channels), but has shape {x.shape}."
             )
         if x.shape[1:] != shape:
             raise ValueError(f'the images of "{name}" have shape {x.shape[1:]}, but those of "train" have {shape}.')
@@ -120,8 +125,27 @@ def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) 
     return images | {"train": train[rows[count:]], "test": train[rows[:count]]}
 
 
+def without_bytes(x: ArrayLike) -> ArrayLike:
+    """Images whose pixels are not 8-bit integers: those are divided by 255, unless all of them are 0 or 1.
+
+    Args:
+        x: images of any type.
+
+    Raises:
+        ValueError: if 8-bit integers are inside a compiled function, where their values are unknown.
+    """
+    if getattr(x, "dtype", None) != np.uint8:
+        return x
+    if isinstance(x, Tracer):
+        raise ValueError("images of 8 bits are divided by 255 outside of compiled functions only; divide them before.")
+    x = np.asarray(x)
+    return x / np.float32(1 if x.max(initial=0) <= 1 else 255)
+
+
 def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
     """Convert images to an array of floats and check the pixel values.
+
+    8-bit integers are divided by 255, unless all of them are 0 or 1.
 
     Args:
         x: images, of shape (n, *shape).
@@ -130,7 +154,7 @@ def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
         ValueError: if x is not an array of this shape, or contains pixels that are not finite or not in [0, 1].
     """
     try:
-        x = np.asarray(x, dtype=jnp.result_type(float))
+        x = np.asarray(without_bytes(x), dtype=jnp.result_type(float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"images must be an array of numbers: {error}") from error
     if x.ndim < 2 or 0 in x.shape:

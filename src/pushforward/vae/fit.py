@@ -21,6 +21,7 @@ from pushforward.training.run import Callback, Run
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import partition
 from pushforward.vae.data import check_images
+from pushforward.vae.layout import Channels, find_channels
 from pushforward.vae.model import VAE
 from pushforward.vae.objective import NegativeBound
 from pushforward.vae.recipe import build
@@ -48,6 +49,7 @@ def fit_vae(
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
     mesh: Mesh | None = None,
+    channels: Channels | None = None,
 ) -> tuple[VAE, History]:
     r"""Train a VAE with Adam, and stop when the ELBO of validation images has not increased for `patience` epochs.
 
@@ -56,7 +58,8 @@ def fit_vae(
     epoch in which every step was skipped, training continues from the best parameters.
 
     Args:
-        images: training images, of shape (n, *shape), with pixels in [0, 1].
+        images: training images, of shape (n, *shape), with pixels in [0, 1] or of 8 bits: (n, height, width), or with
+            channels before or after height and width. The VAE takes and returns images of this layout.
         key: for all randomness.
         vae: the initial VAE; by default that of `vae.build`, with spline couplings in posterior and prior.
         validation: the fraction of the images that is used for validation, or the validation images.
@@ -80,14 +83,17 @@ def fit_vae(
             that is bitwise identical to that of an uninterrupted training; `max_epochs` and `patience` may differ.
         mesh: a `jax.sharding.Mesh` whose devices share the images of each step, each with all parameters; the
             result equals that of one device up to rounding.
+        channels: where the channels of an image are, "first" or "last". By default the axis of 1, 3 or 4 channels is
+            detected; the field `channels` of the VAE and its summary say which was taken.
 
     Returns:
         The VAE with the highest ELBO, and the history with one evaluation before training and one per epoch. Its
         metrics are `reconstruction`, `kl` and `beta`, means over the steps of an epoch.
 
     Raises:
-        ValueError: for images that are not finite, not in [0, 1], of another shape than the VAE's, or that the
-            likelihood cannot have generated; for options that are too small; for the checkpoint of another training.
+        ValueError: for images that are not finite, not in [0, 1], of another shape or layout than the VAE's, or that
+            the likelihood cannot have generated; for images whose channels are not clear; for options that are too
+            small; for the checkpoint of another training.
         OSError: if the checkpoint cannot be written.
         FloatingPointError: if the ELBO of validation images was never finite.
     """
@@ -95,7 +101,10 @@ def fit_vae(
     if min(max_epochs, patience) < 1:
         raise ValueError(f"max_epochs and patience must be at least 1, but are {max_epochs} and {patience}.")
     build_key, split_key, train_key = jr.split(key, 3)
-    vae = build(x.shape[1:], key=build_key) if vae is None else vae
+    if vae is None:
+        vae = build(x.shape[1:], key=build_key, channels=channels)
+    elif channels is not None and find_channels(vae.shape, channels) != vae.channels:
+        raise ValueError(f"the VAE has channels {vae.channels}, but channels={channels!r} is given.")
     x, validation_images = _split(x, validation, split_key)
     for name, values in (("images", x), ("validation", validation_images)):
         if values.shape[1:] != vae.shape:

@@ -23,9 +23,11 @@ from pushforward.reports.vae import plot_image_grids, vae_page
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 from pushforward.training.objectives import sample_and_path_log_prob
+from pushforward.vae.data import without_bytes
 from pushforward.vae.evaluation import Evaluation, evaluate
+from pushforward.vae.layout import Channels, find_channels
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
-from pushforward.vae.pictures import all_pictures, samples
+from pushforward.vae.pictures import all_pictures
 
 
 class Terms(NamedTuple):
@@ -65,6 +67,8 @@ class VAE(Picklable):
         posterior: a conditional flow over latent vectors.
         prior: a flow over latent vectors, without condition.
         likelihood: the distribution of an image given the decoder's outputs; by default `Bernoulli()`.
+        channels: which axis of an image pictures take for its channels, "first" or "last"; by default detected from the
+            shape, "first" if that is not clear. It is None for images without such an axis.
 
     Raises:
         ValueError: if two parts do not fit together; the message names them and both sizes.
@@ -80,6 +84,7 @@ class VAE(Picklable):
     prior: Flow
     likelihood: AbstractLikelihood
     shape: tuple[int, ...] = eqx.field(static=True)
+    channels: Channels | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -88,6 +93,8 @@ class VAE(Picklable):
         posterior: Flow,
         prior: Flow,
         likelihood: AbstractLikelihood | None = None,
+        *,
+        channels: Channels | None = None,
     ):
         self.encoder, self.decoder, self.posterior, self.prior = encoder, decoder, posterior, prior
         self.likelihood = Bernoulli() if likelihood is None else likelihood
@@ -100,6 +107,7 @@ class VAE(Picklable):
                 f"shape {outputs}."
             )
         self.shape = outputs[1:]
+        self.channels = find_channels(self.shape, channels, unclear="first")
         try:
             emitted = eqx.filter_eval_shape(encoder, jnp.zeros(self.shape)).shape
         except (TypeError, ValueError) as error:
@@ -113,6 +121,15 @@ class VAE(Picklable):
                 f"conditional layer, {_first_conditional(posterior.bijection)}, takes "
                 f"{math.prod(wanted)}, shape {wanted}."
             )
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a VAE of an earlier version, all of whose images had their channels first.
+
+        Args:
+            fields: the fields in the file.
+        """
+        return {"channels": "first" if len(fields.get("shape", ())) == 3 else None} | fields
 
     @property
     def dim(self) -> int:
@@ -252,7 +269,9 @@ class VAE(Picklable):
         """The shape of an image, the likelihood, and the sizes of the parts."""
         parts = ("encoder", "decoder", "posterior", "prior")
         sizes = {f"parameters of the {name}": num_parameters(getattr(self, name)) for name in parts}
-        facts = {"shape of an image": self.shape, "likelihood": self.likelihood, "latent dimensions": self.dim}
+        layout = {} if self.channels is None else {"channels of an image": self.channels}
+        facts = {"shape of an image": self.shape} | layout
+        facts |= {"likelihood": self.likelihood, "latent dimensions": self.dim}
         return Facts(facts | sizes)
 
     def plot(self, images: ArrayLike, *, key: PRNGKeyArray) -> Any:
@@ -262,7 +281,7 @@ class VAE(Picklable):
             images: test images, of shape (n, *shape).
             key: the key for the draws.
         """
-        return plot_image_grids(all_pictures(self, images, key))
+        return plot_image_grids(all_pictures(self, self._images(images), key))
 
     def report(
         self,
@@ -291,11 +310,12 @@ class VAE(Picklable):
         Returns:
             The evaluation; None without images.
         """
-        facts, pictures = self.summary(), {"samples": samples(self, key)}
+        facts = self.summary()
         if images is not None:
-            facts, pictures = Facts({**facts, "test images": np.shape(images)[0]}), all_pictures(self, images, key)
+            facts = Facts({**facts, "test images": np.shape(images)[0]})
             if evaluation is None:
                 evaluation = evaluate(self, images, key=key, num_samples=num_samples)
+        pictures = all_pictures(self, None if images is None else self._images(images), key)
         write_text(path, vae_page(title, facts, evaluation, pictures, history, command))
         return evaluation
 
@@ -311,7 +331,7 @@ class VAE(Picklable):
         return self.summary()._repr_html_()
 
     def _images(self, x: ArrayLike) -> Array:
-        x = jnp.asarray(x, dtype=jnp.result_type(float))
+        x = jnp.asarray(without_bytes(x), dtype=jnp.result_type(float))
         if x.shape[x.ndim - len(self.shape) :] != self.shape:
             raise ValueError(f"images must have shape (..., {', '.join(map(str, self.shape))}), but have {x.shape}.")
         return x

@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.vae.convolution import convolve
+from pushforward.vae.layout import Channels, find_channels
 
 KERNEL = 5
 
@@ -113,6 +114,21 @@ class ConvDecoder(eqx.Module):
         return self.last(x).reshape(self.out_shape)
 
 
+class ChannelsLast(eqx.Module):
+    """A network for images with channels first, as one for images with channels last.
+
+    Args:
+        network: an encoder, or a decoder whose outputs have the shape (num_outputs, channels, height, width).
+        decodes: whether it is a decoder.
+    """
+
+    network: ConvEncoder | ConvDecoder
+    decodes: bool = eqx.field(static=True)
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.moveaxis(self.network(x), -3, -1) if self.decodes else self.network(jnp.moveaxis(x, -1, -3))
+
+
 def dense_pair(
     shape: tuple[int, ...],
     dim: int,
@@ -146,16 +162,22 @@ def conv_pair(
     key: PRNGKeyArray,
     channels: Sequence[int] = (32, 32, 64, 64),
     features: int = 256,
-) -> tuple[ConvEncoder, ConvDecoder]:
+    layout: Channels | None = None,
+) -> tuple[ConvEncoder | ChannelsLast, ConvDecoder | ChannelsLast]:
     """An encoder and a decoder of gated convolutions.
 
     Args:
-        shape: the shape of an image, (height, width) or (channels, height, width).
+        shape: the shape of an image, (height, width), (channels, height, width) or (height, width, channels).
         dim: the dimension of the latent space.
         num_outputs: the number of the likelihood's outputs per pixel.
         key: the key for the initial weights.
         channels: the numbers of channels of the encoder's layers; every second layer halves height and width.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
+        layout: where the channels of an image are, "first" or "last"; by default detected from the
+            shape, "first" if that is not clear.
+
+    Raises:
+        ValueError: if a size is below 1, or the shape has another number of axes.
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018), appendix.
@@ -164,8 +186,11 @@ def conv_pair(
     _check(shape, dim, num_outputs, features, channels)
     if len(shape) not in (2, 3):
         raise ValueError(
-            f"convolutions need images of shape (height, width) or (channels, height, width), but got shape {shape}."
+            "convolutions need images of shape (height, width), (channels, height, width) or (height, width, "
+            f"channels), but got shape {shape}."
         )
+    last = find_channels(shape, layout, unclear="first") == "last"
+    shape = (shape[2], *shape[:2]) if last else shape
     depth, height, width = shape if len(shape) == 3 else (1, *shape)
     keys = iter(jr.split(key, 2 * len(channels) + 3))
     counts, strides = (depth, *channels), [1 + n % 2 for n in range(len(channels))]
@@ -197,7 +222,7 @@ def conv_pair(
         inner,
         (num_outputs, *shape),
     )
-    return encoder, decoder
+    return (ChannelsLast(encoder, False), ChannelsLast(decoder, True)) if last else (encoder, decoder)
 
 
 def _check(shape, dim, num_outputs, features, widths) -> None:

@@ -14,23 +14,25 @@ from pushforward.bijections.arrays import ArrayLike
 
 
 @eqx.filter_jit
-def all_pictures(vae: Any, x: ArrayLike, key: PRNGKeyArray, *, columns: int = 16) -> dict[str, Float[Array, "..."]]:
-    """All kinds of pictures by their names, each an array of rows and columns of images.
+def all_pictures(
+    vae: Any, x: ArrayLike | None, key: PRNGKeyArray, *, columns: int = 16
+) -> dict[str, Float[Array, "..."]]:
+    """All kinds of pictures by their names, each an array of rows and columns of images, with channels last if any.
 
     Args:
         vae: the model.
-        x: images; the first ones are shown. There are no interpolations of one image.
+        x: images; the first ones are shown. There are no interpolations of one image, and without images only samples.
         key: the key for the draws.
         columns: the largest number of images in a row.
     """
-    x = jnp.asarray(x)[:columns]
-    half = len(x) // 2
-    found = {
-        "reconstructions": reconstructions(vae, x, key),
-        "samples": samples(vae, key, columns=columns),
-        "traversals": traversals(vae, x[0], key),
-    }
-    return found | ({"interpolations": interpolations(vae, x[:half], x[half : 2 * half], key)} if half else {})
+    found = {"samples": samples(vae, key, columns=columns)}
+    if x is not None:
+        x = jnp.asarray(x)[:columns]
+        half = len(x) // 2
+        found = {"reconstructions": reconstructions(vae, x, key)} | found | {"traversals": traversals(vae, x[0], key)}
+        if half:
+            found["interpolations"] = interpolations(vae, x[:half], x[half : 2 * half], key)
+    return {name: jnp.moveaxis(a, -3, -1) for name, a in found.items()} if vae.channels == "first" else found
 
 
 def samples(vae: Any, key: PRNGKeyArray, *, columns: int = 16) -> Float[Array, "rows columns ..."]:
