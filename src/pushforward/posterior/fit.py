@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
+from pushforward.posterior.given_draws import given_draws
 from pushforward.posterior.given_structure import given_structure
 from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.properness import check_proper
@@ -23,6 +24,7 @@ from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target, Whitened
+from pushforward.posterior.verdict.agreement import compare
 from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports.provenance import provenance
@@ -55,6 +57,7 @@ def fit_posterior(
     checkpoint: str | os.PathLike | None = None,
     mesh: Mesh | None = None,
     structure: Any = None,
+    draws: Any = None,
 ) -> Posterior:
     """Fit a flow to a posterior, and say whether to trust it.
 
@@ -84,16 +87,21 @@ def fit_posterior(
             or a dict from the name of each array of a draw to the names of its parents, on which its prior depends;
             further names may stand for data. Arrays of the same shape interact entry by entry, as in a plate. The fit
             then has a sparse precision matrix in any dimension, if that saves time.
+        draws: draws of the posterior that you have, of Stan's or other chains: ArviZ's `InferenceData` or `DataTree`,
+            the path of a NetCDF file of it, or a dict of arrays by site, with the axes (chains, draws, *shape) or
+            (draws, *shape). Their modes join those that the search finds, and the fit begins with their moments. It is
+            then trained and assessed as always; `agreement` says whether the draws agree with it.
 
     Returns:
         A `Posterior`. Its `diagnostics.verdict` says whether its draws can be used.
 
     Raises:
-        TypeError: if the target is not a `Target` or the flow is not a `Flow`.
+        TypeError: if the target is not a `Target`, the flow is not a `Flow`, or the draws are of another type.
         ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
             along some coordinates; if the flow has another shape, the budget or the seconds are not positive, the
             number of devices does not divide the draws or rows of a step, the structure does not match the target, the
-            machine has too little memory, or the checkpoint is of another fit.
+            machine has too little memory, or the checkpoint is of another fit; if draws have other names or shapes, are
+            fewer than 100, NaN, outside of the support or of density zero.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -108,10 +116,11 @@ def fit_posterior(
     _check_memory(target)
     if structure is not None:
         structure = given_structure(target, structure)
+    given = None if draws is None else given_draws(target, draws)
     rows = {"rows of a batch": target.space.batch_size} if isinstance(target.space, LargeDataSpace) else {}
     check_mesh(mesh, {"draws of a step": NUM_SAMPLES} | rows)
     start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
-    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure), key)
+    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure, given), key)
     steps = budget // NUM_SAMPLES
     with Run(
         "posterior",
@@ -123,7 +132,8 @@ def fit_posterior(
         seconds=None if seconds is None else seconds - min(RESERVED_SHARE * seconds, MAX_RESERVED),
         format_loss=_format_elbo,
     ) as run:
-        found = survey(target, start_key, structure=structure, stop=lambda: run.ended)
+        vectors = None if given is None else given.reshape(-1, target.dim)
+        found = survey(target, start_key, structure=structure, draws=vectors, stop=lambda: run.ended)
         if not found.modes:
             raise _no_start(target)
         if isinstance(found.density, Target):
@@ -143,37 +153,45 @@ def fit_posterior(
             return stop() or (seconds is not None and run.seconds > seconds)
 
         fitted = unwhitened(whitened.affine, trained.model)
+        agreement = None
         try:
             num_draws = min(NUM_DRAWS, max(DRAWS_PER_CALL, MAX_NUMBERS // target.dim))
             num_draws = num_affordable_draws(target, num_draws)
             exact, model = place((Whitened(target, whitened.affine), trained.model), mesh)
             with on_mesh(mesh):
-                draws, log_weights = weighted_draws(exact, model, final_key, num_draws, stop=no_more_draws)
-            if len(draws) < num_draws:
+                fresh, log_weights = weighted_draws(exact, model, final_key, num_draws, stop=no_more_draws)
+            if len(fresh) < num_draws:
                 why = "The fit was interrupted" if stop() else "The time was up"
-                notes = (*notes, f"{why} during the assessment: {len(draws):,} draws were used.")
+                notes = (*notes, f"{why} during the assessment: {len(fresh):,} draws were used.")
             diagnostics = assess_draws(
-                found.density, fitted, found.candidates, draws, log_weights, missed_key, notes, stop=stop
+                found.density, fitted, found.candidates, fresh, log_weights, missed_key, notes, stop=stop
             )
+            if given is not None and not stop():
+                agreement_key = jr.fold_in(missed_key, 2)
+                agreement = compare(
+                    found.density, target, fitted, diagnostics, given, fresh, log_weights, agreement_key
+                )
+                diagnostics = agreement.applied(diagnostics)
         except KeyboardInterrupt:
-            draws, log_weights = np.zeros((0, target.dim)), np.zeros(0)
+            fresh, log_weights = np.zeros((0, target.dim)), np.zeros(0)
             diagnostics = unassessed(notes)
         finished = not ended and not run.interrupted and trained.reason != "steps"
         diagnostics = dataclasses.replace(diagnostics, finished=finished)
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
         facts = provenance(
-            _call(flow, budget, seconds),
+            _call(flow, budget, seconds, draws),
             key,
             model=target.space.description,
             budget=f"{budget:,} gradients of the log-density",
         )
-        return Posterior.from_draws(target, fitted, diagnostics, run.history, draws, log_weights, facts)
+        return Posterior.from_draws(target, fitted, diagnostics, run.history, fresh, log_weights, facts, agreement)
 
 
-def _call(flow: Flow | None, budget: int, seconds: float | None) -> str:
+def _call(flow: Flow | None, budget: int, seconds: float | None, draws: Any) -> str:
     options = ["flow=flow"] * (flow is not None) + [f"budget={budget}"] * (budget != DEFAULT_BUDGET)
     options += [f"seconds={seconds}"] * (seconds is not None)
+    options += ["draws=draws"] * (draws is not None)
     return f"pf.fit_posterior({', '.join(['target', 'key={key}', *options])})"
 
 
@@ -197,15 +215,19 @@ def _check_memory(target: Target) -> None:
     check_memory(size * numbers, f"the draws and matrices of {dim} dimensions", "fit fewer parameters")
 
 
-def _facts(target: Target, flow: Flow | None, budget: int, structure: Structure | None) -> dict[str, Any]:
+def _facts(
+    target: Target, flow: Flow | None, budget: int, structure: Structure | None, given: np.ndarray | None
+) -> dict[str, Any]:
     """What identifies a fit: code cannot be compared, but the values of the density at some points can."""
     points = target.start + jnp.linspace(-1.0, 1.0, 3)[:, None]
-    return {
+    facts = {
         "fit": "fit_posterior",
         "target": fingerprint((target, jax.vmap(target)(points))),
         "flow": "default" if flow is None else fingerprint(flow),
         "budget": budget,
-    } | ({} if structure is None else {"structure": fingerprint(structure.order)})
+    }
+    facts |= {} if structure is None else {"structure": fingerprint(structure.order)}
+    return facts | ({} if given is None else {"draws": fingerprint(given)})
 
 
 def _no_start(target: Target) -> ValueError:

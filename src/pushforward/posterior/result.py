@@ -20,6 +20,7 @@ from pushforward.posterior.log_prob import log_prob_of_draws
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.same_coordinates import check_same_coordinates
 from pushforward.posterior.target import Draw, Target, constrain
+from pushforward.posterior.verdict.agreement import Agreement
 from pushforward.posterior.verdict.assessment import NUM_DRAWS, assess_with_draws
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.pareto import pareto_smooth
@@ -66,6 +67,7 @@ class Posterior(Picklable):
             fit was interrupted before.
         pool_weights: the normalized, Pareto-smoothed importance weights of `pool`.
         provenance: facts on the call, the key and the versions, for the report.
+        agreement: how the draws that `fit_posterior(draws=...)` took compare with the fit; None without such draws.
     """
 
     target: Target
@@ -75,6 +77,7 @@ class Posterior(Picklable):
     pool: Float[Array, "pool dim"]
     pool_weights: Float[Array, " pool"]
     provenance: Facts = eqx.field(static=True, default=())
+    agreement: Agreement | None = None
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +97,7 @@ class Posterior(Picklable):
         draws: Float[np.ndarray, "draws dim"],
         log_weights: Float[np.ndarray, " draws"],
         provenance: Facts = (),
+        agreement: Agreement | None = None,
     ) -> "Posterior":
         """A posterior that stores some of the draws of its diagnostics, with their smoothed weights.
 
@@ -105,6 +109,7 @@ class Posterior(Picklable):
             draws: draws of the flow, in unconstrained coordinates; may be empty.
             log_weights: log p - log q of the draws.
             provenance: facts on the call, the key and the versions, for the report.
+            agreement: how given draws compare with the fit.
         """
         num = min(len(draws), max(MIN_POOL, POOL_SIZE // target.dim))
         pool_weights = np.ones(num)
@@ -112,7 +117,7 @@ class Posterior(Picklable):
             smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
             pool_weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else pool_weights
         pool_weights = jnp.asarray(pool_weights / max(pool_weights.sum(), 1.0), draws.dtype)
-        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance)
+        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance, agreement)
 
     @classmethod
     def of(cls, flow: Flow, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":

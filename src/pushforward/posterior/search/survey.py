@@ -26,6 +26,7 @@ from pushforward.posterior.search.candidates import (
     separate_modes,
     usable,
 )
+from pushforward.posterior.search.drawn_modes import drawn_modes, with_drawn
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
 from pushforward.posterior.search.sparse_gaussian import SparseMap, fit_sparse_gaussian
@@ -68,6 +69,7 @@ def survey(
     key: PRNGKeyArray,
     *,
     structure: Structure | None = None,
+    draws: Float[np.ndarray, "draws dim"] | None = None,
     stop: Callable[[], bool] = never_stop,
 ) -> Survey:
     """The Gaussians near the modes of a target; none if the log-density is not finite at any starting point.
@@ -76,6 +78,7 @@ def survey(
         target: the target.
         key: for all randomness.
         structure: which coordinates interact, if the user gives it.
+        draws: draws of the posterior that the user has, as unconstrained vectors; their modes join those of the search.
         stop: whether to end the search early.
 
     Raises:
@@ -85,18 +88,24 @@ def survey(
         check_gradient(target, target.start)
         sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), given=structure, stop=stop)
         found = find_candidates(target, target.start, key, stop=stop, any_mass=sparse is None)
-        if sparse is not None and found.modes and not sparse.elbo > found.modes[0].elbo:
+        drawn = _drawn(target, draws, key)
+        modes = with_drawn(found.modes, drawn) if drawn else found.modes
+        candidates = sorted([*found.candidates, *drawn], key=lambda c: -c.elbo)
+        if sparse is not None and modes and not sparse.elbo > modes[0].elbo:
             sparse = None
-        return Survey(found.modes, found.candidates, target, sparse)
+        return Survey(modes, candidates, target, sparse)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
     rows = _some_rows(target.space, target.dim, rows_key)
     part = Estimate(target, rows, None, batches_key)
     check_gradient(part, target.start)
     found = find_candidates(part, target.start, search_key, stop=stop)
-    if not found.modes:
+    drawn = _drawn(part, draws, key)
+    if not found.modes and not drawn:
         return Survey([], [], part)
     # The evidence of a mode is as uncertain as the rows are few, so a mode must be negligible for these rows alone.
-    modes = separate_modes([c._replace(elbo=c.elbo / part.factor) for c in found.candidates])
+    relative = [[c._replace(elbo=c.elbo / part.factor) for c in each] for each in (found.candidates, drawn)]
+    modes = separate_modes(relative[0]) if found.modes else []
+    modes = with_drawn(modes, relative[1]) if drawn else modes
     climbed = [each for each in (_climb(target, mode, stop) for mode in modes) if np.isfinite(each[0].elbo)]
     if not climbed:
         return Survey([], [], part)
@@ -105,6 +114,13 @@ def survey(
     scored = _scored(density, [c for c, _ in climbed] + modes, score_key)
     modes = separate_modes(sorted(scored, key=lambda c: -c.elbo)) if scored else []
     return Survey(modes, modes, density)
+
+
+def _drawn(
+    density: Target | Estimate, draws: Float[np.ndarray, "draws dim"] | None, key: PRNGKeyArray
+) -> list[Candidate]:
+    """The Gaussians of the modes of the user's draws."""
+    return [] if draws is None else drawn_modes(density, draws, jr.fold_in(key, 0))
 
 
 def num_affordable_draws(target: Target, num: int) -> int:

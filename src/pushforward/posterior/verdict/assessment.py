@@ -226,9 +226,9 @@ def _missed_mass(
             break
         other = Flow(standard_normal(target.dim), candidate.affine)
         # The fit covers most candidates; a few draws are enough to see that.
-        if _missed(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < MIN_MISSED:
+        if missed_weights(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < MIN_MISSED:
             continue
-        missed = _missed(target, flow, other, log_evidence, k, BATCH)
+        missed = missed_weights(target, flow, other, log_evidence, k, BATCH)
         # A single draw with a large weight is not enough evidence of a mode.
         if missed.sum() ** 2 > 20 * (missed**2).sum():
             misses.append((float(missed.mean()), candidate))
@@ -240,7 +240,7 @@ def _missed_mass(
     return total / (1 + total), complete
 
 
-def _missed(
+def missed_weights(
     target: Target | Estimate, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int
 ) -> np.ndarray:
     """Importance weights of draws of another distribution, divided by the estimated evidence.
