@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from cli_cases import ctrl_c_in_training
+from cli_cases import ctrl_c_in_training, said
 from products import few
 from pushforward.cli import main
 
 
 def test_fit_writes_everything(files, capsys):
-    wanted = ["--draws", "500", "--log-likelihood", "--predictive"]
+    wanted = ["--num-draws", "500", "--log-likelihood", "--predictive"]
     assert main(["fit", "models.py:normal", "--data", "data.json", "--out", "out/deep", "--json", *wanted]) == 0
     captured = capsys.readouterr()
     printed = captured.err
@@ -45,6 +45,23 @@ def test_fit_writes_everything(files, capsys):
     if data is not None:
         assert data["posterior"].attrs["verdict"] == "good"
         assert data["log_likelihood"]["y"].shape == data["posterior_predictive"]["y"].shape == (1, 500, 3)
+
+
+def test_given_draws_are_compared_with_the_fit(files, capsys):
+    import arviz
+
+    sd = (3 + 1 / 25) ** -0.5
+    draws = 6 * sd**2 + sd * np.random.default_rng(0).normal(size=(4, 250))
+    arviz.convert_to_inference_data({"mu": draws}).to_netcdf("draws.nc")
+    command = ["fit", "models.py:normal", "--data", "data.json", "--out", "out", "--draws"]
+    assert main([*command, "draws.nc"]) == 0
+    assert "The fit agrees with the 1,000 given draws" in said(capsys)
+    assert json.loads((files / "out" / "summary.json").read_text())["agreement"]["verdict"] == "agree"
+    assert main([*command, "nowhere.nc", "--force"]) == 2
+    assert "there is no file nowhere.nc of draws" in said(capsys)
+    # The option was the number of draws before.
+    assert main([*command, "-3", "--force"]) == 2
+    assert "--num-draws must be a positive number of draws, but is -3" in said(capsys)
 
 
 @pytest.mark.parametrize("failing", few(["report", "plot", "to_arviz"], "report"))

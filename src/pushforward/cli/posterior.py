@@ -70,7 +70,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="the file to write the state of the fit to, and to resume from",
     )
-    fit.add_argument("--draws", type=int, metavar="N", help="the number of draws in posterior.nc")
+    fit.add_argument(
+        "--draws",
+        metavar="FILE.nc",
+        help="draws that you have of this posterior, as ArviZ writes them: the fit begins with them, and they are "
+        "compared with it. (A number is taken as --num-draws, whose name this was.)",
+    )
+    fit.add_argument("--num-draws", type=int, metavar="N", help="the number of draws in posterior.nc")
     fit.add_argument(
         "--log-likelihood", action="store_true", help="add the log-likelihood of each observation to posterior.nc"
     )
@@ -95,15 +101,17 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
 def _fit(options: argparse.Namespace, console: Console) -> int:
     check_folder(options.out, FILES, force=options.force)
-    for name, unit in (("budget", "gradients"), ("seconds", "seconds"), ("draws", "draws")):
-        value = getattr(options, name)
+    if options.draws is not None and options.draws.lstrip("-").isdecimal():
+        options.num_draws, options.draws = int(options.draws), None
+    for name, unit in (("budget", "gradients"), ("seconds", "seconds"), ("num-draws", "draws")):
+        value = getattr(options, name.replace("-", "_"))
         if value is not None and not value > 0:
             raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
     data = load_data(options)
     set_precision(options)
     model = load_model(options.model)
     check_arguments(model, data, options)
-    settings = {name: getattr(options, name) for name in ("budget", "seconds", "checkpoint")}
+    settings = {name: getattr(options, name) for name in ("budget", "seconds", "checkpoint", "draws")}
     settings["mesh"] = _mesh(options.devices)
     return _run(model, data, options.model, options.out, options, console, settings)
 
@@ -205,9 +213,11 @@ def diagnostics_summary(diagnostics: Any) -> dict[str, Any]:
 
 def _summary(posterior: Any, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """The numbers of summary.json and --json."""
+    agreement = posterior.agreement
     return {
         "model": name,
         **diagnostics_summary(posterior.diagnostics),
+        "agreement": agreement and {field: getattr(agreement, field) for field in agreement.__dataclass_fields__},
         "parameters": posterior.summary() if posterior.diagnostics.num_draws else {},
         "steps": len(posterior.history.losses),
         "seed": options.seed,
@@ -218,7 +228,7 @@ def _write_draws(posterior: Any, key: Any, path: Path, options: argparse.Namespa
     """Write the draws for ArviZ, and say before how large they are."""
     groups = {name: getattr(options, name, False) for name in ("log_likelihood", "predictive")}
     per_draw = posterior.arviz_bytes(1, **groups)
-    draws = getattr(options, "draws", None) or min(MAX_DRAWS, max(MIN_DRAWS, MAX_BYTES // per_draw))
+    draws = getattr(options, "num_draws", None) or min(MAX_DRAWS, max(MIN_DRAWS, MAX_BYTES // per_draw))
     size = draws * per_draw
     console.print(f"posterior.nc: {draws:,} draws, {size / 1e6:,.1f} MB before compression ({size:,} bytes)")
     posterior.to_arviz(key, draws, **groups).to_netcdf(str(path))

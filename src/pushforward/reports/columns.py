@@ -4,14 +4,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Float, PyTree
 
 
-def named(draws: PyTree) -> dict[str, Array]:
+def named(draws: PyTree) -> dict[str, Any]:
     """The arrays of a pytree by name; names of nested arrays are joined by dots, and a bare array is called x.
 
     Args:
-        draws: a pytree of arrays.
+        draws: a pytree of arrays, or of their shapes and types.
     """
 
     def entry(key: Any) -> str:
