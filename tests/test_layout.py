@@ -25,6 +25,7 @@ FLOORS = (
     ("serialization",),
     ("bijections",),
     ("flow", "weights"),
+    ("gaussian_mixture",),
     ("flows", "rosenblatt", "training"),
     ("numpyro", "reports", "testing"),
     ("density", "vae"),
@@ -44,6 +45,8 @@ TESTED_ELSEWHERE = {
     "bijections.solvers.monotone": "bijections/test_monotone",  # inverses of networks
     "bijections.wrappers": "testing/test_conformance",  # inverses are in the cases
     "density.baselines": "density/test_evaluate",  # scores of the Gaussian and of the mixture
+    "density.normalization": "density/test_conditional",  # by quadrature and by importance sampling
+    "density.proposal": "density/test_conditional",  # of that importance sampling
     "density.recipe": "density/test_fit",  # the course of a training
     "density.whitened_flow": "density/test_fit",  # flows in the units of the data
     "flows.linear": "flows/test_recipes",  # all recipes

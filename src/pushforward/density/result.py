@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.density.conditional import ConditionalDensity, condition_on, on_grids
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
-from pushforward.density.data.columns import wrap
 from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
 from pushforward.files import write_text
@@ -128,12 +128,43 @@ class Density(Picklable):
         """
         shape = sample_shape if isinstance(sample_shape, tuple) else (sample_shape,)
         draws = self.flow.sample(key, shape, self._condition(condition))
-        for i, grid in enumerate(self.grids):
-            if grid is not None:
-                value, step = grid
-                draws = draws.at[..., i].set(value + step * jnp.floor((draws[..., i] - value) / step))
-        # Rounding down can give a value below the lower end of the circle: wrap it into the interval.
-        return wrap(draws, self.flow.bijection.circles)
+        return on_grids(draws, self.grids, self.flow.bijection.circles)
+
+    def condition(
+        self,
+        given: Mapping[int | str, float] | None = None,
+        /,
+        *,
+        on: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        key: PRNGKeyArray | None = None,
+        **columns: float,
+    ) -> ConditionalDensity:
+        """The density of the other columns, given values of some: `density.condition(age=40.0, sex=1.0)`.
+
+        With one column left it is normalized by quadrature, otherwise by adaptive importance sampling, whose effective
+        sample size the result has; below 400 there is a warning. Each column is given by one number.
+
+        Args:
+            given: values by the names or the indices of columns.
+            on: the condition of a conditional density, one row, as for `log_prob`.
+            key: the key for importance sampling, by default the density's own.
+            **columns: values by the names of columns.
+
+        Returns:
+            An object with `sample(key, shape)`, `log_prob(x)`, `mean()`, `std()`, `quantiles(levels)`, `summary()`, and
+            the log-density of the given values, `log_evidence`.
+
+        Raises:
+            ValueError: if a column does not exist, or all or none are given; if a value is not a finite number, or not
+                inside the support or among the values of its column; or if the density of the values is zero.
+        """
+        if twice := [name for name in columns if name in (given or {})]:
+            raise ValueError(f"condition: the column {twice[0]} is given twice.")
+        row = self._condition(on)
+        if row is not None and row.ndim != 1:
+            raise ValueError(f"on must be one condition, of shape ({len(self.condition_names)},), but got {row.shape}.")
+        values = {**(given or {}), **columns}
+        return condition_on(self.flow, self.columns, self.grids, values, row, self._key(key))
 
     def evaluate(
         self,
