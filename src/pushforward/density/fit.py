@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,6 +19,7 @@ from pushforward.density.data.columns import Discrete, Support
 from pushforward.density.data.splitting import split_rows
 from pushforward.density.data.validation import check_options
 from pushforward.density.evaluate import Samples
+from pushforward.density.missing import fit_incomplete
 from pushforward.density.objective import MaximumLikelihood
 from pushforward.density.prepare import Prepared, prepare
 from pushforward.density.result import Density, default_names
@@ -65,6 +66,7 @@ def fit_density(
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
     mesh: Mesh | None = None,
+    missing: Literal["error", "impute"] = "error",
 ) -> Density:
     r"""Fit a flow to samples by maximum likelihood.
 
@@ -118,6 +120,10 @@ def fit_density(
             compared, not the path; that takes one more pass through the file.
         mesh: a `jax.sharding.Mesh` whose devices share the rows of each step, each with all parameters; the
             result equals that of one device up to rounding.
+        missing: what to do with missing values of `x`: NaN, None, masked values and empty cells. "error" refuses them.
+            "impute" draws them given the observed values of their row, first under a Gaussian and then under the fitted
+            density, which is fitted three times in all (stochastic expectation-maximization). That is right if what is
+            missing depends on observed values only. `x` is read into memory, and a `checkpoint` is of the last fit.
 
     Returns:
         A `Density`, with `log_prob` in nats and in the units of `x`, and `sample`.
@@ -132,10 +138,23 @@ def fit_density(
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
+    if missing not in ("error", "impute"):
+        raise ValueError(f'missing must be "error" or "impute", but is {missing!r}.')
     check_options(
         key, validation=validation, learning_rate=learning_rate, batch_size=batch_size, patience=patience,
         rows_at_once=rows_at_once, max_epochs=1 if max_epochs is None else max_epochs,
     )  # fmt: skip
+    if missing == "impute":
+        return fit_incomplete(
+            fit_density, x, key,
+            {
+                "condition": condition, "flow": flow, "support": support, "discrete": discrete, "weights": weights,
+                "names": names, "condition_names": condition_names, "validation": validation, "batch_size": batch_size,
+                "learning_rate": learning_rate, "max_epochs": max_epochs, "patience": patience,
+                "rows_at_once": rows_at_once, "progress": progress, "callback": callback, "checkpoint": checkpoint,
+                "mesh": mesh,
+            },
+        )  # fmt: skip
     samples = prepare(
         x, condition, support=support, discrete=discrete, weights=weights, names=names,
         condition_names=condition_names, rows_at_once=rows_at_once,

@@ -47,8 +47,7 @@ from pushforward.user_warnings import UnfinishedFit, warn
 # The stored draws have at most this number of entries, so that files stay small.
 POOL_SIZE = 2_000_000
 MIN_POOL = 10_000
-NUM_SUMMARIZED = 20_000
-NUM_PLOTTED = 4_000
+NUM_SUMMARIZED, NUM_PLOTTED = 20_000, 4_000
 # The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
 MAX_ENTRIES = 50_000_000
 NO_HISTORY = History(np.zeros(0), ())

@@ -22,18 +22,19 @@ from pushforward.training import Rows
 BLOCK = 256
 
 
-def open_samples(x: ArrayLike | str | os.PathLike) -> tuple[np.ndarray, list[str] | None]:
+def open_samples(x: ArrayLike | str | os.PathLike, *, missing: bool = False) -> tuple[np.ndarray, list[str] | None]:
     """The samples as a matrix, memory-mapped if they are a file or a `numpy.memmap`, and the names of its columns.
 
     Args:
         x: an array, a data frame, or the path of a file.
+        missing: whether cells of a text file may be empty or mark missing values, which become NaN.
 
     Raises:
         ValueError: if they are not a matrix of numbers.
     """
     samples: Any = x
     if isinstance(x, str | os.PathLike):
-        names, samples = open_mapped(os.fspath(x))
+        names, samples = open_mapped(os.fspath(x), missing=missing)
     else:
         names = column_names(samples)
     if not isinstance(samples, np.memmap) or samples.dtype.names is not None:

@@ -1,6 +1,7 @@
 """Read and write tables of numbers: text, .npy, .npz and Parquet files, which may be larger than memory."""
 
 import csv
+import functools
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     return _read(Path(path), columns, _gather)
 
 
-def open_mapped(path: str | Path) -> Table:
+def open_mapped(path: str | Path, *, missing: bool = False) -> Table:
     """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
     An .npy file is mapped without a copy. CSV, TSV and Parquet files are copied, block by block, to an unnamed
@@ -92,11 +93,12 @@ def open_mapped(path: str | Path) -> Table:
 
     Args:
         path: the file; its suffix determines the format.
+        missing: whether cells of text may be empty or mark missing values, which become NaN.
 
     Raises:
         ValueError: if the file does not exist, or a value is not a number; the message names its place.
     """
-    return _read(Path(path), None, _map)
+    return _read(Path(path), None, _map, missing)
 
 
 def _gather(blocks: Blocks, num_columns: int) -> np.ndarray:
@@ -115,10 +117,10 @@ def _map(blocks: Blocks, num_columns: int) -> np.ndarray:
     return np.memmap(file, float, "r", shape=(rows, num_columns))
 
 
-def _read(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
+def _read(path: Path, columns: Sequence[str] | None, collect: Collect, missing: bool = False) -> Table:
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
-    reader = READERS.get(path.suffix.lower(), _read_text)
+    reader = READERS.get(path.suffix.lower(), functools.partial(_read_text, missing=missing))
     try:
         table = reader(path, columns, collect)
     except UnicodeDecodeError as error:
@@ -134,10 +136,10 @@ def _read(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
     return table
 
 
-def _read_text(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
+def _read_text(path: Path, columns: Sequence[str] | None, collect: Collect, missing: bool) -> Table:
     from pyarrow import ArrowInvalid
 
-    layout = find_layout(path)
+    layout = find_layout(path)._replace(missing=missing)
     wanted = layout.named_columns() if columns is None else column_indices(columns, layout.names, path)
     try:
         values = collect(layout.arrow_blocks(wanted), len(wanted))

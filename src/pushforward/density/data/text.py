@@ -6,6 +6,7 @@ errors should name the row and column of each cell that is not a number. Both re
 
 import csv
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
         names: the names of all columns; empty for columns without a name.
         skipped_lines: the number of lines before the rows.
         skipped_bytes: the number of bytes before the rows.
+        missing: whether cells that are empty or mark missing values become NaN; otherwise they are errors.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Layout(NamedTuple):
     names: list[str]
     skipped_lines: int
     skipped_bytes: int
+    missing: bool = False
 
     def named_columns(self) -> list[int]:
         """The indices of the columns with a name; warns if there are others."""
@@ -121,6 +124,9 @@ class Layout(NamedTuple):
             raise ValueError(f"{where} has {len(cells)} cells, but there are {len(self.names)} columns{quote}.")
         numbers = []
         for i in wanted:
+            if self.missing and (not cells[i] or _is_missing(cells[i])):
+                numbers.append(math.nan)
+                continue
             if (number := parse_number(cells[i])) is None:
                 raise ValueError(
                     f"{where}, column {i} ({self.names[i]}): {_problem(cells[i])}{quote}; correct it, or choose other "
