@@ -61,10 +61,9 @@ def fit_mixture(
         generator: for the initial means.
         weights: the weights of the rows, by default equal.
     """
-    weights = np.ones(len(x)) if weights is None else weights
-    size = effective_sample_size(weights)
-    weights = weights * (size / weights.sum())
-    found = [_fit(x, weights, num, generator) for num in sizes]
+    given = np.ones(len(x)) if weights is None else weights
+    scaled = given * (effective_sample_size(given) / given.sum())
+    found = [_fit(x, scaled, num, generator) for num in sizes]
     return min((each for each in found if each is not None), key=lambda each: each[0])[1]
 
 
@@ -88,7 +87,7 @@ def _fit(
         covariances = [np.cov(x.T, aweights=r, ddof=0).reshape(dim, dim) for r in responsibilities.T]
         mixture = GaussianMixture(np.log(sums / size), means, np.linalg.cholesky(np.stack(covariances) + ridge))
         log_densities = mixture.log_densities(x)
-        total = logsumexp(log_densities, 1)
+        total = np.asarray(logsumexp(log_densities, 1))
         mean = weights @ total / size
         if mean - before < MIN_GAIN:
             break

@@ -56,6 +56,8 @@ def test_the_result_says_how_many_values_were_missing():
     assert facts["rows with missing values"] == np.isnan(x).any(1).sum()
     assert facts["rows without any value, left out"] == 5 and facts["rows"] == NUM - 5
     assert facts["rounds of imputation"] == 3
+    call = dict(density.provenance)["call"]
+    assert call.startswith("pf.fit_density(x, key=jax.random.key(0), support=support") and "missing=" in call
 
 
 def test_the_gaussian_of_incomplete_rows_maximizes_their_likelihood():

@@ -13,6 +13,7 @@ References:
     Celeux and Diebolt, The SEM Algorithm (1985); Nielsen, The Stochastic EM Algorithm (2000).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,7 @@ from pushforward.density.data.validation import check_condition, check_weights
 from pushforward.density.normalization import interval, numpy_generator
 from pushforward.density.prepare import prepare
 from pushforward.flow import Flow
+from pushforward.reports.provenance import key_text
 from pushforward.user_warnings import warn
 
 if TYPE_CHECKING:
@@ -220,6 +222,8 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     missing = np.isnan(samples)
     kept = np.flatnonzero(~missing.all(1))
     options = options | {"names": names}
+    if options["condition_names"] is None:
+        options["condition_names"] = column_names(options["condition"])
     for name in ("condition", "weights"):
         if options[name] is not None:
             options[name] = _rows_of(options[name], kept, len(samples), name)
@@ -234,8 +238,8 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     z, _ = rows.propose(z, generator, None)
     checkpoint, rate = options.pop("checkpoint"), math.nan
     for number in range(1, NUM_ROUNDS + 1):
-        last = number == NUM_ROUNDS
-        density = fit(rows.completed(z), key=keys.pop(), checkpoint=checkpoint if last else None, **options)
+        last, fit_key = number == NUM_ROUNDS, keys.pop()
+        density = fit(rows.completed(z), key=fit_key, checkpoint=checkpoint if last else None, **options)
         if last or density.interrupted:
             break
         z, rate = rows.redrawn(density.flow, options["condition"], z, numpy_generator(keys.pop()))
@@ -245,8 +249,10 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
             "under the density; use fewer columns, or rows with fewer missing values."
         )
     facts["rounds of imputation"] = number
-    fields = {name: getattr(density, name) for name in density.__dataclass_fields__}
-    return type(density)(**fields | {"facts": (*density.facts, *facts.items())})
+    # The call of the whole fit, not of its last round.
+    call = dict(density.provenance)["call"].replace(key_text(fit_key), key_text(key))
+    origin = dict(density.provenance) | {"call": f'{call[:-1]}, missing="impute")'}
+    return dataclasses.replace(density, facts=(*density.facts, *facts.items()), provenance=tuple(origin.items()))
 
 
 def _rows_of(values: Any, kept: Int[np.ndarray, " kept"], size: int, name: str) -> Any:

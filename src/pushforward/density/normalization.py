@@ -23,7 +23,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
-from scipy.stats import qmc
 
 from pushforward.bijections import OntoBox
 from pushforward.bijections.intervals import bounds
@@ -188,6 +187,8 @@ def joint_at(flow: Flow, condition: Array | None, given: dict[int, float], steps
     offsets, widths = np.zeros((1, len(columns))), steps[columns]
     discrete = np.flatnonzero(widths)
     if len(discrete):
+        from scipy.stats import qmc  # only here: it is slow to import
+
         offsets = np.zeros((NUM_OFFSETS, len(columns)))
         offsets[:, discrete] = qmc.Sobol(len(discrete), scramble=False).random(NUM_OFFSETS) + 0.5 / NUM_OFFSETS
     values = np.array([given[i] for i in columns]) + offsets * widths

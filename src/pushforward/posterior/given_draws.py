@@ -101,7 +101,8 @@ def _arrays(draws: Any) -> dict[str, Any]:
                 f"is of type {type(draws).__name__}."
             )
         # A method of `InferenceData`, an attribute of `DataTree`.
-        groups = [name.strip("/") for name in (draws.groups() if callable(draws.groups) else draws.groups)]
+        found: Any = draws.groups() if callable(draws.groups) else draws.groups
+        groups = [name.strip("/") for name in found]
         if GROUP not in groups:
             raise ValueError(f"draws has no group {GROUP}; it has {', '.join(filter(None, groups)) or 'none'}.")
         draws = draws[GROUP]

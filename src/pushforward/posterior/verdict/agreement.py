@@ -204,7 +204,8 @@ def _chain_diagnostics(
     half = columns.shape[1] // 2
     halves = {"x": np.concatenate([columns[:, :half], columns[:, half : 2 * half]])}
     data: Any = arviz.convert_to_dataset(halves)
-    rhats, sizes = (np.asarray(found["x"], float) for found in (arviz.rhat(data), arviz.ess(data, method="bulk")))
+    found: list[Any] = [arviz.rhat(data), arviz.ess(data, method="bulk")]
+    rhats, sizes = (np.asarray(each["x"], float) for each in found)
     # NaN where a column is constant.
     sizes = np.where(np.isfinite(sizes), np.clip(sizes, 1, columns.shape[0] * columns.shape[1]), 1.0)
     return float(np.nanmax(rhats, initial=1.0)), sizes
