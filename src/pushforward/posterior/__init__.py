@@ -8,5 +8,6 @@ from pushforward.posterior.ranks import Ranks as Ranks
 from pushforward.posterior.refine import Chains as Chains
 from pushforward.posterior.result import Posterior as Posterior
 from pushforward.posterior.target import Target as Target
+from pushforward.posterior.verdict.agreement import Agreement as Agreement
 from pushforward.posterior.verdict.assessment import assess as assess
 from pushforward.posterior.verdict.diagnostics import Diagnostics as Diagnostics, diagnose as diagnose
