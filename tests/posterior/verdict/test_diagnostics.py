@@ -120,6 +120,21 @@ def test_rounding_noise_is_not_taken_for_weights(constant):
     assert diagnose(log_weights).verdict == "good"
 
 
+def test_standard_errors_include_the_rounding_of_a_constant():
+    """At one million, numbers of float32 are 1 / 16 apart, so that all draws have nearly the same error."""
+    log_weights = 1e6 + 0.001 * np.random.default_rng(0).normal(size=10_000)
+    exact, rounded = diagnose(log_weights), diagnose((log_weights + 0.02).astype(np.float32))
+    assert exact.log_evidence_se < 1e-4
+    assert abs(rounded.log_evidence - exact.log_evidence) < 2 * rounded.log_evidence_se < 0.1
+    assert rounded.elbo_se > 0.03
+
+
+def test_the_standard_error_of_the_evidence_includes_what_is_missed():
+    log_weights = gaussian_log_weights(0.0, 1.0)
+    assert diagnose(log_weights, missed_mass=0.15).log_evidence_se == pytest.approx(-np.log(0.85), abs=1e-3)
+    assert diagnose(log_weights, missed_mass=1.0).log_evidence_se == np.inf
+
+
 def test_bad_arguments_are_named():
     log_weights = np.zeros(1000)
     with pytest.raises(ValueError, match="at least 100 numbers.*\\(5,\\)"):

@@ -74,9 +74,19 @@ def test_a_line_that_ends_while_it_leaves_a_valley_shows_nothing():
     r = np.exp(propriety.LOG_DISTANCES)
     log_p = -(r**2) * np.exp(-2e-7 * r) - 2e-5 * r
     assert log_p[-1] > log_p[-3] and log_p[-1] < log_p[0]
-    assert not propriety._rises(log_p[None], np.ones(1), -propriety.MAX_DEPTH)
-    assert propriety._rises(10 * r[None], np.ones(1), -propriety.MAX_DEPTH)
+    assert not propriety._rises(log_p[None], np.ones(1), 0.0)
+    assert propriety._rises(10 * r[None], np.ones(1), 0.0)
     # A logit saturates soon.
     ended = np.full((1, len(r)), np.nan)
     ended[0, :5] = -243.03, -256.43, -237.4, -218.24, -215.96
-    assert not propriety._rises(ended, np.ones(1), -propriety.MAX_DEPTH)
+    assert not propriety._rises(ended, np.ones(1), 0.0)
+
+
+def test_a_line_that_ends_on_its_way_out_of_a_valley_shows_nothing():
+    """Beyond, the logits of a transition matrix saturate; these are log-densities of a hidden Markov model."""
+    log_p = np.full((2, len(propriety.LOG_DISTANCES)), np.nan)
+    log_p[0, :6] = -197.7, -239.3, -340.3, -606.0, -738.7, -495.9
+    log_p[1, :7] = -368.6, -578.5, -931.5, -1506.1, -2168.6, -2543.3, -556.5
+    assert not propriety._rises(log_p, np.full(2, 4.0), -170.0)
+    higher = log_p + np.linspace(0, 60, log_p.shape[1]) * 60
+    assert propriety._rises(higher, np.full(2, 4.0), -170.0)

@@ -39,8 +39,9 @@ class Diagnostics(eqx.Module):
         elbo: the mean of the log-weights log p(u) - log q(u), a lower bound of the log evidence, in nats.
         elbo_se: the standard error of `elbo`.
         log_evidence: the logarithm of the mean weight, an estimate of the log of the target's normalizing constant.
-        log_evidence_se: the standard error of `log_evidence` (delta method). If k-hat is above 0.7, or if draws far
-            outside of the fit show more evidence, both are estimated with such draws.
+        log_evidence_se: the standard error of `log_evidence` (delta method), which includes the rounding of large
+            log-densities and the evidence that is known to be missed. If k-hat is above 0.7, or if draws far outside
+            of the fit show more evidence, both are estimated with such draws.
         khat: the shape of the generalized Pareto distribution fitted to the largest weights; above 0.7 the mean of
             the weights is unreliable.
         ess: the effective sample size after weighting, (sum w)^2 / sum w^2.
@@ -133,6 +134,10 @@ def diagnose(
     examination = examination or Examination()
     if examination.evidence is not None:
         numbers["log_evidence"], numbers["log_evidence_se"] = examination.evidence
+    # The rounding error of a large constant is about the same at all draws, so their mean does not reduce it.
+    numbers["elbo_se"] = math.hypot(numbers["elbo_se"], spacing / 2)
+    missed_evidence = -math.log1p(-missed_mass) if missed_mass < 1 else math.inf
+    numbers["log_evidence_se"] = math.hypot(numbers["log_evidence_se"], spacing / 2, missed_evidence)
     doubts = []
     zero = float((finite == -np.inf).mean() - bad.mean())
     if zero > 0:

@@ -48,8 +48,8 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     """
     rng = np.random.default_rng(np.asarray(jr.key_data(key)))
     directions, powers = _directions(draws, rng)
-    least = _typical(_at(target, draws[:NUM_TYPICAL], False)) - MAX_DEPTH
-    if _rises(_log_densities(target, draws, directions, False), powers, least):
+    typical = _typical(_at(target, draws[:NUM_TYPICAL], False))
+    if _rises(_log_densities(target, draws, directions, False), powers, typical):
         return True
     if not has_supports(target):
         return False
@@ -57,8 +57,8 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     if values.shape[1] != draws.shape[1]:  # simplices and correlations have more entries than free coordinates
         return False
     directions, powers = _subspace_directions(values, rng)
-    least = _typical(_at(target, values[:NUM_TYPICAL], True)) - MAX_DEPTH
-    return _rises(_log_densities(target, values, directions, True), powers, least, FAR)
+    typical = _typical(_at(target, values[:NUM_TYPICAL], True))
+    return _rises(_log_densities(target, values, directions, True), powers, typical, FAR)
 
 
 def _typical(log_p: np.ndarray) -> float:
@@ -104,10 +104,17 @@ def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool)
 def _rises(
     log_p: Float[np.ndarray, "lines distances"],
     powers: Float[np.ndarray, " lines"],
-    least: float,
+    typical: float,
     shortest: int = SPAN,
 ) -> bool:
-    """Whether log p + power log r does not fall at the end of a line, where log p is not less than `least`."""
+    """Whether log p + power log r does not fall at the end of a line.
+
+    Args:
+        log_p: the log-densities on the lines.
+        powers: the powers of r.
+        typical: the log-density of typical draws.
+        shortest: the index of the distance before which a line must not end.
+    """
     # Where the density can no longer be computed, the last values before it count.
     unknown = np.concatenate([np.isnan(log_p) | (log_p == np.inf), np.ones((len(log_p), 1), bool)], 1)
     last = np.argmax(unknown, 1) - 1
@@ -118,7 +125,9 @@ def _rises(
     slope = (first + then) / (LOG_DISTANCES[SPAN] - LOG_DISTANCES[0])
     # On the way out of a valley, if the line ends before it is clear whether the density falls again.
     levels_off = (first > MIN_RISE) & (then < first / 2)
-    return bool(((end >= least) & ~levels_off & (slope + powers[rows] >= -TOLERANCE)).any())
+    ends_early = (last[rows] < len(LOG_DISTANCES) - 1) & (then > MIN_RISE) & (end < typical)
+    unclear = (end < typical - MAX_DEPTH) | levels_off | ends_early
+    return bool((~unclear & (slope + powers[rows] >= -TOLERANCE)).any())
 
 
 def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

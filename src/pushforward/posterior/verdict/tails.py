@@ -12,7 +12,6 @@ References:
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -245,7 +244,8 @@ def measure_excess(
 ) -> Excess:
     """Compare a fit with the posterior by draws of the fit and of wider distributions.
 
-    Standard deviations are those of unconstrained coordinates, and of the coordinates that users read.
+    Standard deviations are those of the latent values, which users read. Those of unconstrained coordinates do not
+    count: the logarithm of a scale near zero may be far out where the scale itself hardly changes.
 
     Args:
         target: the target.
@@ -263,7 +263,7 @@ def measure_excess(
     mass, mass_se = stratified_mean(excess)
     counted = np.abs(excess) > NEGLIGIBLE
     worst, left = (0.0, 0.0), 0.0
-    for inside, outside in zip(_columns(target, draws), _columns(target, tails.draws), strict=True):
+    for inside, outside in zip(_values(target, draws).T, _values(target, tails.draws).T, strict=True):
         low, center, high = np.quantile(inside, (0.16, 0.5, 0.84))
         if not 0 < high - low < np.inf:
             continue
@@ -279,8 +279,5 @@ def measure_excess(
     return Excess(mass, mass_se, *worst, left, tails.unknown)
 
 
-def _columns(target: Target, u: np.ndarray) -> Iterator[np.ndarray]:
-    """The columns of unconstrained vectors, and of the constrained latent values."""
-    yield from u.T
-    if has_supports(target):
-        yield from latent_values(target, u).T
+def _values(target: Target, u: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points scalars"]:
+    return latent_values(target, u) if has_supports(target) else u
