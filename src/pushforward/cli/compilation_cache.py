@@ -11,20 +11,21 @@ MAX_SIZE = 1 << 29
 
 
 def keep_programs() -> None:
-    """Let JAX keep compiled programs in the user's cache folder, unless the user has configured such a folder.
+    """Let JAX keep compiled programs in the user's cache folder, unless the user has configured such a folder."""
+    import jax
 
-    It sets environment variables, so it must come before JAX is imported.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    # An empty variable means that the user wants none.
+    configured = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or configured is not None:
         return
     # A program is compiled for the processor of one machine, and home folders may be shared.
     folder = cache_folder() / "pushforward" / f"programs-{platform.node() or 'local'}"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_SIZE))
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_max_size", MAX_SIZE)
         # Also the many small programs.
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def cache_folder() -> Path:
