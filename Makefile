@@ -7,7 +7,7 @@ VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery fitted larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -65,6 +65,9 @@ calibration: $(VENV)/.installed  ## how often the verdict is right: make calibra
 
 posteriors: $(VENV)/.installed  ## fit published posteriors and compare with reference draws: make posteriors ARGS="--only arK"
 	$(VENV)/bin/python -m benchmarks.posteriors.run $(ARGS)
+
+fitted: $(VENV)/.installed-dev  ## write the page "What can be fitted" from the tables of the tests
+	$(VENV)/bin/python tests/fitted_page.py
 
 gallery: $(VENV)/.installed-dev  ## fit the models of example galleries, with NUTS beside them: make gallery ARGS="--only horseshoe --again"
 	$(VENV)/bin/python -m benchmarks.gallery.run $(ARGS)

@@ -12,7 +12,8 @@ steps, and only the second comparison counts.
 
 - right: the verdict is "good" or "reweight", and all moments are within the bounds.
 - wrong: the verdict is "good" or "reweight", and a moment is not.
-- undecided: the same, but the chains of NUTS disagree (R-hat above 1.05), so there is no reference.
+- undecided: the same, but there is no reference: the chains of NUTS disagree (R-hat above 1.05), or some of its steps
+  diverge, which biases its moments.
 - unreliable: that is the verdict.
 - refused: the library says why it does not take the model.
 - failed: an error of another kind.
@@ -96,7 +97,7 @@ def outcome(verdict: str, compared: dict[str, Any]) -> str:
         return "unreliable"
     if compared["within"]:
         return "right"
-    return "wrong" if compared["rhat"] < LARGEST_RHAT else "undecided"
+    return "wrong" if compared["rhat"] < LARGEST_RHAT and not compared["divergent"] else "undecided"
 
 
 def nuts(built: Any, target: pf.Target, lengths: tuple[int, int], options: dict[str, Any]) -> Reference:

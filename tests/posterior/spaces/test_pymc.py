@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy import special, stats
 
 import pushforward as pf
+from pushforward.posterior.spaces.pymc import erfcx
 
 pm = pytest.importorskip("pymc", reason="PyMC is not installed")
 
@@ -112,3 +114,27 @@ def test_bad_models():
         pf.Target.from_pymc(pm.Model())
     with pytest.raises(TypeError, match=r"pymc\.Model, but got int"):
         pf.Target.from_pymc(3)
+
+
+def test_censored_variables():
+    """Their density has erfcx, and its second derivatives."""
+    y = np.array([-0.5, 0.2, 1.0, 2.0])
+    with pm.Model() as model:
+        pm.Censored("y", pm.Normal.dist(pm.Normal("m"), 1.0), lower=-0.5, upper=2.0, observed=y)
+    target = pf.Target.from_pymc(model)
+
+    def exact(m):
+        inner = stats.norm.logpdf(y[1:3], m).sum()
+        return stats.norm.logpdf(m) + inner + stats.norm.logcdf(-0.5, m) + stats.norm.logsf(2.0, m)
+
+    for m in (-3.0, 0.3, 5.0):
+        np.testing.assert_allclose(target(jnp.array([m])), exact(m), rtol=1e-7)  # as exact as PyMC
+        second = (exact(m + 1e-3) - 2 * exact(m) + exact(m - 1e-3)) / 1e-6
+        np.testing.assert_allclose(jax.hessian(target)(jnp.array([m]))[0, 0], second, rtol=2e-2)
+
+
+def test_erfcx():
+    x = np.concatenate([np.linspace(-5, 40, 2001), [1e3, 1e8]])
+    np.testing.assert_allclose(erfcx(jnp.asarray(x)), special.erfcx(x), rtol=1e-13)
+    slope = jax.vmap(jax.grad(erfcx))(jnp.asarray(x[:-2]))
+    np.testing.assert_allclose(slope, 2 * x[:-2] * special.erfcx(x[:-2]) - 2 / np.sqrt(np.pi), rtol=1e-9, atol=1e-12)

@@ -3,10 +3,11 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
 
@@ -34,7 +35,8 @@ class PymcSpace(AbstractSpace):
         Raises:
             ImportError: if PyMC is not installed.
             TypeError: if `model` is not a `pymc.Model`.
-            ValueError: if the model has discrete free variables, or no free variable.
+            ValueError: if the model has discrete free variables, no free variable, a random density, or an operation
+                without a version in JAX.
         """
         compiled = _Compiled(model)
         start = model.initial_point()
@@ -84,7 +86,6 @@ class _Compiled:
             raise ImportError("Target.from_pymc needs PyMC: pip install 'pushforward[pymc]'.") from error
         if not isinstance(model, pymc.Model):
             raise TypeError(f"Target.from_pymc takes a pymc.Model, but got {type(model).__name__}.")
-        from pymc.sampling.jax import get_jaxified_graph
         from pytensor.graph.replace import graph_replace
 
         if not model.free_RVs:
@@ -96,6 +97,7 @@ class _Compiled:
                 "(pymc_extras.marginalize), or observe them."
             )
         _check_density(model)
+        _register_erfcx()
         drawn = [*model.free_RVs, *model.deterministics]
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
@@ -104,14 +106,51 @@ class _Compiled:
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
         draws = {rv: rv.type() for rv in transforms}
         inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
-        self.log_density = get_jaxified_graph(inputs, densities[:1])
-        self.both_densities = get_jaxified_graph(inputs, densities)
-        self.constrain = get_jaxified_graph(inputs, model.replace_rvs_by_values(drawn))
+        self.log_density = _compiled(inputs, densities[:1])
+        self.both_densities = _compiled(inputs, densities)
+        self.constrain = _compiled(inputs, model.replace_rvs_by_values(drawn))
         inverse = graph_replace(inverse, [*draws.items()], strict=False)
-        self.unconstrain = get_jaxified_graph([*draws.values()], inverse)
+        self.unconstrain = _compiled([*draws.values()], inverse)
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
+
+
+def _compiled(inputs: Any, outputs: Any) -> Any:
+    """A graph as a function of JAX arrays, or an error that names the operation that JAX lacks."""
+    from pymc.sampling.jax import get_jaxified_graph
+
+    try:
+        return get_jaxified_graph(inputs, outputs)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"an operation of the model has no version in JAX ({error}). Write it with PyTensor: JAX cannot "
+            "compile functions of NumPy."
+        ) from error
+
+
+def _register_erfcx() -> None:
+    """Censored normal variables need erfcx, which PyTensor takes from TensorFlow Probability if that is installed."""
+    from pytensor.link.jax.dispatch.basic import jax_funcify
+    from pytensor.scalar.math import Erfcx
+
+    jax_funcify.register(Erfcx)(lambda op, **kwargs: erfcx)
+
+
+def erfcx(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""$e^{x^2} \mathrm{erfc}(x)$, by its asymptotic series where the factors overflow and underflow.
+
+    JAX's function of this name is zero in a narrow range near 26.5.
+
+    Args:
+        x: the arguments.
+    """
+    large = x > 9
+    small, big = jnp.where(large, 0.0, x), jnp.where(large, x, 10.0)
+    series = jnp.ones_like(big)
+    for n in range(12, 0, -1):
+        series = 1 - (2 * n - 1) / (2 * big**2) * series
+    return jnp.where(large, series / (big * np.sqrt(np.pi)), jnp.exp(small**2) * jax.scipy.special.erfc(small))
 
 
 def _check_density(model: Any) -> None:
