@@ -39,6 +39,9 @@ docs: $(VENV_DOCS)/.installed  ## build the documentation site in build/site; it
 docs-check: $(VENV)/.installed-dev  ## run the slow examples of README and documents too, which takes minutes
 	$(VENV)/bin/pytest -m "conformance or not conformance" tests/test_docs.py $(ARGS)
 
+gallery: $(VENV)/.installed-dev  ## run the worked examples and write their pages: make gallery ARGS="eight_schools"
+	$(VENV)/bin/python docs/pages.py $(ARGS)
+
 bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its own: make bench ARGS="--only training"
 	$(VENV_BENCH)/bin/python benchmarks/speed.py $(ARGS)
 

@@ -6,6 +6,7 @@ other, as a reader would type them; `make docs-check` runs the slow pages too.
 
 import functools
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -48,6 +49,43 @@ def test_examples_run_as_printed(path, tmp_path):
         [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@functools.cache
+def gallery():
+    """The module that writes the pages of the gallery, which is not part of the package."""
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPTS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_pages_of_the_gallery_are_those_of_the_scripts(script):
+    text = script.with_suffix(".md").read_text()
+    assert gallery().without_output(text) == gallery().page(script), f"run: make gallery ARGS={script.stem}"
+    assert "<!-- printed -->" in text, "the page shows nothing that the script printed"
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_scripts_of_the_gallery_print_what_their_pages_show(script, tmp_path):
+    """Apart from the digits of numbers, which differ between processors."""
+    copy = tmp_path / "gallery" / script.name
+    copy.parent.mkdir()
+    copy.write_text(script.read_text())
+    program = tmp_path / "pages.py"
+    program.write_text((ROOT / "docs" / "pages.py").read_text())
+    done = subprocess.run(
+        [sys.executable, program, script.stem], capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    words = [re.sub(r"[-\d.e+]+|\s+", " ", file.with_suffix(".md").read_text()) for file in (script, copy)]
+    assert words[0] == words[1]
 
 
 @functools.cache
