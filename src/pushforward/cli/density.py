@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pushforward.cli.devices import add_devices, connect, mesh, writes
 from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
@@ -62,6 +63,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("--discrete", nargs="+", default=[], metavar="COLUMN", help="columns with a constant step, such as counts")
     add("--held-out", type=float, default=0.1, metavar="FRACTION", help="the fraction of test rows (default 0.1)")
     add("--epochs", type=whole_number, metavar="N", help="the largest number of passes through the data")
+    add_devices(command, "rows")
     add_common(command, _run, out_needed=True)
 
 
@@ -83,6 +85,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     set_precision(options)
+    connect(options, console)
     x, condition = np.asarray(x, float), np.asarray(condition, float) if options.given else None
     try:
         return _fit_and_evaluate(options, console, names, x, condition)
@@ -151,10 +154,14 @@ def _fit_and_evaluate(
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
+            mesh=mesh(options),
         )  # fmt: skip
         density = with_command(density, options.command_line)
         # Save first, so that an error in the evaluation does not lose the result of the training.
-        density.save(options.out / DENSITY)
+        if writes(options):
+            density.save(options.out / DENSITY)
+    if not writes(options):
+        return results.exit_code
     results.written.append(DENSITY)
     if results.interrupted:
         console.print(f"the same command continues the training from {checkpoint}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
+from pushforward.cli.devices import add_devices, connect, mesh, writes
 from pushforward.cli.folders import check_folder
 from pushforward.cli.model import DATA, add_arguments, check_arguments, load_data, load_model
 from pushforward.cli.results import Results
@@ -81,7 +82,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--log-likelihood", action="store_true", help="add the log-likelihood of each observation to posterior.nc"
     )
     fit.add_argument("--predictive", action="store_true", help="add observations drawn from the model to posterior.nc")
-    fit.add_argument("--devices", metavar="N", help="how many devices share the draws of each step: a number, or all")
+    add_devices(fit, "draws")
     add_common(fit, _fit, out_needed=True)
 
 
@@ -109,23 +110,12 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
             raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
     data = load_data(options)
     set_precision(options)
+    connect(options, console)
     model = load_model(options.model)
     check_arguments(model, data, options)
     settings = {name: getattr(options, name) for name in ("budget", "seconds", "checkpoint", "draws")}
-    settings["mesh"] = _mesh(options.devices)
-    return _run(model, data, options.model, options.out, options, console, settings)
-
-
-def _mesh(devices: str | None) -> Any:
-    """The mesh of some devices; None for one device."""
-    if devices is None:
-        return None
-    import jax
-
-    available = jax.devices()
-    if devices != "all" and not (devices.isdecimal() and 1 <= int(devices) <= len(available)):
-        raise UserError(f"--devices must be all, or a number from 1 to {len(available)}, but is {devices}.")
-    return jax.sharding.Mesh(available if devices == "all" else available[: int(devices)], "devices")
+    settings["mesh"] = mesh(options)
+    return _run(model, data, options.model, options.out if writes(options) else None, options, console, settings)
 
 
 def _run(

@@ -30,7 +30,7 @@ from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.reports.provenance import provenance
-from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.devices import check_mesh
 from pushforward.training.run import Callback, Run
 from pushforward.user_warnings import warn
@@ -165,7 +165,7 @@ def fit_density(
         "validation": validation, "batch_size": batch_size, "learning_rate": learning_rate, "max_epochs": max_epochs,
         "patience": patience, "rows_at_once": rows_at_once if samples.source.streams else None,
     }  # fmt: skip
-    file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, flow) | options, key)
+    file = Checkpoint(checkpoint, lambda: _checkpoint_facts(samples, flow) | options, key, mesh)
     given = {"condition": condition, "flow": flow, "support": support, "weights": weights, "names": names}
     call = _call(options, **given, discrete=discrete if len(discrete) else None)
     flow_key, split_key, train_key, noise_key, rows_key, kept_key, decay_key = jr.split(key, 7)
@@ -318,6 +318,7 @@ def _checkpoint_facts(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
     x = source.x if source.x.flags.c_contiguous else source.x.T
     return {
         "fit": "fit_density",
+        "shapes": shapes((source.x, source.condition, source.weights)),
         "x": fingerprint(x),
         "condition": fingerprint(source.condition),
         "weights": fingerprint(source.weights),

@@ -25,7 +25,7 @@ from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.modes import match_moments
 from pushforward.reports.provenance import provenance
-from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.data import Rows
 from pushforward.training.devices import check_mesh
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
@@ -144,12 +144,13 @@ def fit_amortized(
         return {
             "fit": "fit_amortized",
             "target": fingerprint(target),
+            "shapes": shapes((data, conditions)),
             "data": fingerprint((data, conditions)),
             "flow": fingerprint(flow),
             "steps": steps,
         }
 
-    file = Checkpoint(checkpoint, facts, key)
+    file = Checkpoint(checkpoint, facts, key, mesh)
     with Run("amortized", steps, file, progress=progress, callback=callback, mesh=mesh) as run:
         trained = run.train(
             "amortized", flow, objective, train_key,

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
+from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.given_draws import given_draws
 from pushforward.posterior.given_structure import given_structure
 from pushforward.posterior.objective import NUM_SAMPLES
@@ -28,9 +29,10 @@ from pushforward.posterior.verdict.agreement import compare
 from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports.provenance import provenance
-from pushforward.training.checkpoint import Checkpoint, fingerprint
+from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.compilation import split
 from pushforward.training.devices import check_mesh, on_mesh, place
+from pushforward.training.processes import spans_processes
 from pushforward.training.run import Callback, Run, Trained
 from pushforward.training.time_limit import check_seconds
 
@@ -43,6 +45,8 @@ COPIES, MATRICES = 4, 12
 RESERVED_SHARE, MAX_RESERVED = 0.25, 60.0
 # Skipped steps are reported if their fraction is larger.
 MAX_SKIPPED_FRACTION = 0.01
+# The number of rows of large data at which the log-likelihood of a checkpoint is compared.
+COMPARED_ROWS = 10_000
 
 
 def fit_posterior(
@@ -119,8 +123,10 @@ def fit_posterior(
     given = None if draws is None else given_draws(target, draws)
     rows = {"rows of a batch": target.space.batch_size} if isinstance(target.space, LargeDataSpace) else {}
     check_mesh(mesh, {"draws of a step": NUM_SAMPLES} | rows)
+    if seconds is not None and spans_processes(mesh):
+        raise ValueError("seconds= needs one clock, but the mesh has devices of several processes; use budget=.")
     start_key, *stage_keys, final_key, missed_key, splines_key = split(key, 9)
-    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure, given), key)
+    file = Checkpoint(checkpoint, lambda: _facts(target, flow, budget, structure, given), key, mesh)
     steps = budget // NUM_SAMPLES
     with Run(
         "posterior",
@@ -133,7 +139,7 @@ def fit_posterior(
         format_loss=_format_elbo,
     ) as run:
         vectors = None if given is None else given.reshape(-1, target.dim)
-        found = survey(target, start_key, structure=structure, draws=vectors, stop=lambda: run.ended)
+        found = survey(target, start_key, structure=structure, draws=vectors, stop=lambda: run.ended, mesh=mesh)
         if not found.modes:
             raise _no_start(target)
         if isinstance(found.density, Target):
@@ -147,7 +153,8 @@ def fit_posterior(
         requests = run.interruption.count
 
         def stop() -> bool:
-            return run.interruption.count > requests
+            # Several processes must do the same, but each has its own signals.
+            return not spans_processes(mesh) and run.interruption.count > requests
 
         def no_more_draws() -> bool:
             return stop() or (seconds is not None and run.seconds > seconds)
@@ -219,10 +226,18 @@ def _facts(
     target: Target, flow: Flow | None, budget: int, structure: Structure | None, given: np.ndarray | None
 ) -> dict[str, Any]:
     """What identifies a fit: code cannot be compared, but the values of the density at some points can."""
-    points = target.start + jnp.linspace(-1.0, 1.0, 3)[:, None]
+    points, density = target.start + jnp.linspace(-1.0, 1.0, 3)[:, None], target
+    data: Any = target
+    if isinstance(target.space, LargeDataSpace):
+        size = jax.ShapeDtypeStruct((target.space.num_rows,), jnp.result_type(int))
+        data = jax.eval_shape(target.space.rows.at, size)
+        # Each process compares its own rows, and a file would take long to read.
+        rows = np.linspace(0, target.space.num_rows - 1, min(target.space.num_rows, COMPARED_ROWS)).astype(int)
+        density = Estimate(target, target.space.rows.at(jnp.asarray(rows)), None, jr.key(0))
     facts = {
         "fit": "fit_posterior",
-        "target": fingerprint((target, jax.vmap(target)(points))),
+        "shapes": shapes(data),
+        "target": fingerprint((target, jax.vmap(density)(points))),
         "flow": "default" if flow is None else fingerprint(flow),
         "budget": budget,
     }

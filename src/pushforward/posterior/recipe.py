@@ -49,6 +49,7 @@ from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRAC
 from pushforward.training import EarlyStopping
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.optimizers import averaged, clip_by_running_norm
+from pushforward.training.processes import of_first
 from pushforward.training.run import Run, Trained
 
 CHUNK = 250  # steps between evaluations of the ELBO
@@ -142,7 +143,7 @@ class Recipe(NamedTuple):
         whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
-        if is_exact(quick_diagnostics(whitened, gaussian.model, keys.check)):
+        if is_exact(self.diagnostics(whitened, gaussian.model, keys.check)):
             return whitened, dataclasses.replace(gaussian, reason="reached")
         structured = self.hierarchical(affine, gaussian.model, keys)
         if structured is not None:
@@ -167,7 +168,8 @@ class Recipe(NamedTuple):
         if dim < MIN_HIERARCHICAL_DIM or self.run.ended:
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
-        order, num_global = order_by_influence(np.asarray(influence(target, affine, influence_key)))
+        found = of_first(np.asarray(influence(target, affine, influence_key)), self.run.mesh)
+        order, num_global = order_by_influence(found)
         if num_global == 0 and dim <= FEW_DIMS:
             return None
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
@@ -184,10 +186,10 @@ class Recipe(NamedTuple):
         )
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
-        before = quick_diagnostics(whitened, trained.model, check_key)
+        before = self.diagnostics(whitened, trained.model, check_key)
         # In few dimensions couplings are cheap, and improve also flows that are almost good.
         far = (lambda found: found.gap >= NEAR_GOOD_GAP) if dim <= FEW_DIMS else self.needs_layers
-        if not _is_confirmed(far, before, whitened, trained.model, confirm_key):
+        if not self.is_confirmed(far, before, whitened, trained.model, confirm_key):
             return whitened, trained
         couplings = without_permutation(default_flow(dim, key=couplings_key).bijection)
         more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
@@ -200,10 +202,28 @@ class Recipe(NamedTuple):
         """
         whitened = Whitened(self.target, found.scaling)
         gaussian = Flow(standard_normal(self.target.dim), found.inner)
-        if self.run.ended or is_exact(quick_diagnostics(whitened, gaussian, keys.check)):
+        if self.run.ended or is_exact(self.diagnostics(whitened, gaussian, keys.check)):
             return whitened, Trained(gaussian, math.nan, 0, "reached")
         flow = hierarchical_flow(found.inner, min(found.num_hubs, MAX_GLOBAL), key=keys.flow)
         return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
+
+    def diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> Diagnostics:
+        """The diagnostics of a few draws, the same in all processes."""
+        return of_first(quick_diagnostics(target, flow, key, num), self.run.mesh)
+
+    def is_confirmed(
+        self,
+        has_problem: Callable[[Diagnostics], bool],
+        before: Diagnostics,
+        target: Whitened,
+        flow: Flow,
+        key: PRNGKeyArray,
+    ) -> bool:
+        """Whether a problem found with few draws is also found with more draws.
+
+        A single large weight does not justify minutes of training.
+        """
+        return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
@@ -241,16 +261,16 @@ class Recipe(NamedTuple):
             train_key, check_key = split(k)
             stage = GAUSSIAN
             if uses_natural_gradient(target.dim) and not self.run.ended:
-                better = refined(target, mode, train_key)
+                better = of_first(refined(target, mode, train_key), self.run.mesh)
                 # A density without curvature, such as a Laplace distribution's, needs the training.
                 mode, stage = better, POLISH if better.elbo > mode.elbo else GAUSSIAN
             whitened = Whitened(target, mode.affine)
             trained = Trained(Flow(standard_normal(target.dim), affine_map(target.dim)), math.nan, 0, "reached")
-            if stage is GAUSSIAN or quick_diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
+            if stage is GAUSSIAN or self.diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
                 trained = self.stage(trained.model, whitened, stage, train_key)
             affines.append(_compose(mode.affine, trained.model.bijection))
             ended = len(modes) == 1 or self.run.ended
-            found = None if ended else quick_diagnostics(whitened, trained.model, check_key)
+            found = None if ended else self.diagnostics(whitened, trained.model, check_key)
             log_evidences.append(mode.elbo if found is None else found.log_evidence)
             reason = trained.reason
         identity = affine_map(target.dim)
@@ -269,15 +289,15 @@ class Recipe(NamedTuple):
         resampling corrects them.
         """
         change_key, check_key, tail_key = split(key, 3)
-        before = quick_diagnostics(target, trained.model, check_key)
+        before = self.diagnostics(target, trained.model, check_key)
         new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
         possible = one_mode and trained.reason != "steps" and not self.run.ended
-        if possible and _is_confirmed(_has_heavy_tail, before, target, trained.model, tail_key):
+        if possible and self.is_confirmed(_has_heavy_tail, before, target, trained.model, tail_key):
             new = self.with_heavy_tails(target, change_key)
         if new.model is trained.model:
             return trained
-        better = quick_diagnostics(target, new.model, check_key).elbo > before.elbo
+        better = self.diagnostics(target, new.model, check_key).elbo > before.elbo
         return dataclasses.replace(new if better else trained, reason=new.reason)
 
     def with_heavy_tails(self, target: Whitened, key: PRNGKeyArray) -> Trained[Flow]:
@@ -285,7 +305,7 @@ class Recipe(NamedTuple):
         base_key, check_key, flow_key, train_key = split(key, 4)
         dim = self.target.dim
         part = self.stage(Flow(student_t(dim), affine_map(dim)), target, TAILS, base_key)
-        if self.run.ended or part.reason == "steps" or is_exact(quick_diagnostics(target, part.model, check_key)):
+        if self.run.ended or part.reason == "steps" or is_exact(self.diagnostics(target, part.model, check_key)):
             return part
         return self.stage(_compose_flows(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 
@@ -297,8 +317,8 @@ class Recipe(NamedTuple):
         check_key, confirm_key, flow_key, train_key = split(key, 4)
         if self.run.ended or trained.reason == "steps":
             return trained
-        before = quick_diagnostics(target, trained.model, check_key)
-        if not _is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
+        before = self.diagnostics(target, trained.model, check_key)
+        if not self.is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(self.target.dim, key=flow_key)
         return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
@@ -313,16 +333,6 @@ def student_t(dim: int) -> Learnable:
     """Independent t distributions whose degrees of freedom, locations and scales are learned."""
     ones = jnp.ones(dim)
     return Learnable(dist.StudentT(INITIAL_DF * ones, 0 * ones, ones).to_event(1))
-
-
-def _is_confirmed(
-    has_problem: Callable[[Diagnostics], bool], before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray
-) -> bool:
-    """Whether a problem found with few draws is also found with more draws.
-
-    A single large weight does not justify minutes of training.
-    """
-    return has_problem(before) and has_problem(quick_diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
 
 def _has_heavy_tail(found: Diagnostics) -> bool:

@@ -6,6 +6,7 @@ of the current one. Everything else, such as code, is the caller's and is built 
 
 import dataclasses
 import hashlib
+import io
 import os
 import re
 import time
@@ -20,11 +21,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from pushforward.files import remove_parts
 from pushforward.serialization import load, save
 from pushforward.training.history import History
+from pushforward.training.processes import bytes_of_first, check_agreement, spans_processes, writes_files
 from pushforward.user_warnings import warn
 
 KIND = "pushforward checkpoint"
@@ -43,6 +46,18 @@ def fingerprint(tree: PyTree) -> str:
     # The order of a NumPyro distribution's arrays differs from process to process, and so do their indices.
     leaves = sorted(_digest(_place(path), *_parts(leaf)) for path, leaf in jax.tree.leaves_with_path(tree))
     return _digest(*leaves, *sorted(_static_fields(tree)))
+
+
+def shapes(tree: PyTree) -> str:
+    """The shapes and dtypes of the arrays of a pytree, which say more than a fingerprint if processes disagree.
+
+    Args:
+        tree: the pytree.
+    """
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+    return ", ".join(
+        f"{name} {leaf.dtype}{list(leaf.shape)}".strip() for name, leaf in leaves if hasattr(leaf, "dtype")
+    )
 
 
 def fingerprint_optimizer(optimizer: optax.GradientTransformation, parameters: PyTree) -> str:
@@ -176,35 +191,53 @@ class Checkpoint:
             version of the library, the precision and the fingerprint of the key are added. It is called only if there
             is a path.
         key: the key of the fit.
+        mesh: the mesh of the fit, or None. Of several processes the first reads and writes the file.
 
     Attributes:
         state: the state of the fit when the file was written.
 
     Raises:
-        ValueError: if the file is not the checkpoint of this fit; the message names what differs. The file is
-            unchanged.
+        ValueError: if the file is not the checkpoint of this fit, or if several processes do not make the same fit;
+            the message names what differs. The file is unchanged.
         OSError: if the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike | None, facts: Callable[[], dict[str, Any]], key: PRNGKeyArray):
+    def __init__(
+        self,
+        path: str | os.PathLike | None,
+        facts: Callable[[], dict[str, Any]],
+        key: PRNGKeyArray,
+        mesh: Mesh | None = None,
+    ):
         self.path = None if path is None else Path(path)
-        self.state, self._next_write = INITIAL_STATE, 0.0
-        if self.path is None:
+        self.state, self._next_write, self._writes = INITIAL_STATE, 0.0, writes_files(mesh)
+        several = spans_processes(mesh)
+        if self.path is None and not several:
             return
         self.facts = facts() | {
             "version": metadata.version("pushforward"),
             "precision": str(jnp.result_type(float)),
             "key": fingerprint(key),
         }
-        if self.path.exists():
-            self.state = self._read(self.path)
-        remove_parts(self.path)
+        if several:
+            others = {f"version of {name}": metadata.version(name) for name in ("jax", "jaxlib", "numpyro")}
+            check_agreement(self.facts | others | {"checkpoint": str(self.path)}, mesh)
+        if self.path is None:
+            return
+        present = self._writes and self.path.exists()
+        before = bytes_of_first(self.path.read_bytes() if present else None, mesh)
+        if before is not None:
+            self.state = self._read(self.path, before)
+        if self._writes:
+            remove_parts(self.path)
         # If the path is not writable, the error comes before the training.
         self._save(self.path, self.state)
 
-    def _read(self, path: Path) -> FitState:
+    def _read(self, path: Path, data: bytes) -> FitState:
+        file = io.BytesIO(data)
+        file.name = str(path)
         try:
-            content = load(path)
+            content = load(file)
         except ValueError as error:  # damaged, or of version 0.1.0, whose classes are gone
             raise ValueError(f"{path} is not a checkpoint that this version can resume: {error}") from error
         before, state = (content.get("facts"), content.get("state")) if isinstance(content, dict) else (None, None)
@@ -247,6 +280,8 @@ class Checkpoint:
             warn(f"the checkpoint {self.path} could not be written: {error}")
 
     def _save(self, path: Path, state: FitState) -> None:
+        if not self._writes:
+            return
         began = time.monotonic()
         try:
             save(path, {"kind": KIND, "facts": self.facts, "state": state})

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
 from pushforward.bijections.arrays import ArrayLike
@@ -19,6 +20,14 @@ class AbstractBatches(eqx.Module):
 
     `begin` and `next` are part of the compiled loop. `at` runs in Python between compiled chunks of steps.
     """
+
+    def on(self, mesh: Mesh | None) -> "AbstractBatches":
+        """The source for the devices of a mesh: what it reads may already be distributed over them.
+
+        Args:
+            mesh: the mesh, or None.
+        """
+        return self
 
     def at(self, step: int) -> "AbstractBatches":
         """The source to use from this step on, until `at` is called again.

@@ -20,6 +20,7 @@ from pushforward.training.devices import gather, on_mesh, place
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
 from pushforward.training.objectives import AbstractObjective
+from pushforward.training.processes import in_any, spans_processes, writes_files
 from pushforward.training.progress import progress_bar
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.time_limit import TimeLimit
@@ -105,7 +106,7 @@ class Run:
     ):
         self.name, self.total, self.progress, self.callback = name, total, progress, callback
         self.checkpoint, self.mesh, self.format_loss = checkpoint, mesh, format_loss
-        self.interruption = Interruption()
+        self.interruption, self._requests = Interruption(), 0
         before = checkpoint.state
         self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
         self._num_restored = len(before.finished) + (before.current is not None)
@@ -120,7 +121,8 @@ class Run:
 
     def __enter__(self) -> "Run":
         self._stack.enter_context(one_blas_thread())
-        self.show = self._stack.enter_context(progress_bar(self.name, self.total, show=self.progress))
+        show = self.progress and writes_files(self.mesh)
+        self.show = self._stack.enter_context(progress_bar(self.name, self.total, show=show))
         self.interruption = self._stack.enter_context(deferred_interrupts())
         return self
 
@@ -140,8 +142,8 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user has pressed Ctrl-C."""
-        return self.interruption.count > 0
+        """Whether the user has pressed Ctrl-C; of several processes, in any of them before the last evaluation."""
+        return (self._requests if spans_processes(self.mesh) else self.interruption.count) > 0
 
     @property
     def ended(self) -> bool:
@@ -191,7 +193,7 @@ class Run:
         parameters, static = partition(model)
         trainer = Trainer(objective, optimizer, static)
         compiled = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
-        batches = objective.batches if batches is None else batches
+        batches = (objective.batches if batches is None else batches).on(self.mesh)
         stage_index = self._stages
         self._stages += 1
         if stage_index < len(self._finished):
@@ -297,6 +299,7 @@ class Run:
             )
         )
         self._current = jax.tree.leaves(state)
+        self._requests = in_any(self.interruption.count, self.mesh)
         self.show(step, f"{stage}: {self.format_loss(loss)}, best {self.format_loss(float(state.best_loss))}")
 
     def _call_back(self, state: State, best_result: Callable[[PyTree], Any]) -> None:
@@ -309,6 +312,7 @@ class Run:
             self.stopped = bool(self.callback(progress))
         except KeyboardInterrupt:
             self.interruption.request()
+        self.stopped = bool(in_any(self.stopped, self.mesh))
 
     def _write(self) -> None:
         if self.checkpoint.path is not None:

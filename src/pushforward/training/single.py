@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
+from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.data import AbstractBatches
 from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
@@ -85,6 +85,7 @@ def train(
         return {
             "fit": "train",
             "model": fingerprint(model),
+            "shapes": shapes((objective, batches)),
             "objective": f"{type(objective).__name__} {fingerprint(objective)}",
             "batches": fingerprint(batches),
             "optimizer": fingerprint_optimizer(optimizer, parameters),
@@ -92,7 +93,7 @@ def train(
             "num_evaluations": num_evaluations,
         }
 
-    file = Checkpoint(checkpoint, facts, key)
+    file = Checkpoint(checkpoint, facts, key, mesh)
     with Run("training", steps, file, progress=progress, callback=callback, mesh=mesh) as run:
         best = run.train(
             "training", model, objective, key,

@@ -156,8 +156,9 @@ class Trainer(eqx.Module):
         lost = (count == 0) & (stop > state.step)
         parameters = jax.tree.map(lambda new, old: jnp.where(lost, old, new), parameters, best)
         best_loss = jnp.where(better, loss, state.best_loss)
-        after = replicate(State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key))
-        return after, Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
+        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key)
+        chunk = Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
+        return replicate((after, chunk))
 
     advance = eqx.filter_jit(run)
     # Compiled with few optimizations, for fits of hundreds or thousands of steps.

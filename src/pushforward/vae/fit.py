@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer
+from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
 from pushforward.training.optimizers import clip_by_running_norm
@@ -120,6 +120,7 @@ def fit_vae(
         return {
             "fit": "fit_vae",
             "VAE": fingerprint(vae),
+            "shapes": shapes((x, validation_images)),
             "training images": fingerprint(x),
             "validation images": fingerprint(validation_images),
             "optimizer": fingerprint_optimizer(optimizer, partition(vae)[0]),
@@ -129,7 +130,7 @@ def fit_vae(
 
     steps = bound.batches.steps_per_epoch
     with Run(
-        "VAE", max_epochs * steps, Checkpoint(checkpoint, facts, key),
+        "VAE", max_epochs * steps, Checkpoint(checkpoint, facts, key, mesh),
         progress=progress, callback=callback, mesh=mesh, format_loss=lambda loss: f"ELBO {-loss:.3f}",
     ) as run:  # fmt: skip
         best = run.train(

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.posterior.curvature import check_gradient, inverse_factor
@@ -34,7 +35,9 @@ from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import one_blas_thread, split
+from pushforward.training.devices import gather, on_mesh, place, replicate, spread
 from pushforward.training.interruption import never_stop
+from pushforward.training.processes import of_first
 
 # The rows of the search: enough to determine each dimension.
 MIN_SEARCH_ROWS, MAX_SEARCH_ROWS, SEARCH_ROWS_PER_DIM = 5_000, 20_000, 20
@@ -71,6 +74,7 @@ def survey(
     structure: Structure | None = None,
     draws: Float[np.ndarray, "draws dim"] | None = None,
     stop: Callable[[], bool] = never_stop,
+    mesh: Mesh | None = None,
 ) -> Survey:
     """The Gaussians near the modes of a target; none if the log-density is not finite at any starting point.
 
@@ -80,6 +84,8 @@ def survey(
         structure: which coordinates interact, if the user gives it.
         draws: draws of the posterior that the user has, as unconstrained vectors; their modes join those of the search.
         stop: whether to end the search early.
+        mesh: the devices that share the rows of a pass through large data; the rest of the search is on one device. Of
+            several processes, all get what the first has found.
 
     Raises:
         ValueError: if the log-density has no gradient.
@@ -88,7 +94,7 @@ def survey(
         check_gradient(target, target.start)
         sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), given=structure, stop=stop)
         found = find_candidates(target, target.start, key, stop=stop, any_mass=sparse is None)
-        drawn = _drawn(target, draws, key)
+        found, sparse, drawn = of_first((found, sparse, _drawn(target, draws, key)), mesh)
         modes = with_drawn(found.modes, drawn) if drawn else found.modes
         candidates = sorted([*found.candidates, *drawn], key=lambda c: -c.elbo)
         if sparse is not None and modes and not sparse.elbo > modes[0].elbo:
@@ -99,19 +105,20 @@ def survey(
     part = Estimate(target, rows, None, batches_key)
     check_gradient(part, target.start)
     found = find_candidates(part, target.start, search_key, stop=stop)
-    drawn = _drawn(part, draws, key)
+    found, drawn = of_first((found, _drawn(part, draws, key)), mesh)
     if not found.modes and not drawn:
         return Survey([], [], part)
     # The evidence of a mode is as uncertain as the rows are few, so a mode must be negligible for these rows alone.
     relative = [[c._replace(elbo=c.elbo / part.factor) for c in each] for each in (found.candidates, drawn)]
     modes = separate_modes(relative[0]) if found.modes else []
     modes = with_drawn(modes, relative[1]) if drawn else modes
-    climbed = [each for each in (_climb(target, mode, stop) for mode in modes) if np.isfinite(each[0].elbo)]
+    placed = place(target, mesh)
+    climbed = [each for each in (_climb(placed, mode, stop, mesh) for mode in modes) if np.isfinite(each[0].elbo)]
     if not climbed:
         return Survey([], [], part)
     climbed = _different(sorted(climbed, key=lambda each: -each[0].elbo))
     density = _with_least_noise(part, climbed, noise_key)
-    scored = _scored(density, [c for c, _ in climbed] + modes, score_key)
+    scored = of_first(_scored(density, [c for c, _ in climbed] + modes, score_key), mesh)
     modes = separate_modes(sorted(scored, key=lambda c: -c.elbo)) if scored else []
     return Survey(modes, modes, density)
 
@@ -149,16 +156,20 @@ def _derivatives(target: Target, u: Float[Array, " dim"], order: int) -> tuple[D
     space: LargeDataSpace = target.space  # pyright: ignore[reportAssignmentType]
 
     def of_chunk(rows, mask):
+        rows, mask = spread((rows, mask))
+
         def likelihood(u):
             return jnp.sum(jnp.where(mask, space.log_likelihoods(target.unravel(u), rows), 0.0))
 
         return derivatives(likelihood, u[None], order)
 
     prior = derivatives(lambda u: space.log_prior(target.unravel(u)), u[None], order)
-    return space.rows.total(of_chunk, space.batch_size), prior
+    return replicate((space.rows.total(of_chunk, space.batch_size), prior))
 
 
-def _climb(target: Target, candidate: Candidate, stop: Callable[[], bool]) -> tuple[Candidate, Derivatives]:
+def _climb(
+    target: Target, candidate: Candidate, stop: Callable[[], bool], mesh: Mesh | None
+) -> tuple[Candidate, Derivatives]:
     """The Gaussian moved to the mode of the whole posterior, and the derivatives of the log-likelihood there.
 
     Up to MAX_HESSIAN_DIM dimensions the steps are Newton's. Beyond it they use the covariance of the candidate, and the
@@ -169,7 +180,8 @@ def _climb(target: Target, candidate: Candidate, stop: Callable[[], bool]) -> tu
     order = 2 if dim <= MAX_HESSIAN_DIM else 1
 
     def at(u, order=order):
-        likelihood, prior = _derivatives(target, jnp.asarray(u), order)
+        with on_mesh(mesh):
+            likelihood, prior = gather(_derivatives(target, place(jnp.asarray(u), mesh), order), mesh)
         value, gradient = (np.asarray(a + b)[0] for a, b in zip(likelihood[:2], prior[:2], strict=True))
         factor = candidate.factor
         if likelihood[2] is not None and prior[2] is not None:

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from pushforward.density.data.tables import open_mapped
-from pushforward.training.data import AbstractBatches, Reread, Rows
+from pushforward.training.data import AbstractBatches, Rows
+from pushforward.training.devices import each_reads_its_part, read_parts
 
 CHECKED_AT_ONCE = 100_000
 # Of a file: how many rows are in memory during training, and how many neighbors are read together.
@@ -98,15 +100,20 @@ class _Mapped:
         self.leaves, self.structure = jax.tree.flatten(values)
         self.dtypes = [jax.dtypes.canonicalize_dtype(a.dtype) for a in self.leaves]
 
+    @property
+    def num_rows(self) -> int:
+        return len(self.leaves[0])
+
+    def map(self, fn: Callable[[np.ndarray, Any], Any]) -> PyTree:
+        """The results of a function of each array and its dtype in JAX."""
+        return jax.tree.unflatten(self.structure, [fn(*each) for each in zip(self.leaves, self.dtypes, strict=True)])
+
     def read(self, indices: Any) -> PyTree[np.ndarray]:
         indices = np.asarray(indices)
-        return jax.tree.unflatten(
-            self.structure, [np.asarray(a[indices], t) for a, t in zip(self.leaves, self.dtypes, strict=True)]
-        )
+        return self.map(lambda array, dtype: np.asarray(array[indices], dtype))
 
     def shapes(self, num: int) -> PyTree[jax.ShapeDtypeStruct]:
-        shapes = [jax.ShapeDtypeStruct((num, *a.shape[1:]), t) for a, t in zip(self.leaves, self.dtypes, strict=True)]
-        return jax.tree.unflatten(self.structure, shapes)
+        return self.map(lambda array, dtype: jax.ShapeDtypeStruct((num, *array.shape[1:]), dtype))
 
 
 class RowsOnDisk(AbstractDataRows):
@@ -123,22 +130,49 @@ class RowsOnDisk(AbstractDataRows):
 
     @property
     def num_rows(self):
-        return len(self.mapped.leaves[0])
+        return self.mapped.num_rows
 
     def at(self, indices):
-        return jax.pure_callback(self.mapped.read, self.mapped.shapes(indices.shape[0]), indices)
+        def read(indices):
+            return jax.pure_callback(self.mapped.read, self.mapped.shapes(indices.shape[0]), indices)
+
+        return each_reads_its_part(read, indices)
 
     def batches(self, batch_size, key):
-        """Rows of random blocks, which are read again before each chunk of steps."""
+        return RandomBlocks(self.mapped, key, batch_size)
 
-        def read(step: int) -> Rows:
-            num_blocks = -(-min(ROWS_IN_MEMORY, self.num_rows) // BLOCK)
-            starts = np.asarray(jr.randint(jr.fold_in(key, step), (num_blocks,), 0, self.num_rows))
-            # Blocks that start near the end continue at the beginning, so that all rows are equally likely.
-            rows = np.sort(((starts[:, None] + np.arange(BLOCK)) % self.num_rows).ravel())
-            return Rows(self.mapped.read(rows), batch_size=batch_size)
 
-        return Reread(read)
+class RandomBlocks(AbstractBatches):
+    """Rows of random blocks of a file, which are read again before each chunk of steps.
+
+    Args:
+        mapped: the rows on disk.
+        key: the key for the choice of blocks.
+        batch_size: rows per step.
+        mesh: the devices that share the rows that are in memory.
+    """
+
+    mapped: _Mapped = eqx.field(static=True)
+    key: PRNGKeyArray
+    batch_size: int = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
+
+    def on(self, mesh):
+        return RandomBlocks(self.mapped, self.key, self.batch_size, mesh)
+
+    def at(self, step):
+        num_rows = self.mapped.num_rows
+        num_blocks = -(-min(ROWS_IN_MEMORY, num_rows) // BLOCK)
+        starts = np.asarray(jr.randint(jr.fold_in(self.key, step), (num_blocks,), 0, num_rows))
+        # Blocks that start near the end continue at the beginning, so that all rows are equally likely.
+        rows = np.sort(((starts[:, None] + np.arange(BLOCK)) % num_rows).ravel())
+        return Rows(
+            self.mapped.map(lambda array, dtype: read_parts(lambda i: np.asarray(array[i], dtype), rows, self.mesh)),
+            batch_size=self.batch_size,
+        )
+
+    def next(self, carry, key, step):
+        raise TypeError("the batches of RandomBlocks come from the source that its method `at` returns.")
 
 
 def data_rows(data: PyTree) -> AbstractDataRows:

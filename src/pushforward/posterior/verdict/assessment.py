@@ -21,7 +21,7 @@ from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.posterior.verdict.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.verdict.examination import examine
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
-from pushforward.training.devices import spread
+from pushforward.training.devices import replicate, spread
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS = 100_000
@@ -198,7 +198,7 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = D
         return map_parts(weigh, base.sample(key, (size,)))
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, num // size))
-    return draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)
+    return replicate((draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)))
 
 
 # Almost all uses take the same number of draws, so that it is compiled once.
