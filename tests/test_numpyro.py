@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoMultivariateNormal
 from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
@@ -102,6 +103,25 @@ def test_draws_with_gradients_that_are_not_finite_do_not_end_a_training():
     for _ in range(5):
         state, _ = svi.update(state)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(svi.get_params(state)))
+
+
+def eight_schools():
+    effects = jnp.array([28.0, 8, -3, 7, -1, 1, 18, 12])
+    mu, tau = numpyro.sample("mu", dist.Normal(0, 5)), numpyro.sample("tau", dist.HalfCauchy(5))
+    theta = numpyro.sample("theta", dist.Normal(mu, tau).expand([8]).to_event(1))
+    numpyro.sample("y", dist.Normal(theta, jnp.array([15.0, 10, 16, 11, 9, 11, 10, 18])).to_event(1), obs=effects)
+
+
+def test_the_learning_rates_of_gaussian_guides_serve():
+    """With Adam at 0.01, where unscaled couplings diverge in a few steps."""
+    bounds = []
+    for guide in (pf.AutoFlow(eight_schools, key=jr.key(0)), AutoMultivariateNormal(eight_schools)):
+        svi = SVI(eight_schools, guide, optax.adam(1e-2), Trace_ELBO())
+        result = svi.run(jr.key(0), 1500, progress_bar=False)
+        assert jnp.isfinite(result.losses).all()
+        evaluate = Trace_ELBO(num_particles=2000).loss
+        bounds.append(-float(evaluate(jr.key(1), result.params, eight_schools, guide)))
+    assert bounds[0] > bounds[1] - 0.5
 
 
 def test_guide_refuses_a_flow_of_another_shape():

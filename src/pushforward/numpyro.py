@@ -22,6 +22,8 @@ from pushforward.flows.default import default_flow
 
 # For the quantiles of a guide, which have no formula.
 NUM_DRAWS = 10_000
+# The draws whose response to the parameters of a flow determines the size of steps.
+NUM_RESPONSES = 16
 
 
 class FlowDistribution(dist.Distribution):
@@ -176,13 +178,42 @@ def _backward(_: None, gradients: Any) -> tuple[Any]:
 _with_finite_gradients.defvjp(_forward, _backward)
 
 
+def _largest_response(flow: Flow, key: PRNGKeyArray) -> float:
+    """How far a draw moves, in standard deviations of the base, if all parameters change by 1 with the worst signs.
+
+    It is the mean over some draws and coordinates, and at least 1.
+
+    Args:
+        flow: the flow.
+        key: for the draws and the coordinates.
+    """
+    draw_key, coordinate_key = jax.random.split(key)
+    u = flow.base_distribution.sample(draw_key, (NUM_RESPONSES,))
+    coordinates = jax.random.randint(coordinate_key, (NUM_RESPONSES,), 0, flow.shape[0])
+    parameters, static = eqx.partition(flow.bijection, trainable(flow.bijection))
+
+    def response(u: Array, coordinate: Array) -> Array:
+        def moved(parameters: Any) -> Array:
+            return eqx.combine(parameters, static).forward(u)[coordinate]
+
+        return sum((jnp.abs(leaf).sum() for leaf in jax.tree.leaves(jax.grad(moved)(parameters))), jnp.zeros(()))
+
+    found = jax.jit(lambda u, coordinates: jax.lax.map(lambda pair: response(*pair), (u, coordinates)))(u, coordinates)
+    mean = float(jnp.mean(jnp.where(jnp.isfinite(found), found, 0.0)))
+    return max(1.0, mean)
+
+
 class AutoFlow(AutoContinuous):
     """A flow over the unconstrained latent sites of a model, as a guide for `numpyro.infer.SVI`.
 
     It works like NumPyro's automatic guides, with `sample_posterior`, `median`, `quantiles`, `Predictive` and
     `NeuTraReparam(guide, params)` for NUTS in the flow's coordinates. A draw whose gradient is not finite is left out
-    of the step. Flows need smaller steps than Gaussian guides: with Adam, learning rates near 1e-3. `fit_posterior`
-    also finds scales, stops automatically and diagnoses the result.
+    of the step.
+
+    The flow is followed by the affine map of `AutoMultivariateNormal`, with the same initial values. A step of Adam
+    changes all parameters by its learning rate, and a network has thousands: so those of the flow are held in units in
+    which such a step moves draws, in the flow's coordinates, no farther than it moves the location. The learning rates
+    of Gaussian guides then serve. `fit_posterior` also finds scales, stops automatically and diagnoses the result.
 
     Args:
         model: a NumPyro model with continuous latent sites.
@@ -217,21 +248,33 @@ class AutoFlow(AutoContinuous):
 
     def _setup_prototype(self, *args, **kwargs):
         super()._setup_prototype(*args, **kwargs)
-        flow = self._make(self.latent_dim, key=self._key)
-        check_flow(flow, (self.latent_dim,), None, "the model in unconstrained coordinates")
-        shift = Triangular(self.latent_dim, self._init_latent, self._init_scale * jnp.eye(self.latent_dim))
-        self._flow = Flow(flow.base, Chain([flow.bijection, shift]))
+        self._flow = self._make(self.latent_dim, key=self._key)
+        check_flow(self._flow, (self.latent_dim,), None, "the model in unconstrained coordinates")
+        with jax.ensure_compile_time_eval():
+            self._step = 1 / _largest_response(self._flow, self._key)
 
     def flow(self, params: dict | None = None) -> Flow:
-        """The flow with trained parameters.
+        """The flow with trained parameters, in unconstrained coordinates.
 
         Args:
             params: `SVI.get_params(state)` or `SVIRunResult.params`; None inside a guide, for the current parameters.
         """
         initial, static = eqx.partition(self._flow, trainable(self._flow))
-        name = f"{self.prefix}_flow$params"
-        current = _with_finite_gradients(numpyro.param(name, initial)) if params is None else params[name]
-        return eqx.combine(current, static)
+        names = [f"{self.prefix}_{part}" for part in ("flow$params", "loc", "scale_tril")]
+        if params is None:
+            scaled = jax.tree.map(lambda leaf: leaf / self._step, initial)
+            scale_tril = self._init_scale * jnp.eye(self.latent_dim)
+            current = (
+                numpyro.param(names[0], scaled),
+                numpyro.param(names[1], self._init_latent),
+                numpyro.param(names[2], scale_tril, constraint=constraints.softplus_lower_cholesky),
+            )
+            current = _with_finite_gradients(current)
+        else:
+            current = tuple(params[name] for name in names)
+        scaled, loc, scale_tril = current
+        inner = eqx.combine(jax.tree.map(lambda leaf: leaf * self._step, scaled), static)
+        return Flow(inner.base, Chain([inner.bijection, Triangular(self.latent_dim, loc, scale_tril)]))
 
     def _get_posterior(self):
         return FlowDistribution(self.flow())
