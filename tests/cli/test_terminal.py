@@ -47,6 +47,9 @@ HUGE = "1" * 5000
         (["fit", "models.py:normal", "--out", "out", "--data", "large.json"], "whole numbers of more than 64 bits"),
         (["fit", "models.py:normal", "--out", "out", "--data", "deep.json"], "too many arrays or objects inside"),
         (["fit", "models.py:normal", "--out", "out", "--data", "mark.json"], "the entries z, which the model"),
+        (["density", "x" * 5000, "--out", "out"], "a path must fit this system, but has 5000 characters"),
+        (["sample", "saved", "--out", "x" * 300], "a path must fit this system, but has 300 characters"),
+        (["fit", "x" * 5000 + ".py:normal", "--out", "out"], "there is no model file xxx"),
         (["nothing"], "invalid choice: 'nothing'"),
     ],
 )

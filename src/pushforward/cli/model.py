@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward.cli.terminal import UserError, path_argument
+from pushforward.cli.terminal import UserError, is_too_long, path_argument
 
 DATA = """\
 MODEL.py:NAME is a Python file and a function in it, a NumPyro model. FILE is JSON or a table, and --data may be given
@@ -126,7 +126,7 @@ def load_model(spec: str) -> Callable:
     if not colon or not file or not name:
         raise UserError(f"the model must be given as MODEL.py:NAME, a file and a function in it, but got {spec!r}.")
     path = Path(file)
-    if not path.is_file():
+    if is_too_long(file) or not path.is_file():
         raise UserError(f"there is no model file {file}; give the path of a Python file, as in models.py:{name}.")
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or module_spec.loader is None:

@@ -1,6 +1,7 @@
 """The common parts of all commands: options, what they print, and errors of the user."""
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -64,7 +65,22 @@ def path_argument(text: str) -> Path:
     """
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"a path must have a name, but is {text!r}")
+    if is_too_long(text):
+        raise argparse.ArgumentTypeError(f"a path must fit this system, but has {len(text)} characters")
     return Path(text)
+
+
+def is_too_long(path: str) -> bool:
+    """Whether the system has no paths of this length.
+
+    Args:
+        path: the path.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def whole_number(text: str) -> int:
