@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from pushforward import training
+from pushforward.arguments import checked
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.density import recipe
 from pushforward.density.data.column_warnings import warn_if_coarse, warn_if_rounded_to_end
@@ -45,6 +46,11 @@ MIN_STEPS, MAX_STEPS = 2_000, 20_000
 MAX_EPOCHS = 100
 
 
+@checked(
+    eager=True, x=None, key=None, condition=None, flow=None, support=None, discrete=None, weights=None, names=None,
+    condition_names=None, validation=None, batch_size=None, learning_rate=None, max_epochs=None, patience=None,
+    rows_at_once=None, mesh=None,
+)  # fmt: skip
 def fit_density(
     x: ArrayLike | str | os.PathLike,
     *,

@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from pushforward.arguments import checked
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
 from pushforward.flow import Flow, check_flow
 from pushforward.flows import nsf, realnvp
@@ -74,6 +75,7 @@ class AmortizedReverseKL(AbstractObjective):
         return jnp.mean(log_q - self._log_density(u, data))
 
 
+@checked(eager=True, target=None, flow=None, mesh=None)
 def fit_amortized(
     target: ConditionalTarget,
     data: PyTree,

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import checked
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
@@ -49,6 +50,7 @@ MAX_SKIPPED_FRACTION = 0.01
 COMPARED_ROWS = 10_000
 
 
+@checked(eager=True, budget=None, target=None, flow=None, mesh=None)
 def fit_posterior(
     target: Target,
     *,

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import checked
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.data import AbstractBatches
 from pushforward.training.devices import check_mesh
@@ -27,6 +28,7 @@ def _default_optimizer(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(1e-3, steps))
 
 
+@checked(eager=True, mesh=None)
 def train(
     model: M,
     objective: AbstractObjective,
@@ -75,8 +77,6 @@ def train(
             the draws or rows of a step, or the checkpoint is of another training.
         OSError: if the checkpoint cannot be written.
     """
-    if steps < 1 or num_evaluations < 1:
-        raise ValueError(f"train needs one or more steps and evaluations, got {steps} and {num_evaluations}.")
     check_mesh(mesh, {})
     parameters, _ = partition(model)
     optimizer = _default_optimizer(steps) if optimizer is None else optimizer

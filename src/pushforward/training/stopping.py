@@ -1,13 +1,16 @@
 """Early stopping: when has a training reached a plateau?"""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.arguments import FROM_ZERO, NOT_NEGATIVE, check_fields
 
-class EarlyStopping(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
     """Stop unless the last `patience` evaluations have lowered the lowest loss by more than `patience * min_delta`.
 
     It is a function of the losses alone, so a resumed training stops where an uninterrupted one would.
@@ -21,6 +24,9 @@ class EarlyStopping(NamedTuple):
     patience: int
     min_delta: float = 0.0
     start: int = 0
+
+    def __post_init__(self):
+        check_fields(self, min_delta=NOT_NEGATIVE, start=FROM_ZERO)
 
     def __call__(self, losses: Sequence[float] | Float[np.ndarray, " evaluations"]) -> bool:
         """Whether to stop after these losses; a loss that is NaN counts as infinite."""

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.devices import check_mesh
@@ -31,6 +32,7 @@ from pushforward.vae.recipe import build
 CLIP = 2.0
 
 
+@checked(eager=True, mesh=None, objective=None, warmup=FROM_ZERO)
 def fit_vae(
     images: ArrayLike,
     *,

@@ -144,7 +144,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="draws must have the shape \\(1000, dim\\)"):
         diagnose(log_weights, draws=np.zeros((999, 2)))
     for mass in (np.nan, -0.1, 1.5):
-        with pytest.raises(ValueError, match="missed_mass must be a fraction"):
+        with pytest.raises(ValueError, match="missed_mass must be a number between 0 and 1"):
             diagnose(log_weights, missed_mass=mass)
 
 

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.arguments import Range, checked
 from pushforward.posterior.verdict.examination import MISSED_MASS, Examination
 from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
 from pushforward.reports.page import cell
@@ -73,6 +74,7 @@ class Diagnostics(eqx.Module):
         return cell(of_posterior(self), diagnostics_table(self))
 
 
+@checked(eager=True, log_weights=None, draws=None, missed_mass=Range(0, 1))
 def diagnose(
     log_weights: Float[np.ndarray, " draws"],
     *,
@@ -107,7 +109,7 @@ def diagnose(
         Kong, A Note on Importance Sampling Using Standardized Weights (1992), on the effective sample size.
     """
     log_weights = np.asarray(log_weights)
-    _check_arguments(log_weights, draws, missed_mass)
+    _check_arguments(log_weights, draws)
     spacing = _spacing(log_weights)
     log_weights = log_weights.astype(float)
     bad = np.isnan(log_weights) | (log_weights == np.inf)
@@ -172,7 +174,7 @@ def _per_coordinate(gap: float, dim: int) -> str:
     )
 
 
-def _check_arguments(log_weights: np.ndarray, draws: np.ndarray | None, missed_mass: float) -> None:
+def _check_arguments(log_weights: np.ndarray, draws: np.ndarray | None) -> None:
     if log_weights.ndim != 1 or log_weights.size < MIN_DRAWS:
         raise ValueError(
             f"log_weights must be a vector of at least {MIN_DRAWS} numbers, one for each draw, but has the shape "
@@ -183,8 +185,6 @@ def _check_arguments(log_weights: np.ndarray, draws: np.ndarray | None, missed_m
             f"draws must have the shape ({len(log_weights)}, dim), one for each of the log_weights, but have "
             f"the shape {np.shape(draws)}."
         )
-    if not 0 <= missed_mass <= 1:
-        raise ValueError(f"missed_mass must be a fraction between 0 and 1, but is {missed_mass}.")
 
 
 def _spacing(log_weights: np.ndarray) -> float:
