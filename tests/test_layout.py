@@ -76,6 +76,7 @@ TESTED_ELSEWHERE = {
 # Test files that belong to no single module.
 WITHOUT_MODULE = {
     "flows/test_recipes",  # what all recipes have in common
+    "test_fitted",  # the page of what can be fitted equals the tables of the tests
     "test_docs",  # the examples and links of README and documents
     "test_language",  # the phrases in sources and documents
     "test_layout",

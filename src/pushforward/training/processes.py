@@ -126,7 +126,7 @@ def _padded(content: bytes, size: int) -> np.ndarray:
 
 
 def start(coordinator: str | None = None, num_processes: int | None = None, process: int | None = None) -> None:
-    """Connect this process with the others of a run; call it before any other use of JAX.
+    """Connect this process with the other processes of its run; call it before any other use of JAX.
 
     What is not given comes from the environment: from the variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
     JAX_PROCESS_ID, or from SLURM, Open MPI, Kubernetes or a TPU pod, which JAX knows.

@@ -134,7 +134,7 @@ def _register_erfcx() -> None:
     from pytensor.link.jax.dispatch.basic import jax_funcify
     from pytensor.scalar.math import Erfcx
 
-    jax_funcify.register(Erfcx)(lambda op, **kwargs: erfcx)
+    jax_funcify.register(Erfcx)(lambda op, **kwargs: erfcx)  # pyright: ignore[reportArgumentType]
 
 
 def erfcx(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
