@@ -11,17 +11,19 @@ from jaxtyping import PRNGKeyArray
 from threadpoolctl import threadpool_limits
 
 F = TypeVar("F", bound=Callable)
+IN_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
-def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
-    """`eqx.filter_jit` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
+def jit_in_order(fn: F, **options: Any) -> F:
+    """`eqx.filter_jit` for programs that call a log-density: XLA's CPU runtime runs their operations one after another.
 
-    LLVM's optimizations take half of the compilation time; kernels that MLIR generates compile slower than others.
-    Programs that run a dozen times, or for some seconds, are fastest at level 1. Do not call one inside another `jit`.
+    Otherwise it runs operations at the same time that do not depend on each other, and if two of them are batches of
+    factorizations, as `jax.vmap` of `jnp.linalg.cholesky` makes them, the program may wait forever (JAX 0.10.2). Inside
+    another `jit`, the function is called as it is.
 
     Args:
         fn: the function to compile.
-        level: the level of LLVM's optimizations, from 0 to 3.
+        options: further options of the compiler, which are ignored if this version of XLA does not have them.
     """
     compiled = None
 
@@ -29,15 +31,28 @@ def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
     @functools.wraps(fn, updated=())
     def call(*args, **kwargs):
         nonlocal compiled
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            return fn(*args, **kwargs)
         if compiled is None:
             # Only now, because importing the package must not start JAX.
-            options = {"xla_backend_optimization_level": level}
-            if _is_known("xla_cpu_use_fusion_emitters", False):
-                options["xla_cpu_use_fusion_emitters"] = False
-            compiled = eqx.filter_jit(fn, compiler_options=options)  # pyright: ignore[reportCallIssue]
+            known = {name: value for name, value in {**IN_ORDER, **options}.items() if _is_known(name, value)}
+            compiled = eqx.filter_jit(fn, compiler_options=known)  # pyright: ignore[reportCallIssue]
         return compiled(*args, **kwargs)
 
     return call  # pyright: ignore[reportReturnType]
+
+
+def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
+    """`jit_in_order` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
+
+    LLVM's optimizations take half of the compilation time; kernels that MLIR generates compile slower than others.
+    Programs that run a dozen times, or for some seconds, are fastest at level 1.
+
+    Args:
+        fn: the function to compile.
+        level: the level of LLVM's optimizations, from 0 to 3.
+    """
+    return jit_in_order(fn, xla_backend_optimization_level=level, xla_cpu_use_fusion_emitters=False)
 
 
 def one_blas_thread() -> Any:
@@ -50,7 +65,7 @@ def one_blas_thread() -> Any:
 
 
 @functools.cache
-def _is_known(name: str, value: int | bool) -> bool:
+def _is_known(name: str, value: int | bool | str) -> bool:
     """Whether this version of XLA has the option."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
