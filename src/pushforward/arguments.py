@@ -131,7 +131,7 @@ def check(name: str, value: Any, annotation: Any, *, owner: str, rule: Rule = No
 
     Raises:
         TypeError: for a value of another type.
-        ValueError: for a number outside of the range.
+        ValueError: for a number outside of the range, or an option that does not exist.
     """
     members = _members(annotation)
     if any(map(_says_nothing, members)):
@@ -140,7 +140,10 @@ def check(name: str, value: Any, annotation: Any, *, owner: str, rule: Rule = No
     message = f"{name} must be {_expected(members, allowed)}, but is {_given(value)}, in {owner}."
     empty_path = os.PathLike in members and isinstance(value, str) and not value
     if empty_path or not any(_is_of(value, member) for member in _alternatives(members)):
-        raise TypeError(message)
+        options = [
+            option for member in members if typing.get_origin(member) is Literal for option in typing.get_args(member)
+        ]
+        raise (ValueError if type(value) in map(type, options) else TypeError)(message)
     if _is_number(value) and not _arrays(members) and value not in allowed:
         raise ValueError(message)
     for member in members:

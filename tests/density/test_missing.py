@@ -110,7 +110,7 @@ def test_complete_rows_are_fitted_as_they_are():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"missing": "mean"}, 'missing must be "error" or "impute", but is \'mean\''),
+        ({"missing": "mean"}, "missing must be 'error' or 'impute', but is 'mean'"),
         ({}, "NaN or infinite"),
         (
             {"missing": "impute", "x": np.array([[1.0, np.nan]] * 50 + [[2.0, 3.0]])},

@@ -51,7 +51,7 @@ def test_a_stage_that_cannot_be_finished_is_left_out():
 def train(run, stage, rates=()):
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.05)
     options = {"optimizer": optimizer, "steps": 1000, "evaluate_every": 100, "rates": rates or (0.05,)}
-    stopping = EarlyStopping(2, -math.inf)  # no plateau
+    stopping = EarlyStopping(2, -1e300)  # no plateau
     return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), stopping=stopping, **options)
 
 

@@ -324,7 +324,7 @@ def _checkpoint_facts(samples: Prepared, flow: Flow | None) -> dict[str, Any]:
     x = source.x if source.x.flags.c_contiguous else source.x.T
     return {
         "fit": "fit_density",
-        "shapes": shapes((source.x, source.condition, source.weights)),
+        "shapes": shapes((source.x, source.condition)),
         "x": fingerprint(x),
         "condition": fingerprint(source.condition),
         "weights": fingerprint(source.weights),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.random as jr
+from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 from threadpoolctl import threadpool_limits
 
@@ -31,7 +32,7 @@ def jit_in_order(fn: F, **options: Any) -> F:
     @functools.wraps(fn, updated=())
     def call(*args, **kwargs):
         nonlocal compiled
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
             return fn(*args, **kwargs)
         if compiled is None:
             # Only now, because importing the package must not start JAX.

@@ -31,7 +31,7 @@ def spans_processes(mesh: Mesh | None) -> bool:
 
 
 def writes_files(mesh: Mesh | None) -> bool:
-    """Whether this process writes the files of a fit: of several processes it is the first.
+    """Whether this process writes the files of a fit. The first of several processes does.
 
     Args:
         mesh: the mesh of the fit, or None.

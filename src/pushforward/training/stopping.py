@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from pushforward.arguments import FROM_ZERO, NOT_NEGATIVE, check_fields
+from pushforward.arguments import FROM_ZERO, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EarlyStopping:
     start: int = 0
 
     def __post_init__(self):
-        check_fields(self, min_delta=NOT_NEGATIVE, start=FROM_ZERO)
+        check_fields(self, start=FROM_ZERO)
 
     def __call__(self, losses: Sequence[float] | Float[np.ndarray, " evaluations"]) -> bool:
         """Whether to stop after these losses; a loss that is NaN counts as infinite."""
