@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Only in a process of its own: a call from Python changes no configuration.
         if arguments is None:
             keep_programs()
+            # JAX 0.10 waits forever if as many factorizations run at the same time as it has threads.
+            os.environ.setdefault("PJRT_NPROC", str(max(16, os.cpu_count() or 1)))
         with warnings.catch_warnings():
             # Warnings of a fit are shown when it ends; these are of what precedes and follows it.
             warnings.showwarning = lambda message, *_, **__: print_error(f"warning: {message}")
