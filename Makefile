@@ -7,7 +7,7 @@ VENV_DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery fitted larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
+.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery worked-examples fitted larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -39,7 +39,7 @@ docs: $(VENV_DOCS)/.installed  ## build the documentation site in build/site; it
 docs-check: $(VENV)/.installed-dev  ## run the slow examples of README and documents too, which takes minutes
 	$(VENV)/bin/pytest -m "conformance or not conformance" tests/test_docs.py $(ARGS)
 
-gallery: $(VENV)/.installed-dev  ## run the worked examples and write their pages: make gallery ARGS="eight_schools"
+worked-examples: $(VENV)/.installed-dev  ## run the worked examples and write their pages: make worked-examples ARGS="eight_schools"
 	$(VENV)/bin/python docs/pages.py $(ARGS)
 
 bench: $(VENV_BENCH)/.installed  ## time against peers, in an environment of its own: make bench ARGS="--only training"

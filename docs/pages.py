@@ -1,4 +1,4 @@
-"""Runs the scripts of docs/gallery and writes their pages, with what they print and draw: `make gallery`.
+"""Runs the scripts of docs/gallery and writes their pages, with what they print and draw: `make worked-examples`.
 
 A script is in the percent format, which Jupyter and editors open as a notebook. Cells that begin with `# %% [markdown]`
 become text, the others code. What a code cell prints follows it, and so do its figures: those of pyplot, and that of

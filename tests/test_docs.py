@@ -67,7 +67,7 @@ SCRIPTS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
 def test_pages_of_the_gallery_are_those_of_the_scripts(script):
     text = script.with_suffix(".md").read_text()
-    assert gallery().without_output(text) == gallery().page(script), f"run: make gallery ARGS={script.stem}"
+    assert gallery().without_output(text) == gallery().page(script), f"run: make worked-examples ARGS={script.stem}"
     assert "<!-- printed -->" in text, "the page shows nothing that the script printed"
 
 

@@ -62,10 +62,9 @@ for model in (centered, noncentered):
     )
 
 # %% [markdown]
-# The second form is nearly Gaussian to begin with, and its fit is good. For the first, the flow had to bend a Gaussian into
-# a funnel. It came close, but the reasons (`diagnostics.reasons`) say that a standard deviation is off by 6.9 %: "use
-# resample(), which corrects the draws by their weights". To see how little is missing, take the draws of both as they
-# are, since it is one posterior:
+# The second form is nearly Gaussian to begin with. For the first, the flow had to bend a Gaussian into a funnel: its
+# divergence is larger and its effective sample size lower, though the draws of both can be used. Compare them, since it
+# is one posterior:
 
 # %%
 draws = {name: fit.sample(jax.random.key(1), 20_000) for name, fit in fits.items()}
@@ -82,7 +81,7 @@ print(
 #
 # If $\tau$ is small, the effects cannot differ from $\mu$: the draws narrow towards the bottom. The neck is where a
 # method that stops early, or a Gaussian, loses mass. On the right, the coordinates of the non-centered form. Compare the
-# lower ends: on the left the draws stop earlier. That tip is what the first fit misses, and what its verdict noticed.
+# lower ends: on the left the draws stop earlier. That tip is what the first fit misses; there is hardly any mass in it.
 
 # %% Draws of log tau: against theta minus mu a funnel, against t a round cloud
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
