@@ -28,6 +28,7 @@ from pushforward.bijections import OntoBox
 from pushforward.bijections.intervals import bounds
 from pushforward.density.proposal import Proposal
 from pushforward.flow import Flow
+from pushforward.training.compilation import in_batches_of
 from pushforward.weights import effective_sample_size
 
 BATCH = 8192
@@ -81,9 +82,7 @@ class JointAt(eqx.Module):
 
     def __call__(self, z: Points) -> Vector:
         """The log-density at unconstrained values; where it is NaN it is zero."""
-        padded = np.concatenate([z, np.repeat(z[-1:], -len(z) % BATCH, 0)])
-        found = [np.asarray(_unconstrained(self, part), float) for part in padded.reshape(-1, BATCH, z.shape[1])]
-        found = np.concatenate(found)[: len(z)]
+        found = in_batches_of(lambda part: _unconstrained(self, part), z, BATCH)
         return np.where(np.isfinite(found), found, -np.inf)
 
     def values(self, z: Points) -> Points:

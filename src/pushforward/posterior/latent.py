@@ -1,9 +1,8 @@
 """The latent values of draws, constrained to their supports, without what a model computes from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
@@ -11,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from pushforward.posterior.spaces.base import SupportSpace
 from pushforward.posterior.target import Target
-from pushforward.training.compilation import jit_quick_compilation
+from pushforward.training.compilation import in_batches_of, jit_quick_compilation
 
 # The number of points at a time, and the largest number of their coordinates: 32 MB in float64.
 BATCH, MAX_NUMBERS = 4096, 1 << 22
@@ -67,22 +66,23 @@ def latent_values(target: Target, u: Float[np.ndarray, "draws dim"]) -> Float[np
 
 
 def in_batches(fn: Callable[[Array], Array], points: Float[np.ndarray, "points dim"]) -> np.ndarray:
-    """The values of a function at points, in batches of one size, so that it is compiled once; as float64.
+    """The values of a function at points, in batches of `batch_size` points, as float64.
 
     Args:
         fn: a function of a batch of points.
         points: the points.
     """
+    return in_batches_of(fn, points, batch_size(points.shape[1]))
+
+
+def in_parts(points: Float[np.ndarray, "points dim"]) -> Iterator[Float[np.ndarray, "part dim"]]:
+    """The points in parts of `batch_size`, for NumPy's computations, which limits their memory.
+
+    Args:
+        points: the points.
+    """
     size = batch_size(points.shape[1])
-    found = None
-    for start in range(0, len(points), size):
-        part = points[start : start + size]
-        values = np.asarray(fn(jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0)), mode="edge"))))
-        if found is None:
-            found = np.empty((len(points), *values.shape[1:]))
-        found[start : start + size] = values[: len(part)]
-    assert found is not None, "there are no points"
-    return found
+    return (points[start : start + size] for start in range(0, len(points), size))
 
 
 def map_parts(fn: Callable[[Array], PyTree[Array]], points: Float[Array, "points dim"]) -> PyTree[Array]:

@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import threadpool_limits
 
 F = TypeVar("F", bound=Callable)
@@ -54,6 +56,27 @@ def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
         level: the level of LLVM's optimizations, from 0 to 3.
     """
     return jit_in_order(fn, xla_backend_optimization_level=level, xla_cpu_use_fusion_emitters=False)
+
+
+def in_batches_of(
+    fn: Callable[[Array], Array], points: Float[np.ndarray, "points dim"], size: int
+) -> Float[np.ndarray, "points ..."]:
+    """The values of a function at points, in batches of one size, so that it is compiled once; as float64.
+
+    Args:
+        fn: a function of a batch of points, which gives something for each of them.
+        points: the points.
+        size: the number of points of a batch.
+    """
+    found = None
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        values = np.asarray(fn(jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0)), mode="edge"))))
+        if found is None:
+            found = np.empty((len(points), *values.shape[1:]))
+        found[start : start + size] = values[: len(part)]
+    assert found is not None, "there are no points"
+    return found
 
 
 def one_blas_thread() -> Any:

@@ -22,7 +22,7 @@ from pushforward.posterior.target import Target, finite_or_zero
 from pushforward.posterior.verdict.assessment import BATCH, missed_weights
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.examination import MISSED_MASS
-from pushforward.training.compilation import jit_quick_compilation
+from pushforward.training.compilation import in_batches_of, jit_quick_compilation
 from pushforward.weights import effective_sample_size
 
 # Where the fit has less than a tenth of the posterior's density, it has almost no draws.
@@ -165,16 +165,15 @@ def _log_densities(
     target: Target, flow: Flow, u: Float[np.ndarray, "draws dim"]
 ) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
     """The logarithms of p / q and of p at unconstrained vectors."""
-    # Of one size for all fits of a target.
-    padded = np.resize(u, (num_affordable_draws(target, BATCH), u.shape[1]))
-    log_p, log_q = (np.asarray(a, float)[: len(u)] for a in _compiled_densities(target, flow, jnp.asarray(padded)))
+    size = num_affordable_draws(target, BATCH)
+    log_p, log_q = in_batches_of(lambda part: _compiled_densities(target, flow, part), u, size).T
     return log_p - log_q, log_p
 
 
 @jit_quick_compilation
-def _compiled_densities(target: Target, flow: Flow, u: Float[Array, "draws dim"]) -> tuple[Array, Array]:
+def _compiled_densities(target: Target, flow: Flow, u: Float[Array, "draws dim"]) -> Float[Array, "draws 2"]:
     # A numerical inverse can fail only far from the draws of the flow.
-    return jax.lax.map(target, u, batch_size=256), finite_or_zero(flow.log_prob(u))
+    return jnp.stack([jax.lax.map(target, u, batch_size=256), finite_or_zero(flow.log_prob(u))], 1)
 
 
 def _evidence_at(

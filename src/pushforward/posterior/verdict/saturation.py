@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from pushforward.posterior.latent import batch_size, has_supports, in_batches, without_density
+from pushforward.posterior.latent import has_supports, in_batches, in_parts, without_density
 from pushforward.posterior.target import Draw, Target
 from pushforward.training.compilation import jit_quick_compilation
 
@@ -37,10 +37,7 @@ def saturated_mass(
     draws, weights = draws[::step], weights[::step]
     center = np.median(draws, axis=0)
     total = weights.sum()
-    # Some draws at a time, which limits the memory.
-    size = batch_size(draws.shape[1])
-    parts = (draws[start : start + size] for start in range(0, len(draws), size))
-    beyond = np.concatenate([is_saturated(target, center + 2 * (part - center)) for part in parts])
+    beyond = np.concatenate([is_saturated(target, center + 2 * (part - center)) for part in in_parts(draws)])
     return float(2 * (beyond @ weights / total) ** 2) if total > 0 else 0.0
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import gammaln, logsumexp
 
 from pushforward.flow import Flow
-from pushforward.posterior.latent import BATCH, batch_size, has_supports, in_batches, latent_values
+from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.rounding import smooth_log_density
 from pushforward.posterior.verdict.saturation import is_saturated
@@ -180,10 +180,9 @@ def _log_normal(inner: np.ndarray) -> np.ndarray:
 
 
 def _log_wide_parts(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The log-densities of the two wide distributions, computed for some rows at a time, which limits the memory."""
-    size = batch_size(inner.shape[1])
-    parts = (inner[start : start + size] for start in range(0, len(inner), size))
-    return np.concatenate([np.stack([_log_one_wide(part, scale), _log_radial(part, scale)]) for part in parts], axis=1)
+    """The log-densities of the two wide distributions."""
+    parts = [np.stack([_log_one_wide(part, scale), _log_radial(part, scale)]) for part in in_parts(inner)]
+    return np.concatenate(parts, axis=1)
 
 
 def _log_one_wide(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
