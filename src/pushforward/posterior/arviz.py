@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from pushforward.posterior.predictions import bytes_per_draw, discrete, log_likelihoods, predict, replicas
 from pushforward.posterior.spaces.base import UnavailablePrediction
@@ -17,6 +17,29 @@ from pushforward.user_warnings import warn
 
 Coords = Mapping[str, Sequence]
 Dims = Mapping[str, Sequence[str]]
+
+
+def import_arviz() -> Any:
+    """ArviZ, imported only when it is used: that takes longer than all other imports together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is supported too
+        import arviz
+    return arviz
+
+
+def rhat_and_ess(
+    chains: Float[np.ndarray, "chains draws columns"], methods: Sequence[str]
+) -> list[Float[np.ndarray, " columns"]]:
+    """The rank-normalized split R-hat of each column, and its effective sample size by some methods of ArviZ.
+
+    Args:
+        chains: the draws.
+        methods: such as "bulk" and "tail".
+    """
+    arviz = import_arviz()
+    data = arviz.convert_to_dataset({"x": chains})
+    found = [arviz.rhat(data), *(arviz.ess(data, method=method) for method in methods)]
+    return [np.asarray(each["x"], float) for each in found]
 
 
 def to_arviz(
@@ -47,9 +70,7 @@ def to_arviz(
     """
     if predictive and key is None:
         raise ValueError("predictive=True draws observations, so it needs a key.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.x announces 1.0, which is supported too
-        import arviz  # only here: it takes longer to import than everything else together
+    arviz = import_arviz()
     labels = target.space.labels()
     groups: dict[str, Any] = {"posterior": named(draws), "observed_data": target.space.observed()}
     asked_for = {"log_likelihood": (log_likelihoods, log_likelihood), "posterior_predictive": (replicas, predictive)}

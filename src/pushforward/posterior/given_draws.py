@@ -1,7 +1,6 @@
 """Draws that somebody has, from a file, ArviZ or arrays, as unconstrained vectors of a target."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from pushforward.posterior.arviz import import_arviz
 from pushforward.posterior.log_prob import in_support
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Draw, Target
@@ -113,9 +113,7 @@ def _arrays(draws: Any) -> dict[str, Any]:
 def _read(path: str) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"there is no file {path} of draws.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz  # only here: it is slow to import
+    arviz = import_arviz()
     try:
         return arviz.from_netcdf(path)
     except Exception as error:  # each backend has its own

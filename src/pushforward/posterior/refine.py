@@ -25,7 +25,7 @@ from numpyro.infer import MCMC, NUTS
 
 from pushforward.files import write_text
 from pushforward.flow import Flow
-from pushforward.posterior.arviz import Coords, Dims, to_arviz
+from pushforward.posterior.arviz import Coords, Dims, rhat_and_ess, to_arviz
 from pushforward.posterior.target import Draw, Target, constrain, finite_or_zero
 from pushforward.posterior.verdict.assessment import check_fit
 from pushforward.reports.blocks import Section, Table
@@ -292,12 +292,7 @@ def _independence(target, flow, key, num_warmup, num_samples, num_chains):
 def _with_diagnostics(
     target: Target, draws: Float[Array, "chains draws dim"], acceptance: float, divergences: int
 ) -> Chains:
-    import arviz
-
-    chains = {"u": np.asarray(draws)}
-    data: Any = arviz.convert_to_dataset(chains)
-    found: list[Any] = [arviz.rhat(data), *(arviz.ess(data, method=m) for m in ("bulk", "tail"))]
-    rhats, *sizes = (np.asarray(each["u"]) for each in found)
+    rhats, *sizes = rhat_and_ess(np.asarray(draws), ("bulk", "tail"))
     rhat, ess = float(rhats.max()), float(np.min(sizes))
     needed = MIN_ESS_PER_CHAIN * draws.shape[0]
     reasons = []
@@ -308,7 +303,7 @@ def _with_diagnostics(
     diverged = f"{divergences} of {draws.shape[0] * draws.shape[1]} trajectories diverged."
     if divergences > MAX_DIVERGED_FRACTION * draws.shape[0] * draws.shape[1]:
         reasons.append(diverged)
-    if not np.isfinite(chains["u"]).all():
+    if not np.isfinite(np.asarray(draws)).all():
         reasons.append("Some draws are not finite.")
     verdict = "unreliable" if reasons else "good"
     if not reasons:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
+from pushforward.posterior.arviz import rhat_and_ess
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.search.candidates import gaussian_map
 from pushforward.posterior.search.drawn_modes import gaussians_of
@@ -197,14 +197,8 @@ def _chain_diagnostics(
     columns: Float[np.ndarray, "chains draws columns"],
 ) -> tuple[float, Float[np.ndarray, " columns"]]:
     """The largest R-hat of halves of chains, and the effective sample size of each column."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz  # only here: it is slow to import
     half = columns.shape[1] // 2
-    halves = {"x": np.concatenate([columns[:, :half], columns[:, half : 2 * half]])}
-    data: Any = arviz.convert_to_dataset(halves)
-    found: list[Any] = [arviz.rhat(data), arviz.ess(data, method="bulk")]
-    rhats, sizes = (np.asarray(each["x"], float) for each in found)
+    rhats, sizes = rhat_and_ess(np.concatenate([columns[:, :half], columns[:, half : 2 * half]]), ("bulk",))
     # NaN where a column is constant.
     sizes = np.where(np.isfinite(sizes), np.clip(sizes, 1, columns.shape[0] * columns.shape[1]), 1.0)
     return float(np.nanmax(rhats, initial=1.0)), sizes
