@@ -2,7 +2,7 @@ r"""Characters that a terminal obeys are shown as escapes."""
 
 import pytest
 
-from pushforward.printable import printable
+from pushforward.printable import listed, printable
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,8 @@ from pushforward.printable import printable
 )
 def test_printable(text, shown):
     assert printable(text) == shown
+
+
+def test_long_lists_are_shortened():
+    assert listed(["a", "b"], 2) == "a, b"
+    assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"

@@ -1,6 +1,7 @@
-"""Text from files and users, made safe for a terminal."""
+"""Text from files and users in messages: safe for a terminal, and not too long."""
 
 import unicodedata
+from collections.abc import Sequence
 
 # Control characters (escape sequences begin with one), and invisible ones that reorder or hide text.
 CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -18,6 +19,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c in LINE_ENDS or unicodedata.category(c) not in CATEGORIES else _escaped(c) for c in text)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names for a sentence; of many only the first, and the number of the rest.
+
+    Args:
+        names: the names.
+        most: the largest number of names that are written out.
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _escaped(character: str) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from pushforward.posterior.search.candidates import Candidate
 from pushforward.posterior.target import Target
+from pushforward.printable import listed
 from pushforward.training.compilation import jit_quick_compilation
 
 # A wide direction is followed up to this many times its standard deviation. Fewer than MIN_DEVIATIONS show nothing,
@@ -50,8 +51,8 @@ def check_proper(target: Target, best: Candidate) -> None:
     names = [name for name, part in zip(target.coordinate_names(), parts, strict=True) if part > MIN_PART]
     if not names:
         return
-    listed = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
-    what = f"{listed} is not informed" if len(names) == 1 else f"{listed}, or combinations of them, are not informed"
+    shown = listed(names, MAX_NAMES)
+    what = f"{shown} is not informed" if len(names) == 1 else f"{shown}, or combinations of them, are not informed"
     raise ValueError(
         f"{what} by the model: the log-density does not fall however far the values go, so the posterior is improper. "
         "Give every such coordinate a prior, or take it out of the model."

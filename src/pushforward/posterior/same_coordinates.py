@@ -5,9 +5,11 @@ from jaxtyping import Array, Float
 
 from pushforward.posterior.latent import latent_values
 from pushforward.posterior.target import Target
+from pushforward.printable import listed
 
 # The relative difference of draws that single precision explains.
 TOLERANCE = 1e-3
+MAX_NAMES = 5
 
 
 def check_same_coordinates(fitted: Target, target: Target, points: Float[Array | np.ndarray, "points dim"]) -> None:
@@ -29,7 +31,7 @@ def check_same_coordinates(fitted: Target, target: Target, points: Float[Array |
     names, others = fitted.coordinate_names(), target.coordinate_names()
     if names != others:
         only = {"the fit": set(names) - set(others), "the model": set(others) - set(names)}
-        found = [f"only {where} has {_listed(sorted(more))}" for where, more in only.items() if more]
+        found = [f"only {where} has {listed(sorted(more), MAX_NAMES)}" for where, more in only.items() if more]
         raise ValueError(f"the fit is not of this model: {'; '.join(found) or 'their order differs'}.")
     u = np.asarray(points, float)
     draws, constrained = latent_values(fitted, u), latent_values(target, u)
@@ -41,10 +43,6 @@ def check_same_coordinates(fitted: Target, target: Target, points: Float[Array |
             equal = np.atleast_1d(close.all(axis=0))
             wrong = [name for name, is_equal in zip(names, equal, strict=True) if not is_equal]
         raise ValueError(
-            f"the fit is not of this model: the supports of {_listed(wrong)} differ, so its draws would have other "
-            "values in the model; fit the model again."
+            f"the fit is not of this model: the supports of {listed(wrong, MAX_NAMES)} differ, so its draws would have "
+            "other values in the model; fit the model again."
         )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from pushforward.printable import listed
 from pushforward.reports.blocks import Step, Verdict
 
 
@@ -148,9 +149,9 @@ def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = 
     if not others:
         reasons.append(f"The log-likelihood of the {rows} is {flow.mean:.4g} nats per row; nothing to compare it with.")
     wrong = evaluation.miscalibrated
-    names = ", ".join(wrong[:10]) + (f" and {len(wrong) - 10} more" if len(wrong) > 10 else "")
     reasons.append(
-        f"In {names}, values lie below the density's quantiles significantly more or less often than they should."
+        f"In {listed(wrong, 10)}, values lie below the density's quantiles significantly more or less often than they "
+        "should."
         if wrong
         else "The values of each column lie below the density's quantiles as often as they should."
     )

@@ -32,6 +32,7 @@ from pushforward.posterior.spaces.preparation import (
     prepared,
     traced,
 )
+from pushforward.printable import listed
 from pushforward.user_warnings import warn
 
 
@@ -185,10 +186,9 @@ class NumpyroSpace(AbstractSpace):
         ]
         named = [path for index, path in enumerate(paths) if index in used]
         if named:
-            shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
             warn(
-                f"the parameters {shown} of the model have no prior: they are held fixed at their initial values. Give "
-                "them priors (numpyro.sample, or random_flax_module and its kin) to infer them."
+                f"the parameters {listed(named, 5)} of the model have no prior: they are held fixed at their initial "
+                "values. Give them priors (numpyro.sample, or random_flax_module and its kin) to infer them."
             )
 
     def labels(self):
