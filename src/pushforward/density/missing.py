@@ -30,9 +30,10 @@ from pushforward.density.data.arrays import column_labels, column_names
 from pushforward.density.data.columns import Circle, wrap
 from pushforward.density.data.source import open_samples
 from pushforward.density.data.validation import check_condition, check_weights
-from pushforward.density.normalization import interval, numpy_generator
+from pushforward.density.normalization import interval
 from pushforward.density.prepare import prepare
 from pushforward.flow import Flow
+from pushforward.generators import numpy_generator
 from pushforward.reports.provenance import key_text
 from pushforward.user_warnings import warn
 

@@ -28,6 +28,7 @@ from pushforward.bijections import OntoBox
 from pushforward.bijections.intervals import bounds
 from pushforward.density.proposal import Proposal
 from pushforward.flow import Flow
+from pushforward.generators import numpy_generator
 from pushforward.training.compilation import in_batches_of
 from pushforward.weights import effective_sample_size
 
@@ -160,15 +161,6 @@ class Solution(NamedTuple):
             z = np.where(accepted[:, None], new, z)
             log_weights = np.where(accepted, new_log_weights, log_weights)
         return z
-
-
-def numpy_generator(key: PRNGKeyArray) -> np.random.Generator:
-    """NumPy's generator, seeded by a key.
-
-    Args:
-        key: the key.
-    """
-    return np.random.default_rng(np.asarray(jr.key_data(key)).tolist())
 
 
 def joint_at(flow: Flow, condition: Array | None, given: dict[int, float], steps: Float[np.ndarray, " dim"]) -> JointAt:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from pushforward.generators import numpy_generator
 from pushforward.posterior.curvature import check_gradient, inverse_factor
 from pushforward.posterior.estimate import Derivatives, Estimate, Expansions, derivatives, noise
 from pushforward.posterior.search.candidates import (
@@ -144,8 +145,7 @@ def num_affordable_draws(target: Target, num: int) -> int:
 def _some_rows(space: LargeDataSpace, dim: int, key: PRNGKeyArray) -> PyTree[Array]:
     num = min(space.num_rows, max(MIN_SEARCH_ROWS, min(SEARCH_ROWS_PER_DIM * dim, MAX_SEARCH_ROWS)))
     # NumPy's generator draws without replacement in the memory of the drawn rows.
-    generator = np.random.default_rng(np.asarray(jr.key_data(key)).tolist())
-    chosen = generator.choice(space.num_rows, num, replace=False)
+    chosen = numpy_generator(key).choice(space.num_rows, num, replace=False)
     return space.rows.at(jnp.asarray(np.sort(chosen)))
 
 

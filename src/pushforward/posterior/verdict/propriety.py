@@ -10,11 +10,11 @@ import math
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, without_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.rounding import smooth_log_density
@@ -46,7 +46,7 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
         draws: draws of a fit, in unconstrained coordinates.
         key: for the directions.
     """
-    rng = np.random.default_rng(np.asarray(jr.key_data(key)))
+    rng = numpy_generator(key)
     directions, powers = _directions(draws, rng)
     typical = _typical(_at(target, draws[:NUM_TYPICAL], False))
     if _rises(_log_densities(target, draws, directions, False), powers, typical):

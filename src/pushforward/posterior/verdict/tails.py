@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import gammaln, logsumexp
 
 from pushforward.flow import Flow
+from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.rounding import smooth_log_density
@@ -117,7 +118,7 @@ def tail_draws(target: Target, flow: Flow, frame: Frame, key: PRNGKeyArray) -> T
         frame: the frame of the flow.
         key: for the draws.
     """
-    rng = np.random.default_rng(np.asarray(jr.key_data(key)))
+    rng = numpy_generator(key)
     dim = frame.center.size
     num_fit, *num_wide = _sizes(2 * len(frame.draws))
     one, radial = (rng.normal(size=(size, dim)) for size in num_wide)
