@@ -13,8 +13,9 @@ from pushforward.cli.terminal import (
     UserError,
     add_command,
     add_output,
+    add_precision,
+    add_seed,
     path_argument,
-    seed,
     set_precision,
     user_error,
 )
@@ -42,8 +43,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="the page, or a folder for report.html (default: SAVED with the suffix .html)",
     )  # fmt: skip
     add("--data", type=path_argument, metavar="FILE", help="test rows of a density, or test images of a VAE")
-    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
-    add("--float32", action="store_true", help="single precision; the default is double")
+    add_seed(command)
+    add_precision(command)
     add("--force", action="store_true", help="replace a page that pushforward did not write")
     add_output(command)
     command.set_defaults(run=_run)

@@ -16,9 +16,10 @@ from pushforward.cli.terminal import (
     UserError,
     add_command,
     add_output,
+    add_precision,
+    add_seed,
     failure_text,
     path_argument,
-    seed,
     set_precision,
     user_error,
     whole_number,
@@ -61,8 +62,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="the values of the columns of the condition",
     )
     add("--resample", action="store_true", help="for a posterior: resample the draws with importance weights")
-    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
-    add("--float32", action="store_true", help="single precision; the default is double")
+    add_seed(command)
+    add_precision(command)
     add_output(command)
     command.set_defaults(run=_run)
 

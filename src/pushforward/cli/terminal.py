@@ -141,10 +141,28 @@ def add_common(command: argparse.ArgumentParser, run: Callable, *, out_needed: b
         out_needed: whether --out is required.
     """
     add_out(command, needed=out_needed)
-    command.add_argument("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
-    command.add_argument("--float32", action="store_true", help="single precision; the default is double")
+    add_seed(command)
+    add_precision(command)
     add_output(command)
     command.set_defaults(run=run)
+
+
+def add_seed(command: argparse.ArgumentParser) -> None:
+    """Add the seed of all random numbers.
+
+    Args:
+        command: the parser of the command.
+    """
+    command.add_argument("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
+
+
+def add_precision(command: argparse.ArgumentParser) -> None:
+    """Add the option that `set_precision` reads.
+
+    Args:
+        command: the parser of the command.
+    """
+    command.add_argument("--float32", action="store_true", help="single precision; the default is double")
 
 
 def add_output(command: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ from pushforward.cli.terminal import (
     add_command,
     add_out,
     add_output,
+    add_seed,
     path_argument,
-    seed,
     user_error,
     whole_number,
 )
@@ -86,7 +86,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--importance", type=whole_number, default=500, metavar="N",
         help="importance samples per test image for the estimate of log p(x) (default 500)",
     )  # fmt: skip
-    add("--seed", type=seed, default=0, help="the seed of all random numbers (default 0)")
+    add_seed(command)
     add_output(command)
     command.set_defaults(run=_run)
 
