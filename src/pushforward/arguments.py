@@ -146,9 +146,9 @@ def check(name: str, value: Any, annotation: Any, *, owner: str, rule: Rule = No
         raise (ValueError if type(value) in map(type, options) else TypeError)(message)
     if _is_number(value) and not _arrays(members) and value not in allowed:
         raise ValueError(message)
-    for member in members:
-        if isinstance(value, Sequence) and not isinstance(value, str) and not _arrays(members):
-            _check_entries(name, value, member, owner, allowed if isinstance(rule, Range) else None)
+    if isinstance(value, Sequence) and not isinstance(value, str) and not _arrays(members):
+        for member in members:
+            _check_entries(name, value, member, owner, rule)
 
 
 def is_key(value: Any) -> bool:

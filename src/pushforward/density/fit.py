@@ -144,8 +144,6 @@ def fit_density(
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
     """
-    if missing not in ("error", "impute"):
-        raise ValueError(f'missing must be "error" or "impute", but is {missing!r}.')
     check_options(
         key, validation=validation, learning_rate=learning_rate, batch_size=batch_size, patience=patience,
         rows_at_once=rows_at_once, max_epochs=1 if max_epochs is None else max_epochs,
