@@ -19,11 +19,11 @@ def test_compile_options_that_xla_does_not_know_are_left_out(monkeypatch):
 
 TWO_FACTORIZATIONS = """
 import jax, jax.numpy as jnp
-from pushforward.training.compilation import jit_in_order
+from pushforward.training.compilation import jit_low_concurrency
 
 matrix = jnp.exp(-jnp.abs(jnp.arange(12)[:, None] - jnp.arange(12)))
 one = lambda x: jnp.linalg.cholesky(jnp.exp(x) * jnp.eye(12) + matrix).sum()
-two = jit_in_order(jax.vmap(lambda x: one(x) - one(x + 1)))
+two = jit_low_concurrency(jax.vmap(lambda x: one(x) - one(x + 1)))
 x = jnp.linspace(-1, 1, 4096)
 for _ in range(100):
     two(x).block_until_ready()
@@ -37,7 +37,7 @@ def test_batches_of_factorizations_do_not_wait_for_each_other():
 
 def test_functions_are_called_as_they_are_inside_another_jit():
     """Options of compilation are only for whole programs."""
-    inner = compilation.jit_in_order(lambda x: x + 1)
+    inner = compilation.jit_low_concurrency(lambda x: x + 1)
     assert jax.jit(lambda x: 2 * inner(x))(jnp.ones(2)).tolist() == [4.0, 4.0]
 
 

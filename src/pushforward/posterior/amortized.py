@@ -27,7 +27,7 @@ from pushforward.reports.provenance import Facts as Provenance
 from pushforward.reports.summary import Facts
 from pushforward.reports.verdicts import of_amortized
 from pushforward.serialization import Picklable, save
-from pushforward.training.compilation import jit_in_order
+from pushforward.training.compilation import jit_low_concurrency
 from pushforward.training.history import History
 
 NUM_DIAGNOSTIC_DRAWS = 10_000
@@ -199,7 +199,7 @@ class AmortizedPosterior(Picklable):
         return eqx.tree_at(lambda p: p.target, self, self.target.detached())
 
 
-@jit_in_order
+@jit_low_concurrency
 def evaluate(target: Target, u: Float[Array, "draws dim"]) -> Float[Array, " draws"]:
     """The log-densities of draws; compiled.
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from pushforward.posterior.curvature import hessian, hessian_products
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.target import Target
-from pushforward.training.compilation import jit_in_order
+from pushforward.training.compilation import jit_low_concurrency
 from pushforward.training.data import AbstractBatches
 
 # The number of groups of rows whose estimates are compared.
@@ -150,7 +150,7 @@ class Estimate(eqx.Module):
         return value if self.correction is None else value + self.correction(u)
 
 
-@jit_in_order
+@jit_low_concurrency
 def noise(estimate: Estimate, draws: Float[Array, "draws dim"]) -> Float[Array, ""]:
     """The mean variance of the estimate over groups of its rows, at some draws, apart from a constant.
 

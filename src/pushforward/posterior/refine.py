@@ -36,7 +36,7 @@ from pushforward.reports.posterior import parameters, plot_marginals, posterior_
 from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_chains
 from pushforward.serialization import Picklable, save
-from pushforward.training.compilation import jit_in_order, one_blas_thread
+from pushforward.training.compilation import jit_low_concurrency, one_blas_thread
 from pushforward.training.progress import in_notebook, on_terminal
 
 Method = Literal["nuts", "independence"]
@@ -264,7 +264,7 @@ def _push(flow: Flow, z: Float[Array, "chains draws dim"]) -> Float[Array, "chai
     return jax.lax.map(flow.bijection.batched.forward, z)
 
 
-@jit_in_order
+@jit_low_concurrency
 def _independence(target, flow, key, num_warmup, num_samples, num_chains):
     """Accept a draw of q with probability min(1, w' / w), w = p / q."""
 

@@ -14,15 +14,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from threadpoolctl import threadpool_limits
 
 F = TypeVar("F", bound=Callable)
-IN_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+LOW_CONCURRENCY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
-def jit_in_order(fn: F, **options: Any) -> F:
-    """`eqx.filter_jit` for programs that call a log-density: XLA's CPU runtime runs their operations one after another.
+def jit_low_concurrency(fn: F, **options: Any) -> F:
+    """`eqx.filter_jit` for programs that call a log-density, with XLA's schedule for little memory on CPUs.
 
-    Otherwise it runs operations at the same time that do not depend on each other, and if two of them are batches of
-    factorizations, as `jax.vmap` of `jnp.linalg.cholesky` makes them, the program may wait forever (JAX 0.10.2). Inside
-    another `jit`, the function is called as it is.
+    XLA's usual schedule runs operations at the same time that do not depend on each other. JAX 0.10 gives the parts of
+    a batch of factorizations, as `jax.vmap` of `jnp.linalg.cholesky` makes it, to the threads on which the
+    factorizations wait: if as many of them run at the same time as there are threads, the program never ends. This
+    schedule makes that rarer. Only more threads (the variable PJRT_NPROC) exclude it. Inside another `jit`, the
+    function is called as it is.
 
     Args:
         fn: the function to compile.
@@ -38,7 +40,7 @@ def jit_in_order(fn: F, **options: Any) -> F:
             return fn(*args, **kwargs)
         if compiled is None:
             # Only now, because importing the package must not start JAX.
-            known = {name: value for name, value in {**IN_ORDER, **options}.items() if _is_known(name, value)}
+            known = {name: value for name, value in {**LOW_CONCURRENCY, **options}.items() if _is_known(name, value)}
             compiled = eqx.filter_jit(fn, compiler_options=known)  # pyright: ignore[reportCallIssue]
         return compiled(*args, **kwargs)
 
@@ -46,7 +48,7 @@ def jit_in_order(fn: F, **options: Any) -> F:
 
 
 def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
-    """`jit_in_order` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
+    """`jit_low_concurrency` with few of XLA's optimizations, for programs whose compilation takes longer than they run.
 
     LLVM's optimizations take half of the compilation time; kernels that MLIR generates compile slower than others.
     Programs that run a dozen times, or for some seconds, are fastest at level 1.
@@ -55,7 +57,7 @@ def jit_quick_compilation(fn: F, *, level: int = 0) -> F:
         fn: the function to compile.
         level: the level of LLVM's optimizations, from 0 to 3.
     """
-    return jit_in_order(fn, xla_backend_optimization_level=level, xla_cpu_use_fusion_emitters=False)
+    return jit_low_concurrency(fn, xla_backend_optimization_level=level, xla_cpu_use_fusion_emitters=False)
 
 
 def in_batches_of(

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.bijections.arrays import trainable
-from pushforward.training.compilation import jit_in_order, jit_quick_compilation
+from pushforward.training.compilation import jit_low_concurrency, jit_quick_compilation
 from pushforward.training.data import AbstractBatches
 from pushforward.training.devices import replicate, spread
 from pushforward.training.objectives import AbstractObjective
@@ -160,7 +160,7 @@ class Trainer(eqx.Module):
         chunk = Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
         return replicate((after, chunk))
 
-    advance = jit_in_order(run)
+    advance = jit_low_concurrency(run)
     # Compiled with few optimizations, for fits of hundreds or thousands of steps.
     advance_quick_compilation = jit_quick_compilation(run, level=1)
 

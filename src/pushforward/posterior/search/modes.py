@@ -17,7 +17,7 @@ from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.posterior.search.candidates import MIN_EVIDENCE_FRACTION
 from pushforward.posterior.target import Whitened, finite_or_zero
-from pushforward.training.compilation import jit_in_order
+from pushforward.training.compilation import jit_low_concurrency
 
 NUM_DRAWS = 20_000
 
@@ -56,7 +56,7 @@ def mixture_base(affines: Sequence[Triangular], log_evidences: Sequence[float]) 
     return affine, dist.MixtureSameFamily(dist.Categorical(jnp.asarray(weights)), parts)
 
 
-@jit_in_order
+@jit_low_concurrency
 def _mode_weights(target: Whitened, flow: Flow, key: PRNGKeyArray) -> Float[Array, " modes"]:
     """The fraction of the target's mass in the image of each component of the base."""
     z = flow.base_distribution.sample(key, (NUM_DRAWS,))

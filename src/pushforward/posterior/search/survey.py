@@ -34,7 +34,7 @@ from pushforward.posterior.search.sparse_gaussian import SparseMap, fit_sparse_g
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target
-from pushforward.training.compilation import jit_in_order, one_blas_thread, split
+from pushforward.training.compilation import jit_low_concurrency, one_blas_thread, split
 from pushforward.training.devices import gather, on_mesh, place, replicate, spread
 from pushforward.training.interruption import never_stop
 from pushforward.training.processes import of_first
@@ -149,7 +149,7 @@ def _some_rows(space: LargeDataSpace, dim: int, key: PRNGKeyArray) -> PyTree[Arr
     return space.rows.at(jnp.asarray(np.sort(chosen)))
 
 
-@jit_in_order
+@jit_low_concurrency
 def _derivatives(target: Target, u: Float[Array, " dim"], order: int) -> tuple[Derivatives, Derivatives]:
     """The derivatives at a point of the log-likelihood of all rows, in one pass, and of the log-prior."""
     space: LargeDataSpace = target.space  # pyright: ignore[reportAssignmentType]
@@ -241,7 +241,7 @@ def _with_least_noise(part: Estimate, climbed: list[tuple[Candidate, Derivatives
     return estimates[int(np.argmin(np.where(np.isfinite(noises), noises, np.inf)))]
 
 
-@jit_in_order
+@jit_low_concurrency
 def _score(density: Estimate, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
     return score_gaussians(density, locs, factors, key)
 

@@ -23,7 +23,7 @@ def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Floa
         u: the point.
     """
     step = NUM_SPACINGS * jnp.finfo(u.dtype).eps
-    # As one batch: factorizations of the two would otherwise run at the same time, see `jit_in_order`.
+    # As one batch: factorizations of the two might otherwise run at the same time, see `jit_low_concurrency`.
     value, neighbor = jax.vmap(log_density)(jnp.stack([u, u + step * (1 + jnp.abs(u))]))
     noise = (jnp.abs(value - neighbor) > MAX_DIFFERENCE) | (value == jnp.inf)
     return jnp.where(noise, jnp.nan, value)
