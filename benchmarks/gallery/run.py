@@ -21,10 +21,7 @@ steps, and only the second comparison counts.
 
 import argparse
 import collections
-import datetime
 import json
-import subprocess
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -38,6 +35,7 @@ from numpyro.infer import MCMC, NUTS
 
 import pushforward as pf
 from benchmarks.gallery.registry import examples
+from benchmarks.posteriors.apart import run_apart
 
 RESULTS = Path(__file__).parents[1] / "results" / "gallery.json"
 OUTCOMES = ("right", "refused", "unreliable", "undecided", "wrong", "failed")
@@ -138,20 +136,6 @@ def compare(u: np.ndarray, reference: Reference) -> dict[str, Any]:
     }
 
 
-def measure_apart(name: str) -> dict[str, Any]:
-    """The outcome of one example, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.gallery.run", "--only", name, "--here"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"outcome": "failed", "reason": f"no result after {SECONDS} seconds"}
-    date = {"date": datetime.date.today().isoformat()}
-    if done.returncode:
-        last = (done.stderr.strip() or f"the process ended with status {done.returncode}").splitlines()[-1]
-        return {"outcome": "failed", "reason": last} | date
-    return json.loads(done.stdout.splitlines()[-1]) | date
-
-
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The counts of the outcomes, and a line for each example."""
     counts = collections.Counter(found["outcome"] for found in results.values())
@@ -182,7 +166,9 @@ def main() -> None:
         return
     for name in () if options.table else options.only:
         if name not in read_results() or options.again:
-            found = measure_apart(name)
+            found = run_apart("benchmarks.gallery.run", ["--only", name, "--here"], SECONDS)
+            if "error" in found:
+                found = {"outcome": "failed", "reason": found["error"]}
             print(f"{name}: {found}", flush=True)
             # Read again, because several commands may write to the file.
             RESULTS.write_text(json.dumps(read_results() | {name: found}, indent=1) + "\n")

@@ -33,10 +33,25 @@ def parse_options(
 
 def measure_apart(module: str, name: str, method: str, seed: int, folder: Path, allowance: float) -> dict:
     """One fit by a benchmark's module, in a process of its own: what it prints as JSON, or its error."""
+    arguments = ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
+    return run_apart(module, ["--data", str(folder), *arguments])
+
+
+def run_apart(module: str, arguments: list[str], seconds: float | None = None) -> dict:
+    """What a module prints as JSON in its last line, in a process of its own; or its error, by the name "error".
+
+    Args:
+        module: the module.
+        arguments: its arguments.
+        seconds: the time after which the process is ended; None for no limit.
+    """
     before = os.getloadavg()[0]
-    command = [sys.executable, "-m", module, "--data", str(folder)]
-    command += ["--only", name, "--methods", method, "--seeds", str(seed), "--here", str(allowance)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no result after {seconds} seconds"}
     if done.returncode:
         # JAX says more after the error itself.
         said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
