@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pushforward.cli.devices import add_devices, connect, mesh
+from pushforward.cli.devices import add_devices, connect, mesh, writes
 from pushforward.cli.folders import check_folder, folder
 from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
@@ -141,10 +141,7 @@ def _fit_and_evaluate(
     from pushforward.density import fit_density, hold_out
     from pushforward.reports.density import compare
     from pushforward.reports.provenance import with_command
-    from pushforward.training.processes import writes_files
 
-    devices = mesh(options)
-    writes = writes_files(devices)
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
     holdout = hold_out(
@@ -157,13 +154,13 @@ def _fit_and_evaluate(
         density = fit_density(
             x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
-            mesh=devices,
+            mesh=mesh(options),
         )  # fmt: skip
         density = with_command(density, options.command_line)
         # Save first, so that an error in the evaluation does not lose the result of the training.
-        if writes:
+        if writes(options):
             density.save(options.out / DENSITY)
-    if not writes:
+    if not writes(options):
         return results.exit_code
     results.written.append(DENSITY)
     if results.interrupted:

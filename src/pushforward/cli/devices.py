@@ -75,3 +75,14 @@ def mesh(options: argparse.Namespace) -> Any:
     if devices != "all" and not (devices.isdecimal() and 1 <= int(devices) <= len(available)):
         raise UserError(f"--devices must be all, or a number from 1 to {len(available)}, but is {devices}.")
     return jax.sharding.Mesh(available if devices == "all" else available[: int(devices)], "devices")
+
+
+def writes(options: argparse.Namespace) -> bool:
+    """Whether this process writes the files.
+
+    Args:
+        options: the parsed arguments.
+    """
+    from pushforward.training.processes import writes_files  # imports JAX, which takes a while
+
+    return writes_files(mesh(options))

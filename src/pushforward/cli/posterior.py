@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from pushforward.cli.devices import add_devices, connect, mesh
+from pushforward.cli.devices import add_devices, connect, mesh, writes
 from pushforward.cli.folders import check_folder
 from pushforward.cli.model import DATA, add_arguments, check_arguments, load_data, load_model
 from pushforward.cli.results import Results
@@ -115,10 +115,7 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
     check_arguments(model, data, options)
     settings = {name: getattr(options, name) for name in ("budget", "seconds", "checkpoint", "draws")}
     settings["mesh"] = mesh(options)
-    from pushforward.training.processes import writes_files  # imports JAX, which takes a while
-
-    out = options.out if writes_files(settings["mesh"]) else None
-    return _run(model, data, options.model, out, options, console, settings)
+    return _run(model, data, options.model, options.out if writes(options) else None, options, console, settings)
 
 
 def _run(
