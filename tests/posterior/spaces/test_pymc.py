@@ -1,5 +1,7 @@
 """PyMC models as targets."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -35,6 +37,8 @@ def build(saveable):
 def test_density_and_transforms_are_pymcs():
     model = build(saveable=False)
     target = pf.Target.from_pymc(model)
+    # PyMC would let this process, and those that it starts, have 100 devices.
+    assert "device_count" not in os.environ.get("XLA_FLAGS", "")
     outputs = [model.logp(), model.logp(jacobian=False), *model.replace_rvs_by_values(model.unobserved_value_vars)]
     compiled = model.compile_fn(outputs, inputs=model.value_vars, point_fn=False, mode="FAST_COMPILE")
     names = [v.name for v in model.value_vars]

@@ -1,5 +1,8 @@
 """PyMC models as spaces: the unconstrained density is the one that PyMC's own samplers use, compiled by JAX."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -118,8 +121,8 @@ class _Compiled:
 
 def _compiled(inputs: Any, outputs: Any) -> Any:
     """A graph as a function of JAX arrays, or an error that names the operation that JAX lacks."""
-    from pymc.sampling.jax import get_jaxified_graph
-
+    with _unchanged_xla_flags():
+        from pymc.sampling.jax import get_jaxified_graph
     try:
         return get_jaxified_graph(inputs, outputs)
     except NotImplementedError as error:
@@ -127,6 +130,18 @@ def _compiled(inputs: Any, outputs: Any) -> Any:
             f"an operation of the model has no version in JAX ({error}). Write it with PyTensor: JAX cannot "
             "compile functions of NumPy."
         ) from error
+
+
+@contextlib.contextmanager
+def _unchanged_xla_flags() -> Iterator[None]:
+    """When it is imported, PyMC's sampling for JAX asks for 100 devices, in this process and in those it starts."""
+    before = os.environ.get("XLA_FLAGS")
+    try:
+        yield
+    finally:
+        os.environ.pop("XLA_FLAGS", None)
+        if before is not None:
+            os.environ["XLA_FLAGS"] = before
 
 
 def _register_erfcx() -> None:
