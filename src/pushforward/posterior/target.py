@@ -16,7 +16,6 @@ from pushforward.posterior.runtime_errors import can_raise, without_errors, zero
 from pushforward.posterior.spaces import subsampled
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
 from pushforward.posterior.spaces.large import with_likelihood
-from pushforward.posterior.spaces.observed import PartlyObserved
 from pushforward.posterior.spaces.pymc import PymcSpace
 from pushforward.posterior.spaces.rows import data_rows
 from pushforward.posterior.structure import Structure, find_structure
@@ -93,9 +92,10 @@ class Target(eqx.Module):
         (`numpyro.param`, networks) and the keys of `numpyro.prng_key` are held fixed, in predictions too.
         Of a site with an `obs_mask`, the parameters are the entries that are not observed.
 
-        One plate may be subsampled, `numpyro.plate(name, size, subsample_size)`: then the sites that are observed in it
-        are the rows of large data, as with `log_likelihood`, and `subsample_size` is the batch size. Deterministic
-        sites inside it are left out of the draws.
+        Plates may be subsampled, `numpyro.plate(name, size, subsample_size)`: then the sites that are observed in them
+        are the rows of large data, as with `log_likelihood`, and `subsample_size` is the batch size. The rows of
+        subsampled plates inside each other are the pairs of their indices. Latent sites inside them are parameters, one
+        for each index. Deterministic sites inside subsampled plates without latent sites are left out of the draws.
 
         Args:
             model: a NumPyro model.
@@ -105,12 +105,11 @@ class Target(eqx.Module):
 
         Raises:
             ImportError: if the model has discrete latent sites and funsor is not installed.
-            ValueError: if a discrete latent site cannot be summed out or there is no continuous one; if several plates
-                are subsampled, or latent sites are inside a subsampled plate; or if the Python code of a model with a
-                subsampled plate needs the values of its rows.
+            ValueError: if a discrete latent site cannot be summed out or there is no continuous one; if a subsampled
+                plate has no observed site, or one with `obs_mask`; if the likelihood of an index of it depends on other
+                indices; or if the Python code of a model with subsampled plates needs the values of its rows.
         """
-        space, example = subsampled.trace(model, args, kwargs)
-        return cls(*PartlyObserved.reduce(space, example, model, args, kwargs))
+        return cls(*subsampled.trace(model, args, kwargs))
 
     @classmethod
     def from_pymc(cls, model: Any) -> "Target":

@@ -81,6 +81,16 @@ class LargeDataSpace(AbstractSpace):
         return self.prior.detached()
 
 
+def rounding(values: np.ndarray) -> dict[str, float]:
+    """The tolerances of likelihoods of a row that were computed together with different rows.
+
+    Args:
+        values: the likelihoods.
+    """
+    tolerance = ROUNDING * float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    return {"rtol": tolerance, "atol": tolerance}
+
+
 def with_likelihood(
     prior: AbstractSpace, log_likelihood: Callable, rows: AbstractDataRows, batch_size: int | None, draw: Draw
 ) -> LargeDataSpace:
@@ -125,8 +135,7 @@ def _check_likelihood(space: LargeDataSpace, draw: Draw) -> None:
     half = size // 2
     repeated = jax.tree.map(lambda a: jnp.concatenate([a[:half], a[: size - half]]), some)
     before, after = (np.asarray(eqx.filter_jit(fn)(draw, rows))[:half] for rows in (some, repeated))
-    tolerance = ROUNDING * np.finfo(before.dtype).eps if before.dtype.kind == "f" else 0.0
-    if not np.allclose(before, after, rtol=tolerance, atol=tolerance, equal_nan=True):
+    if not np.allclose(before, after, **rounding(before), equal_nan=True):
         raise ValueError(
             "log_likelihood(draw, rows) must return the log-likelihood of each row, but its value for a row depends on "
             "the other rows: it must not sum, average or normalize over rows."

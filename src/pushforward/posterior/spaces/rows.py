@@ -93,6 +93,41 @@ class RowsInMemory(AbstractDataRows):
         return Rows(self.values, batch_size=batch_size)
 
 
+class RowNumbers(AbstractDataRows):
+    """Rows that are their own numbers, for likelihoods that find the data of a number themselves.
+
+    Args:
+        num: the number of rows.
+    """
+
+    num: int = eqx.field(static=True)
+
+    @property
+    def num_rows(self):
+        return self.num
+
+    def at(self, indices):
+        return indices
+
+    def batches(self, batch_size, key):
+        return RandomNumbers(self.num, batch_size)
+
+
+class RandomNumbers(AbstractBatches):
+    """Random numbers of rows, drawn with replacement.
+
+    Args:
+        num_rows: the number of rows.
+        batch_size: rows per step.
+    """
+
+    num_rows: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+
+    def next(self, carry, key, step):
+        return carry, (jr.randint(jr.fold_in(key, step), (self.batch_size,), 0, self.num_rows), None)
+
+
 class _Mapped:
     """Arrays of which some are memory-mapped, as one static object."""
 

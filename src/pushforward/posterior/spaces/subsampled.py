@@ -1,98 +1,110 @@
-"""NumPyro models with a subsampled plate: the plate's indices are the rows of a large data set.
+r"""NumPyro models with subsampled plates: the indices of the plates are the rows of a large data set.
 
-The plate is replayed with any of its indices: with random ones in training, and with all of them, chunk by chunk, for
-the density of all rows. The plate's factor size / subsample_size is left out of the log-likelihood of a row.
+The plates are replayed with any of their indices: with random ones in training, and with all of them, chunk by chunk,
+for the density of all rows. With one plate its indices are the rows. With several, the observed sites are grouped by
+the plates that they are inside. A group with plates of sizes $n_1, n_2, \dots$ has $\prod_k n_k$ entries, one for each
+tuple of indices, and there are as many rows as entries in the largest group. Row r is entry r of this group, and of
+each smaller group the entry r modulo its number of entries, divided by the number of rows that the entry belongs to. So
+the sum over rows is the log-likelihood, and a random row is an unbiased estimate of it, up to the number of rows.
+
+Latent sites inside a subsampled plate have their values at all indices, of which a batch uses some.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PyTree
-from numpyro import handlers
-from numpyro.primitives import Messenger
 
-from pushforward.posterior.spaces.arguments import has_constants, unbind
-from pushforward.posterior.spaces.base import AbstractSpace
-from pushforward.posterior.spaces.large import with_likelihood
+from pushforward.posterior.spaces.base import AbstractSpace, Draw
+from pushforward.posterior.spaces.large import rounding, with_likelihood
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
-from pushforward.posterior.spaces.preparation import prepared, traced
-from pushforward.posterior.spaces.rows import RowsInMemory
+from pushforward.posterior.spaces.observed import PartlyObserved
+from pushforward.posterior.spaces.preparation import latent_sites, traced
+from pushforward.posterior.spaces.replay import Replay, WithoutRows, plates_of
+from pushforward.posterior.spaces.rows import RowNumbers
 
-
-class _AtIndices(Messenger):
-    """Replays a plate with other indices."""
-
-    def __init__(self, fn: Callable, plate: str, indices: Int[Array, " rows"]):
-        self.plate, self.indices = plate, indices
-        super().__init__(fn)
-
-    def process_message(self, msg: Any) -> None:
-        if msg["type"] == "plate" and msg["name"] == self.plate:
-            msg["value"], msg["args"] = self.indices, (len(self.indices), len(self.indices))
-
-
-class _WithoutRows(Messenger):
-    """Leaves out the likelihood and the deterministic sites inside a plate."""
-
-    def __init__(self, fn: Callable, plate: str):
-        self.plate = plate
-        super().__init__(fn)
-
-    def process_message(self, msg: Any) -> None:
-        if any(frame.name == self.plate for frame in msg.get("cond_indep_stack", ())):
-            if msg["type"] == "deterministic":
-                msg["stop"] = True
-            elif msg["type"] == "sample" and msg["is_observed"]:
-                msg["fn"] = msg["fn"].mask(False)
-
-
-class _Prior:
-    """The model without the likelihood of the rows."""
-
-    def __init__(self, model: Callable, plate: str, size: int):
-        self.model, self.plate, self.size = model, plate, size
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        indices = jnp.arange(self.size)
-        return _WithoutRows(_AtIndices(self.model, self.plate, indices), self.plate)(*args, **kwargs)
+# Numbers of rows are 32-bit integers without `jax_enable_x64`.
+MAX_ROWS = 2**31 - 1
 
 
 class _RowsLikelihood(eqx.Module):
-    """The log-likelihood of the rows of a plate."""
+    """The log-likelihood of the indices of one subsampled plate."""
 
-    model: Callable = eqx.field(static=True)
-    plate: str = eqx.field(static=True)
-    size: int = eqx.field(static=True)
-    names: tuple[str, ...] = eqx.field(static=True)
-    args: tuple
-    kwargs: dict[str, Any]
-    held: dict[str, Any]
+    replay: Replay
 
-    def __call__(self, draw: PyTree, indices: Int[Array, " rows"]) -> Float[Array, " rows"]:
-        latent = {name: draw[name] for name in self.names}
-        replayed = handlers.substitute(
-            handlers.seed(_AtIndices(prepared(self.model, self.held), self.plate, indices), 0), data=latent
-        )
-        total = jnp.zeros(len(indices))
-        args, kwargs = unbind(self.args), unbind(self.kwargs)
-        for site in handlers.trace(replayed).get_trace(*args, **kwargs).values():
-            if site["type"] != "sample" or not site["is_observed"]:
-                continue
-            for frame in site["cond_indep_stack"]:
-                if frame.name == self.plate:
-                    values = site["fn"].log_prob(site["value"])
-                    # The scale of the site contains that of the plate.
-                    values = values * (site["scale"] * len(indices) / self.size)
-                    axes = tuple(axis for axis in range(-values.ndim, 0) if axis != frame.dim)
-                    total = total + jnp.sum(values, axes)
+    def __call__(self, draw: PyTree, rows: Int[Array, " rows"]) -> Float[Array, " rows"]:
+        ((plate, _),) = self.replay.sizes
+        return sum(self.replay(draw, {plate: rows}).values(), jnp.zeros(len(rows)))
+
+
+class _Group(eqx.Module):
+    """Observed sites that are inside the same subsampled plates.
+
+    Args:
+        sites: their names.
+        plates: the names of the plates.
+        sizes: the sizes of the plates.
+    """
+
+    sites: tuple[str, ...] = eqx.field(static=True)
+    plates: tuple[str, ...] = eqx.field(static=True)
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def num_entries(self) -> int:
+        """The number of tuples of indices."""
+        return math.prod(self.sizes)
+
+    def log_likelihoods(self, replay: Replay, draw: Draw, tuples: dict[str, Array]) -> dict[str, Array]:
+        """The log-likelihood of each site at some tuples of indices.
+
+        Args:
+            replay: the model.
+            draw: a draw.
+            tuples: the indices of each plate, which have the same length.
+        """
+        others = {plate: jnp.zeros(1, int) for plate, _ in replay.sizes if plate not in tuples}
+
+        def at(indices):
+            # Each tuple for itself: all together are not a part of a grid.
+            found = replay(draw, others | {plate: index[None] for plate, index in indices.items()})
+            return {name: jnp.reshape(found[name], ()) for name in self.sites}
+
+        return jax.vmap(at)(tuples)
+
+
+class _TuplesLikelihood(eqx.Module):
+    """The log-likelihood of the rows of several subsampled plates.
+
+    Args:
+        replay: the model.
+        groups: the groups of observed sites.
+        num_rows: the number of entries of the largest group.
+    """
+
+    replay: Replay
+    groups: tuple[_Group, ...]
+    num_rows: int = eqx.field(static=True)
+
+    def __call__(self, draw: PyTree, rows: Int[Array, " rows"]) -> Float[Array, " rows"]:
+        total = jnp.zeros(len(rows))
+        for group in self.groups:
+            whole, rest = divmod(self.num_rows, group.num_entries)
+            entries = rows % group.num_entries
+            tuples = dict(zip(group.plates, jnp.unravel_index(entries, group.sizes), strict=True))
+            values = group.log_likelihoods(self.replay, draw, tuples)
+            total = total + sum(values.values(), jnp.zeros(len(rows))) / (whole + (entries < rest))
         return total
 
 
 def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[AbstractSpace, PyTree]:
-    """The space of a NumPyro model, with or without a subsampled plate, and unconstrained values of its latent sites.
+    """The space of a NumPyro model, with or without subsampled plates, and unconstrained values of its latent sites.
 
     Args:
         model: a NumPyro model.
@@ -100,52 +112,115 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         kwargs: the keyword arguments of the model.
 
     Raises:
-        ValueError: if the model has discrete latent sites or no latent site; if several plates are subsampled, or
-            latent sites are inside a subsampled plate; or if the Python code of a model with a subsampled plate uses
-            the values of its arguments.
+        ValueError: if the model has discrete latent sites or no latent site; if a subsampled plate has no observed
+            site, a site with `obs_mask`, or a parameter for each index; if the Python code of a model with subsampled
+            plates uses the values of its rows; or if the likelihood of an index depends on other indices.
     """
     sites = traced(model, args, kwargs, seed=0)
-    plates = {
+    plates: dict[str, tuple[int, int]] = {
         n: s["args"] for n, s in sites.items() if s["type"] == "plate" and s["args"][1] not in (None, s["args"][0])
     }
     if not plates:
-        return NumpyroSpace.trace(model, args, kwargs)
-    if len(plates) > 1:
+        return PartlyObserved.reduce(*NumpyroSpace.trace(model, args, kwargs), model, args, kwargs)
+    _check_inside(sites, plates)
+    groups = _groups(sites, plates)
+    axes = {name: _axes(site, plates) for name, site in latent_sites(sites)[0].items()}
+    with_latent = frozenset(plate for found in axes.values() for plate, _ in found)
+    observed = frozenset(name for group in groups for name in group.sites)
+    without = WithoutRows(model, plates, with_latent, observed)
+    space, example = NumpyroSpace.trace(without, args, kwargs)
+    if space.discrete:
         raise ValueError(
-            f"the plates {', '.join(plates)} are subsampled, but only one plate of a model can be: leave out "
-            "subsample_size of the others."
+            f"the latent sites {', '.join(space.discrete)} are discrete, and cannot be summed out of a model with "
+            f"{_listed(plates)}: leave out subsample_size, or marginalize them."
         )
-    ((plate, (size, subsample_size)),) = plates.items()
-    _check_inside(sites, plate)
-    prior, example = NumpyroSpace.trace(_Prior(model, plate, subsample_size), args, kwargs)
-    if prior.discrete:
-        raise ValueError(
-            f"the latent sites {', '.join(prior.discrete)} are discrete, and cannot be summed out of a model with the "
-            f"subsampled plate {plate}: leave out subsample_size, or marginalize them."
-        )
-    likelihood = _RowsLikelihood(model, plate, size, prior.names, prior.args, prior.kwargs, prior.held)
+    sizes = tuple((name, size) for name, (size, _) in plates.items())
+    replay = Replay(model, sizes, tuple(axes.items()), space.args, space.kwargs, space.held)
+    prior, example = PartlyObserved.reduce(space, example, without, args, kwargs)
     draw = prior.constrain(example)
-    if has_constants((prior.args, prior.kwargs)):
-        try:
-            eqx.filter_eval_shape(likelihood, draw, jnp.arange(subsample_size))
-        except Exception as error:
-            raise ValueError(
-                "the model's Python code uses the values of its arguments (for example in an `if` or as a size), "
-                f"so JAX cannot trace it for other rows of the plate {plate}; use jax.numpy.where, and take sizes from "
-                "shapes."
-            ) from error
-    return with_likelihood(prior, likelihood, RowsInMemory(jnp.arange(size)), subsample_size, draw), example
-
-
-def _check_inside(sites: dict, plate: str) -> None:
-    inside = {n: s for n, s in sites.items() if any(f.name == plate for f in s.get("cond_indep_stack", ()))}
-    samples = {n: s for n, s in inside.items() if s["type"] == "sample"}
-    latent = [n for n, s in samples.items() if not s["is_observed"]]
-    if latent:
+    # Of different lengths, if there are enough indices, so that exchanged axes are noticed.
+    grid = {name: jnp.arange(min(size - 1, 2 + number)) for number, (name, size) in enumerate(sizes)}
+    try:
+        eqx.filter_eval_shape(replay, draw, grid)
+    except Exception as error:
         raise ValueError(
-            f"the latent sites {', '.join(latent)} are inside the subsampled plate {plate}, so each batch has only "
-            "some of them, but fit_posterior fits all: leave out subsample_size, or put them into a plate of their own "
-            "that is not subsampled, and index them by row."
+            f"JAX cannot trace the model for other indices of {_listed(plates)}. Its Python code may not use the values "
+            "of its arguments or of the indices, for example in an `if` or as a size: use jax.numpy.where, and take "
+            "sizes from shapes. Data must be arrays of JAX, and their axes those of the plates."
+        ) from error
+    num_rows = max(group.num_entries for group in groups)
+    if num_rows > MAX_ROWS:
+        raise ValueError(
+            f"{_listed(plates)} have {num_rows:,} tuples of indices, but at most {MAX_ROWS:,} can be rows of a fit."
         )
-    if not any(not isinstance(s["fn"], dist.Unit) or jnp.ndim(s["fn"].log_factor) for s in samples.values()):
-        raise ValueError(f"the subsampled plate {plate} has no observed site with one value for each row.")
+    if len(plates) == 1:
+        likelihood = _RowsLikelihood(replay)
+    else:
+        likelihood = _TuplesLikelihood(replay, groups, num_rows)
+        _check_tuples(likelihood, draw, grid)
+    batch_size = max(math.prod(plates[plate][1] for plate in group.plates) for group in groups)
+    return with_likelihood(prior, likelihood, RowNumbers(num_rows), batch_size, draw), example
+
+
+def _listed(plates: dict[str, Any]) -> str:
+    return f"the subsampled plate{'s' * (len(plates) > 1)} {', '.join(plates)}"
+
+
+def _axes(site: Any, plates: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The axes of the value of a latent site in the plates that it is inside."""
+    return tuple((plate, dim - site["fn"].event_dim) for plate, dim in plates_of(site, plates).items())
+
+
+def _groups(sites: dict, plates: dict[str, tuple[int, int]]) -> tuple[_Group, ...]:
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, site in sites.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            inside = plates_of(site, plates)
+            names.setdefault(tuple(plate for plate in plates if plate in inside), []).append(name)
+    return tuple(
+        _Group(tuple(found), inside, tuple(plates[plate][0] for plate in inside))
+        for inside, found in names.items()
+        if inside
+    )
+
+
+def _check_inside(sites: dict, plates: dict[str, Any]) -> None:
+    inside = {name: site for name, site in sites.items() if plates_of(site, plates)}
+    partly = [name.removesuffix("_unobserved") for name in inside if _is_partly_observed(name, inside)]
+    if partly:
+        raise ValueError(
+            f"the sites {', '.join(partly)} with obs_mask are inside {_listed(plates)}; leave out the rows that are not "
+            "observed, or subsample_size."
+        )
+    fixed = [n for n, s in inside.items() if s["type"] == "param" and s["kwargs"].get("event_dim") is not None]
+    if fixed:
+        raise ValueError(
+            f"the sites {', '.join(fixed)} are numpyro.param with event_dim inside {_listed(plates)}; make them "
+            "arguments of the model, with numpyro.subsample."
+        )
+    observed = [s for s in inside.values() if s["type"] == "sample" and s["is_observed"]]
+    for plate in plates:
+        found = [s for s in observed if plate in plates_of(s, plates)]
+        if not any(not isinstance(s["fn"], dist.Unit) or jnp.ndim(s["fn"].log_factor) for s in found):
+            raise ValueError(f"the subsampled plate {plate} has no observed site with one value for each row.")
+
+
+def _is_partly_observed(name: str, sites: dict) -> bool:
+    stem = name.removesuffix("_unobserved")
+    return stem != name and f"{stem}_observed" in sites and not sites[name].get("is_observed", True)
+
+
+def _check_tuples(likelihood: _TuplesLikelihood, draw: Draw, grid: dict[str, Array]) -> None:
+    """Raise unless a tuple of indices alone has the same likelihood as in a grid with others."""
+    together = eqx.filter_jit(likelihood.replay)(draw, grid)
+    for group in likelihood.groups:
+        points = jnp.meshgrid(*(grid[plate] for plate in group.plates), indexing="ij")
+        tuples = dict(zip(group.plates, map(jnp.ravel, points), strict=True))
+        alone = eqx.filter_jit(group.log_likelihoods)(likelihood.replay, draw, tuples)
+        for name, values in alone.items():
+            expected = np.asarray(together[name]).ravel()
+            if not np.allclose(values, expected, **rounding(expected), equal_nan=True):
+                raise ValueError(
+                    f"the log-likelihood of the site {name} at one index of each of {_listed(grid)} depends on the "
+                    "other indices: it must not sum, average or normalize over them."
+                )
