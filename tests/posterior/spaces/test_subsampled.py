@@ -48,7 +48,7 @@ def two_plates(x, groups, size=None):
 
 
 def nested(x, groups, size=None):
-    """Three groups of sites: in both plates, in the outer one and in the inner one; with latent sites in both plates."""
+    """Observed sites in both plates, in the outer and in the inner one, and latent sites in both."""
     mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
     table = x[:200].reshape(8, 25, 3)
     with numpyro.plate("outer", 8, subsample_size=size and 3, dim=-2) as i:

@@ -144,9 +144,9 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         eqx.filter_eval_shape(replay, draw, grid)
     except Exception as error:
         raise ValueError(
-            f"JAX cannot trace the model for other indices of {_listed(plates)}. Its Python code may not use the values "
-            "of its arguments or of the indices, for example in an `if` or as a size: use jax.numpy.where, and take "
-            "sizes from shapes. Data must be arrays of JAX, and their axes those of the plates."
+            f"JAX cannot trace the model for other indices of {_listed(plates)}. Its Python code may not use the "
+            "values of its arguments or of the indices, for example in an `if` or as a size: use jax.numpy.where, "
+            "and take sizes from shapes. Data must be arrays of JAX, and their axes those of the plates."
         ) from error
     num_rows = max(group.num_entries for group in groups)
     if num_rows > MAX_ROWS:
@@ -189,8 +189,8 @@ def _check_inside(sites: dict, plates: dict[str, Any]) -> None:
     partly = [name.removesuffix("_unobserved") for name in inside if _is_partly_observed(name, inside)]
     if partly:
         raise ValueError(
-            f"the sites {', '.join(partly)} with obs_mask are inside {_listed(plates)}; leave out the rows that are not "
-            "observed, or subsample_size."
+            f"the sites {', '.join(partly)} with obs_mask are inside {_listed(plates)}; leave out the rows that are "
+            "not observed, or subsample_size."
         )
     fixed = [n for n, s in inside.items() if s["type"] == "param" and s["kwargs"].get("event_dim") is not None]
     if fixed:
