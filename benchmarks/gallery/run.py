@@ -12,16 +12,20 @@ steps, and only the second comparison counts.
 
 - right: the verdict is "good" or "reweight", and all moments are within the bounds.
 - wrong: the verdict is "good" or "reweight", and a moment is not.
-- undecided: the same, but there is no reference: the chains of NUTS disagree (R-hat above 1.05), or some of its steps
-  diverge, which biases its moments.
+- undecided: the same, but there is no reference: the chains of NUTS disagree (R-hat above 1.02), some of its steps
+  diverge while its moments differ from those of the fit, or it fails or takes longer than the limit of CPU time.
 - unreliable: that is the verdict.
+- too slow: the fit takes longer than the limit of CPU time, which is 150 seconds for the fit and for each run of NUTS.
 - refused: the library says why it does not take the model.
 - failed: an error of another kind.
+
+The file is written after each model, so that a command that was interrupted continues where it ended.
 """
 
 import argparse
 import collections
 import json
+import resource
 import time
 import traceback
 from pathlib import Path
@@ -38,9 +42,9 @@ from benchmarks.gallery.registry import examples
 from benchmarks.posteriors.apart import run_apart
 
 RESULTS = Path(__file__).parents[1] / "results" / "gallery.json"
-OUTCOMES = ("right", "refused", "unreliable", "undecided", "wrong", "failed")
-LARGEST_MEAN, LARGEST_SD, LARGEST_RHAT, ERRORS = 0.1, 0.1, 1.05, 3.0
-NUM_DRAWS, SECONDS = 10_000, 1200
+OUTCOMES = ("right", "refused", "unreliable", "too slow", "undecided", "wrong", "failed")
+LARGEST_MEAN, LARGEST_SD, LARGEST_RHAT, ERRORS = 0.1, 0.1, 1.02, 3.0
+NUM_DRAWS, CPU_SECONDS, SECONDS = 10_000, 150, 1200
 
 
 class Reference(NamedTuple):
@@ -55,9 +59,10 @@ class Reference(NamedTuple):
 
 
 def measure(name: str) -> dict[str, Any]:
-    """The outcome of one example, in this process."""
+    """The outcome of one example, in this process, which prints what it has before each stage."""
     jax.config.update("jax_enable_x64", True)
     built = examples()[name].build(np.random.default_rng(0))
+    begin({"stage": "fit"})
     start = time.perf_counter()
     try:
         target = (
@@ -73,14 +78,37 @@ def measure(name: str) -> dict[str, Any]:
     }
     draw = posterior.resample if found.verdict == "reweight" else posterior.sample
     u = np.asarray(jax.vmap(target.unconstrain)(draw(jr.key(1), NUM_DRAWS)))
-    start = time.perf_counter()
     compared = {}
     for lengths, options in (((500, 500), {}), ((1000, 2000), {"target_accept_prob": 0.98})):
-        reference = nuts(built, target, lengths, options)
+        begin(facts | compared | {"stage": "NUTS"})
+        start = time.perf_counter()
+        try:
+            reference = nuts(built, target, lengths, options)
+        except Exception as error:
+            compared = {"reason": f"NUTS: {type(error).__name__}: {error}"[:600]}
+            continue
         compared = compare(u, reference) | {"NUTS seconds": round(time.perf_counter() - start, 1)}
-        if found.verdict == "unreliable" or compared["within"]:
+        if found.verdict == "unreliable" or outcome(found.verdict, compared) == "right":
             break
     return {"outcome": outcome(found.verdict, compared)} | facts | compared
+
+
+def begin(stage: dict[str, Any]) -> None:
+    """Print what is known before a stage, and allow it the limit of CPU time."""
+    print(json.dumps(stage), flush=True)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + CPU_SECONDS, hard))
+
+
+def finished(found: dict[str, Any]) -> dict[str, Any]:
+    """The result of a process, also of one that was ended in a stage."""
+    stage, error = found.pop("stage", None), found.pop("error", None)
+    if error is None:
+        return found
+    if stage == "NUTS":
+        return {"outcome": outcome(found["verdict"], {}), "reason": f"NUTS: {error}"} | found
+    slow = stage == "fit" and "limit of CPU time" in error
+    return {"outcome": "too slow" if slow else "failed", "reason": error} | found
 
 
 def kind_of_error(error: Exception) -> str:
@@ -93,9 +121,11 @@ def kind_of_error(error: Exception) -> str:
 def outcome(verdict: str, compared: dict[str, Any]) -> str:
     if verdict == "unreliable":
         return "unreliable"
+    if not compared.get("rhat", np.inf) <= LARGEST_RHAT:  # also if it is NaN
+        return "undecided"
     if compared["within"]:
         return "right"
-    return "wrong" if compared["rhat"] < LARGEST_RHAT and not compared["divergent"] else "undecided"
+    return "undecided" if compared["divergent"] else "wrong"
 
 
 def nuts(built: Any, target: pf.Target, lengths: tuple[int, int], options: dict[str, Any]) -> Reference:
@@ -166,9 +196,7 @@ def main() -> None:
         return
     for name in () if options.table else options.only:
         if name not in read_results() or options.again:
-            found = run_apart("benchmarks.gallery.run", ["--only", name, "--here"], SECONDS)
-            if "error" in found:
-                found = {"outcome": "failed", "reason": found["error"]}
+            found = finished(run_apart("benchmarks.gallery.run", ["--only", name, "--here"], SECONDS))
             print(f"{name}: {found}", flush=True)
             # Read again, because several commands may write to the file.
             RESULTS.write_text(json.dumps(read_results() | {name: found}, indent=1) + "\n")

@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,9 @@ def measure_apart(module: str, name: str, method: str, seed: int, folder: Path, 
 
 
 def run_apart(module: str, arguments: list[str], seconds: float | None = None) -> dict:
-    """What a module prints as JSON in its last line, in a process of its own; or its error, by the name "error".
+    """What a module prints as JSON in its last line, in a process of its own.
+
+    If the process fails, its error is added by the name "error" to what it printed before.
 
     Args:
         module: the module.
@@ -47,14 +50,24 @@ def run_apart(module: str, arguments: list[str], seconds: float | None = None) -
     """
     before = os.getloadavg()[0]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=seconds
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no result after {seconds} seconds"}
+        done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired as expired:
+        return last_json(expired.stdout) | {"error": f"no result after {seconds} seconds"}
+    if done.returncode == -signal.SIGXCPU:
+        return last_json(done.stdout) | {"error": "the limit of CPU time was reached"}
     if done.returncode:
         # JAX says more after the error itself.
-        said = [line for line in done.stderr.strip().splitlines() if "Error" in line] or done.stderr.splitlines()
-        return {"error": said[-1] if said else f"the process ended with status {done.returncode}"}
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found | {"load": [before, os.getloadavg()[0]], "date": datetime.date.today().isoformat()}
+        lines = done.stderr.decode().strip().splitlines()
+        said = [line for line in lines if "Error" in line] or lines
+        error = said[-1] if said else f"the process ended with status {done.returncode}"
+        return last_json(done.stdout) | {"error": error}
+    return last_json(done.stdout) | {
+        "load": [before, os.getloadavg()[0]],
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def last_json(printed: bytes | None) -> dict:
+    """The last line of a process that is JSON; empty if there is none."""
+    lines = [line for line in (printed or b"").decode().splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) if lines else {}
