@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from pushforward.bijections import AbstractBijection, num_parameters
+from pushforward.posterior.forward_mode import ForwardMode, needs_forward_mode
 from pushforward.posterior.runtime_errors import can_raise, without_errors, zero_at_errors
 from pushforward.posterior.spaces import subsampled
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, SupportSpace, Unconstrained
@@ -44,7 +45,8 @@ class Target(eqx.Module):
             default 1,000, or all if there are fewer.
 
     Where the log-density raises an error while it runs (`equinox.error_if`, or a solver of Diffrax that throws), the
-    density is zero.
+    density is zero. Where JAX knows its derivative in forward mode only (`jax.lax.while_loop`), a gradient costs as
+    many evaluations as there are dimensions.
 
     Raises:
         ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; if the
@@ -57,6 +59,7 @@ class Target(eqx.Module):
     space: AbstractSpace
     example: Unconstrained
     can_raise: bool = eqx.field(static=True, default=False)
+    is_forward_mode: bool = eqx.field(static=True, default=False)
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Target(eqx.Module):
             draw = self.constrain(self.start)
             self.space = with_likelihood(self.space, log_likelihood, data_rows(data), batch_size, draw)
         self.can_raise = can_raise(self._log_density, self.start)
+        self.is_forward_mode = needs_forward_mode(self._log_density, self.start)
 
     @classmethod
     def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
@@ -170,7 +174,8 @@ class Target(eqx.Module):
         return eqx.tree_at(lambda t: t.space, self, self.space.detached())
 
     def __call__(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
-        return zero_at_errors(u, self._log_density) if self.can_raise else self._log_density(u)
+        log_density = ForwardMode(self._log_density) if self.is_forward_mode else self._log_density
+        return zero_at_errors(u, log_density) if self.can_raise else log_density(u)
 
     def _log_density(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         return self.space.log_density(self.unravel(u))

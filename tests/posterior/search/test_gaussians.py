@@ -1,8 +1,10 @@
 """Gaussians along Newton paths."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 from posterior_cases import gaussian_target
@@ -31,6 +33,22 @@ def test_large_dimensions_have_fewer_paths():
     assert num_candidates(2) == 2 * (24 + 1)
     # Natural-gradient steps give four more.
     assert num_candidates(150) == 2 * (12 + 1) + 4
+
+
+def test_rounding_noise_far_out_is_not_climbed():
+    """The density of a beta distribution with a huge concentration is the difference of numbers beyond 1e25."""
+
+    hits = jnp.array([8, 9, 10, 11])
+
+    def log_density(u):
+        center, concentration, chances = jax.nn.sigmoid(u[0]), 1 + jnp.exp(u[1]), jax.nn.sigmoid(u[2:])
+        shared = dist.Beta(center * concentration, (1 - center) * concentration)
+        log_volume = u[1] + jnp.sum(jax.nn.log_sigmoid(u[2:]) + jax.nn.log_sigmoid(-u[2:]))
+        log_prior = -0.5 * u[0] ** 2 + dist.Pareto(1, 1.5).log_prob(concentration) + shared.log_prob(chances).sum()
+        return log_prior + dist.Binomial(45, chances).log_prob(hits).sum() + log_volume
+
+    best = find_candidates(log_density, jnp.zeros(6), jr.key(0)).modes[0]
+    assert best.elbo < 0 and best.loc[1] < 20
 
 
 def test_many_local_parameters_do_not_pull_the_search_into_the_neck():

@@ -13,6 +13,7 @@ from scipy.linalg import solve_triangular
 
 from pushforward.bijections import Affine, Elementwise, Triangular
 from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.rounding import cautious_log_density
 from pushforward.posterior.target import finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation
 
@@ -167,7 +168,7 @@ def score_gaussians(target: LogDensity, locs: Array, factors: Array, key: PRNGKe
 
 
 def gaussian_log_weights(target: LogDensity, loc: Array, factor: Array, noise: Array) -> Array:
-    """Log p - log q at draws of N(b, S S^T); -inf where log p is not finite.
+    """Log p - log q at draws of N(b, S S^T); -inf where log p is not finite, and reduced where it is rounding noise.
 
     Args:
         target: log p.
@@ -177,7 +178,7 @@ def gaussian_log_weights(target: LogDensity, loc: Array, factor: Array, noise: A
     """
     diagonal = factor if factor.ndim == 1 else jnp.diag(factor)
     log_q = -0.5 * jnp.sum(noise**2, 1) - 0.5 * loc.size * jnp.log(2 * jnp.pi) - jnp.log(diagonal).sum()
-    log_p = jax.vmap(lambda z: target(loc + apply(factor, z)))(noise)
+    log_p = jax.vmap(lambda z: cautious_log_density(target, loc + apply(factor, z)))(noise)
     return finite_or_zero(log_p) - log_q
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, inverse_factor
+from pushforward.posterior.rounding import cautious_log_density
 from pushforward.posterior.search.candidates import apply, gaussian_log_weights, truncated_elbo
 from pushforward.posterior.target import finite_or_zero
 
@@ -58,7 +59,9 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         better = (jnp.max(elbos) > best[0]) & jnp.isfinite(factor).all()
         new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
-        values = jax.vmap(lambda length: target(u + length * move))(jnp.asarray(STEP_LENGTHS, u.dtype))
+        values = jax.vmap(lambda length: cautious_log_density(target, u + length * move))(
+            jnp.asarray(STEP_LENGTHS, u.dtype)
+        )
         values = finite_or_zero(values)
         longest = jnp.argmax(values)
         climbs = values[longest] > value
@@ -67,7 +70,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
 
     def path(start):
-        value = finite_or_zero(target(start))
+        value = finite_or_zero(cautious_log_density(target, start))
         minus = jnp.array(-jnp.inf, start.dtype)
         best = (minus, start, unit_factor(start))
         state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))

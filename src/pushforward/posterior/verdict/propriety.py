@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, without_density
+from pushforward.posterior.rounding import smooth_log_density
 from pushforward.posterior.target import Target
-from pushforward.posterior.verdict.rounding import smooth_log_density
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 

@@ -24,8 +24,8 @@ from scipy.special import gammaln, logsumexp
 from pushforward.flow import Flow
 from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values
+from pushforward.posterior.rounding import smooth_log_density
 from pushforward.posterior.target import Target
-from pushforward.posterior.verdict.rounding import smooth_log_density
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 

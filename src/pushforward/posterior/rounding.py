@@ -1,0 +1,48 @@
+"""Where is a log-density only rounding noise?
+
+Far out, terms of a log-density may be so large that their differences have no correct digit. The density seems high
+there at random points, which is no evidence.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Points that differ by this number of spacings of floating-point numbers must have nearly the same log-density.
+NUM_SPACINGS = 4
+MAX_DIFFERENCE = 1.0
+# In units of the difference: noise varies by several times the difference of two points.
+PENALTY = 10.0
+
+
+def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
+    """The log-density, or NaN where it is infinite or differs at a neighboring point by more than one nat.
+
+    Args:
+        log_density: the log-density.
+        u: the point.
+    """
+    value, neighbor = _at_neighbors(log_density, u)
+    noise = (jnp.abs(value - neighbor) > MAX_DIFFERENCE) | (value == jnp.inf)
+    return jnp.where(noise, jnp.nan, value)
+
+
+def cautious_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
+    """The log-density, reduced in proportion to its noise where that exceeds one nat, so that noise is not climbed.
+
+    Args:
+        log_density: the log-density.
+        u: the point.
+    """
+    value, neighbor = _at_neighbors(log_density, u)
+    excess = jnp.maximum(jnp.abs(value - neighbor) - MAX_DIFFERENCE, 0.0)
+    return jnp.where(jnp.isfinite(excess), value - PENALTY * excess, value)
+
+
+def _at_neighbors(log_density: Callable, u: Array) -> Array:
+    """The log-density at a point and at another that hardly differs."""
+    step = NUM_SPACINGS * jnp.finfo(u.dtype).eps
+    # As one batch: factorizations of the two might otherwise run at the same time, see `jit_low_concurrency`.
+    return jax.vmap(log_density)(jnp.stack([u, u + step * (1 + jnp.abs(u))]))
