@@ -114,10 +114,10 @@ REFUSED = {
         ), ValueError, "simulation",
     ),
     "pymc minibatch": Refused(
-        "PyMC: `pm.Minibatch`", "give all data, or `Target(..., log_likelihood=..., data=...)`",
+        "PyMC: `pm.Minibatch` of an observed variable without `total_size`", "`total_size=len(data)`",
         lambda: pymc_target(
             lambda pm: pm.Normal("y", pm.Normal("m"), observed=pm.Minibatch(jnp.arange(9.0).__array__(), batch_size=3))
-        ), ValueError, "y depends on a pm.Minibatch",
+        ), ValueError, "y depends on a pm.Minibatch, but has no total_size",
     ),
     "pymc black box": Refused(
         "PyMC: functions of NumPy without a version in JAX", "write them with PyTensor's operations",

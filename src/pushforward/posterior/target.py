@@ -122,13 +122,17 @@ class Target(eqx.Module):
         The parameters are all free variables; deterministic variables are part of the draws. The density is the one
         that PyMC's samplers use, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
 
+        The arrays behind `pm.Minibatch` are the rows of large data, as with `log_likelihood`, and its `batch_size` is
+        the batch size. Deterministic variables that depend on a minibatch are left out of the draws.
+
         Args:
             model: a PyMC model.
 
         Raises:
             ImportError: if PyMC is not installed.
             TypeError: if `model` is not a `pymc.Model`.
-            ValueError: if the model has discrete free variables, or no free variable.
+            ValueError: if the model has discrete free variables, or no free variable; or if a variable depends on a
+                `pm.Minibatch` and is not observed with the number of all rows as `total_size`.
         """
         space, example = PymcSpace.compile(model)
         return cls(space, example)

@@ -47,6 +47,7 @@ def test_a_detached_target_holds_no_data():
         (lambda draw, rows: log_likelihood(draw, rows)[:, None], r"has shape \(100, 1\)"),
         (lambda draw, rows: log_likelihood(draw, rows).sum() * jnp.ones(rows.shape), "depends on the other rows"),
         (lambda draw, rows: jax.nn.log_softmax(rows), "depends on the other rows"),
+        (lambda draw, rows: draw["mean"] * jax.nn.log_softmax(rows), "depends on the other rows"),
     ],
 )
 def test_likelihoods_that_are_not_of_single_rows_are_refused(fn, words):

@@ -90,11 +90,6 @@ def test_random_densities_are_named():
         pm.Simulator("sim", lambda rng, a, size: rng.normal(a, size=size), a, observed=np.zeros(3))
     with pytest.raises(ValueError, match=r"sim are a pm\.Simulator"):
         pf.Target.from_pymc(simulated)
-    with pm.Model() as batched:
-        y = pm.Minibatch(np.zeros(10), batch_size=2)
-        pm.Normal("y", pm.Normal("a"), 1, observed=y, total_size=10)
-    with pytest.raises(ValueError, match=r"y depends on a pm\.Minibatch"):
-        pf.Target.from_pymc(batched)
 
 
 def test_potentials_data_and_custom_distributions():

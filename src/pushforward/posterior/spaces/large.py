@@ -6,7 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, Unconstrained
@@ -94,7 +96,7 @@ def rounding(values: np.ndarray) -> dict[str, float]:
 def with_likelihood(
     prior: AbstractSpace, log_likelihood: Callable, rows: AbstractDataRows, batch_size: int | None, draw: Draw
 ) -> LargeDataSpace:
-    """The space of a prior and a likelihood, checked at one draw.
+    """The space of a prior and a likelihood, checked at two draws.
 
     Args:
         prior: the space of the prior.
@@ -114,8 +116,20 @@ def with_likelihood(
             f"{size!r}."
         )
     space = LargeDataSpace(prior, log_likelihood, rows, int(size))
-    _check_likelihood(space, draw)
+    for point in checked_draws(prior, draw):
+        _check_likelihood(space, point)
     return space
+
+
+def checked_draws(prior: AbstractSpace, draw: Draw) -> tuple[Draw, Draw]:
+    """A draw, and another one near it: at zeros a likelihood may not show on what it depends.
+
+    Args:
+        prior: the space of the prior.
+        draw: a draw.
+    """
+    vector, unravel = ravel_pytree(prior.unconstrain(draw))
+    return draw, prior.constrain(unravel(vector + jr.normal(jr.key(0), vector.shape, vector.dtype)))
 
 
 def _check_likelihood(space: LargeDataSpace, draw: Draw) -> None:

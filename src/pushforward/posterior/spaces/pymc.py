@@ -12,7 +12,10 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace
+from pushforward.posterior.spaces.base import AbstractSpace, Draw, Labels, SupportSpace
+from pushforward.posterior.spaces.large import with_likelihood
+from pushforward.posterior.spaces.minibatch import ancestors, likelihood, minibatched
+from pushforward.posterior.spaces.rows import RowNumbers
 
 
 class PymcSpace(AbstractSpace):
@@ -29,8 +32,8 @@ class PymcSpace(AbstractSpace):
         return "a PyMC model"
 
     @classmethod
-    def compile(cls, model: Any) -> tuple["PymcSpace", PyTree]:
-        """The space, and PyMC's initial point.
+    def compile(cls, model: Any) -> tuple[AbstractSpace, PyTree]:
+        """The space, with large data if the model has a minibatch, and PyMC's initial point.
 
         Args:
             model: a PyMC model.
@@ -38,14 +41,19 @@ class PymcSpace(AbstractSpace):
         Raises:
             ImportError: if PyMC is not installed.
             TypeError: if `model` is not a `pymc.Model`.
-            ValueError: if the model has discrete free variables, no free variable, a random density, or an operation
-                without a version in JAX.
+            ValueError: if the model has discrete free variables, no free variable, a random density, an operation
+                without a version in JAX, or a minibatch whose rows cannot be found.
         """
         compiled = _Compiled(model)
         start = model.initial_point()
         names = zip(compiled.free, model.free_RVs, strict=True)
         values = {name: start[model.rvs_to_values[rv].name] for name, rv in names}
-        return cls(compiled), {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
+        space, example = cls(compiled), {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
+        if not compiled.minibatched:
+            return space, example
+        of_rows = likelihood(model, space.values, compiled.minibatched, _compiled)
+        draw = space.constrain(example)
+        return with_likelihood(space, of_rows, RowNumbers(of_rows.num_rows), of_rows.batch_size, draw), example
 
     def _values(self, z):
         return [z[name] for name in self.model.free]
@@ -57,7 +65,15 @@ class PymcSpace(AbstractSpace):
         return dict(zip(self.model.drawn, self.model.constrain(*self._values(z)), strict=True))
 
     def unconstrain(self, draw):
-        return dict(zip(self.model.free, self.model.unconstrain(*self._values(draw)), strict=True))
+        return dict(zip(self.model.free, self.values(draw), strict=True))
+
+    def values(self, draw: Draw) -> list[Array]:
+        """The unconstrained values of a draw, in the order of PyMC's free variables.
+
+        Args:
+            draw: a draw.
+        """
+        return list(self.model.unconstrain(*self._values(draw)))
 
     def latent(self, draw):
         return {name: draw[name] for name in self.model.free}
@@ -80,7 +96,11 @@ class PymcSpace(AbstractSpace):
 
 
 class _Compiled:
-    """The graphs of a model as functions of JAX arrays: one array for each free variable, in the order of `free`."""
+    """The graphs of a model as functions of JAX arrays: one array for each free variable, in the order of `free`.
+
+    The densities are those without the observed variables that depend on a minibatch, and the draws those without the
+    deterministic variables that do.
+    """
 
     def __init__(self, model: Any):
         try:
@@ -101,11 +121,15 @@ class _Compiled:
             )
         _check_density(model)
         _register_erfcx()
-        drawn = [*model.free_RVs, *model.deterministics]
+        self.minibatched = minibatched(model)
+        nodes = set(self.minibatched.values())
+        drawn = [v for v in model.deterministics if nodes.isdisjoint(a.owner for a in ancestors([v]))]
+        drawn = [*model.free_RVs, *drawn]
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
         inputs: Any = [model.rvs_to_values[rv] for rv in model.free_RVs]
-        densities: Any = [model.logp(), model.logp(jacobian=False)]
+        summed = [v for v in (*model.basic_RVs, *model.potentials) if v not in self.minibatched]
+        densities: Any = [model.logp(summed), model.logp(summed, jacobian=False)]
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
         draws = {rv: rv.type() for rv in transforms}
         inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
@@ -169,14 +193,8 @@ def erfcx(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _check_density(model: Any) -> None:
-    """Refuse models whose density is random, by name."""
-    from pymc.data import MinibatchOp
+    """Refuse models whose likelihood is a simulation, by name."""
     from pymc.distributions.simulator import SimulatorRV
-
-    try:
-        from pytensor.graph.traversal import ancestors
-    except ImportError:  # before pytensor 2.32
-        from pytensor.graph.basic import ancestors
 
     simulated = [rv.name for rv in model.basic_RVs if isinstance(rv.owner.op, SimulatorRV)]
     if simulated:
@@ -184,13 +202,6 @@ def _check_density(model: Any) -> None:
             f"the variables {', '.join(simulated)} are a pm.Simulator, whose likelihood is a simulation, no density; "
             "use pymc.sample_smc, or fit_amortized on simulated data sets."
         )
-    for rv in model.observed_RVs:
-        found = ancestors([model.rvs_to_values[rv], *rv.owner.inputs])
-        if any(variable.owner and isinstance(variable.owner.op, MinibatchOp) for variable in found):
-            raise ValueError(
-                f"the variable {rv.name} depends on a pm.Minibatch, so its density is random; give the model all data, "
-                "or use Target(log_prior, example, log_likelihood=..., data=..., batch_size=...)."
-            )
 
 
 def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | None:

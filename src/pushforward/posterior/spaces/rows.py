@@ -113,6 +113,19 @@ class RowNumbers(AbstractDataRows):
         return RandomNumbers(self.num, batch_size)
 
 
+def shared(rows: Int[Array, " rows"], num_rows: int, num_entries: int) -> tuple[Array, Array]:
+    """The entry of a smaller data set that belongs to each row, and the number of rows that share this entry.
+
+    Args:
+        rows: the numbers of the rows.
+        num_rows: the number of all rows.
+        num_entries: the number of entries, at most that of the rows.
+    """
+    whole, rest = divmod(num_rows, num_entries)
+    entries = rows % num_entries
+    return entries, whole + (entries < rest)
+
+
 class RandomNumbers(AbstractBatches):
     """Random numbers of rows, drawn with replacement.
 

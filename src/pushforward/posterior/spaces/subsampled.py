@@ -22,12 +22,12 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PyTree
 
 from pushforward.posterior.spaces.base import AbstractSpace, Draw
-from pushforward.posterior.spaces.large import rounding, with_likelihood
+from pushforward.posterior.spaces.large import checked_draws, rounding, with_likelihood
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.spaces.observed import PartlyObserved
 from pushforward.posterior.spaces.preparation import latent_sites, traced
 from pushforward.posterior.spaces.replay import Replay, WithoutRows, plates_of
-from pushforward.posterior.spaces.rows import RowNumbers
+from pushforward.posterior.spaces.rows import RowNumbers, shared
 
 # Numbers of rows are 32-bit integers without `jax_enable_x64`.
 MAX_ROWS = 2**31 - 1
@@ -95,11 +95,10 @@ class _TuplesLikelihood(eqx.Module):
     def __call__(self, draw: PyTree, rows: Int[Array, " rows"]) -> Float[Array, " rows"]:
         total = jnp.zeros(len(rows))
         for group in self.groups:
-            whole, rest = divmod(self.num_rows, group.num_entries)
-            entries = rows % group.num_entries
+            entries, num_rows_of_entry = shared(rows, self.num_rows, group.num_entries)
             tuples = dict(zip(group.plates, jnp.unravel_index(entries, group.sizes), strict=True))
             values = group.log_likelihoods(self.replay, draw, tuples)
-            total = total + sum(values.values(), jnp.zeros(len(rows))) / (whole + (entries < rest))
+            total = total + sum(values.values(), jnp.zeros(len(rows))) / num_rows_of_entry
         return total
 
 
@@ -157,7 +156,8 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         likelihood = _RowsLikelihood(replay)
     else:
         likelihood = _TuplesLikelihood(replay, groups, num_rows)
-        _check_tuples(likelihood, draw, grid)
+        for point in checked_draws(prior, draw):
+            _check_tuples(likelihood, point, grid)
     batch_size = max(math.prod(plates[plate][1] for plate in group.plates) for group in groups)
     return with_likelihood(prior, likelihood, RowNumbers(num_rows), batch_size, draw), example
 
@@ -212,11 +212,11 @@ def _is_partly_observed(name: str, sites: dict) -> bool:
 
 def _check_tuples(likelihood: _TuplesLikelihood, draw: Draw, grid: dict[str, Array]) -> None:
     """Raise unless a tuple of indices alone has the same likelihood as in a grid with others."""
-    together = eqx.filter_jit(likelihood.replay)(draw, grid)
+    together = _jitted(likelihood.replay, draw, grid)
     for group in likelihood.groups:
         points = jnp.meshgrid(*(grid[plate] for plate in group.plates), indexing="ij")
         tuples = dict(zip(group.plates, map(jnp.ravel, points), strict=True))
-        alone = eqx.filter_jit(group.log_likelihoods)(likelihood.replay, draw, tuples)
+        alone = _jitted(group.log_likelihoods, likelihood.replay, draw, tuples)
         for name, values in alone.items():
             expected = np.asarray(together[name]).ravel()
             if not np.allclose(values, expected, **rounding(expected), equal_nan=True):
@@ -224,3 +224,8 @@ def _check_tuples(likelihood: _TuplesLikelihood, draw: Draw, grid: dict[str, Arr
                     f"the log-likelihood of the site {name} at one index of each of {_listed(grid)} depends on the "
                     "other indices: it must not sum, average or normalize over them."
                 )
+
+
+@eqx.filter_jit
+def _jitted(fn: Callable, *args: Any) -> Any:
+    return fn(*args)
