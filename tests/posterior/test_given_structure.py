@@ -47,3 +47,11 @@ def test_a_fit_uses_the_given_structure():
     posterior = pf.fit_posterior(SCHOOLS, key=jr.key(0), structure=PARENTS, budget=100_000)
     assert posterior.diagnostics.verdict == "good"
     assert "Arrow(" in repr(posterior.flow)
+
+
+def test_large_data_have_no_structure():
+    target = pf.Target(
+        lambda u: -(u**2).sum(), jnp.zeros(2), log_likelihood=lambda u, x: -((x - u[0]) ** 2), data=jnp.zeros(9)
+    )
+    with pytest.raises(ValueError, match="structure= is not used with large data"):
+        pf.fit_posterior(target, key=jr.key(0), structure=np.eye(2))

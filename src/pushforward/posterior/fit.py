@@ -92,7 +92,7 @@ def fit_posterior(
         structure: which coordinates interact, by default found from the Hessian: a square matrix from NumPy or SciPy,
             or a dict from the name of each array of a draw to the names of its parents, on which its prior depends;
             further names may stand for data. Arrays of the same shape interact entry by entry, as in a plate. The fit
-            then has a sparse precision matrix in any dimension, if that saves time.
+            then has a sparse precision matrix in any dimension, if that saves time. Not with large data.
         draws: draws of the posterior that you have, of Stan's or other chains: ArviZ's `InferenceData` or `DataTree`,
             the path of a NetCDF file of it, or a dict of arrays by site, with the axes (chains, draws, *shape) or
             (draws, *shape). Their modes join those that the search finds, and the fit begins with their moments. It is
@@ -105,9 +105,9 @@ def fit_posterior(
         TypeError: if the target is not a `Target`, the flow is not a `Flow`, or the draws are of another type.
         ValueError: if the log-density has no gradient, is NaN or infinite at all starting points, or does not fall
             along some coordinates; if the flow has another shape, the budget or the seconds are not positive, the
-            number of devices does not divide the draws or rows of a step, the structure does not match the target, the
-            machine has too little memory, or the checkpoint is of another fit; if draws have other names or shapes, are
-            fewer than 100, NaN, outside of the support or of density zero.
+            number of devices does not divide the draws or rows of a step, the structure does not match the target or
+            the target has large data, the machine has too little memory, or the checkpoint is of another fit; if draws
+            have other names or shapes, are fewer than 100, NaN, outside of the support or of density zero.
         OSError: if the checkpoint cannot be written.
     """
     if not isinstance(target, Target):
@@ -120,6 +120,11 @@ def fit_posterior(
     budget = _whole_budget(DEFAULT_BUDGET if budget is None else budget)
     check_seconds(seconds)
     _check_memory(target)
+    if structure is not None and isinstance(target.space, LargeDataSpace):
+        raise ValueError(
+            "structure= is not used with large data (log_likelihood=, subsampled plates or minibatches): leave it out, "
+            "or give the target all of the data in its log-density."
+        )
     if structure is not None:
         structure = given_structure(target, structure)
     given = None if draws is None else given_draws(target, draws)

@@ -117,7 +117,7 @@ def shared(rows: Int[Array, " rows"], num_rows: int, num_entries: int) -> tuple[
     """The entry of a smaller data set that belongs to each row, and the number of rows that share this entry.
 
     Args:
-        rows: the numbers of the rows.
+        rows: the indices of the rows.
         num_rows: the number of all rows.
         num_entries: the number of entries, at most that of the rows.
     """
