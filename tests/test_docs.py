@@ -1,7 +1,8 @@
 """README and documents: examples run as printed, links resolve, and the names of the library exist.
 
-An example runs if a comment, `<!-- run -->` or `<!-- run: slow -->`, is above it. Those of one page run one after the
-other, as a reader would type them; `make docs-check` runs the slow pages too.
+An example runs if a comment, `<!-- run -->` or `<!-- run: slow -->`, is above it; otherwise the comment says why not,
+`<!-- not run: REASON -->`. Those of one page run one after the other, as a reader would type them; `make docs-check`
+runs the slow pages too. A text with the comment `<!-- printed -->` is what the example above it prints.
 """
 
 import functools
@@ -19,36 +20,55 @@ import pushforward as pf
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-EXAMPLE = re.compile(r"^<!-- run(: slow)? -->\n```python\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^(?:<!-- ([^\n]*) -->\n)?```(python|text)\n(.*?)^```", re.M | re.S)
+END = "\x1e\n"  # of what an example prints
 FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 
 
+@functools.cache
+def blocks(path):
+    """The comment, the language and the text of each block of Python or of printed text."""
+    return BLOCK.findall(path.read_text())
+
+
 def examples(path):
-    return EXAMPLE.findall(path.read_text())
+    return [(mark, code) for mark, language, code in blocks(path) if language == "python" and mark[:3] == "run"]
+
+
+def words(text):
+    """A text without numbers, whose digits differ between processors."""
+    return re.sub(r"[-\d.e+]+|\s+", " ", text)
 
 
 def named(path):
     return str(path.relative_to(ROOT))
 
 
-RUNNABLE = [
-    pytest.param(
-        path, marks=[pytest.mark.conformance] if any(slow for slow, _ in examples(path)) else [], id=named(path)
-    )
-    for path in PAGES
-    if examples(path)
-]
+def runnable(path):
+    slow = any(mark == "run: slow" for mark, _ in examples(path))
+    return pytest.param(path, marks=[pytest.mark.conformance] if slow else [], id=named(path))
 
 
-@pytest.mark.parametrize("path", RUNNABLE)
+@pytest.mark.parametrize("path", [runnable(path) for path in PAGES if examples(path)])
 def test_examples_run_as_printed(path, tmp_path):
     """In a process of their own, because they set flags of JAX."""
     program = tmp_path / "example.py"
-    program.write_text("\n".join(code for _, code in examples(path)))
+    program.write_text("\n".join(f"{code}\nprint(end={END!r})" for _, code in examples(path)))
     done = subprocess.run(
         [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    found, number = done.stdout.split(END), -1
+    for mark, language, text in blocks(path):
+        number += language == "python" and mark[:3] == "run"
+        assert mark != "printed" or words(text) == words(found[number]), f"it prints:\n{found[number]}"
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.parent.name != "gallery"], ids=named)
+def test_every_example_runs_or_says_why_not(path):
+    for mark, language, code in blocks(path):
+        marked = mark in ("run", "run: slow") or mark.startswith("not run: ")
+        assert language == "text" or marked, f"{named(path)}: nothing says whether this runs:\n{code}"
 
 
 @functools.cache
@@ -84,8 +104,7 @@ def test_scripts_of_the_gallery_print_what_their_pages_show(script, tmp_path):
         [sys.executable, program, script.stem], capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    words = [re.sub(r"[-\d.e+]+|\s+", " ", file.with_suffix(".md").read_text()) for file in (script, copy)]
-    assert words[0] == words[1]
+    assert words(script.with_suffix(".md").read_text()) == words(copy.with_suffix(".md").read_text())
 
 
 @functools.cache
