@@ -113,6 +113,15 @@ class Flow(Picklable):
 
     References:
         Papamakarios et al. (2021), equations 1 and 2. https://arxiv.org/abs/1912.02762
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, pushforward as pf
+        >>> import numpyro.distributions as dist
+        >>> key, base = jax.random.key(0), dist.Normal(jnp.zeros(2), 1.0).to_event(1)
+        >>> flow = pf.Flow(base, pf.bijections.Planar(2, key=key))
+        >>> x, log_prob = flow.sample_and_log_prob(key, (5,))
+        >>> bool(jnp.allclose(flow.log_prob(x), log_prob, atol=1e-5))
+        True
     """
 
     base: dist.Distribution | Learnable

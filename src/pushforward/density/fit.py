@@ -143,6 +143,16 @@ def fit_density(
 
     References:
         Papamakarios et al. (2021), section 2.3.1. https://arxiv.org/abs/1912.02762
+
+    Examples:
+        >>> import numpy as np, jax, pushforward as pf
+        >>> from numpyro.distributions import constraints
+        >>> x = np.random.default_rng(0).gamma(2.0, size=(300, 1))
+        >>> density = pf.fit_density(x, key=jax.random.key(0), support=constraints.positive, max_epochs=5)
+        >>> density.log_prob(x[:4]).shape
+        (4,)
+        >>> bool(density.sample(jax.random.key(1), (100,)).min() > 0)
+        True
     """
     check_options(
         key, validation=validation, learning_rate=learning_rate, batch_size=batch_size, patience=patience,

@@ -121,7 +121,7 @@ def nsf(
     References:
         Durkan et al., Neural Spline Flows (2019). https://arxiv.org/abs/1906.04032
 
-    Example:
+    Examples:
         >>> import jax, pushforward as pf
         >>> flow = pf.flows.nsf(2, key=jax.random.key(0), num_layers=2, hidden=(8,))
         >>> x, log_prob = flow.sample_and_log_prob(jax.random.key(1), (5,))

@@ -120,6 +120,18 @@ def fit_amortized(
             any starting point; if the flow has another shape or condition; or if the checkpoint is of another fit.
         FloatingPointError: if no estimate of the loss was finite.
         OSError: if the checkpoint cannot be written.
+
+    Examples:
+        >>> import jax, numpyro, pushforward as pf
+        >>> import numpyro.distributions as dist
+        >>> def model(y):  # the first argument is the data set
+        ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
+        ...     numpyro.sample("y", dist.Normal(mean, 1).expand([4]).to_event(1), obs=y)
+        >>> data_sets = numpyro.infer.Predictive(model, num_samples=200)(jax.random.key(0), None)["y"]
+        >>> target = pf.ConditionalTarget.from_numpyro(model, data_sets[0])
+        >>> amortized = pf.fit_amortized(target, data_sets, key=jax.random.key(1), steps=50)
+        >>> amortized.sample(jax.random.key(2), data_sets[7], 100)["mean"].shape
+        (100,)
     """
     if not isinstance(target, ConditionalTarget):
         raise TypeError(

@@ -109,6 +109,19 @@ def fit_posterior(
             the target has large data, the machine has too little memory, or the checkpoint is of another fit; if draws
             have other names or shapes, are fewer than 100, NaN, outside of the support or of density zero.
         OSError: if the checkpoint cannot be written.
+
+    Examples:
+        >>> import jax, pushforward as pf
+        >>> import numpyro.distributions as dist
+        >>> log_density = lambda draw: dist.Gamma(3.0, 2.0).log_prob(draw["rate"]) + jax.numpy.log(5.0)
+        >>> target = pf.Target(log_density, {"rate": 1.0}, {"rate": dist.constraints.positive})
+        >>> posterior = pf.fit_posterior(target, key=jax.random.key(0))
+        >>> posterior.diagnostics.verdict
+        'good'
+        >>> posterior.sample(jax.random.key(1), 1000)["rate"].shape
+        (1000,)
+        >>> round(posterior.diagnostics.log_evidence, 2)  # log 5, because the density integrates to 5
+        1.61
     """
     if not isinstance(target, Target):
         raise TypeError(

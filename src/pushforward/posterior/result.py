@@ -67,6 +67,20 @@ class Posterior(Picklable):
         pool_weights: the normalized, Pareto-smoothed importance weights of `pool`.
         provenance: facts on the call, the key and the versions, for the report.
         agreement: how the draws that `fit_posterior(draws=...)` took compare with the fit; None without such draws.
+
+    Examples:
+        The examples of the methods use this posterior, of two numbers:
+
+        >>> import jax, numpyro, pushforward as pf
+        >>> import numpyro.distributions as dist
+        >>> def model(y):
+        ...     mean = numpyro.sample("mean", dist.Normal(0, 1))
+        ...     scale = numpyro.sample("scale", dist.LogNormal(0, 0.5))
+        ...     numpyro.sample("y", dist.Normal(mean, scale).expand([3]).to_event(1), obs=y)
+        >>> target = pf.Target.from_numpyro(model, jax.numpy.array([0.3, 1.1, 0.7]))
+        >>> posterior = pf.fit_posterior(target, key=jax.random.key(0))
+        >>> posterior.diagnostics.verdict
+        'good'
     """
 
     target: Target
@@ -141,6 +155,11 @@ class Posterior(Picklable):
         Args:
             key: the key for the draws.
             num_samples: the number of draws.
+
+        Examples:
+            >>> draws = posterior.sample(jax.random.key(1), 100)
+            >>> {name: values.shape for name, values in draws.items()}
+            {'mean': (100,), 'scale': (100,)}
         """
         self._warn_if_unfinished()
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
@@ -157,6 +176,10 @@ class Posterior(Picklable):
 
         Raises:
             ValueError: if the fit was interrupted before its diagnostics were computed.
+
+        Examples:
+            >>> posterior.resample(jax.random.key(1), 100)["mean"].shape
+            (100,)
         """
         self._warn_if_unfinished()
         offset_key, order_key = jr.split(key)
@@ -199,6 +222,11 @@ class Posterior(Picklable):
             key: the key for all randomness.
             method: "nuts" or "independence", as in `pushforward.posterior.refine.run_chains`.
             **options: further arguments of `run_chains`: num_warmup, num_samples, num_chains and progress.
+
+        Examples:
+            >>> chains = posterior.refine(jax.random.key(1), method="independence")
+            >>> chains.verdict
+            'good'
         """
         return run_chains(self.target, self.flow, key, method=method, **options)
 
@@ -231,6 +259,10 @@ class Posterior(Picklable):
 
         Raises:
             ValueError: if the structure or a shape of the draws is another.
+
+        Examples:
+            >>> posterior.log_prob(posterior.sample(jax.random.key(1), 100)).shape
+            (100,)
         """
         return log_prob_of_draws(self.target, self.flow, draws)
 
@@ -239,6 +271,11 @@ class Posterior(Picklable):
 
         Raises:
             ValueError: if the fit was interrupted before its diagnostics were computed.
+
+        Examples:
+            >>> row = posterior.summary()["mean"]
+            >>> row.q05 < row.median < row.q95
+            True
         """
         self._warn_if_unfinished()
         caption = f"verdict: {self.diagnostics.verdict}"
@@ -280,6 +317,9 @@ class Posterior(Picklable):
             title: the title of the page.
             command: the command that repeats the fit, for the page; by default that of the terminal that made it, or
                 the call of `fit_posterior`.
+
+        Examples:
+            >>> posterior.report("posterior.html")
         """
         d, sections, command = self.diagnostics, [], command or command_of(self.provenance)
         if len(self.pool):
@@ -348,6 +388,10 @@ class Posterior(Picklable):
 
         Raises:
             ValueError: if `predictive` is true and there is no key.
+
+        Examples:
+            >>> posterior.to_arviz()["posterior"]["mean"].dims
+            ('chain', 'draw')
         """
         self._warn_if_unfinished()
         draws, predict_key = None, None
@@ -392,6 +436,11 @@ class Posterior(Picklable):
 
         Raises:
             ValueError: if the support of a site depends on another site, because draws then need the model's code.
+
+        Examples:
+            >>> posterior.save("posterior.flow")
+            >>> pf.load("posterior.flow").diagnostics.verdict
+            'good'
         """
         save(path, self.as_saved())
 

@@ -54,6 +54,17 @@ class Target(eqx.Module):
             different lengths or hold values that are not finite; if the batch size exceeds the number of rows; or if
             the log-likelihood is not one number for each row that does not depend on other rows.
         TypeError: if the log-density does not return a real number.
+
+    Examples:
+        >>> import jax.numpy as jnp, pushforward as pf
+        >>> import numpyro.distributions as dist
+        >>> log_density = lambda v: dist.Gamma(3.0).log_prob(v["rate"]) + dist.Normal(0, v["rate"]).log_prob(v["shift"])
+        >>> real, positive = dist.constraints.real, dist.constraints.positive
+        >>> target = pf.Target(log_density, {"rate": 1.0, "shift": 0.0}, {"rate": positive, "shift": real})
+        >>> target.dim
+        2
+        >>> target.constrain(jnp.zeros(2))["rate"].item()  # zero is the logarithm of the rate
+        1.0
     """
 
     space: AbstractSpace
@@ -112,6 +123,18 @@ class Target(eqx.Module):
             ValueError: if a discrete latent site cannot be summed out or there is no continuous one; if a subsampled
                 plate has no observed site, or one with `obs_mask`; if the likelihood of an index of it depends on other
                 indices; or if the Python code of a model with subsampled plates needs the values of its rows.
+
+        Examples:
+            >>> import jax.numpy as jnp, numpyro, pushforward as pf
+            >>> import numpyro.distributions as dist
+            >>> def heights(height=None):
+            ...     mean = numpyro.sample("mean", dist.Normal(170, 20))
+            ...     scale = numpyro.sample("scale", dist.HalfNormal(20))
+            ...     with numpyro.plate("people", 4):
+            ...         numpyro.sample("height", dist.Normal(mean, scale), obs=height)
+            >>> target = pf.Target.from_numpyro(heights, height=jnp.array([171.0, 165.0, 183.0, 178.0]))
+            >>> sorted(target.example)
+            ['mean', 'scale']
         """
         return cls(*subsampled.trace(model, args, kwargs))
 

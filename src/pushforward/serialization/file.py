@@ -33,6 +33,12 @@ def save(path: str | os.PathLike, tree: PyTree) -> None:
     Raises:
         ValueError: if the tree holds anything else, for example a lambda; the message gives its path in the tree.
         OSError: if the file cannot be written.
+
+    Examples:
+        >>> import jax, pushforward as pf
+        >>> pf.save("flow", pf.flows.nice(2, key=jax.random.key(0)))
+        >>> pf.load("flow").log_prob(jax.numpy.zeros((3, 2))).shape
+        (3,)
     """
     with replacing(path) as part:
         _write(part, tree)
@@ -89,6 +95,12 @@ def load(path: str | os.PathLike | io.BufferedIOBase, *, trusted: Sequence[str] 
         OSError: if the file does not exist or cannot be read.
         ValueError: if `save` did not write the file, if it was edited, is damaged or of a newer format, if it names
             anything that is not trusted or does not exist, or if the fields of a class have changed.
+
+    Examples:
+        >>> import jax, pushforward as pf
+        >>> pf.save("results", {"flow": pf.flows.nice(2, key=jax.random.key(0)), "year": 2021})
+        >>> pf.load("results")["year"]
+        2021
     """
     trusted = [trusted] if isinstance(trusted, str) else trusted
     if not isinstance(trusted, Sequence) or not all(isinstance(module, str) for module in trusted):

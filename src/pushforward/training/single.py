@@ -76,6 +76,14 @@ def train(
         ValueError: if the model has no trainable arrays, a number is too small, the number of devices does not divide
             the draws or rows of a step, or the checkpoint is of another training.
         OSError: if the checkpoint cannot be written.
+
+    Examples:
+        >>> import jax, pushforward as pf
+        >>> x = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (500, 2))
+        >>> flow = pf.flows.linear(2, key=jax.random.key(1))
+        >>> flow, history = pf.train(flow, pf.ForwardKL(x), key=jax.random.key(2), steps=200)
+        >>> bool(history.losses[-1] < history.losses[0])
+        True
     """
     check_mesh(mesh, {})
     parameters, _ = partition(model)

@@ -98,6 +98,14 @@ def fit_vae(
             small; for the checkpoint of another training.
         OSError: if the checkpoint cannot be written.
         FloatingPointError: if the ELBO of validation images was never finite.
+
+    Examples:
+        >>> import numpy as np, jax, pushforward as pf
+        >>> images = np.random.default_rng(0).uniform(size=(100, 4, 4))
+        >>> model = pf.vae.build((4, 4), key=jax.random.key(0), dim=2, widths=(16,), num_layers=1)
+        >>> model, history = pf.fit_vae(images, key=jax.random.key(1), vae=model, binarize=True, max_epochs=2)
+        >>> model.sample(jax.random.key(2), (3,)).shape
+        (3, 4, 4)
     """
     x = check_images(images)
     if min(max_epochs, patience) < 1:

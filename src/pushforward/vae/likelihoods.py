@@ -18,8 +18,9 @@ class AbstractLikelihood(eqx.Module):
 
     A decoder returns `num_outputs` arrays of the image's shape, stacked along the first axis.
 
-    Example:
-        >>> class Laplace(AbstractLikelihood):  # continuous pixels with a fixed scale; the decoder gives the median
+    Examples:
+        >>> import jax.numpy as jnp, numpyro.distributions as dist, pushforward as pf
+        >>> class Laplace(pf.vae.AbstractLikelihood):  # pixels with a fixed scale; the decoder gives the median
         ...     discrete = False
         ...     num_outputs = 1
         ...

@@ -107,6 +107,12 @@ def diagnose(
         Vehtari et al., Pareto Smoothed Importance Sampling (2024), on k-hat.
         https://arxiv.org/abs/1507.02646
         Kong, A Note on Importance Sampling Using Standardized Weights (1992), on the effective sample size.
+
+    Examples:
+        >>> import numpy as np, pushforward as pf
+        >>> noise = np.random.default_rng(0).normal(size=5000)
+        >>> pf.diagnose(0.01 * noise).verdict, pf.diagnose(0.6 * noise).verdict, pf.diagnose(5 * noise).verdict
+        ('good', 'reweight', 'unreliable')
     """
     log_weights = np.asarray(log_weights)
     _check_arguments(log_weights, draws)
