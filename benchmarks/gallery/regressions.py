@@ -157,7 +157,8 @@ def truncated_normal(rng):
         with numpyro.plate("rows", len(y)):
             numpyro.sample("y", dist.LeftTruncatedDistribution(dist.Normal(loc, scale), low=low), obs=y)
 
-    return model, {"y": y[y > -0.5][:150]}
+    # NumPyro's NUTS does not take NumPy arrays as observations with latent bounds.
+    return model, {"y": jnp.asarray(y[y > -0.5][:150])}
 
 
 @example("NumPyro: regression of quantiles by asymmetric Laplace errors")

@@ -12,8 +12,9 @@ steps, and only the second comparison counts.
 
 - right: the verdict is "good" or "reweight", and all moments are within the bounds.
 - wrong: the verdict is "good" or "reweight", and a moment is not.
-- undecided: the same, but there is no reference: the chains of NUTS disagree (R-hat above 1.02), some of its steps
-  diverge while its moments differ from those of the fit, or it fails or takes longer than the limit of CPU time.
+- undecided: the same, but there is no reference: the chains of NUTS disagree (R-hat above 1.02) or have an effective
+  sample size below 100, some of its steps diverge while its moments differ from those of the fit, or it fails or takes
+  longer than the limit of CPU time.
 - unreliable: that is the verdict.
 - too slow: the fit takes longer than the limit of CPU time, which is 150 seconds for the fit and for each run of NUTS.
 - refused: the library says why it does not take the model.
@@ -44,6 +45,7 @@ from benchmarks.posteriors.apart import run_apart
 RESULTS = Path(__file__).parents[1] / "results" / "gallery.json"
 OUTCOMES = ("right", "refused", "unreliable", "too slow", "undecided", "wrong", "failed")
 LARGEST_MEAN, LARGEST_SD, LARGEST_RHAT, ERRORS = 0.1, 0.1, 1.02, 3.0
+SMALLEST_ESS = 100
 NUM_DRAWS, CPU_SECONDS, SECONDS = 10_000, 150, 1200
 
 
@@ -121,7 +123,8 @@ def kind_of_error(error: Exception) -> str:
 def outcome(verdict: str, compared: dict[str, Any]) -> str:
     if verdict == "unreliable":
         return "unreliable"
-    if not compared.get("rhat", np.inf) <= LARGEST_RHAT:  # also if it is NaN
+    # Also if they are NaN.
+    if not compared.get("rhat", np.inf) <= LARGEST_RHAT or not compared["smallest ESS"] >= SMALLEST_ESS:
         return "undecided"
     if compared["within"]:
         return "right"

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cli_cases import ctrl_c_in_training, said
@@ -43,6 +44,21 @@ def test_bounds_that_are_negative_in_any_notation(folder, capsys):
         assert main(["density", "data.csv", *arguments]) == 2
         message = said(capsys)
         assert "is not between" in message and f"{float(lower):g} and -0.001" in message
+
+
+def test_missing_values_are_imputed_on_request(folder, capsys):
+    rows = np.random.default_rng(0).normal(size=(120, 2))
+    rows[:, 1] += rows[:, 0]
+    cells = [[f"{value:.4f}" for value in row] for row in rows]
+    for i in range(0, 40, 4):
+        cells[i][i % 8 // 4] = ("", "NA")[i % 8 // 4]
+    (folder / "gaps.csv").write_text("a,b\n" + "\n".join(map(",".join, cells)))
+    arguments = ["density", "gaps.csv", "--out", "out", "--epochs", "1", "--quiet"]
+    assert main(arguments) == 2 and "gaps.csv" in said(capsys)
+    assert main([*arguments, "--missing", "impute"]) == 0
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert summary["rows"] == 120 and summary["test_rows"] == 11
+    assert summary["fit"]["missing values"] == 10
 
 
 @pytest.mark.conformance

@@ -61,6 +61,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a column of angles, and its period (default 2 pi)",
     )  # fmt: skip
     add("--discrete", nargs="+", default=[], metavar="COLUMN", help="columns with a constant step, such as counts")
+    add(
+        "--missing",
+        choices=("error", "impute"),
+        default="error",
+        help="what to do with empty cells, NA and NaN: refuse them (the default), or draw them, which takes three fits",
+    )
     add("--held-out", type=float, default=0.1, metavar="FRACTION", help="the fraction of test rows (default 0.1)")
     add("--epochs", type=whole_number, metavar="N", help="the largest number of passes through the data")
     add_devices(command, "rows")
@@ -77,7 +83,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     try:
         wanted = None if options.columns is None else [*options.columns, *options.given]
-        table = tables.read(options.file, wanted)
+        table = tables.read(options.file, wanted, missing=options.missing == "impute")
         names = [name for name in table.names if name not in options.given]
         x, condition = table.pick(names, options.file), table.pick(options.given, options.file)
         if not names:
@@ -121,7 +127,7 @@ def _supports(options: argparse.Namespace, names: list[str], x: np.ndarray) -> l
         turn = _number(period[0], f"--circular {name}") if period else 2 * np.pi
         (i,) = column_indices([name], names, "the table to fit")
         # Like the data: from 0 on, or symmetric about 0.
-        declare(name, Circular(turn, 0.0 if x[:, i].min() >= 0 else -turn / 2))
+        declare(name, Circular(turn, 0.0 if np.nanmin(x[:, i]) >= 0 else -turn / 2))
     return [found.get(i, constraints.real) for i in range(len(names))]
 
 
@@ -144,17 +150,22 @@ def _fit_and_evaluate(
 
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
-    holdout = hold_out(
-        x, options.held_out, key=test_key, condition=condition, discrete=options.discrete, **kinds
-    )  # fmt: skip
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
+    # Only complete rows have a score.
+    incomplete = np.isnan(x).any(1) & (options.missing == "impute")
+    complete = np.flatnonzero(~incomplete)
+    holdout = hold_out(
+        x[complete], options.held_out, key=test_key, condition=of(complete), discrete=options.discrete, **kinds
+    )  # fmt: skip
+    test = complete[holdout.test]
+    training = np.concatenate([complete[holdout.training], np.flatnonzero(incomplete)])
     checkpoint, began, results = options.out / CHECKPOINT, time.perf_counter(), Results(str(options.file), options.out)
     options.results.append(results)
     with results.fit(), folder(options.out):
         density = fit_density(
-            x[holdout.training], key=fit_key, condition=of(holdout.training), discrete=holdout.discrete, **kinds,
+            x[training], key=fit_key, condition=of(training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
-            mesh=mesh(options),
+            mesh=mesh(options), missing=options.missing,
         )  # fmt: skip
         density = with_command(density, options.command_line)
         # Save first, so that an error in the evaluation does not lose the result of the training.
@@ -169,12 +180,12 @@ def _fit_and_evaluate(
         checkpoint.unlink(missing_ok=True)
     evaluation = results.attempt(
         "the density was not evaluated, so there is no report",
-        lambda: density.evaluate(x[holdout.test], of(holdout.test), key=key),
+        lambda: density.evaluate(x[test], of(test), key=key),
     )
     if evaluation is not None:
         summary = {
             "file": str(options.file), "columns": names, "condition": options.given, "rows": len(x),
-            "test_rows": len(holdout.test), "fit": dict(density.summary()),
+            "test_rows": len(test), "fit": dict(density.summary()),
             "scores": {name: {"mean": s.mean, "se": s.standard_error} for name, s in evaluation.scores.items()},
             "mixture": evaluation.mixture, "calibration": evaluation.calibration,
             "seconds": time.perf_counter() - began, "steps": len(density.history.losses), "seed": options.seed,

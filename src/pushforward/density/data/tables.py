@@ -64,7 +64,7 @@ def column_indices(names: Sequence[str], all_names: Sequence[str], path: str | P
     return [list(all_names).index(name) for name in names]
 
 
-def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+def read(path: str | Path, columns: Sequence[str] | None = None, *, missing: bool = False) -> Table:
     """Read a table into memory.
 
     The first line of a text file holds the names of the columns if it has a cell that is not a number; comments, which
@@ -77,12 +77,13 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     Args:
         path: the file; its suffix determines the format.
         columns: the names of the columns to read, in this order; all by default.
+        missing: whether cells of text may be empty or mark missing values, which become NaN.
 
     Raises:
         ValueError: if the file or a column does not exist, several columns have one name, or a value is not a number;
             the message names its place.
     """
-    return _read(Path(path), columns, _gather)
+    return _read(Path(path), columns, _gather, missing)
 
 
 def open_mapped(path: str | Path, *, missing: bool = False) -> Table:
