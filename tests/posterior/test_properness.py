@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,6 +39,32 @@ def test_a_density_that_grows_without_bound_is_improper():
         check_proper(target, best([0.0], [[1e8]]))
     with pytest.raises(ValueError, match="^the draw is not informed"):
         check_proper(target, best([1e30], [[1.0]]))
+
+
+@pytest.mark.parametrize("dim", [1, 40])
+def test_a_constant_density_is_improper(dim):
+    with pytest.raises(ValueError, match=r"^the draw\[0\].* not informed"):
+        check_proper(pf.Target(lambda x: jnp.array(2.0), jnp.zeros(dim)), best(np.zeros(dim), np.eye(dim)))
+
+
+@pytest.mark.parametrize("lose", [jax.lax.stop_gradient, jnp.round, lambda x: x.astype(int)])
+def test_a_lost_derivative_is_named(lose):
+    target = pf.Target(lambda x: -jnp.sum(lose(x[0]) ** 2) - x[1] ** 2, jnp.zeros(2))
+    for wide in (1.0, 1e5):
+        with pytest.raises(ValueError, match=r"^the log-density changes with the draw\[0\], but its derivative is 0"):
+            check_proper(target, best(np.zeros(2), np.diag([wide, 1.0])))
+
+
+@pytest.mark.parametrize(
+    "log_density",
+    [
+        lambda x: -0.5 * jnp.sum(x**2),
+        lambda x: -jnp.sum(jnp.maximum(jnp.abs(x) - 5, 0) ** 2),
+        lambda x: -jnp.sum(jnp.maximum(jnp.abs(x) - 5000, 0) ** 2),
+    ],
+)
+def test_flat_but_proper_densities_pass(log_density):
+    check_proper(pf.Target(log_density, jnp.zeros(2)), best(np.zeros(2), np.eye(2)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e9])
