@@ -43,3 +43,13 @@ def test_rounding_noise_is_never_high():
 def test_a_boundary_near_a_point_is_no_noise():
     inside = lambda u: jnp.where(u[0] > 1, -jnp.inf, 2.0)  # noqa: E731
     assert cautious_log_density(inside, jnp.array([1.0])) == 2.0
+
+
+def test_a_value_next_to_overflow_is_noise():
+    """The difference of two numbers near the largest one, which is NaN where one of them overflows."""
+
+    def overflow(u):
+        return jnp.where(u[0] > 1, jnp.nan, 1e200)
+
+    for fn in (smooth_log_density, cautious_log_density):
+        assert jnp.isnan(fn(overflow, jnp.array([1.0]))) and fn(overflow, jnp.array([0.9])) == 1e200

@@ -70,7 +70,9 @@ def _check_derivatives(target: Target, best: Candidate, directions: np.ndarray) 
         return
     dtype = target.start.dtype
     steps = jnp.asarray(np.concatenate([-DISTANCES, DISTANCES]), dtype)
-    values, slopes = map(np.asarray, _along(target, jnp.asarray(best.loc, dtype), jnp.asarray(directions, dtype), steps))
+    values, slopes = map(
+        np.asarray, _along(target, jnp.asarray(best.loc, dtype), jnp.asarray(directions, dtype), steps)
+    )
     known = np.isfinite(values)
     ranges = np.max(values, 1, where=known, initial=-np.inf) - np.min(values, 1, where=known, initial=np.inf)
     lost = (ranges > MAX_FALL) & np.all(~known | (slopes == 0), axis=1)

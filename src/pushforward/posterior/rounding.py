@@ -18,7 +18,7 @@ PENALTY = 10.0
 
 
 def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
-    """The log-density, or NaN where it is infinite or differs at a neighboring point by more than one nat.
+    """The log-density, or NaN where it is +inf, or at a neighboring point NaN, +inf or different by more than one nat.
 
     Args:
         log_density: the log-density.
@@ -26,11 +26,13 @@ def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Floa
     """
     value, neighbor = _at_neighbors(log_density, u)
     noise = (jnp.abs(value - neighbor) > MAX_DIFFERENCE) | (value == jnp.inf)
-    return jnp.where(noise, jnp.nan, value)
+    return jnp.where(noise | _is_overflow(neighbor), jnp.nan, value)
 
 
 def cautious_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
     """The log-density, reduced in proportion to its noise where that exceeds one nat, so that noise is not climbed.
+
+    It is NaN where it is NaN or +inf at a neighboring point.
 
     Args:
         log_density: the log-density.
@@ -38,7 +40,13 @@ def cautious_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Fl
     """
     value, neighbor = _at_neighbors(log_density, u)
     excess = jnp.maximum(jnp.abs(value - neighbor) - MAX_DIFFERENCE, 0.0)
-    return jnp.where(jnp.isfinite(excess), value - PENALTY * excess, value)
+    value = jnp.where(jnp.isfinite(excess), value - PENALTY * excess, value)
+    return jnp.where(_is_overflow(neighbor), jnp.nan, value)
+
+
+def _is_overflow(value: Float[Array, ""]) -> Array:
+    """Whether a log-density is NaN or +inf; -inf is a boundary."""
+    return jnp.isnan(value) | (value == jnp.inf)
 
 
 def _at_neighbors(log_density: Callable, u: Array) -> Array:

@@ -14,6 +14,7 @@ from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.latent import BATCH, map_parts
+from pushforward.posterior.rounding import cautious_log_density
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
@@ -254,9 +255,13 @@ def missed_weights(
 
 @jit_quick_compilation
 def _log_ratios(target, flow, other, key, num):
-    """The logarithms of p / other and of q / p at draws of the distribution `other`."""
+    """The logarithms of p / other and of q / p at draws of the distribution `other`, without rounding noise."""
+
+    def cautious(u):
+        return cautious_log_density(target, u)
+
     u, log_other = other.sample_and_log_prob(key, (num,))
     # A numerical inverse can fail only far from the draws of the flow.
-    log_p, log_q = map_parts(lambda u: (jax.vmap(target)(u), flow.log_prob(u)), u)
+    log_p, log_q = map_parts(lambda u: (jax.vmap(cautious)(u), flow.log_prob(u)), u)
     log_p, log_q = finite_or_zero(log_p), finite_or_zero(log_q)
     return log_p - log_other, log_q - log_p
