@@ -11,8 +11,9 @@ import jax.random as jr
 import numpy as np
 
 import pushforward as pf
-from pushforward.posterior.spaces.rows import RowsOnDisk, _Mapped
+from pushforward.posterior.spaces.rows import RowsOnDisk
 from pushforward.training import processes
+from pushforward.training.mapped import Mapped
 
 
 def log_likelihood(u, rows):
@@ -36,8 +37,8 @@ def main(data, folder, port, process, killed):
     processes.start(f"localhost:{port}", 2, process)
     mesh = jax.make_mesh((jax.device_count(),), ("devices",))
 
-    read, original = [], _Mapped.read
-    _Mapped.read = lambda self, indices: read.append(len(np.asarray(indices))) or original(self, indices)
+    read, original = [], Mapped.read
+    Mapped.read = lambda self, indices: read.append(len(np.asarray(indices))) or original(self, indices)
 
     def callback(progress):
         if killed and process == 1 and progress.step >= 250:

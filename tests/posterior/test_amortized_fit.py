@@ -147,3 +147,23 @@ def test_an_amortized_fit_resumes(tmp_path):
     assert resumed.history.losses.tobytes() == whole.history.losses.tobytes()
     draws = [p.sample(jr.key(1), jnp.ones(2), 10) for p in (whole, resumed)]
     assert draws[0].tobytes() == draws[1].tobytes()
+
+
+def double(data):
+    return 2 * data
+
+
+def test_data_sets_on_disk_give_the_fit_of_those_in_memory(tmp_path):
+    def log_density(draw, data):
+        return dist.Normal(0, 2).log_prob(draw) + dist.Normal(draw, 1).log_prob(data).sum()
+
+    data = np.random.default_rng(0).normal(size=(1500, 3)) + 1.0
+    np.save(tmp_path / "data.npy", data)
+    stored = tmp_path / "data.npy"
+    target = pf.ConditionalTarget(log_density, jnp.zeros(()), data[0])
+    fits = [pf.fit_amortized(target, d, key=jr.key(1), steps=40, statistics=double) for d in (data, stored)]
+    draws = [np.asarray(fit.sample(jr.key(2), data[0], 5)) for fit in fits]
+    np.testing.assert_allclose(draws[1], draws[0], rtol=1e-6)
+    wrong = pf.ConditionalTarget(log_density, jnp.zeros(()), data[0, :2])
+    with pytest.raises(ValueError, match=r"data sets of shapes \(2,\) along a first axis, but has shapes \(1500, 3\)"):
+        pf.fit_amortized(wrong, stored, key=jr.key(1))

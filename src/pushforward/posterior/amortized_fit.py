@@ -7,14 +7,16 @@ from the same distribution as the data sets of interest; and each posterior has 
 import functools
 import math
 import os
+from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.arguments import checked
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
@@ -25,9 +27,9 @@ from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Stat
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.modes import match_moments
+from pushforward.posterior.spaces.rows import AbstractDataRows, RandomNumbers, RowsInMemory, data_rows
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
-from pushforward.training.data import Rows
 from pushforward.training.devices import check_mesh
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.training.run import Callback, Run
@@ -37,6 +39,8 @@ DRAWS_PER_DATUM = 8
 NUM_EVALUATION_DATA = 256
 NUM_STEPS, NUM_EVALUATIONS = 6000, 20
 NUM_SCALING_DATA = 8
+# Of data sets on disk: how many are in memory at once, and how many a checkpoint compares.
+CHUNK, COMPARED = 1_000, 1_000
 
 
 class AmortizedReverseKL(AbstractObjective):
@@ -44,17 +48,15 @@ class AmortizedReverseKL(AbstractObjective):
 
     Args:
         target: the posteriors.
-        data: data sets along the first axis of its arrays.
-        conditions: the conditions of the flow, one for each data set.
+        rows: pairs of a data set and its condition of the flow.
     """
 
     target: ConditionalTarget
-    data: PyTree
-    conditions: Float[Array, "n k"]
+    rows: AbstractDataRows
 
     @property
-    def batches(self) -> Rows:
-        return Rows((self.data, self.conditions), batch_size=DATA_PER_STEP)
+    def batches(self) -> RandomNumbers:
+        return RandomNumbers(self.rows.num_rows, DATA_PER_STEP)
 
     def _log_density(self, u: Float[Array, "draws batch dim"], data: PyTree) -> Array:
         def of_one(u, data):
@@ -63,16 +65,33 @@ class AmortizedReverseKL(AbstractObjective):
         return jax.vmap(of_one, in_axes=(1, 0), out_axes=1)(u, data)
 
     def loss(self, flow, batch, key, step):
-        (data, conditions), _ = batch
+        data, conditions = self.rows.at(batch[0])
         u, log_q = sample_and_path_log_prob(flow, key, (DRAWS_PER_DATUM,), conditions)
         return jnp.mean(log_q - self._log_density(u, data))
 
     def evaluate(self, flow, key):
         row_key, draw_key = jr.split(key)
-        rows = jr.randint(row_key, (NUM_EVALUATION_DATA,), 0, self.conditions.shape[0])
-        data, conditions = jax.tree.map(lambda a: a[rows], (self.data, self.conditions))
+        data, conditions = self.rows.at(jr.randint(row_key, (NUM_EVALUATION_DATA,), 0, self.rows.num_rows))
         u, log_q = flow.sample_and_log_prob(draw_key, (DRAWS_PER_DATUM,), conditions)
         return jnp.mean(log_q - self._log_density(u, data))
+
+
+class _WithStatistics(AbstractDataRows):
+    """Pairs of a data set on disk and its statistics, which are computed when they are needed."""
+
+    rows: AbstractDataRows
+    statistics: Statistics = eqx.field(static=True)
+
+    @property
+    def num_rows(self):
+        return self.rows.num_rows
+
+    def at(self, indices):
+        data = self.rows.at(indices)
+        return data, jax.vmap(self.statistics)(data)
+
+    def batches(self, batch_size, key):
+        return RandomNumbers(self.num_rows, batch_size)
 
 
 @checked(eager=True, target=None, flow=None, mesh=None)
@@ -94,7 +113,8 @@ def fit_amortized(
     Args:
         target: `ConditionalTarget(...)` or `ConditionalTarget.from_numpyro(...)`.
         data: training data sets, along the first axis of the arrays, from the same distribution as the data sets to
-            which the result will be applied; for example a few thousand simulated data sets.
+            which the result will be applied; for example a few thousand simulated data sets. Arrays that are a
+            `numpy.memmap`, or the path of a table file (CSV, TSV, .npy or Parquet), stay on disk and are read in parts.
         key: for all randomness.
         statistics: summary statistics: a function from the top level of a module that maps a data set to a vector, the
             condition of the flow; by default, all numbers of the data set.
@@ -139,27 +159,22 @@ def fit_amortized(
             "ConditionalTarget.from_numpyro(model, one_data_set) or ConditionalTarget(log_density, example, data)."
         )
     check_mesh(mesh, {"data sets of a step": DATA_PER_STEP})
-    data = _checked(target, data)
     statistics = statistics or AllNumbers()
-    conditions = jax.vmap(statistics)(data)
-    if conditions.ndim != 2 or not bool(jnp.isfinite(conditions).all()):
-        raise ValueError(
-            "the statistics of a data set must be a vector of finite numbers, but those of the data have shape "
-            f"{conditions.shape[1:]}" + ("." if conditions.ndim != 2 else " and are not all finite.")
-        )
-    dim, size = target.target.dim, conditions.shape[1]
+    rows = _checked_rows(target, data, statistics)
+    mean, spread = _moments(rows)
+    dim, size = target.target.dim, len(mean)
     scale_key, flow_key, train_key = jr.split(key, 3)
     if flow is None:
-        flow = _default_flow(conditions, _pooled(target, data, scale_key), flow_key)
+        flow = _default_flow(mean, spread, _pooled(target, rows, scale_key), flow_key)
     check_flow(flow, (dim,), (size,), "the target in unconstrained coordinates and the statistics of a data set")
-    objective = AmortizedReverseKL(target, data, conditions)
+    objective = AmortizedReverseKL(target, rows)
 
     def facts():
         return {
             "fit": "fit_amortized",
             "target": fingerprint(target),
-            "shapes": shapes((data, conditions)),
-            "data": fingerprint((data, conditions)),
+            "shapes": shapes(jax.eval_shape(rows.at, jax.ShapeDtypeStruct((rows.num_rows,), jnp.result_type(int)))),
+            "data": fingerprint(rows.values if isinstance(rows, RowsInMemory) else rows.at(_spaced(rows, COMPARED))),
             "flow": fingerprint(flow),
             "steps": steps,
         }
@@ -182,31 +197,73 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(100.0), optax.adam(rates, b2=0.99))
 
 
-def _checked(target: ConditionalTarget, data: PyTree) -> PyTree:
+def _checked_rows(target: ConditionalTarget, data: PyTree, statistics: Statistics) -> AbstractDataRows:
+    """The pairs of data sets and statistics, in memory if the data are."""
+    if any(isinstance(leaf, np.memmap | str | os.PathLike) for leaf in jax.tree.leaves(data)):
+        rows = data_rows(data)
+        some = rows.at(jnp.zeros(1, int))
+        _check_shapes(target, some, jax.tree.map(lambda a: (rows.num_rows, *a.shape[1:]), some))
+        return _WithStatistics(rows, statistics)
     data = as_arrays(data)
-    expected = jax.tree.map(jnp.shape, target.data)
-    given = jax.tree.map(lambda leaf: leaf.shape[1:], data)
-    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)}
-    if given != expected or len(sizes) != 1:
-        raise ValueError(
-            f"data must hold data sets of shapes {expected} along a first axis, but has shapes "
-            f"{jax.tree.map(jnp.shape, data)}."
-        )
+    _check_shapes(target, data, jax.tree.map(jnp.shape, data))
     for path, leaf in jax.tree.leaves_with_path(data):
         bad = ~np.isfinite(np.asarray(leaf, float)).reshape(leaf.shape[0], -1).all(1)
         if bad.any():
             raise ValueError(
                 f"data{jax.tree_util.keystr(path)} holds NaN or infinite values in data set {bad.argmax()}."
             )
-    return data
+    return RowsInMemory((data, jax.vmap(statistics)(data)))
 
 
-def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Triangular:
+def _check_shapes(target: ConditionalTarget, data: PyTree, found: PyTree) -> None:
+    expected = jax.tree.map(jnp.shape, target.data)
+    given = jax.tree.map(lambda leaf: leaf.shape[1:], data)
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(data)}
+    if given != expected or len(sizes) != 1:
+        raise ValueError(f"data must hold data sets of shapes {expected} along a first axis, but has shapes {found}.")
+
+
+def _moments(rows: AbstractDataRows) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """The means and standard deviations of the statistics, of a file in two passes."""
+    if isinstance(rows, RowsInMemory):
+        conditions = rows.values[1]
+        _check_statistics(conditions)
+        return conditions.mean(0), jnp.std(conditions, axis=0)
+    at = eqx.filter_jit(lambda indices: rows.at(indices)[1])
+
+    def mean_of(fn: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        total = np.zeros(())
+        for start in range(0, rows.num_rows, CHUNK):
+            # All of one length: compiled once.
+            indices = np.minimum(np.arange(start, start + CHUNK), rows.num_rows - 1)
+            conditions = at(jnp.asarray(indices))[: rows.num_rows - start]
+            _check_statistics(conditions)
+            total = total + fn(np.asarray(conditions, float)).sum(0)
+        return total / rows.num_rows
+
+    mean = mean_of(lambda c: c)
+    spread = np.sqrt(mean_of(lambda c: (c - mean) ** 2))
+    return jnp.asarray(mean, jnp.result_type(float)), jnp.asarray(spread, jnp.result_type(float))
+
+
+def _check_statistics(conditions: Array) -> None:
+    if conditions.ndim != 2 or not bool(jnp.isfinite(conditions).all()):
+        raise ValueError(
+            "the statistics of a data set must be a vector of finite numbers, but those of the data have shape "
+            f"{conditions.shape[1:]}" + ("." if conditions.ndim != 2 else " and are not all finite.")
+        )
+
+
+def _spaced(rows: AbstractDataRows, num: int) -> Int[Array, " num"]:
+    """The indices of some rows, evenly spaced."""
+    return jnp.asarray(np.linspace(0, rows.num_rows - 1, min(num, rows.num_rows)).astype(int))
+
+
+def _pooled(target: ConditionalTarget, rows: AbstractDataRows, key: PRNGKeyArray) -> Triangular:
     """The Gaussian with the mean and covariance of the mixture of Gaussian fits to some of the data sets."""
-    num = jax.tree.leaves(data)[0].shape[0]
     found = []
-    for row, k in zip(np.linspace(0, num - 1, min(num, NUM_SCALING_DATA)).astype(int), jr.split(key, 8), strict=False):
-        one = target.at(jax.tree.map(lambda a, row=row: a[row], data))
+    for row, k in zip(_spaced(rows, NUM_SCALING_DATA), jr.split(key, NUM_SCALING_DATA), strict=False):
+        one = target.at(jax.tree.map(lambda a: a[0], rows.at(row[None])[0]))
         found += find_candidates(one, one.start, k).modes[:1]
     if not found:
         raise ValueError("the log-density is NaN or infinite at all starting points of all data sets that were tried.")
@@ -214,8 +271,8 @@ def _pooled(target: ConditionalTarget, data: PyTree, key: PRNGKeyArray) -> Trian
     return match_moments(np.full(len(found), 1 / len(found)), locs, matrices)
 
 
-def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:
-    dim, size = scaling.dim, conditions.shape[1]
+def _default_flow(mean: Float[Array, " k"], spread: Float[Array, " k"], scaling: Triangular, key: PRNGKeyArray) -> Flow:
+    dim, size = scaling.dim, len(mean)
     coupling_key, network_key = jr.split(key)
     # An affine coupling of one coordinate has no other coordinate to depend on.
     recipe = functools.partial(nsf, num_layers=2, bins=16) if dim == 1 else functools.partial(realnvp, num_layers=8)
@@ -223,6 +280,5 @@ def _default_flow(conditions: Float[Array, "n k"], scaling: Triangular, key: PRN
     affine = Triangular(dim)
     network = MLP(size, num_parameters(affine), (128, 128), key=network_key)
     chain = Chain([couplings.bijection, Amortized(affine, network, (size,)), scaling])
-    spread = jnp.std(conditions, axis=0)
     scale = jnp.where(spread > 0, spread, 1.0)
-    return Flow(standard_normal(dim), RescaledCondition(chain, conditions.mean(0), scale))
+    return Flow(standard_normal(dim), RescaledCondition(chain, mean, scale))

@@ -157,11 +157,35 @@ def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
         x = np.asarray(without_bytes(x), dtype=jnp.result_type(float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"images must be an array of numbers: {error}") from error
-    if x.ndim < 2 or 0 in x.shape:
-        raise ValueError(f"images must have shape (n, *shape) with every size at least 1, but have shape {x.shape}.")
+    check_shape(x.shape)
+    check_pixels(x)
+    return x
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Check the shape of an array of images.
+
+    Args:
+        shape: the shape.
+
+    Raises:
+        ValueError: if it is not (n, *shape).
+    """
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(f"images must have shape (n, *shape) with every size at least 1, but have shape {shape}.")
+
+
+def check_pixels(x: Float[np.ndarray, "n *shape"]) -> None:
+    """Check the values of pixels.
+
+    Args:
+        x: images.
+
+    Raises:
+        ValueError: if they are not finite or not in [0, 1].
+    """
     if not np.isfinite(x).all():
         raise ValueError(f"the images contain {int((~np.isfinite(x)).sum())} pixels that are NaN or infinite.")
     if x.min() < 0 or x.max() > 1:
         hint = " Divide 8-bit images by 255." if x.min() >= 0 and x.max() <= 255 else ""
         raise ValueError(f"pixels must lie in [0, 1], but lie in [{x.min():g}, {x.max():g}].{hint}")
-    return x

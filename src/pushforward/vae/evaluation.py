@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.vae.data import check_images
@@ -193,13 +193,13 @@ def max_chunk_size(count: int, outputs_per_item: int, vae: Any) -> int:
 
 
 def map_in_chunks(
-    fn: Callable[[Array, PRNGKeyArray], PyTree], x: Float[Array, "n *shape"], key: PRNGKeyArray, size: int
+    fn: Callable[[Array, PRNGKeyArray], PyTree], x: Real[Array, "n *shape"], key: PRNGKeyArray, size: int
 ) -> PyTree:
     """Apply a function to `size` images at a time.
 
     Args:
         fn: a function of images and a key, whose results have the images along their first axis.
-        x: the images.
+        x: the images, or the indices of images on disk.
         key: the key for the function; each chunk has its own key.
         size: the number of images in a chunk.
     """

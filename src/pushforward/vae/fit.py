@@ -5,6 +5,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax.random as jr
 import numpy as np
@@ -26,6 +27,7 @@ from pushforward.vae.layout import Channels, find_channels
 from pushforward.vae.model import VAE
 from pushforward.vae.objective import NegativeBound
 from pushforward.vae.recipe import build
+from pushforward.vae.stored import StoredImages, stored_images
 
 # The largest norm of a gradient, relative to the typical norm. The gradients of some layers, such as nearly singular
 # planar layers, have heavy tails.
@@ -34,11 +36,11 @@ CLIP = 2.0
 
 @checked(eager=True, mesh=None, objective=None, warmup=FROM_ZERO)
 def fit_vae(
-    images: ArrayLike,
+    images: ArrayLike | str | os.PathLike,
     *,
     key: PRNGKeyArray,
     vae: VAE | None = None,
-    validation: float | ArrayLike = 0.1,
+    validation: float | ArrayLike | str | os.PathLike = 0.1,
     binarize: bool = False,
     objective: Callable[..., NegativeBound] = NegativeBound,
     warmup: int = 0,
@@ -61,7 +63,8 @@ def fit_vae(
 
     Args:
         images: training images, of shape (n, *shape), with pixels in [0, 1] or of 8 bits: (n, height, width), or with
-            channels before or after height and width. The VAE takes and returns images of this layout.
+            channels before or after height and width. The VAE takes and returns images of this layout. A `numpy.memmap`
+            or the path of an .npy file stays on disk, and the images of each step are read from it.
         key: for all randomness.
         vae: the initial VAE; by default that of `vae.build`, with spline couplings in posterior and prior.
         validation: the fraction of the images that is used for validation, or the validation images.
@@ -107,7 +110,7 @@ def fit_vae(
         >>> model.sample(jax.random.key(2), (3,)).shape
         (3, 4, 4)
     """
-    x = check_images(images)
+    x = _images(images)
     if min(max_epochs, patience) < 1:
         raise ValueError(f"max_epochs and patience must be at least 1, but are {max_epochs} and {patience}.")
     build_key, split_key, train_key = jr.split(key, 3)
@@ -120,7 +123,8 @@ def fit_vae(
         if values.shape[1:] != vae.shape:
             raise ValueError(f"{name} must have the VAE's image shape {vae.shape}, but have shape {values.shape}.")
         if not binarize:
-            vae.likelihood.check(values)
+            for part in values.chunks() if isinstance(values, StoredImages) else [values]:
+                vae.likelihood.check(part)
     bound = objective(x, validation_images, batch_size=batch_size, binarize=binarize, warmup=warmup)
     check_mesh(mesh, {"images of a step": bound.batches.batch_size})
     learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
@@ -131,8 +135,8 @@ def fit_vae(
             "fit": "fit_vae",
             "VAE": fingerprint(vae),
             "shapes": shapes((x, validation_images)),
-            "training images": fingerprint(x),
-            "validation images": fingerprint(validation_images),
+            "training images": fingerprint(_compared(x)),
+            "validation images": fingerprint(_compared(validation_images)),
             "optimizer": fingerprint_optimizer(optimizer, partition(vae)[0]),
             "objective": type(bound).__name__,
             **{f.name: getattr(bound, f.name) for f in dataclasses.fields(bound) if f.metadata.get("static")},
@@ -163,10 +167,22 @@ def _adam(learning_rate: float | optax.Schedule) -> optax.GradientTransformation
     return optax.chain(clip_by_running_norm(CLIP), optax.adam(learning_rate))
 
 
-def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+def _images(images: ArrayLike | str | os.PathLike) -> np.ndarray | StoredImages:
+    stored = stored_images(images)
+    return check_images(images) if stored is None else stored  # pyright: ignore[reportArgumentType]
+
+
+def _compared(images: np.ndarray | StoredImages) -> Any:
+    """What identifies images: all pixels in memory, or the places and some of the pixels of a file."""
+    return (images.rows, images.some()) if isinstance(images, StoredImages) else images
+
+
+def _split(
+    x: np.ndarray | StoredImages, validation: float | ArrayLike | str | os.PathLike, key: PRNGKeyArray
+) -> tuple[np.ndarray | StoredImages, np.ndarray | StoredImages]:
     """Training images and validation images."""
     if not isinstance(validation, (int, float)):
-        return x, check_images(validation)
+        return x, _images(validation)
     if not 0 < validation < 1 or len(x) < 2:
         raise ValueError(
             f"validation must be images, or a share between 0 and 1 of at least two images, but is {validation} of "
@@ -174,4 +190,6 @@ def _split(x: np.ndarray, validation: float | ArrayLike, key: PRNGKeyArray) -> t
         )
     rows = np.asarray(jr.permutation(key, len(x)))
     count = min(max(1, math.ceil(validation * len(x))), len(x) - 1)
+    if isinstance(x, StoredImages):
+        return x.take(rows[count:]), x.take(rows[:count])
     return x[rows[count:]], x[rows[:count]]

@@ -13,6 +13,7 @@ from pushforward.training.data import Epochs
 from pushforward.training.objectives import AbstractObjective
 from pushforward.vae.data import check_images
 from pushforward.vae.evaluation import map_in_chunks, max_chunk_size
+from pushforward.vae.stored import StoredImages
 
 # The number of validation images that are in memory at the same time.
 EVALUATION_CHUNK = 500
@@ -27,7 +28,8 @@ class NegativeBound(AbstractObjective):
     no gain. The KL of a flow is not a sum over coordinates, so there is one $\lambda$ for all of them.
 
     Args:
-        images: the training images, of shape (n, *shape). Every epoch uses each image at most once, in a random order.
+        images: the training images, of shape (n, *shape), in memory or on disk. Every epoch uses each image at most
+            once, in a random order.
         validation: the images for which `evaluate` estimates the negative ELBO; by default the training images.
         batch_size: the number of images in a step; all images if there are fewer.
         binarize: whether to draw black and white pixels with the gray levels as probabilities: again in every step for
@@ -49,8 +51,8 @@ class NegativeBound(AbstractObjective):
         Roeder et al., Sticking the Landing (2017). https://arxiv.org/abs/1703.09194
     """
 
-    images: Float[Array, "n *shape"]
-    validation: Float[Array, "m *shape"]
+    images: Float[Array, "n *shape"] | StoredImages
+    validation: Float[Array, "m *shape"] | StoredImages
     batch_size: int = eqx.field(static=True)
     binarize: bool = eqx.field(static=True)
     warmup: int = eqx.field(static=True)
@@ -62,8 +64,8 @@ class NegativeBound(AbstractObjective):
 
     def __init__(
         self,
-        images: ArrayLike,
-        validation: ArrayLike | None = None,
+        images: ArrayLike | StoredImages,
+        validation: ArrayLike | StoredImages | None = None,
         *,
         batch_size: int = 100,
         binarize: bool = False,
@@ -81,19 +83,22 @@ class NegativeBound(AbstractObjective):
             )
         if num_samples > 1 and (free_bits or path_gradient):
             raise ValueError(f"free bits and path gradients need num_samples=1, but got num_samples={num_samples}.")
-        self.images = jnp.asarray(check_images(images))
-        self.validation = self.images if validation is None else jnp.asarray(check_images(validation))
+        self.images = _placed(images)
+        self.validation = self.images if validation is None else _placed(validation)
         self.batch_size, self.binarize, self.warmup = min(batch_size, len(self.images)), binarize, warmup
         self.num_samples, self.free_bits, self.path_gradient = num_samples, free_bits, path_gradient
         self.num_evaluation_samples = num_evaluation_samples
 
     @property
     def batches(self) -> Epochs:
-        """The training images in batches, without replacement within an epoch."""
+        """The training images in batches, without replacement within an epoch; of images on disk their indices."""
+        if isinstance(self.images, StoredImages):
+            return Epochs(jnp.arange(len(self.images)), self.batch_size)
         return Epochs(self.images, self.batch_size)
 
     def loss(self, vae, batch, key, step):
-        x, beta = self._binarized(batch, key), self._beta(step)
+        x = self.images.at(batch) if isinstance(self.images, StoredImages) else batch
+        x, beta = self._binarized(x, key), self._beta(step)
         terms = vae.terms(x, key, self.num_samples, path_gradient=self.path_gradient)
         divergence = terms.log_posterior - terms.log_prior
         reconstruction, kl = -terms.log_likelihood.mean(), divergence.mean()
@@ -110,6 +115,16 @@ class NegativeBound(AbstractObjective):
         def elbo(x, key):
             return vae.elbo(x, key, self.num_evaluation_samples)
 
+        def elbo_at(indices, elbo_key):
+            x = stored.at(indices)
+            if self.binarize:
+                # Each image has a key, because all of them are never together.
+                x = jax.vmap(lambda x, index: self._binarized(x, jr.fold_in(key, index)))(x, indices)
+            return elbo(x, elbo_key)
+
+        if isinstance(self.validation, StoredImages):
+            stored = self.validation
+            return -map_in_chunks(elbo_at, jnp.arange(len(stored)), key, chunk).mean()
         return -map_in_chunks(elbo, self._binarized(self.validation, key), key, chunk).mean()
 
     def _beta(self, step):
@@ -120,3 +135,7 @@ class NegativeBound(AbstractObjective):
 
     def _binarized(self, x, key):
         return jr.bernoulli(jr.fold_in(key, 1), x).astype(x.dtype) if self.binarize else x
+
+
+def _placed(images: ArrayLike | StoredImages) -> Array | StoredImages:
+    return images if isinstance(images, StoredImages) else jnp.asarray(check_images(images))

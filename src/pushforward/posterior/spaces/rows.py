@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from pushforward.density.data.tables import open_mapped
 from pushforward.training.data import AbstractBatches, Rows
-from pushforward.training.devices import each_reads_its_part, read_parts
+from pushforward.training.devices import read_parts
+from pushforward.training.mapped import Mapped
 
 CHECKED_AT_ONCE = 100_000
 # Of a file: how many rows are in memory during training, and how many neighbors are read together.
@@ -141,29 +142,6 @@ class RandomNumbers(AbstractBatches):
         return carry, (jr.randint(jr.fold_in(key, step), (self.batch_size,), 0, self.num_rows), None)
 
 
-class _Mapped:
-    """Arrays of which some are memory-mapped, as one static object."""
-
-    def __init__(self, values: PyTree[np.ndarray]):
-        self.leaves, self.structure = jax.tree.flatten(values)
-        self.dtypes = [jax.dtypes.canonicalize_dtype(a.dtype) for a in self.leaves]
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.leaves[0])
-
-    def map(self, fn: Callable[[np.ndarray, Any], Any]) -> PyTree:
-        """The results of a function of each array and its dtype in JAX."""
-        return jax.tree.unflatten(self.structure, [fn(*each) for each in zip(self.leaves, self.dtypes, strict=True)])
-
-    def read(self, indices: Any) -> PyTree[np.ndarray]:
-        indices = np.asarray(indices)
-        return self.map(lambda array, dtype: np.asarray(array[indices], dtype))
-
-    def shapes(self, num: int) -> PyTree[jax.ShapeDtypeStruct]:
-        return self.map(lambda array, dtype: jax.ShapeDtypeStruct((num, *array.shape[1:]), dtype))
-
-
 class RowsOnDisk(AbstractDataRows):
     """Rows that are read when they are needed, inside compiled programs too.
 
@@ -171,20 +149,17 @@ class RowsOnDisk(AbstractDataRows):
         values: a pytree of arrays, some of them memory-mapped.
     """
 
-    mapped: _Mapped = eqx.field(static=True)
+    mapped: Mapped = eqx.field(static=True)
 
     def __init__(self, values: PyTree[np.ndarray]):
-        self.mapped = _Mapped(values)
+        self.mapped = Mapped(values)
 
     @property
     def num_rows(self):
         return self.mapped.num_rows
 
     def at(self, indices):
-        def read(indices):
-            return jax.pure_callback(self.mapped.read, self.mapped.shapes(indices.shape[0]), indices)
-
-        return each_reads_its_part(read, indices)
+        return self.mapped.at(indices)
 
     def batches(self, batch_size, key):
         return RandomBlocks(self.mapped, key, batch_size)
@@ -200,7 +175,7 @@ class RandomBlocks(AbstractBatches):
         mesh: the devices that share the rows that are in memory.
     """
 
-    mapped: _Mapped = eqx.field(static=True)
+    mapped: Mapped = eqx.field(static=True)
     key: PRNGKeyArray
     batch_size: int = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True, default=None)
