@@ -6,6 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 
 import pushforward as pf
 from pushforward.posterior.spaces.large import LargeDataSpace
@@ -183,9 +184,21 @@ def too_many(x):
         numpyro.sample("x", dist.Normal(mean, 1.0), obs=0.0)
 
 
+def in_a_loop(x):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+
+    def body(carry, row):
+        with numpyro.plate("columns", 29, subsample_size=4) as i:
+            numpyro.sample("x", dist.Normal(mean, 1.0), obs=row[i])
+        return carry, None
+
+    scan(body, None, x.reshape(7, 29))
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
+        (in_a_loop, "the plate columns is subsampled inside a scan"),
         (two_plates_one_empty, "the subsampled plate second has no observed site"),
         (without_rows, "the subsampled plate rows has no observed site"),
         (uses_values, "may not use the values of its arguments"),

@@ -76,6 +76,28 @@ class Unobserved(Messenger):
             msg["is_observed"], msg["value"] = False, None
 
 
+class CompletePlatesInLoops(Messenger):
+    """Refuses subsampled plates inside `scan` and `cond`: outside, the choice of their rows is not seen."""
+
+    def process_message(self, msg: Any) -> None:
+        """Look into the functions of a loop or a condition.
+
+        Args:
+            msg: the message of a site.
+        """
+        if msg["type"] == "control_flow":
+            msg["args"] = tuple(_CompletePlates(part) if callable(part) else part for part in msg["args"])
+
+
+class _CompletePlates(Messenger):
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] == "plate" and msg["args"][1] not in (None, msg["args"][0]):
+            raise ValueError(
+                f"the plate {msg['name']} is subsampled inside a scan or a cond, where it cannot be fitted by "
+                "minibatches: leave out subsample_size."
+            )
+
+
 def prepared(model: Callable, held: dict[str, Any]) -> Callable:
     """The model as the density and the predictions run it.
 
@@ -94,8 +116,12 @@ def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> d
         args: its positional arguments.
         kwargs: its keyword arguments.
         seed: the seed.
+
+    Raises:
+        ValueError: if a plate inside a loop is subsampled.
     """
-    start = handlers.substitute(handlers.seed(ObservedArrays(model), seed), substitute_fn=init_to_uniform)
+    checked = CompletePlatesInLoops(ObservedArrays(model))
+    start = handlers.substitute(handlers.seed(checked, seed), substitute_fn=init_to_uniform)
     return handlers.trace(start).get_trace(*args, **kwargs)
 
 
