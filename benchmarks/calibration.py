@@ -34,7 +34,7 @@ from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.objective import NUM_SAMPLES
-from pushforward.posterior.search.gaussians import find_candidates
+from pushforward.posterior.search.survey import survey
 from pushforward.posterior.verdict.assessment import NUM_DRAWS, Whitened, assess_draws, weighted_draws
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
@@ -135,15 +135,15 @@ def study(name: str, seed: int, data: str | None) -> list[dict]:
 
     posterior = pf.fit_posterior(known.target, key=jr.key(seed), callback=look)
     keys = jr.split(jr.key(1000 + seed), 3)
-    found = find_candidates(known.target, known.target.start, keys[0]).candidates
-    looks.insert(0, (0, Flow(standard_normal(known.target.dim), found[0].affine)))
+    found = survey(known.target, keys[0])
+    looks.insert(0, (0, Flow(standard_normal(known.target.dim), found.candidates[0].affine)))
     kept = np.unique(np.linspace(0, len(looks) - 1, MAX_LOOKS).astype(int))
     whole = Whitened(known.target, Triangular(known.target.dim))
     rows = []
     total = NUM_SAMPLES * len(posterior.history.losses)
     for evaluations, flow in [*(looks[i] for i in kept), (total, posterior.flow)]:
         weighed, log_weights = weighted_draws(whole, flow, keys[1], NUM_DRAWS)
-        d = assess_draws(known.target, flow, found, weighed, log_weights, keys[2])
+        d = assess_draws(found, flow, weighed, log_weights, keys[2])
         draws = jax.vmap(known.target.constrain)(flow.sample(keys[2], (NUM_COMPARED,)))
         errors = compare(known.view(jax.tree.map(np.asarray, draws)), known.reference)
         facts = {n: getattr(d, n) for n in ("elbo", "log_evidence", "khat", "ess_fraction", "verdict")}

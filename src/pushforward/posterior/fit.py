@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from pushforward.arguments import checked
+from pushforward.arguments import POSITIVE, checked
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
@@ -35,7 +35,6 @@ from pushforward.training.compilation import split
 from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.processes import spans_processes
 from pushforward.training.run import Callback, Run, Trained
-from pushforward.training.time_limit import check_seconds
 
 DEFAULT_BUDGET = 4_000_000
 # The draws of the assessment have at most this many numbers, 0.3 GB in float64.
@@ -50,7 +49,7 @@ MAX_SKIPPED_FRACTION = 0.01
 COMPARED_ROWS = 10_000
 
 
-@checked(eager=True, budget=None, target=None, flow=None, mesh=None)
+@checked(eager=True, budget=None, seconds=POSITIVE, target=None, flow=None, mesh=None)
 def fit_posterior(
     target: Target,
     *,
@@ -131,7 +130,6 @@ def fit_posterior(
     if flow is not None:
         check_fit(target, flow)
     budget = _whole_budget(DEFAULT_BUDGET if budget is None else budget)
-    check_seconds(seconds)
     _check_memory(target)
     if structure is not None and isinstance(target.space, LargeDataSpace):
         raise ValueError(
@@ -190,9 +188,7 @@ def fit_posterior(
             if len(fresh) < num_draws:
                 why = "The fit was interrupted" if stop() else "The time was up"
                 notes = (*notes, f"{why} during the assessment: {len(fresh):,} draws were used.")
-            diagnostics = assess_draws(
-                found.density, fitted, found.candidates, fresh, log_weights, missed_key, notes, stop=stop
-            )
+            diagnostics = assess_draws(found, fitted, fresh, log_weights, missed_key, notes, stop=stop)
             if given is not None and not stop():
                 agreement_key = jr.fold_in(missed_key, 2)
                 agreement = compare(

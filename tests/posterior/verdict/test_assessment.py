@@ -14,6 +14,8 @@ import pytest
 import pushforward as pf
 from posterior_cases import banana
 from pushforward.posterior.search.candidates import Candidate
+from pushforward.posterior.search.census import Census, Round
+from pushforward.posterior.search.survey import Survey
 from pushforward.posterior.target import Whitened
 from pushforward.posterior.verdict import assessment
 from pushforward.user_warnings import UnfinishedFit
@@ -41,8 +43,32 @@ def test_missed_modes_add_up():
     whole = Whitened(target := pf.Target(modes.log_prob, jnp.zeros(2)), pf.bijections.Identity((2,)))
     flow = pf.flows.linear(2, key=jr.key(0))
     draws, log_weights = assessment.weighted_draws(whole, flow, jr.key(1), 10_000)
-    result = assessment.assess_draws(target, flow, found, draws, log_weights, jr.key(2))
+    found = Survey([], found, target, Census.of([Round(None, found)]))
+    result = assessment.assess_draws(found, flow, draws, log_weights, jr.key(2))
     assert result.verdict == "unreliable" and "40" in " ".join(result.reasons)
+
+
+def test_modes_that_the_search_reached_once_show_that_there_are_others():
+    """A normal with 96 % of the mass and two modes of 2 %, of which both are covered, but each was reached once."""
+    centers, weights = jnp.array([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]]), jnp.array([0.96, 0.02, 0.02])
+    modes = dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(centers, 1.0).to_event(1))
+    ends = [
+        Candidate(np.asarray(c), np.eye(2), float(jnp.log(w)), 0.1, 0.0) for c, w in zip(centers, weights, strict=True)
+    ]
+    target = pf.Target(modes.log_prob, jnp.zeros(2))
+    flow = pf.Flow(modes, pf.bijections.Identity((2,)))
+    draws, log_weights = assessment.weighted_draws(
+        Whitened(target, pf.bijections.Identity((2,))), flow, jr.key(1), 10_000
+    )
+
+    def verdict(*paths):
+        survey = Survey(ends, ends, target, Census.of([Round(None, list(paths))]))
+        return assessment.assess_draws(survey, flow, draws, log_weights, jr.key(2))
+
+    assert verdict(*ends, *ends, *ends).verdict == "good"
+    once = verdict(*ends, *ends[:1])
+    assert once.verdict == "unreliable" and once.log_evidence_se > 0.01
+    assert "reached others only once" in " ".join(once.reasons)
 
 
 def test_ctrl_c_during_the_diagnostics_reduces_the_draws(monkeypatch):
@@ -107,7 +133,7 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
     assert posterior.to_arviz()["posterior"].attrs["finished"] == 0
     far = pf.Flow(dist.Normal(jnp.array([30.0, 0.0]), 1.0).to_event(1), pf.bijections.Triangular(2))
     assert pf.assess(target, far, jr.key(1), num_draws=2000).verdict == "unreliable"
-    with pytest.raises(ValueError, match="100 draws"):
+    with pytest.raises(ValueError, match="num_draws must be a whole number between 100"):
         pf.assess(target, far, jr.key(1), num_draws=10)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))

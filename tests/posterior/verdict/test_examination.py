@@ -7,6 +7,8 @@ import numpy as np
 import numpyro.distributions as dist
 
 import pushforward as pf
+from pushforward.posterior.search.census import Census
+from pushforward.posterior.search.survey import Survey
 from pushforward.posterior.verdict.assessment import assess_draws
 from pushforward.posterior.verdict.diagnostics import diagnose
 
@@ -15,7 +17,7 @@ def assessed(target, flow, num=20_000):
     draws, log_q = flow.sample_and_log_prob(jr.key(0), (num,))
     log_weights = np.asarray(jax.vmap(target)(draws) - log_q)
     return diagnose(log_weights, draws=np.asarray(draws)), assess_draws(
-        target, flow, [], np.asarray(draws), log_weights, jr.key(1)
+        Survey([], [], target, Census([], -np.inf)), flow, np.asarray(draws), log_weights, jr.key(1)
     )
 
 

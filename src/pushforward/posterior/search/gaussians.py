@@ -5,7 +5,8 @@ method, which does not depend on the scales of coordinates, climbs the log-densi
 point on the path gives the Gaussian of the local curvature, and the Gaussian with the highest ELBO is kept. At a mode
 it is the Laplace approximation; the mode of a funnel is at infinity, and there a point before the mode is better. This
 is Pathfinder with exact curvature. To find other modes, more paths start far from the best Gaussian, at distances
-measured in its standard deviations; then from other modes, until no new mode is found.
+measured in its standard deviations; then from other modes, until no new mode is found. If the paths reached some modes
+only once, there are probably others, and more paths start over the spread of the modes (`census`).
 
 In many dimensions the curvature at one point says little about the mass around it, and the necks of funnels attract the
 paths. There, natural-gradient steps from each mode, and from some broad Gaussians, find the mass (`natural_gradient`).
@@ -15,6 +16,7 @@ References:
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,6 +37,7 @@ from pushforward.posterior.search.candidates import (
     separate_modes,
     usable,
 )
+from pushforward.posterior.search.census import Census, Round
 from pushforward.posterior.search.natural_gradient import natural_gradient_steps
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM, newton_paths, unit_factor
 from pushforward.posterior.target import Whitened
@@ -48,6 +51,11 @@ MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
+# Further rounds start at distances that are a fraction of these, in standard deviations of all modes together, until
+# this number of rounds reaches no new mode, and modes that no path reached probably have less than this mass.
+NUM_QUIET_ROUNDS, MAX_UNSEEN = 3, 0.005
+MAX_FURTHER_ROUNDS, MIN_FURTHER_ROUNDS = 12, 2
+FRACTION_OF_SPREAD = 1 / 8
 # Natural-gradient steps from some broad Gaussians and from each mode, then of the best Gaussian of each mode: how many,
 # up to a dimension; in more dimensions there are fewer, in proportion.
 BROAD_SCALE = 0.3
@@ -61,10 +69,12 @@ class Found(NamedTuple):
     Attributes:
         modes: the best Gaussian of each mode that is not negligible, the best mode first.
         candidates: all Gaussians that may fit the target, in decreasing order of their ELBO.
+        census: how often the paths reached each mode.
     """
 
     modes: list[Candidate]
     candidates: list[Candidate]
+    census: Census
 
 
 @one_blas_thread()
@@ -90,8 +100,9 @@ def find_candidates(
     unit = np.zeros_like(start), np.asarray(unit_factor(start))
     found = _walk_within(target, unit, _near(start, start_key), near_key)
     if not found:
-        return Found([], [])
+        return Found([], [], Census([], -math.inf))
     explored: list[Candidate] = []
+    rounds = [Round(None, _without(found, unit[0]))]
     for k in split(far_key, _fewer(MAX_ROUNDS, MANY_PATHS_DIM, MIN_ROUNDS, start.size)):
         found.sort(key=lambda c: -c.elbo)
         new = [c for c in separate_modes(found) if all(c.distance(e) > MIN_DISTANCE for e in explored)]
@@ -101,13 +112,49 @@ def find_candidates(
             break
         explored.append(new[0])
         around_key, k = split(k)
-        found += _walk_within(target, (new[0].loc, new[0].factor), _around(start, around_key), k)
-    found.sort(key=lambda c: -c.elbo)
+        ends = _walk_within(target, (new[0].loc, new[0].factor), _around(start, around_key), k)
+        rounds.append(Round(new[0], _without(ends, new[0].loc)))
+        found += ends
+    further, census = _further_rounds(target, rounds, start, jr.fold_in(far_key, start.size), stop)
+    found = sorted([*found, *further], key=lambda c: -c.elbo)
     modes = separate_modes(found)
     if any_mass and uses_natural_gradient(start.size):
         modes, more = _with_mass(target, modes, start, jr.fold_in(key, start.size), stop)
         found = sorted([*found, *more], key=lambda c: -c.elbo)
-    return Found(modes, found)
+    return Found(modes, found, census)
+
+
+def _further_rounds(
+    target: LogDensity,
+    rounds: list[Round],
+    start: Float[Array, " dim"],
+    key: PRNGKeyArray,
+    stop: Callable[[], bool],
+) -> tuple[list[Candidate], Census]:
+    """The Gaussians of modes that only paths over the spread of the modes reach, and the census of all rounds.
+
+    There are no such paths if there is one mode, or if there are two that are reached again and again.
+    """
+    census = Census.of(rounds)
+    new: list[Candidate] = []
+    num_quiet = NUM_QUIET_ROUNDS if census.is_complete else 0
+    for k in split(key, _fewer(MAX_FURTHER_ROUNDS, MANY_PATHS_DIM, MIN_FURTHER_ROUNDS, start.size)):
+        if (num_quiet >= NUM_QUIET_ROUNDS and census.unseen <= MAX_UNSEEN) or stop():
+            break
+        around_key, k = split(k)
+        loc, factor = census.spread
+        ends = _walk_within(target, (loc, FRACTION_OF_SPREAD * factor), _around(start, around_key), k)
+        rounds = [*rounds, Round(None, _without(ends, loc))]
+        known, census = census, Census.of(rounds)
+        found = census.beyond(known)
+        num_quiet = 0 if found else num_quiet + 1
+        new += found
+    return new, census
+
+
+def _without(ends: list[Candidate], center: np.ndarray) -> list[Candidate]:
+    """The Gaussians without the last one, if it is that of the center, which no path found."""
+    return ends[:-1] if ends and np.array_equal(ends[-1].loc, center) else ends[:]
 
 
 def uses_natural_gradient(dim: int) -> bool:

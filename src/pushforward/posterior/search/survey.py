@@ -27,6 +27,7 @@ from pushforward.posterior.search.candidates import (
     separate_modes,
     usable,
 )
+from pushforward.posterior.search.census import Census
 from pushforward.posterior.search.drawn_modes import drawn_modes, with_drawn
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
@@ -57,12 +58,14 @@ class Survey(NamedTuple):
         modes: the best Gaussian of each mode, the best mode first.
         candidates: all Gaussians whose neighborhoods are searched for mass that a fit misses.
         density: the log-density for training: the target, or with large data estimates of it.
+        census: how often the search reached each mode.
         sparse: the Gaussian with a sparse precision matrix, if the target is large and sparse.
     """
 
     modes: list[Candidate]
     candidates: list[Candidate]
     density: Target | Estimate
+    census: Census
     sparse: SparseMap | None = None
 
 
@@ -99,7 +102,7 @@ def survey(
         candidates = sorted([*found.candidates, *drawn], key=lambda c: -c.elbo)
         if sparse is not None and modes and not sparse.elbo > modes[0].elbo:
             sparse = None
-        return Survey(modes, candidates, target, sparse)
+        return Survey(modes, candidates, target, found.census, sparse)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
     rows = _some_rows(target.space, target.dim, rows_key)
     part = Estimate(target, rows, None, batches_key)
@@ -107,7 +110,7 @@ def survey(
     found = find_candidates(part, target.start, search_key, stop=stop)
     found, drawn = of_first((found, _drawn(part, draws, key)), mesh)
     if not found.modes and not drawn:
-        return Survey([], [], part)
+        return Survey([], [], part, found.census)
     # The evidence of a mode is as uncertain as the rows are few, so a mode must be negligible for these rows alone.
     relative = [[c._replace(elbo=c.elbo / part.factor) for c in each] for each in (found.candidates, drawn)]
     modes = separate_modes(relative[0]) if found.modes else []
@@ -115,12 +118,12 @@ def survey(
     placed = place(target, mesh)
     climbed = [each for each in (_climb(placed, mode, stop, mesh) for mode in modes) if np.isfinite(each[0].elbo)]
     if not climbed:
-        return Survey([], [], part)
+        return Survey([], [], part, found.census)
     climbed = _different(sorted(climbed, key=lambda each: -each[0].elbo))
     density = _with_least_noise(part, climbed, noise_key)
     scored = of_first(_scored(density, [c for c, _ in climbed] + modes, score_key), mesh)
     modes = separate_modes(sorted(scored, key=lambda c: -c.elbo)) if scored else []
-    return Survey(modes, modes, density)
+    return Survey(modes, modes, density, found.census)
 
 
 def _drawn(

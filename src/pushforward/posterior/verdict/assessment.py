@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.arguments import MAX_COUNT, Range, checked
 from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
@@ -16,7 +17,8 @@ from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.latent import BATCH, map_parts
 from pushforward.posterior.rounding import cautious_log_density
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
-from pushforward.posterior.search.survey import num_affordable_draws, survey
+from pushforward.posterior.search.census import Census
+from pushforward.posterior.search.survey import Survey, num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.posterior.verdict.diagnostics import MIN_DRAWS, Diagnostics, diagnose
@@ -32,6 +34,7 @@ DRAWS_PER_CALL = 2 * BATCH
 DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
 
+@checked(eager=True, target=None, flow=None, num_draws=Range(MIN_DRAWS, MAX_COUNT))
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
     """Compute the diagnostics of any flow as a fit of a target.
 
@@ -69,13 +72,11 @@ def assess_with_draws(
         ValueError: as `assess` raises it.
     """
     check_fit(target, flow)
-    if num_draws < MIN_DRAWS:
-        raise ValueError(f"the diagnostics need at least {MIN_DRAWS} draws, but got num_draws={num_draws}.")
     search_key, draw_key, missed_key = split(key, 3)
     found = survey(target, search_key)
     whitened, num_draws = Whitened(target, Identity((target.dim,))), num_affordable_draws(target, num_draws)
     draws, log_weights = weighted_draws(whitened, flow, draw_key, num_draws)
-    return assess_draws(found.density, flow, found.candidates, draws, log_weights, missed_key), draws, log_weights
+    return assess_draws(found, flow, draws, log_weights, missed_key), draws, log_weights
 
 
 def check_fit(target: Target, flow: Flow) -> None:
@@ -95,9 +96,8 @@ def check_fit(target: Target, flow: Flow) -> None:
 
 
 def assess_draws(
-    target: Target | Estimate,
+    found: Survey,
     flow: Flow,
-    found: Sequence[Candidate],
     draws: Float[np.ndarray, "draws dim"],
     log_weights: Float[np.ndarray, " draws"],
     key: PRNGKeyArray,
@@ -105,18 +105,19 @@ def assess_draws(
     *,
     stop: Callable[[], bool] = never_stop,
 ) -> Diagnostics:
-    """The diagnostics of weighted draws, including the mass near other candidates that the flow misses.
+    """The diagnostics of weighted draws, including the mass that the flow misses, near other candidates and elsewhere.
 
     Args:
-        target: the target of the fit, or estimates of it with large data.
+        found: what the search found: the neighborhoods of its candidates are searched for missed mass in its density,
+            which is the target or, with large data, estimates of it.
         flow: the fit, in unconstrained coordinates.
-        found: the candidates of `search`; their neighborhoods are searched for missed mass.
         draws: draws of the flow, in unconstrained coordinates.
         log_weights: log p - log q of the draws.
         key: the key for draws of the candidates.
         notes: further sentences for the reasons.
         stop: a function that returns whether to end the search early; it is called before each candidate.
     """
+    target = found.density
     if isinstance(target, Estimate):
         notes = (
             *notes,
@@ -126,7 +127,15 @@ def assess_draws(
     evidence = diagnose(log_weights).log_evidence
     missed, complete, examination = 0.0, True, None
     if math.isfinite(evidence):
-        missed, complete = _missed_mass(target, flow, found, evidence, key, stop)
+        missed, complete = _missed_mass(target, flow, found.candidates, evidence, key, stop)
+        unseen = _unseen_mass(found.census, draws, log_weights)
+        if unseen > MIN_MISSED:
+            missed = 1 - (1 - missed) / (1 + unseen)
+            notes = (
+                *notes,
+                f"Probably about {unseen / (1 + unseen):.1%} of the evidence is in modes that the search did not find, "
+                "because it reached others only once.",
+            )
         complete = complete and not stop()
         # The density of an estimate from some rows is too noisy.
         if complete and not isinstance(target, Estimate):
@@ -239,6 +248,17 @@ def _missed_mass(
             separate.append((missed, candidate))
     total = sum(missed for missed, _ in separate)
     return total / (1 + total), complete
+
+
+def _unseen_mass(
+    census: Census, draws: Float[np.ndarray, "draws dim"], log_weights: Float[np.ndarray, " draws"]
+) -> float:
+    """The estimated mass of modes that the search did not find, relative to the mass that it found."""
+    if not census.unseen:
+        return 0.0
+    usable = np.isfinite(draws).all(1) & np.isfinite(log_weights)
+    weights = np.exp(log_weights[usable] - log_weights[usable].max())
+    return census.separate(draws[usable], weights).unseen
 
 
 def missed_weights(

@@ -92,7 +92,7 @@ def diagnose(
         log_weights: the log-weights of 100 or more draws; -inf where p is zero. NaN counts as -inf and is reported.
         draws: the draws themselves. Their means are compared with the weighted means, because a few draws far outside
             the posterior hardly change the divergence, but they do change a mean.
-        missed_mass: the fraction of the evidence that is known to lie where q has almost no mass.
+        missed_mass: the fraction of the evidence that is known, or estimated, to lie where q has almost no mass.
         notes: further sentences for the reasons.
         examination: what was found where q has few draws, if it was examined.
 

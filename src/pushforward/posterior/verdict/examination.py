@@ -11,7 +11,7 @@ from pushforward.flow import Flow
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
 from pushforward.posterior.verdict.propriety import is_improper
-from pushforward.posterior.verdict.saturation import saturated_mass
+from pushforward.posterior.verdict.saturation import is_saturated, saturated_mass
 from pushforward.posterior.verdict.tails import Excess, measure_excess
 
 # The largest fractions that count as none: missed evidence, mass where supports saturate, draws with unknown density.
@@ -20,6 +20,10 @@ SATURATED_MASS = 0.005
 UNKNOWN = 0.01
 # The largest relative error of a standard deviation.
 MAX_SD_ERROR = 0.05
+SATURATED = (
+    "About {:.1%} of the posterior lies where numbers of a support are equal in floating point, as 1 and 1 - 1e-17 "
+    "are, so its density cannot be computed there."
+)
 
 
 class Examination(NamedTuple):
@@ -63,6 +67,10 @@ def examine(
     if not np.isfinite(log_weights).any():
         return Examination()
     saturated = saturated_mass(target, draws, np.exp(log_weights - log_weights.max()))
+    # A density that cannot be computed says nothing about the evidence, however large it seems.
+    log_weights = np.where(is_saturated(target, draws), -np.inf, log_weights)
+    if not np.isfinite(log_weights).any():
+        return Examination((SATURATED.format(1.0),), evidence=(math.nan, math.inf))
     excess = measure_excess(target, flow, draws, log_weights, tail_key)
     doubts, flaws = [], []
     if is_improper(target, draws, line_key):
@@ -80,10 +88,7 @@ def examine(
     elif excess.mass + 2 * excess.mass_se > MISSED_MASS:
         flaws.append(f"the evidence in its tails may be {excess.mass + 2 * excess.mass_se:.1%} larger than in the fit")
     if saturated > SATURATED_MASS:
-        doubts.append(
-            f"About {saturated:.1%} of the posterior lies where numbers of a support are equal in floating point, as 1 "
-            "and 1 - 1e-17 are, so its density cannot be computed there."
-        )
+        doubts.append(SATURATED.format(min(saturated, 1.0)))
     if abs(excess.sd) + excess.sd_se > MAX_SD_ERROR:
         flaws.append(f"a standard deviation is off by {abs(excess.sd):.1%} ± {excess.sd_se:.1%}")
     uncorrected = ()
@@ -101,8 +106,10 @@ def _evidence(log_weights: Float[np.ndarray, " draws"], excess: Excess, saturate
     weights = np.exp(log_weights - log_weights.max())
     estimate = float(log_weights.max() + math.log(weights.mean()))
     error = float(weights.std() / weights.mean() / math.sqrt(len(weights)))
+    # If a fraction of the mass is unknown, the evidence may be larger by this factor.
+    unseen = [-math.log1p(-part) if part < 1 else math.inf for part in (saturated, excess.unknown)]
     precise = pareto_smooth(log_weights)[1] <= MAX_KHAT and error <= excess.mass_se
     if precise and abs(excess.mass) < 3 * math.hypot(excess.mass_se, error):
-        return None if not saturated else (estimate, math.hypot(error, saturated, excess.unknown))
+        return None if not saturated else (estimate, math.hypot(error, *unseen))
     ratio = max(1 + excess.mass, 0.5)
-    return estimate + math.log(ratio), math.hypot(excess.mass_se / ratio, saturated, excess.unknown)
+    return estimate + math.log(ratio), math.hypot(excess.mass_se / ratio, *unseen)
