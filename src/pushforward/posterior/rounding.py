@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 # Points that differ by this number of spacings of floating-point numbers must have nearly the same log-density.
 NUM_SPACINGS = 4
 MAX_DIFFERENCE = 1.0
-# In units of the difference: noise varies by several times the difference of two points.
-PENALTY = 10.0
+# In units of the difference: errors of rounding are up to a hundred times the difference of two points nearby.
+PENALTY = 100.0
 
 
 def smooth_log_density(log_density: Callable[[Array], Float[Array, ""]], u: Float[Array, " dim"]) -> Float[Array, ""]:
