@@ -11,7 +11,8 @@ from pushforward.posterior.verdict.assessment import weighted_batch
 from pushforward.training import AbstractObjective, ReverseKL
 from pushforward.training.data import NoBatches
 
-NUM_SAMPLES = 256
+# A step of 64 draws takes a third of the time of one of 256, and twice as many of them reach a lower divergence.
+NUM_SAMPLES = 64
 
 
 class PosteriorKL(AbstractObjective):

@@ -14,9 +14,10 @@ Each part guards against a known failure of flow variational inference:
 4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
-5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam at a learning rate that
-   falls when the ELBO reaches a plateau. A stage ends at the plateau of the last rate, or when the evidence estimated
-   by importance weights is no larger than the ELBO: then no improvement is possible.
+5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam in rounds, in each of which
+   the learning rate decays to zero. Another round, of three times the steps, follows only if the last one has raised
+   the ELBO and is not good enough. A stage ends at once when the evidence estimated by importance weights is no larger
+   than the ELBO: then no improvement is possible.
 """
 
 import dataclasses
@@ -46,18 +47,22 @@ from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.target import Target, Whitened
 from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, weighted_draws
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
-from pushforward.training import EarlyStopping
 from pushforward.training.compilation import jit_quick_compilation, split
-from pushforward.training.optimizers import averaged, clip_by_running_norm
+from pushforward.training.history import Evaluation
+from pushforward.training.optimizers import averaged, clip_by_running_norm, cosine_decay
 from pushforward.training.processes import of_first
+from pushforward.training.rounds import Round, Rounds
 from pushforward.training.run import Run, Trained
 
 CHUNK = 250  # steps between evaluations of the ELBO
-# A smaller gain of the ELBO per evaluation is a plateau (nats), in proportion to the dimension beyond FEW_DIMS.
-MIN_GAIN = 0.002
+# A smaller gain of the ELBO in a round is a plateau (nats), in proportion to the dimension beyond FEW_DIMS. A flow
+# follows a Gaussian, so there the last hundredths of a nat are of no use.
+MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
 FEW_DIMS = 64
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
+# A round that ends within these limits is the last one: another would take three times the steps for half the gap.
+ENOUGH_GAP, ENOUGH_ESS_FRACTION = 0.008, 0.95
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
@@ -68,26 +73,28 @@ NEAR_GOOD_GAP = GOOD_GAP / 2
 CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
 # In more than FEW_DIMS dimensions couplings take minutes, so weights with this effective fraction are enough. In more
 # than MAX_COUPLING_DIM dimensions the couplings' networks are as wide as the posterior, and training gains too little.
-ENOUGH_ESS_FRACTION = 0.3
+CORRECTED_ESS_FRACTION = 0.3
 MAX_COUPLING_DIM = 256
 
 
 class Stage(NamedTuple):
-    """How a stage trains: learning rates in turn, the patience in evaluations, and its share of the whole budget."""
+    """How a stage trains: the first learning rate and the steps of its rounds, the gain of a round that justifies another
+    (nats, see MIN_GAIN), and its share of the whole budget.
+    """
 
     name: str
-    rates: tuple[float, ...]
-    patience: int
+    rate: float
+    steps: tuple[int, ...]
+    min_gain: float
     share: float
 
 
-GAUSSIAN = Stage("gaussian", (2e-2, 5e-3, 1e-3), patience=1, share=0.25)
+GAUSSIAN = Stage("gaussian", 2e-2, (500, 1500, 4500), MIN_GAUSSIAN_GAIN, share=0.25)
 # After natural-gradient steps, if their Gaussian is within NEAR_GAP (nats).
-POLISH = GAUSSIAN._replace(rates=GAUSSIAN.rates[1:])
+POLISH = GAUSSIAN._replace(rate=5e-3, steps=(500, 1500))
 NEAR_GAP = 0.1
-FLOW = Stage("flow", (3e-3, 1e-3, 3e-4, 1e-4), patience=2, share=1.0)
-# In many dimensions the last hundredths of a nat take most of the steps, so one evaluation without a gain ends a rate.
-HIERARCHICAL = Stage("hierarchical", (3e-3, 1e-3, 3e-4), patience=1, share=1.0)
+FLOW = Stage("flow", 1e-2, (1000, 3000, 9000, 27000), MIN_GAIN, share=1.0)
+HIERARCHICAL = FLOW._replace(name="hierarchical", steps=(500, 1500, 4500))
 SPLINES = FLOW._replace(name="splines")
 COUPLINGS = FLOW._replace(name="couplings")
 # Each is compiled as a whole; otherwise its construction compiles a hundred small programs.
@@ -105,9 +112,8 @@ INITIAL_DF = 4.0
 
 @functools.cache
 def adam() -> optax.GradientTransformation:
-    """One optimizer for all fits, so that targets of one structure compile once; its rate is part of its state."""
-    rated = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3, b1=0.9, b2=0.99)
-    return averaged(optax.chain(clip_by_running_norm(10.0), rated))
+    """One optimizer for all fits, so that targets of one structure compile once; its rates are part of its state."""
+    return averaged(optax.chain(clip_by_running_norm(10.0), optax.scale_by_adam(b1=0.9, b2=0.99), cosine_decay()))
 
 
 class StageKeys(NamedTuple):
@@ -232,21 +238,24 @@ class Recipe(NamedTuple):
         """
         if self.target.dim > MAX_COUPLING_DIM:
             return False
-        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= ENOUGH_ESS_FRACTION
+        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= CORRECTED_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
-        """Train by path gradients until the ELBO does not rise at the last rate, or the budget is spent."""
+        """Train by path gradients until another round is of no use, or the budget is spent."""
+        left = max(0, int(stage.share * self.budget) // NUM_SAMPLES - self.run.steps)
         return self.run.train(
             stage.name, flow, PosteriorKL(target), split(key)[0],
             optimizer=adam(),
-            steps=max(0, int(stage.share * self.budget) // NUM_SAMPLES - self.run.steps),
+            steps=left // CHUNK * CHUNK,
             evaluate_every=CHUNK,
-            rates=stage.rates,
-            stopping=EarlyStopping(stage.patience, MIN_GAIN * max(1.0, self.target.dim / FEW_DIMS)),
-            goal=lambda evaluation: _near_enough(evaluation.metrics["gap"], evaluation.metrics["ess_fraction"]),
+            rounds=Rounds(
+                [Round(steps, stage.rate) for steps in stage.steps],
+                stage.min_gain * max(1.0, self.target.dim / FEW_DIMS),
+                enough=lambda found: _is_within(found, ENOUGH_GAP, ENOUGH_ESS_FRACTION),
+            ),
+            goal=lambda found: _is_within(found, EXACT_GAP, EXACT_ESS_FRACTION),
             to_result=lambda flow: unwhitened(target.affine, flow),
-            drop_last=True,
             quick_compilation=True,
         )  # fmt: skip
 
@@ -386,8 +395,9 @@ def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
 
 def is_exact(diagnostics: Diagnostics) -> bool:
     """Whether the fit counts as exact."""
-    return _near_enough(diagnostics.gap, diagnostics.ess_fraction)
+    return diagnostics.gap < EXACT_GAP and diagnostics.ess_fraction > EXACT_ESS_FRACTION
 
 
-def _near_enough(gap: float, ess_fraction: float) -> bool:
-    return gap < EXACT_GAP and ess_fraction > EXACT_ESS_FRACTION
+def _is_within(found: Evaluation, gap: float, ess_fraction: float) -> bool:
+    """Whether an evaluation of a stage is within these limits."""
+    return found.metrics["gap"] < gap and found.metrics["ess_fraction"] > ess_fraction

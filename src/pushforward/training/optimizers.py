@@ -1,4 +1,4 @@
-"""Parts of optimizers: clipping by the running norm, averaged parameters, and a learning rate that can be set."""
+"""Parts of optimizers: clipping by the running norm, averaged parameters, and a learning rate that decays in rounds."""
 
 import math
 from typing import Any, NamedTuple
@@ -84,19 +84,49 @@ def averaged_parameters(parameters: PyTree, optimizer_state: Any) -> PyTree:
     return optimizer_state.mean if isinstance(optimizer_state, Averaged) else parameters
 
 
-def restarted(optimizer_state: Any, parameters: PyTree, rate: float) -> Any:
-    """The optimizer's state at another learning rate, with the running mean begun again at these parameters.
+class CosineDecay(NamedTuple):
+    """The first learning rate of a round, its number of steps, and how many of them were taken."""
 
-    The optimizer must contain `optax.inject_hyperparams`, whose state holds the rate.
+    rate: Array
+    steps: Array
+    count: Array
+
+
+def cosine_decay() -> optax.GradientTransformation:
+    """Multiply by minus a learning rate that decays to zero along half a cosine, in a round that `restarted` begins.
+
+    References:
+        Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts (2017), equation 5.
+        https://arxiv.org/abs/1608.03983
+    """
+
+    def init(params):
+        return CosineDecay(jnp.zeros(()), jnp.ones(()), jnp.zeros(()))
+
+    def update(updates, state, params=None):
+        rate = state.rate * (1 + jnp.cos(jnp.pi * jnp.minimum(state.count / state.steps, 1.0))) / 2
+        updates = jax.tree.map(lambda u: -rate.astype(u.dtype) * u, updates)
+        return updates, state._replace(count=state.count + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def restarted(optimizer_state: Any, parameters: PyTree, rate: float, steps: int) -> Any:
+    """The optimizer's state at the beginning of a round, with the running mean begun again at these parameters.
+
+    The optimizer must contain `cosine_decay`.
+
+    Args:
+        optimizer_state: the state before.
+        parameters: where the round begins.
+        rate: the first learning rate of the round.
+        steps: the number of steps of the round.
     """
     if isinstance(optimizer_state, Averaged):
-        inner = restarted(optimizer_state.inner, parameters, rate)
+        inner = restarted(optimizer_state.inner, parameters, rate, steps)
         return Averaged(inner, parameters, jnp.zeros_like(optimizer_state.count))
-    if hasattr(optimizer_state, "hyperparams"):
-        before = optimizer_state.hyperparams
-        return optimizer_state._replace(
-            hyperparams=before | {"learning_rate": jnp.full_like(before["learning_rate"], rate)}
-        )
+    if isinstance(optimizer_state, CosineDecay):
+        return CosineDecay(*(jnp.full_like(optimizer_state.rate, value) for value in (rate, steps, 0)))
     if type(optimizer_state) is tuple:
-        return tuple(restarted(part, parameters, rate) for part in optimizer_state)
+        return tuple(restarted(part, parameters, rate, steps) for part in optimizer_state)
     return optimizer_state

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from pushforward.training.interruption import Interruption, deferred_interrupts
 from pushforward.training.objectives import AbstractObjective
 from pushforward.training.processes import in_any, spans_processes, writes_files
 from pushforward.training.progress import progress_bar
+from pushforward.training.rounds import Round, Rounds
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.time_limit import TimeLimit
 from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
@@ -164,11 +165,10 @@ class Run:
         steps: int,
         evaluate_every: int,
         batches: AbstractBatches | None = None,
-        rates: Sequence[float] = (),
+        rounds: Rounds | None = None,
         stopping: EarlyStopping | None = None,
         goal: Callable[[Evaluation], bool] = lambda evaluation: False,
         to_result: Callable[[M], Any] = lambda model: model,
-        drop_last: bool = False,
         quick_compilation: bool = False,
     ) -> Trained[M]:
         """Train a model until its steps are used up, its loss reaches a plateau or a goal, or the user stops it.
@@ -182,12 +182,11 @@ class Run:
             steps: the largest number of steps.
             evaluate_every: steps between evaluations.
             batches: the source of batches, by default the objective's own.
-            rates: learning rates to use in turn, each until its plateau and from the best parameters so far; the
-                optimizer must contain `optax.inject_hyperparams`.
+            rounds: parts of the training with learning rates that decay; the optimizer must contain `cosine_decay`. The
+                last round is shortened to the steps, and to the time, that are left.
             stopping: when a plateau is reached; by default never.
             goal: whether an evaluation after some steps is good enough.
             to_result: converts the best model to the model that the fit returns; the callback receives it.
-            drop_last: drop the last steps if they are fewer than `evaluate_every`.
             quick_compilation: compile with few optimizations: the compilation is faster, each step is slower.
         """
         parameters, static = partition(model)
@@ -209,8 +208,6 @@ class Run:
         before = self.steps
         first = self._finished[-1].evaluations if self._finished else 0
         state = trainer.init(parameters, key)
-        if rates:
-            state = trainer.restart(state, 0, rates[0])
 
         def best_result(best):
             return to_result(trainer.model(gather(best, self.mesh)))
@@ -234,23 +231,26 @@ class Run:
             self.checkpoint.check_loss(self._evaluations[first].loss, float(chunk.loss))
             state = self.checkpoint.restore(state, self._current)
         self.limit.measure(lambda num: advance(state, source, int(state.step) + num))
-        if self._finished and stopping is not None:
-            # A plateau at each rate takes at least this long.
-            least = max(len(rates), 1) * stopping.patience
-            self.limit.require(least * evaluate_every, least)
+        if self._finished and rounds is not None:
+            self.limit.require(rounds.rounds[0].steps, rounds.rounds[0].steps // evaluate_every)
+        if rounds is not None and int(state.round_stop) == 0 < steps:
+            state = self._begin_round(trainer, state, 0, rounds.rounds[0], steps, evaluate_every)
         while True:
-            records = self._evaluations[first:]
-            reason = self._reason(int(state.step) + (evaluate_every if drop_last else 1) > steps, records, goal)
-            index = int(state.rate_index)
-            if reason is None and stopping is not None and stopping(_losses_at_this_rate(records, index)):
-                if index + 1 == max(len(rates), 1):
+            records, index = self._evaluations[first:], int(state.round_index)
+            start, end = int(state.step), steps if rounds is None else int(state.round_stop)
+            reason = self._reason(start >= steps, records, goal)
+            if reason is None and stopping is not None and stopping([record.loss for record in records]):
+                reason = "plateau"
+            if reason is None and rounds is not None and start >= end:
+                if rounds.are_over(records, index):
                     reason = "plateau"
                 else:
-                    state = trainer.restart(state, index + 1, rates[index + 1])
+                    following = rounds.rounds[index + 1]
+                    state = self._begin_round(trainer, state, index + 1, following, steps, evaluate_every)
+                    end = int(state.round_stop)
             if reason is not None:
                 break
-            start = int(state.step)
-            stop = start + self.limit.affordable(min(evaluate_every, steps - start))
+            stop = start + self.limit.affordable(min(evaluate_every, end - start))
             new_source = batches.at(start) if start > 0 else given
             if new_source is not given:
                 given, source = new_source, place(new_source, self.mesh)
@@ -272,6 +272,13 @@ class Run:
         )
         return Trained(trainer.model(gather(state.best, self.mesh)), float(state.best_loss), best_step, reason)
 
+    def _begin_round(
+        self, trainer: Trainer, state: State, index: int, new: Round, steps: int, evaluate_every: int
+    ) -> State:
+        """The state at the beginning of a round, which is shortened to the steps and to the time that are left."""
+        num = self.limit.affordable(min(new.steps, steps - int(state.step)), evaluate_every)
+        return trainer.begin_round(state, index, new.rate, num)
+
     def _reason(self, used_up: bool, records: list[Evaluation], goal: Callable[[Evaluation], bool]) -> Reason | None:
         if self.ended:
             return "stopped"
@@ -288,7 +295,7 @@ class Run:
         self._evaluations.append(
             Evaluation(
                 stage=stage,
-                rate_index=int(state.rate_index),
+                rate_index=int(state.round_index),
                 step=step,
                 seconds=self.seconds,
                 loss=loss,
@@ -343,9 +350,3 @@ class Run:
             num_steps = len(self.history.losses)
             text = f"the fit was interrupted after {num_steps:,} steps; the result is the best model so far."
             warn(text, InterruptedFit)
-
-
-def _losses_at_this_rate(records: list[Evaluation], rate: int) -> list[float]:
-    """The losses at a learning rate, after the lowest loss before it."""
-    earlier = [record.loss for record in records if record.rate_index < rate]
-    return ([float(np.nanmin(earlier))] if earlier else []) + [r.loss for r in records if r.rate_index == rate]

@@ -59,16 +59,18 @@ class TimeLimit:
         if self.remaining < steps * self.per_step + evaluations * self.per_evaluation:
             self.left_out = True
 
-    def affordable(self, steps: int) -> int:
+    def affordable(self, steps: int, evaluate_every: int | None = None) -> int:
         """The number of the next steps that there is time for, at least one.
 
         Args:
             steps: the number of steps without a limit.
+            evaluate_every: the number of steps between evaluations; None for one evaluation after the last step.
         """
         time_for_steps = self.remaining - self.per_evaluation
-        if time_for_steps >= steps * self.per_step:
+        per_step = self.per_step + (0.0 if evaluate_every is None else self.per_evaluation / evaluate_every)
+        if time_for_steps >= steps * per_step:
             return steps
-        return max(1, int(time_for_steps / self.per_step))
+        return max(1, int(time_for_steps / per_step))
 
 
 def check_seconds(seconds: Any) -> None:

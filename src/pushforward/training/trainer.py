@@ -47,7 +47,8 @@ class State(eqx.Module):
         best: the parameters with the lowest loss of all evaluations.
         best_loss: that loss.
         step: the number of steps taken.
-        rate_index: the index of the current learning rate, if several are used one after the other.
+        round_index: the index of the current round, if the training has rounds.
+        round_stop: the step that it ends before.
         key: the key of the training; every step derives its own from it.
     """
 
@@ -56,7 +57,8 @@ class State(eqx.Module):
     best: PyTree
     best_loss: Float[Array, ""]
     step: Int[Array, ""]
-    rate_index: Int[Array, ""]
+    round_index: Int[Array, ""]
+    round_stop: Int[Array, ""]
     key: PRNGKeyArray
 
 
@@ -93,17 +95,18 @@ class Trainer(eqx.Module):
         """The state before the first step."""
         best_loss = jnp.array(jnp.inf, jnp.result_type(float))
         zero = jnp.array(0)
-        return State(parameters, self.optimizer.init(parameters), parameters, best_loss, zero, zero, key)
+        return State(parameters, self.optimizer.init(parameters), parameters, best_loss, zero, zero, zero, key)
 
     def model(self, parameters: PyTree) -> PyTree:
         """The model with these parameters."""
         return eqx.combine(parameters, self.static)
 
-    def restart(self, state: State, index: int, rate: float) -> State:
-        """Go on from the best parameters at another learning rate."""
-        optimizer_state = restarted(state.optimizer_state, state.best, rate)
-        parts = lambda s: (s.parameters, s.optimizer_state, s.rate_index)  # noqa: E731
-        return eqx.tree_at(parts, state, (state.best, optimizer_state, jnp.full_like(state.rate_index, index)))
+    def begin_round(self, state: State, index: int, rate: float, steps: int) -> State:
+        """Go on from the best parameters, at a learning rate that decays to zero in a number of steps."""
+        optimizer_state = restarted(state.optimizer_state, state.best, rate, steps)
+        parts = lambda s: (s.parameters, s.optimizer_state, s.round_index, s.round_stop)  # noqa: E731
+        after = state.best, optimizer_state, jnp.full_like(state.round_index, index), state.step + steps
+        return eqx.tree_at(parts, state, after)
 
     def run(
         self, state: State, batches: AbstractBatches, stop: Int[Array, ""], buffer: int = MIN_BUFFER_SIZE
@@ -156,7 +159,9 @@ class Trainer(eqx.Module):
         lost = (count == 0) & (stop > state.step)
         parameters = jax.tree.map(lambda new, old: jnp.where(lost, old, new), parameters, best)
         best_loss = jnp.where(better, loss, state.best_loss)
-        after = State(parameters, optimizer_state, best, best_loss, stop, state.rate_index, state.key)
+        after = State(
+            parameters, optimizer_state, best, best_loss, stop, state.round_index, state.round_stop, state.key
+        )
         chunk = Chunk(losses, loss, {name: total / count for name, total in sums.items()}, metrics)
         return replicate((after, chunk))
 

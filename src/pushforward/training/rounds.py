@@ -1,0 +1,48 @@
+"""Rounds: parts of a training in which the learning rate decays to zero, and when another round is no use."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pushforward.training.history import Evaluation
+
+
+class Round(NamedTuple):
+    """A number of steps, and the learning rate of the first of them; along them it decays to zero."""
+
+    steps: int
+    rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """Rounds of training, each from the best parameters so far.
+
+    At the end of a round its result is known as well as that number of steps allows, which is the moment to decide
+    whether a longer round is worth its time.
+
+    Args:
+        rounds: the rounds, in turn.
+        min_gain: another round follows only if the last one has lowered the loss by more than this, in nats.
+        enough: whether the best evaluation of a round is good enough to end with.
+    """
+
+    rounds: Sequence[Round]
+    min_gain: float = 0.0
+    enough: Callable[[Evaluation], bool] = lambda evaluation: False
+
+    def are_over(self, records: Sequence[Evaluation], index: int) -> bool:
+        """Whether no other round follows.
+
+        Args:
+            records: the evaluations so far, the first of them before the first step.
+            index: the index of the round that has ended.
+        """
+        losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
+        num = 1 + sum(record.rate_index < index for record in records[1:])
+        before, last = losses[:num].min(), num + int(losses[num:].argmin())
+        if index + 1 >= len(self.rounds) or self.enough(records[last]):
+            return True
+        return not losses[last] < before - self.min_gain if np.isfinite(before) else not np.isfinite(losses[last])
