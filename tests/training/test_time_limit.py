@@ -3,12 +3,12 @@
 import math
 
 import jax.random as jr
-import optax
 import pytest
 
 import pushforward as pf
-from pushforward.training import EarlyStopping
 from pushforward.training.checkpoint import Checkpoint
+from pushforward.training.optimizers import cosine_decay
+from pushforward.training.rounds import Round, Rounds
 from pushforward.training.run import Run
 from pushforward.training.time_limit import TimeLimit, check_seconds
 from training_cases import simple_flow, target
@@ -34,6 +34,11 @@ def test_steps_leave_time_for_their_evaluation(per_step, expected):
     assert limit_with(per_step, 10.0).affordable(250) == expected
 
 
+def test_a_round_leaves_time_for_its_evaluations():
+    assert limit_with(0.1, 10.0).affordable(250, evaluate_every=50) == 57  # (10 - 2) / (0.1 + 2 / 50)
+    assert limit_with(0.1, 1000.0).affordable(250, evaluate_every=50) == 250
+
+
 def test_the_time_is_up_if_a_step_and_its_evaluation_do_not_fit():
     assert not limit_with(1.0, 3.5).is_up
     assert limit_with(1.0, 2.5).is_up
@@ -48,11 +53,10 @@ def test_a_stage_that_cannot_be_finished_is_left_out():
     assert limit.is_up
 
 
-def train(run, stage, rates=()):
-    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.05)
-    options = {"optimizer": optimizer, "steps": 1000, "evaluate_every": 100, "rates": rates or (0.05,)}
-    stopping = EarlyStopping(2, -1e300)  # no plateau
-    return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), stopping=stopping, **options)
+def train(run, stage, *steps):
+    rounds = Rounds([Round(num, 0.05) for num in steps], -math.inf)  # no plateau
+    options = {"optimizer": cosine_decay(), "steps": 1000, "evaluate_every": 100, "rounds": rounds}
+    return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), **options)
 
 
 def test_the_first_stage_is_shortened_and_later_ones_are_left_out():
@@ -64,16 +68,16 @@ def test_the_first_stage_is_shortened_and_later_ones_are_left_out():
             limit.per_step, limit.per_evaluation = 1.0, 0.0
 
         limit.measure = measure
-        first = train(run, "first")
+        first = train(run, "first", 400, 1200)
         assert first.reason == "stopped"
         assert [e.step for e in run.history.evaluations] == [0, 100, 200, 300, 400, 450]
         assert run.ended
     with Run("fit", 2000, Checkpoint(None, dict, jr.key(0)), seconds=1450.0) as run:
         run.limit = limit = TimeLimit(1450.0, lambda: float(sum(len(losses) for losses in run._losses)))
         limit.measure = measure
-        assert train(run, "first").reason == "steps"
-        # Three rates take 600 steps at least.
-        assert train(run, "second", (0.05, 0.01, 0.001)).reason == "stopped"
+        assert train(run, "first", 400, 1200).reason == "steps"
+        # The first round takes 600 steps.
+        assert train(run, "second", 600).reason == "stopped"
         assert len(run.history.losses) == 1000
         assert limit.left_out
         assert run.ended
