@@ -14,7 +14,7 @@ from pushforward.training.compilation import in_batches_of, jit_quick_compilatio
 
 # The number of points at a time, and the largest number of their coordinates: 32 MB in float64.
 BATCH, MAX_NUMBERS = 4096, 1 << 22
-# In any dimension; the draws of a step of training, which several devices share, are as many.
+# In any dimension.
 MIN_BATCH = 256
 
 

@@ -78,9 +78,7 @@ MAX_COUPLING_DIM = 256
 
 
 class Stage(NamedTuple):
-    """How a stage trains: the first learning rate and the steps of its rounds, the gain of a round that justifies another
-    (nats, see MIN_GAIN), and its share of the whole budget.
-    """
+    """How a stage trains: the first rate and the steps of its rounds, a gain to go on for, its share of the budget."""
 
     name: str
     rate: float
