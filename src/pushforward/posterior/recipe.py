@@ -16,12 +16,10 @@ Each part guards against a known failure of flow variational inference:
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
 5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam in rounds, in each of which
    the learning rate decays to zero. Another round, of three times the steps, follows only if the last one has raised
-   the ELBO and is not good enough. A stage ends at once when the evidence estimated by importance weights is no larger
-   than the ELBO: then no improvement is possible.
+   the ELBO and the fit is not good enough (`stages`).
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -29,7 +27,6 @@ from typing import Any, NamedTuple, cast
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-import optax
 from jaxtyping import PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Permutation, Triangular
@@ -38,31 +35,38 @@ from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.estimate import Estimate
-from pushforward.posterior.objective import NUM_SAMPLES, PosteriorKL
+from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
 from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.sparse_gaussian import SparseMap
+from pushforward.posterior.stages import (
+    CHUNK,
+    COUPLINGS,
+    FEW_DIMS,
+    FLOW,
+    GAUSSIAN,
+    GIVEN,
+    HIERARCHICAL,
+    POLISH,
+    SPLINES,
+    TAILS,
+    Stage,
+    adam,
+)
 from pushforward.posterior.target import Target, Whitened
 from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, weighted_draws
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.training.compilation import jit_quick_compilation, split
-from pushforward.training.history import Evaluation
-from pushforward.training.optimizers import averaged, clip_by_running_norm, cosine_decay
 from pushforward.training.processes import of_first
-from pushforward.training.rounds import Round, Rounds
 from pushforward.training.run import Run, Trained
 
-CHUNK = 250  # steps between evaluations of the ELBO
-# A smaller gain of the ELBO in a round is a plateau (nats), in proportion to the dimension beyond FEW_DIMS. A flow
-# follows a Gaussian, so there the last hundredths of a nat are of no use.
-MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
-FEW_DIMS = 64
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
-# A round that ends within these limits is the last one: another would take three times the steps for half the gap.
-ENOUGH_GAP, ENOUGH_ESS_FRACTION = 0.008, 0.95
+# A round that ends in a good fit within this limit is the last one: another would take three times the steps for half
+# the gap.
+ENOUGH_GAP = 0.008
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
@@ -75,26 +79,9 @@ CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
 # than MAX_COUPLING_DIM dimensions the couplings' networks are as wide as the posterior, and training gains too little.
 CORRECTED_ESS_FRACTION = 0.3
 MAX_COUPLING_DIM = 256
-
-
-class Stage(NamedTuple):
-    """How a stage trains: the first rate and the steps of its rounds, a gain to go on for, its share of the budget."""
-
-    name: str
-    rate: float
-    steps: tuple[int, ...]
-    min_gain: float
-    share: float
-
-
-GAUSSIAN = Stage("gaussian", 2e-2, (500, 1500, 4500), MIN_GAUSSIAN_GAIN, share=0.25)
-# After natural-gradient steps, if their Gaussian is within NEAR_GAP (nats).
-POLISH = GAUSSIAN._replace(rate=5e-3, steps=(500, 1500))
+# If the Gaussian of natural-gradient steps is within this (nats), it is trained.
 NEAR_GAP = 0.1
-FLOW = Stage("flow", 1e-2, (1000, 3000, 9000, 27000), MIN_GAIN, share=1.0)
-HIERARCHICAL = FLOW._replace(name="hierarchical", steps=(500, 1500, 4500))
-SPLINES = FLOW._replace(name="splines")
-COUPLINGS = FLOW._replace(name="couplings")
+
 # Each is compiled as a whole; otherwise its construction compiles a hundred small programs.
 affine_map = jit_quick_compilation(default.affine_map)
 default_flow = jit_quick_compilation(default.default_flow)
@@ -103,15 +90,8 @@ spline_flow = jit_quick_compilation(default.spline_flow)
 without_permutation = jit_quick_compilation(default.without_permutation)
 # In fewer dimensions all coordinates can be treated alike.
 MIN_HIERARCHICAL_DIM = 32
-TAILS = GAUSSIAN._replace(name="tails", share=1.0)
 # The initial degrees of freedom. Training does not reach heavy tails from a nearly normal base.
 INITIAL_DF = 4.0
-
-
-@functools.cache
-def adam() -> optax.GradientTransformation:
-    """One optimizer for all fits, so that targets of one structure compile once; its rates are part of its state."""
-    return averaged(optax.chain(clip_by_running_norm(10.0), optax.scale_by_adam(b1=0.9, b2=0.99), cosine_decay()))
 
 
 class StageKeys(NamedTuple):
@@ -140,7 +120,7 @@ class Recipe(NamedTuple):
         if flow is not None:
             affine = modes[0].affine if sparse is None else Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
-            return whitened, self.stage(flow, whitened, FLOW, keys.training)
+            return whitened, self.stage(flow, whitened, GIVEN, keys.training)
         if sparse is not None:
             return self.sparse(sparse, keys)
         affine, gaussian = self.gaussians(modes, keys.gaussians)
@@ -229,6 +209,12 @@ class Recipe(NamedTuple):
         """
         return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
+    def is_enough(self, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
+        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is no use."""
+        draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
+        found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
+        return found.verdict == "good" and found.gap < ENOUGH_GAP
+
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
@@ -241,18 +227,13 @@ class Recipe(NamedTuple):
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until another round is of no use, or the budget is spent."""
-        left = max(0, int(stage.share * self.budget) // NUM_SAMPLES - self.run.steps)
+        train_key, check_key = split(key)
         return self.run.train(
-            stage.name, flow, PosteriorKL(target), split(key)[0],
+            stage.name, flow, PosteriorKL(target), train_key,
             optimizer=adam(),
-            steps=left // CHUNK * CHUNK,
+            steps=stage.num_steps(self.budget, self.run.steps),
             evaluate_every=CHUNK,
-            rounds=Rounds(
-                [Round(steps, stage.rate) for steps in stage.steps],
-                stage.min_gain * max(1.0, self.target.dim / FEW_DIMS),
-                enough=lambda found: _is_within(found, ENOUGH_GAP, ENOUGH_ESS_FRACTION),
-            ),
-            goal=lambda found: _is_within(found, EXACT_GAP, EXACT_ESS_FRACTION),
+            rounds=stage.rounds(self.target.dim, lambda flow: self.is_enough(target, flow, check_key)),
             to_result=lambda flow: unwhitened(target.affine, flow),
             quick_compilation=True,
         )  # fmt: skip
@@ -394,8 +375,3 @@ def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
 def is_exact(diagnostics: Diagnostics) -> bool:
     """Whether the fit counts as exact."""
     return diagnostics.gap < EXACT_GAP and diagnostics.ess_fraction > EXACT_ESS_FRACTION
-
-
-def _is_within(found: Evaluation, gap: float, ess_fraction: float) -> bool:
-    """Whether an evaluation of a stage is within these limits."""
-    return found.metrics["gap"] < gap and found.metrics["ess_fraction"] > ess_fraction

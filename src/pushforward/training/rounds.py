@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,23 +26,23 @@ class Rounds:
     Args:
         rounds: the rounds, in turn.
         min_gain: another round follows only if the last one has lowered the loss by more than this, in nats.
-        enough: whether the best evaluation of a round is good enough to end with.
+        enough: whether the best model at the end of a round is good enough to end with.
     """
 
     rounds: Sequence[Round]
     min_gain: float = 0.0
-    enough: Callable[[Evaluation], bool] = lambda evaluation: False
+    enough: Callable[[Any], bool] = lambda model: False
 
-    def are_over(self, records: Sequence[Evaluation], index: int) -> bool:
+    def are_over(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
         """Whether no other round follows.
 
         Args:
             records: the evaluations so far, the first of them before the first step.
             index: the index of the round that has ended.
+            model: the best model.
         """
         losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
         num = 1 + sum(record.rate_index < index for record in records[1:])
-        before, last = losses[:num].min(), num + int(losses[num:].argmin())
-        if index + 1 >= len(self.rounds) or self.enough(records[last]):
-            return True
-        return not losses[last] < before - self.min_gain if np.isfinite(before) else not np.isfinite(losses[last])
+        before, last = losses[:num].min(), losses[num:].min()
+        gained = last < before - self.min_gain if np.isfinite(before) else np.isfinite(last)
+        return not gained or index + 1 >= len(self.rounds) or self.enough(model)

@@ -65,7 +65,7 @@ class Trained(Generic[M]):
         loss: that loss.
         best_step: the step of this stage that it was reached at.
         reason: why the stage ended: its "steps" were used up, the loss reached a "plateau" at the last learning rate,
-            the goal was "reached", or the user "stopped" it.
+            the result was good before any step ("reached"), or the user "stopped" it.
     """
 
     model: M
@@ -167,11 +167,10 @@ class Run:
         batches: AbstractBatches | None = None,
         rounds: Rounds | None = None,
         stopping: EarlyStopping | None = None,
-        goal: Callable[[Evaluation], bool] = lambda evaluation: False,
         to_result: Callable[[M], Any] = lambda model: model,
         quick_compilation: bool = False,
     ) -> Trained[M]:
-        """Train a model until its steps are used up, its loss reaches a plateau or a goal, or the user stops it.
+        """Train a model until its steps are used up, its loss reaches a plateau, or the user stops it.
 
         Args:
             stage: its name, for history and progress.
@@ -185,7 +184,6 @@ class Run:
             rounds: parts of the training with learning rates that decay; the optimizer must contain `cosine_decay`. The
                 last round is shortened to the steps, and to the time, that are left.
             stopping: when a plateau is reached; by default never.
-            goal: whether an evaluation after some steps is good enough.
             to_result: converts the best model to the model that the fit returns; the callback receives it.
             quick_compilation: compile with few optimizations: the compilation is faster, each step is slower.
         """
@@ -238,11 +236,11 @@ class Run:
         while True:
             records, index = self._evaluations[first:], int(state.round_index)
             start, end = int(state.step), steps if rounds is None else int(state.round_stop)
-            reason = self._reason(start >= steps, records, goal)
+            reason = self._reason(start >= steps)
             if reason is None and stopping is not None and stopping([record.loss for record in records]):
                 reason = "plateau"
             if reason is None and rounds is not None and start >= end:
-                if rounds.are_over(records, index):
+                if rounds.are_over(records, index, trainer.model(gather(state.best, self.mesh))):
                     reason = "plateau"
                 else:
                     following = rounds.rounds[index + 1]
@@ -279,11 +277,9 @@ class Run:
         num = self.limit.affordable(min(new.steps, steps - int(state.step)), evaluate_every)
         return trainer.begin_round(state, index, new.rate, num)
 
-    def _reason(self, used_up: bool, records: list[Evaluation], goal: Callable[[Evaluation], bool]) -> Reason | None:
+    def _reason(self, used_up: bool) -> Reason | None:
         if self.ended:
             return "stopped"
-        if len(records) > 1 and goal(records[-1]):
-            return "reached"
         return "steps" if used_up else None
 
     def _record(self, stage: str, before: int, taken: int, state: State, chunk: Chunk) -> None:

@@ -1,0 +1,69 @@
+"""How the stages of a posterior fit train: Adam, in rounds in which the learning rate decays."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from pushforward.posterior.objective import NUM_SAMPLES
+from pushforward.training.optimizers import averaged, clip_by_running_norm, cosine_decay
+from pushforward.training.rounds import Round, Rounds
+
+CHUNK = 250  # steps between evaluations of the ELBO
+FEW_DIMS = 64
+# A smaller gain of the ELBO in a round is a plateau (nats), in proportion to the dimension beyond FEW_DIMS. A flow
+# follows a Gaussian, so there the last hundredths of a nat are of no use.
+MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
+# Beyond this dimension the rates fall with its square root: in 35 dimensions half the rate is better, in 10 worse.
+FULL_RATE_DIM = 10
+
+
+class Stage(NamedTuple):
+    """How a stage trains: the first rate and the steps of its rounds, a gain to go on for, its share of the budget."""
+
+    name: str
+    rate: float
+    steps: tuple[int, ...]
+    min_gain: float
+    share: float
+
+    def rounds(self, dim: int, enough: Callable[[Any], bool]) -> Rounds:
+        """The rounds of the stage.
+
+        Args:
+            dim: the dimension of the posterior.
+            enough: whether a flow is good enough to end with.
+        """
+        rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
+        gain = self.min_gain * max(1.0, dim / FEW_DIMS)
+        return Rounds([Round(num, rate) for num in self.steps], gain, enough)
+
+    def num_steps(self, budget: int, taken: int) -> int:
+        """The largest number of steps of the stage, whole chunks.
+
+        Args:
+            budget: the number of gradients of the whole fit.
+            taken: the steps of earlier stages.
+        """
+        return max(0, int(self.share * budget) // NUM_SAMPLES - taken) // CHUNK * CHUNK
+
+
+GAUSSIAN = Stage("gaussian", 2e-2, (500, 1500), MIN_GAUSSIAN_GAIN, share=0.25)
+# After natural-gradient steps.
+POLISH = GAUSSIAN._replace(rate=5e-3)
+FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
+# Of a user's flow nothing is known, so more cautiously.
+GIVEN = FLOW._replace(rate=5e-3)
+HIERARCHICAL = FLOW._replace(name="hierarchical", steps=(500, 1500, 4500))
+COUPLINGS = FLOW._replace(name="couplings")
+TAILS = FLOW._replace(name="tails", rate=GAUSSIAN.rate)
+# At 1e-2, splines over a flow in 35 dimensions diverged.
+SPLINES = FLOW._replace(name="splines", rate=4e-3)
+
+
+@functools.cache
+def adam() -> optax.GradientTransformation:
+    """One optimizer for all fits, so that targets of one structure compile once; its rates are part of its state."""
+    return averaged(optax.chain(clip_by_running_norm(10.0), optax.scale_by_adam(b1=0.9, b2=0.99), cosine_decay()))
