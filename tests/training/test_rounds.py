@@ -52,9 +52,10 @@ def test_another_round_follows_a_gain(losses, index, over):
 
 
 def test_a_round_that_is_good_enough_is_the_last():
-    rounds = Rounds(THREE, 0.1, enough=lambda model: model == "good")
+    rounds = Rounds(THREE, 0.1, enough=lambda model, index: (model, index) == ("good", 0))
     assert not rounds.are_over(records(5.0, [3.0, 2.0]), 0, "bad")
     assert rounds.are_over(records(5.0, [3.0, 2.0]), 0, "good")
+    assert not rounds.are_over(records(5.0, [3.0], [2.0]), 1, "good")
 
 
 @pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, averaged, lambda o: optax.chain(o, optax.identity())])

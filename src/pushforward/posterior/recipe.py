@@ -64,9 +64,9 @@ from pushforward.training.run import Run, Trained
 
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
-# A round that ends in a good fit within this limit is the last one: another would take three times the steps for half
-# the gap.
-ENOUGH_GAP = 0.008
+# A first round that ends in a good fit within this limit is the last one. Each further round takes three times the steps,
+# so three times the gap is enough.
+ENOUGH_GAP = 0.0025
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
@@ -209,11 +209,11 @@ class Recipe(NamedTuple):
         """
         return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
-    def is_enough(self, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is no use."""
+    def is_enough(self, index: int, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
+        """Whether a flow, and each coordinate of its draws, is so near the posterior that no other round is worth it."""
         draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
-        return found.verdict == "good" and found.gap < ENOUGH_GAP
+        return found.verdict == "good" and found.gap < ENOUGH_GAP * 3**index
 
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
@@ -233,7 +233,7 @@ class Recipe(NamedTuple):
             optimizer=adam(),
             steps=stage.num_steps(self.budget, self.run.steps),
             evaluate_every=CHUNK,
-            rounds=stage.rounds(self.target.dim, lambda flow: self.is_enough(target, flow, check_key)),
+            rounds=stage.rounds(self.target.dim, lambda flow, index: self.is_enough(index, target, flow, check_key)),
             to_result=lambda flow: unwhitened(target.affine, flow),
             quick_compilation=True,
         )  # fmt: skip

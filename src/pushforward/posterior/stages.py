@@ -29,12 +29,12 @@ class Stage(NamedTuple):
     min_gain: float
     share: float
 
-    def rounds(self, dim: int, enough: Callable[[Any], bool]) -> Rounds:
+    def rounds(self, dim: int, enough: Callable[[Any, int], bool]) -> Rounds:
         """The rounds of the stage.
 
         Args:
             dim: the dimension of the posterior.
-            enough: whether a flow is good enough to end with.
+            enough: whether a flow is good enough to end with after the round of an index.
         """
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
         gain = self.min_gain * max(1.0, dim / FEW_DIMS)

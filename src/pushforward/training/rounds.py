@@ -26,12 +26,12 @@ class Rounds:
     Args:
         rounds: the rounds, in turn.
         min_gain: another round follows only if the last one has lowered the loss by more than this, in nats.
-        enough: whether the best model at the end of a round is good enough to end with.
+        enough: whether the best model at the end of a round, whose index it is given too, is good enough to end with.
     """
 
     rounds: Sequence[Round]
     min_gain: float = 0.0
-    enough: Callable[[Any], bool] = lambda model: False
+    enough: Callable[[Any, int], bool] = lambda model, index: False
 
     def are_over(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
         """Whether no other round follows.
@@ -45,4 +45,4 @@ class Rounds:
         num = 1 + sum(record.rate_index < index for record in records[1:])
         before, last = losses[:num].min(), losses[num:].min()
         gained = last < before - self.min_gain if np.isfinite(before) else np.isfinite(last)
-        return not gained or index + 1 >= len(self.rounds) or self.enough(model)
+        return not gained or index + 1 >= len(self.rounds) or self.enough(model, index)
