@@ -64,8 +64,8 @@ from pushforward.training.run import Run, Trained
 
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
-# A first round that ends in a good fit within this limit is the last one. Each further round takes three times the steps,
-# so three times the gap is enough.
+# A first round that ends in a good fit within this limit is the last one. Each further round takes three times the
+# steps, so three times the gap is enough.
 ENOUGH_GAP = 0.0025
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
@@ -210,7 +210,7 @@ class Recipe(NamedTuple):
         return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
     def is_enough(self, index: int, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow, and each coordinate of its draws, is so near the posterior that no other round is worth it."""
+        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
         draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
         return found.verdict == "good" and found.gap < ENOUGH_GAP * 3**index
