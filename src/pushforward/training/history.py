@@ -13,7 +13,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         stage: the name of the training, where a fit consists of several.
-        rate_index: the index of the round of the stage; at the beginning of each the learning rate is set anew.
+        rate_index: the index of the round of the stage; each begins with its own learning rate.
         step: the steps of all stages so far.
         seconds: the time since the fit began.
         loss: a fresh estimate of the loss, in nats.
