@@ -78,7 +78,7 @@ gallery: $(VENV)/.installed-dev  ## fit the models of example galleries, with NU
 larger: $(VENV)/.installed  ## fit posteriors of 10 to 1,600 parameters, with NUTS beside them: make larger ARGS="--only lgcp"
 	$(VENV)/bin/python -m benchmarks.larger.run $(ARGS)
 
-minibatch: $(VENV)/.installed  ## logistic regression on many rows, with NumPyro's SVI: make minibatch ARGS="--full"
+minibatch: $(VENV)/.installed  ## logistic regression on many rows, with NumPyro's SVI and PyMC's ADVI: make minibatch ARGS="--full"
 	$(VENV)/bin/python -m benchmarks.minibatch $(ARGS)
 
 posteriors-check: $(VENV)/.installed  ## check the models of these posteriors against the reference draws
