@@ -77,6 +77,7 @@ TESTED_ELSEWHERE = {
 # Test files that belong to no single module.
 WITHOUT_MODULE = {
     "flows/test_recipes",  # what all recipes have in common
+    "test_public_arguments",  # the arguments of all public functions
     "test_fitted",  # the page of what can be fitted equals the tables of the tests
     "test_docstrings",  # the examples in docstrings
     "test_docs",  # the examples and links of README and documents

@@ -13,10 +13,10 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import lazy_property
 
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.bijections.arrays import ArrayLike, detach
 from pushforward.bijections.base import common_dtype
-from pushforward.bijections.checks import check_bijections
 from pushforward.bijections.intervals import bounds, covers
 from pushforward.bijections.outline import Outline, outline
 from pushforward.serialization import Picklable, save
@@ -36,6 +36,7 @@ class Learnable(Picklable):
     raw: dict[str, Array]
     template: dist.Distribution
 
+    @checked()
     def __init__(self, distribution: dist.Distribution):
         self.template = distribution
         self.raw = {}
@@ -127,10 +128,8 @@ class Flow(Picklable):
     base: dist.Distribution | Learnable
     bijection: AbstractBijection
 
+    @checked()
     def __init__(self, base: dist.Distribution | Learnable, bijection: AbstractBijection):
-        check_bijections("Flow", bijection)
-        if not isinstance(base, (dist.Distribution, Learnable)):
-            raise TypeError(f"the base must be a NumPyro distribution or Learnable, but is {base!r}.")
         self.base, self.bijection = base, bijection
         d = self.base_distribution
         if tuple(d.event_shape) != tuple(bijection.shape) or d.batch_shape != ():
@@ -162,6 +161,7 @@ class Flow(Picklable):
         """The base at its current parameters, a NumPyro distribution."""
         return self.base.distribution if isinstance(self.base, Learnable) else self.base
 
+    @checked()
     def log_prob(
         self, x: ArrayLike, condition: ArrayLike | None = None, *, log_det_key: PRNGKeyArray | None = None
     ) -> Array:
@@ -188,6 +188,7 @@ class Flow(Picklable):
         # NaN is neither inside nor outside, and stays NaN.
         return jnp.where(jnp.any((x < lower) | (x > upper), axis=self._event_axes(x)), -jnp.inf, log_prob)
 
+    @checked(sample_shape=FROM_ZERO)
     def sample(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: ArrayLike | None = None
     ) -> Array:
@@ -200,6 +201,7 @@ class Flow(Picklable):
         """
         return self.sample_and_log_prob(key, sample_shape, condition)[0]
 
+    @checked(sample_shape=FROM_ZERO)
     def sample_and_log_prob(
         self,
         key: PRNGKeyArray,
@@ -221,6 +223,7 @@ class Flow(Picklable):
         x, log_det = self.bijection.batched.forward_and_log_det(u, condition, key=log_det_key)
         return x, self._base_log_prob(u) - log_det
 
+    @checked(sample_shape=FROM_ZERO)
     def sample_log_prob_and_score(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), condition: ArrayLike | None = None
     ) -> tuple[Array, Array, Array]:
@@ -240,6 +243,7 @@ class Flow(Picklable):
         x, log_det, score = self.bijection.batched.push_score(u, score, condition)
         return x, self._base_log_prob(u) - log_det, jax.lax.stop_gradient(score)
 
+    @checked()
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file; `pushforward.load` reads it.
 

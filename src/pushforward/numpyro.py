@@ -15,6 +15,7 @@ from numpyro.distributions.util import validate_sample
 from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoContinuous
 
+from pushforward.arguments import FROM_ZERO, POSITIVE, checked
 from pushforward.bijections import AbstractBijection, Chain, Triangular
 from pushforward.bijections.arrays import trainable
 from pushforward.flow import Flow, Learnable, check_flow
@@ -43,6 +44,7 @@ class FlowDistribution(dist.Distribution):
 
     pytree_data_fields = ("flow", "condition")
 
+    @checked()
     def __init__(self, flow: Flow, condition: Array | None = None, *, validate_args: bool | None = None):
         self.flow, self.condition = flow, flow.checked_condition(condition)
         event = len(flow.cond_shape or ())
@@ -59,6 +61,7 @@ class FlowDistribution(dist.Distribution):
         """Whether draws are differentiable functions of the parameters."""
         return self.flow.base_distribution.has_rsample
 
+    @checked(sample_shape=FROM_ZERO)
     def rsample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws that are differentiable functions of the parameters.
 
@@ -68,6 +71,7 @@ class FlowDistribution(dist.Distribution):
         """
         return self.sample(key, sample_shape)
 
+    @checked(sample_shape=FROM_ZERO)
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws, of shape sample_shape + batch shape + event shape.
 
@@ -77,6 +81,7 @@ class FlowDistribution(dist.Distribution):
         """
         return self.flow.sample(key, tuple(sample_shape), self.condition)
 
+    @checked(sample_shape=FROM_ZERO)
     def sample_with_intermediates(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Array, list[Array]]:
@@ -89,6 +94,7 @@ class FlowDistribution(dist.Distribution):
         value, log_prob = self.flow.sample_and_log_prob(key, tuple(sample_shape), self.condition)
         return value, [log_prob]
 
+    @checked()
     @validate_sample
     def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
         """The log-density of each event, in nats.
@@ -108,6 +114,7 @@ class BijectionTransform(Transform):
         condition: the condition of a conditional bijection, of shape (..., *bijection.cond_shape).
     """
 
+    @checked()
     def __init__(self, bijection: AbstractBijection, condition: Array | None = None):
         self.bijection, self.condition = bijection, condition
 
@@ -129,6 +136,7 @@ class BijectionTransform(Transform):
         """
         return self.call_with_intermediates(x)[0]
 
+    @checked()
     def call_with_intermediates(self, x: Array) -> Any:
         """The forward direction, and its log-determinants as the intermediate values for `log_abs_det_jacobian`.
 
@@ -140,6 +148,7 @@ class BijectionTransform(Transform):
     def _inverse(self, y: Array) -> Array:
         return self.bijection.batched.inverse(y, self.condition)
 
+    @checked()
     def log_abs_det_jacobian(self, x: Array, y: Array, intermediates: Array | None = None) -> Array:
         """The log-determinant of the forward direction.
 
@@ -230,6 +239,7 @@ class AutoFlow(AutoContinuous):
         ValueError: when the guide first runs, if the flow has the wrong shape or takes a condition.
     """
 
+    @checked(init_scale=POSITIVE)
     def __init__(
         self,
         model: Callable,
@@ -253,6 +263,7 @@ class AutoFlow(AutoContinuous):
         with jax.ensure_compile_time_eval():
             self._step = 1 / _largest_response(self._flow, self._key)
 
+    @checked()
     def flow(self, params: dict | None = None) -> Flow:
         """The flow with trained parameters, in unconstrained coordinates.
 
@@ -285,6 +296,7 @@ class AutoFlow(AutoContinuous):
             raise NotImplementedError("the base of this flow is learned, so it depends on the parameters.")
         return self._flow.base
 
+    @checked()
     def get_transform(self, params: dict) -> BijectionTransform:
         """The flow's bijection, which maps to the unconstrained latent vector.
 
@@ -294,6 +306,7 @@ class AutoFlow(AutoContinuous):
         self.get_base_dist()
         return BijectionTransform(self.flow(params).bijection)
 
+    @checked()
     def get_posterior(self, params: dict) -> FlowDistribution:
         """The distribution of the unconstrained latent vector.
 
@@ -302,6 +315,7 @@ class AutoFlow(AutoContinuous):
         """
         return FlowDistribution(self.flow(params))
 
+    @checked()
     def median(self, params: dict) -> dict[str, Array]:
         """The median of each latent site, from 10,000 draws.
 
@@ -310,6 +324,7 @@ class AutoFlow(AutoContinuous):
         """
         return {name: value[0] for name, value in self.quantiles(params, 0.5).items()}
 
+    @checked()
     def quantiles(self, params: dict, quantiles: Any) -> dict[str, Array]:
         """Quantiles of each latent site along a leading axis, from 10,000 draws that are the same at each call.
 

@@ -3,10 +3,13 @@
 import os
 import sys
 import warnings
+import weakref
 from pathlib import Path
+from typing import Any
 
 # With the separator, because the names of other folders may begin like that of the package.
 PACKAGE = str(Path(__file__).parent) + os.sep
+_warned: set[int] = set()  # the identities of the objects that users were warned about
 
 
 class InterruptedFit(UserWarning):
@@ -28,3 +31,17 @@ def warn(text: str, category: type[UserWarning] = UserWarning) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
+
+
+def warn_once(owner: Any, text: str, category: type[UserWarning] = UserWarning) -> None:
+    """Warn, but only once for each object.
+
+    Args:
+        owner: the object.
+        text: the warning.
+        category: its category.
+    """
+    if id(owner) not in _warned:
+        _warned.add(id(owner))
+        weakref.finalize(owner, _warned.discard, id(owner))
+        warn(text, category)

@@ -23,7 +23,7 @@ def test_recipes_begin_as_permutations(recipe):
 
 @recipes
 def test_recipes_need_a_dimension_and_a_layer(recipe):
-    with pytest.raises(ValueError, match="dim=0"):
+    with pytest.raises(ValueError, match="dim must be a whole number .* is 0"):
         getattr(pf.flows, recipe)(0, key=jr.key(0))
-    with pytest.raises(ValueError, match="num_layers=0"):
+    with pytest.raises(ValueError, match="num_layers must be a whole number .* is 0"):
         getattr(pf.flows, recipe)(2, key=jr.key(0), num_layers=0)

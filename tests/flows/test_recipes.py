@@ -105,10 +105,10 @@ def test_base_and_bad_arguments(recipe):
 
 def test_bad_options():
     for options, message in (
-        ({"recipe": "linear", "factors": "svd"}, "triangular, plu, qr.*'svd'"),
-        ({"recipe": "realnvp", "num_layers": 0}, "num_layers=0"),
+        ({"recipe": "linear", "factors": "svd"}, "factors must be 'triangular' or 'plu' or 'qr', but is 'svd'"),
+        ({"recipe": "realnvp", "num_layers": 0}, "num_layers must be a whole number .* is 0"),
         ({"recipe": "sylvester", "num_units": 4}, "num_units=4"),
-        ({"recipe": "residual", "lipschitz": 1.0}, "lipschitz=1.0"),
+        ({"recipe": "residual", "lipschitz": 1.0}, "lipschitz must be a number .* is 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             recipe = options.pop("recipe")

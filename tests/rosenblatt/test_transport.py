@@ -133,7 +133,7 @@ def test_kinds_of_gaussians():
         (dist.Dirichlet(jnp.ones(3)), "no conditional CDFs"),
         (lambda x: -x @ x, "needs a box"),
         (dist.TruncatedNormal(jnp.zeros(2), 1.0, low=-1.0).to_event(1), "cannot be separated"),
-        (3, "but got int"),
+        (3, "but is int"),
         ([], "one for each coordinate"),
         ([lambda x: 3.0], "conditional 0 must return a univariate NumPyro distribution"),
         ([lambda x: dist.Poisson(3.0)], "support .* must be an interval"),

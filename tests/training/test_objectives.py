@@ -134,7 +134,7 @@ def test_reverse_kl_needs_differentiable_draws_of_a_learnable_base():
 
 @pytest.mark.parametrize("sizes", [{"num_samples": 0}, {"num_evaluation_samples": 0}], ids=str)
 def test_reverse_kl_needs_samples(sizes):
-    with pytest.raises(ValueError, match="one or more samples"):
+    with pytest.raises(ValueError, match=f"{next(iter(sizes))} must be a whole number"):
         pf.ReverseKL(funnel, **sizes)
 
 
@@ -181,8 +181,8 @@ def test_weighted_bounds_of_the_target_itself_have_no_noise():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pf.ImportanceWeighted(funnel, 0), r"\(0, 16, 256\)"),
-        (lambda: pf.Renyi(funnel, float("nan")), "alpha=nan"),
+        (lambda: pf.ImportanceWeighted(funnel, 0), "num_samples must be a whole number .* is 0, in ImportanceWeighted"),
+        (lambda: pf.Renyi(funnel, float("nan")), "alpha must be a number .* nan, in Renyi"),
     ],
 )
 def test_weighted_bounds_refuse(make, message):

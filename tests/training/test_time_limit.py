@@ -10,7 +10,7 @@ from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.optimizers import cosine_decay
 from pushforward.training.rounds import Round, Rounds
 from pushforward.training.run import Run
-from pushforward.training.time_limit import TimeLimit, check_seconds
+from pushforward.training.time_limit import TimeLimit
 from training_cases import simple_flow, target
 
 
@@ -81,9 +81,3 @@ def test_the_first_stage_is_shortened_and_later_ones_are_left_out():
         assert len(run.history.losses) == 1000
         assert limit.left_out
         assert run.ended
-
-
-@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, True, "10"])
-def test_seconds_are_positive(seconds):
-    with pytest.raises(ValueError, match=r"seconds must be a positive number"):
-        check_seconds(seconds)

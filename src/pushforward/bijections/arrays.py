@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from numpyro.distributions import Distribution
 
+from pushforward.arguments import checked
+
 T = TypeVar("T")
 
 
@@ -77,6 +79,7 @@ def num_parameters(tree: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(parameters(tree)))
 
 
+@checked()
 def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
     """Add a vector to the raveled parameters of a pytree.
 
@@ -87,9 +90,17 @@ def shift_arrays(tree: T, vector: Float[Array, "n *batch"]) -> T:
     Args:
         tree: any pytree; `trainable` says which of its arrays are parameters.
         vector: one number for each scalar in the parameters.
+
+    Raises:
+        TypeError: if the vector is no array.
+        ValueError: if it has another size.
     """
     moving, fixed = eqx.partition(tree, trainable(tree))
     leaves, structure = jax.tree.flatten(moving)
+    size, shape = sum(leaf.size for leaf in leaves), np.shape(vector)
+    if shape[:1] != (size,):
+        raise ValueError(f"vector must have {size} numbers along its first axis, but has shape {shape}.")
+    vector = jnp.asarray(vector)
     start, shifted = 0, []
     for leaf in leaves:
         part = vector[start : start + leaf.size].reshape(leaf.shape + vector.shape[1:])

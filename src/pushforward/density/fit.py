@@ -47,7 +47,7 @@ MAX_EPOCHS = 100
 
 
 @checked(
-    eager=True, x=None, key=None, condition=None, flow=None, support=None, discrete=None, weights=None, names=None,
+    eager=True, x=None, condition=None, flow=None, support=None, discrete=None, weights=None, names=None,
     condition_names=None, validation=None, batch_size=None, learning_rate=None, max_epochs=None, patience=None,
     rows_at_once=None, mesh=None,
 )  # fmt: skip

@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.density.conditional import ConditionalDensity, condition_on, on_grids
 from pushforward.density.data.arrays import as_matrix, column_labels, column_names
@@ -81,6 +82,7 @@ class Density(Picklable):
         return kept
 
     @classmethod
+    @checked()
     def of(cls, flow: Flow) -> "Density":
         """A flow over vectors as a density, with columns x0, x1, ..., conditional on c0, c1, ...
 
@@ -98,6 +100,7 @@ class Density(Picklable):
         columns, condition_names = default_names("x", flow.shape[0]), default_names("c", sum(flow.cond_shape or ()))
         return cls(flow, columns, condition_names, (None,) * len(columns), NO_HISTORY, (), False, None, None, None)
 
+    @checked()
     def log_prob(
         self, x: ArrayLike, condition: ArrayLike | Mapping[str, ArrayLike] | None = None
     ) -> Float[Array, " ..."]:
@@ -113,6 +116,7 @@ class Density(Picklable):
         """
         return self.flow.log_prob(_values(x, self.columns), self._condition(condition))
 
+    @checked(sample_shape=FROM_ZERO)
     def sample(
         self,
         key: PRNGKeyArray,
@@ -130,6 +134,7 @@ class Density(Picklable):
         draws = self.flow.sample(key, shape, self._condition(condition))
         return on_grids(draws, self.grids, self.flow.bijection.circles)
 
+    @checked()
     def condition(
         self,
         given: Mapping[int | str, float] | None = None,
@@ -166,6 +171,7 @@ class Density(Picklable):
         values = {**(given or {}), **columns}
         return condition_on(self.flow, self.columns, self.grids, values, row, self._key(key))
 
+    @checked()
     def evaluate(
         self,
         x_test: ArrayLike,
@@ -223,6 +229,7 @@ class Density(Picklable):
             facts["validation log-likelihood"] = -float(np.nanmin(losses))
         return Facts(facts)
 
+    @checked()
     def plot(self, *, key: PRNGKeyArray | None = None) -> Any:
         """A Matplotlib figure of the validation rows and of draws.
 
@@ -237,6 +244,7 @@ class Density(Picklable):
         draws = self.flow.sample(draw_key, () if self.condition_names else (len(x),), self._condition(rows.condition))
         return plot_pairs(by_name(self.columns, np.asarray(draws)), by_name(self.columns, x))
 
+    @checked()
     def report(
         self,
         path: str | os.PathLike,
@@ -278,6 +286,7 @@ class Density(Picklable):
             )
         return self.validation.equally_weighted(jr.fold_in(self._key(None), 1))
 
+    @checked()
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the training and validation rows; `pushforward.load` reads it.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import POSITIVE, checked
 from pushforward.bijections import (
     AbstractBijection,
     Affine,
@@ -28,6 +29,7 @@ def _layer(conditioner: type, transformer: AbstractBijection, dim: int, hidden, 
     return layer
 
 
+@checked()
 def nice(
     dim: int,
     *,
@@ -59,6 +61,7 @@ def nice(
     return append_bijection(flow, Elementwise(Affine(), dim), cond_dim, hidden, key)
 
 
+@checked()
 def realnvp(
     dim: int,
     *,
@@ -89,6 +92,7 @@ def realnvp(
     return stack(layer, dim, num_layers, base, key)
 
 
+@checked(bound=POSITIVE)
 def nsf(
     dim: int,
     *,
@@ -132,6 +136,7 @@ def nsf(
     return stack(layer, dim, num_layers, base, key)
 
 
+@checked(bound=POSITIVE)
 def arnsf(
     dim: int,
     *,
@@ -171,6 +176,7 @@ def arnsf(
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 
+@checked()
 def maf(
     dim: int,
     *,
@@ -201,6 +207,7 @@ def maf(
     return stack(layer, dim, num_layers, base, key, fast="density")
 
 
+@checked()
 def iaf(
     dim: int,
     *,
@@ -232,6 +239,7 @@ def iaf(
     return stack(layer, dim, num_layers, base, key)
 
 
+@checked()
 def naf(
     dim: int,
     *,
@@ -266,6 +274,7 @@ def naf(
     return stack(layer, dim, num_layers, base, key, fast=fast)
 
 
+@checked()
 def unaf(
     dim: int,
     *,

@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
+from pushforward.arguments import POSITIVE, checked
 from pushforward.bijections import (
     AbstractBijection,
     Chain,
@@ -23,6 +24,7 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import Activation, Base, base_or_normal, layer_permutations, spline
 
 
+@checked(bound=POSITIVE)
 def circular(
     dim: int,
     *,

@@ -5,12 +5,14 @@ from typing import Literal
 
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import POSITIVE, checked
 from pushforward.bijections import PLU, QR, Chain, Elementwise, Orthogonal, RationalQuadraticSpline, Triangular
 from pushforward.bijections.checks import check_sizes
 from pushforward.flow import Flow
 from pushforward.flows.stack import Base, append_bijection, base_or_normal, conditional, stack
 
 
+@checked()
 def linear(
     dim: int,
     *,
@@ -37,6 +39,7 @@ def linear(
     return Flow(base_or_normal(base, dim), conditional(makers[factors](), cond_dim, hidden, key))
 
 
+@checked(bound=POSITIVE)
 def gaussianization(
     dim: int,
     *,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import Range, checked
 from pushforward.bijections import (
     AbstractLogDet,
     Continuous,
@@ -21,6 +22,7 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import Activation, Base, Direction, append_bijection, base_or_normal, conditional, stack
 
 
+@checked()
 def planar(
     dim: int,
     *,
@@ -59,6 +61,7 @@ def planar(
     return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
+@checked()
 def radial(
     dim: int,
     *,
@@ -90,6 +93,7 @@ def radial(
     return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
+@checked()
 def sylvester(
     dim: int,
     *,
@@ -134,6 +138,7 @@ def sylvester(
     return stack(layer, dim, num_layers, base, key, fast=fast, permute=False)
 
 
+@checked(lipschitz=Range(0, 1, open=True))
 def residual(
     dim: int,
     *,
@@ -188,6 +193,7 @@ def residual(
     return append_bijection(flow, Triangular(dim), cond_dim, hidden, key)
 
 
+@checked()
 def continuous(
     dim: int,
     *,

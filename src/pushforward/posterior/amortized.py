@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from pushforward.arguments import checked
 from pushforward.bijections import AtCondition, num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
@@ -72,6 +73,7 @@ class AmortizedPosterior(Picklable):
         """Unconstrained draws and their log-densities."""
         return self.flow.sample_and_log_prob(key, (num_samples,), self.statistics(data))
 
+    @checked()
     def sample(self, key: PRNGKeyArray, data: PyTree, num_samples: int = 1000) -> Draw:
         """Draws of the posterior of one data set: a pytree with a leading axis.
 
@@ -96,6 +98,7 @@ class AmortizedPosterior(Picklable):
         """
         return log_prob_of_draws(self.target.at(data), self.flow, draws, self.statistics(as_arrays(data)))
 
+    @checked()
     def posterior(self, key: PRNGKeyArray, data: PyTree, num_draws: int = NUM_DIAGNOSTIC_DRAWS) -> Posterior:
         """The posterior of one data set with its diagnostics, summary, figures and report.
 
@@ -111,6 +114,7 @@ class AmortizedPosterior(Picklable):
         diagnostics = diagnose(log_weights, draws=draws)
         return Posterior.from_draws(target, flow, diagnostics, History(np.zeros(0), ()), draws, log_weights)
 
+    @checked()
     def diagnose(self, key: PRNGKeyArray, data: PyTree, num_samples: int = NUM_DIAGNOSTIC_DRAWS) -> Diagnostics:
         """How good the posterior of one data set is, with its evidence and a verdict.
 
@@ -121,6 +125,7 @@ class AmortizedPosterior(Picklable):
         """
         return self.posterior(key, data, num_samples).diagnostics
 
+    @checked()
     def ranks(self, key: PRNGKeyArray, truths: Draw, data: PyTree, num_samples: int = 255) -> Ranks:
         """Simulation-based calibration: the ranks of true values among draws of the posteriors of their data.
 
@@ -159,6 +164,7 @@ class AmortizedPosterior(Picklable):
         """A Matplotlib figure of the mean ELBO over data sets against training steps."""
         return plot_learning(self.history, "mean ELBO (nats)")
 
+    @checked()
     def report(self, path: str | os.PathLike, *, title: str = "amortized posterior") -> None:
         """Write one self-contained HTML page with the summary and the course of the training.
 
@@ -178,6 +184,7 @@ class AmortizedPosterior(Picklable):
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    @checked()
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.
 

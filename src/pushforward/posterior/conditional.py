@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from pushforward.arguments import checked
 from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.target import Target
@@ -45,6 +46,7 @@ class ConditionalTarget(eqx.Module):
 
     target: Target
 
+    @checked()
     def __init__(
         self,
         log_density: Callable[[Draw, PyTree], Float[Array, ""]] | AbstractSpace,
@@ -63,6 +65,7 @@ class ConditionalTarget(eqx.Module):
         return {name: value for name, value in fields.items() if name != "where"}
 
     @classmethod
+    @checked()
     def from_numpyro(cls, model: Callable, data: PyTree, *args: Any, **kwargs: Any) -> "ConditionalTarget":
         """The posteriors of a NumPyro model whose first argument is the data set.
 

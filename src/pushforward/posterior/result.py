@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import weakref
 from typing import Any, Literal
 
 import equinox as eqx
@@ -12,6 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.arguments import checked
 from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
@@ -42,7 +42,7 @@ from pushforward.reports.summary import HEAD, Summary, summarize
 from pushforward.reports.verdicts import of_posterior
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
-from pushforward.user_warnings import UnfinishedFit, warn
+from pushforward.user_warnings import UnfinishedFit, warn_once
 
 # The stored draws have at most this number of entries, so that files stay small.
 POOL_SIZE = 2_000_000
@@ -50,8 +50,11 @@ MIN_POOL = 10_000
 NUM_SUMMARIZED, NUM_PLOTTED = 20_000, 4_000
 # The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
 MAX_ENTRIES = 50_000_000
+UNFINISHED = (
+    "the training of this posterior was ended before its ELBO reached a plateau, by a spent budget, Ctrl-C or a "
+    "callback; its diagnostics describe the fit as it is."
+)
 NO_HISTORY = History(np.zeros(0), ())
-_warned: set[int] = set()  # the identities of unfinished posteriors of which the user was warned
 
 
 class Posterior(Picklable):
@@ -133,6 +136,7 @@ class Posterior(Picklable):
         return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance, agreement)
 
     @classmethod
+    @checked()
     def of(cls, flow: Flow, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
         """Any flow as a fit of a target, with its diagnostics, weights and report.
 
@@ -149,6 +153,7 @@ class Posterior(Picklable):
         diagnostics, draws, log_weights = assess_with_draws(target, flow, key, num_draws)
         return cls.from_draws(target, flow, diagnostics, NO_HISTORY, draws, log_weights)
 
+    @checked()
     def sample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws of the fitted flow: a pytree like the target's example, or a dict of sites, with a leading axis.
 
@@ -164,6 +169,7 @@ class Posterior(Picklable):
         self._warn_if_unfinished()
         return constrain(self.target, self.flow.sample(key, (num_samples,)))
 
+    @checked()
     def resample(self, key: PRNGKeyArray, num_samples: int = 1000) -> Draw:
         """Draws corrected by Pareto-smoothed importance weights.
 
@@ -212,6 +218,7 @@ class Posterior(Picklable):
         cumulative = jnp.cumsum(self.pool_weights)
         return jnp.searchsorted(cumulative / cumulative[-1], levels)
 
+    @checked()
     def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
         """Exact draws by Markov chains preconditioned by the flow, with R-hat and effective sample size.
 
@@ -230,6 +237,7 @@ class Posterior(Picklable):
         """
         return run_chains(self.target, self.flow, key, method=method, **options)
 
+    @checked()
     def reassess(self, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
         """The same fit with fresh draws, weights and diagnostics; a loaded posterior gets its density back.
 
@@ -285,6 +293,7 @@ class Posterior(Picklable):
             caption += "; draws corrected by importance weights"
         return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), caption)
 
+    @checked()
     def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:
         """A Matplotlib figure.
 
@@ -307,6 +316,7 @@ class Posterior(Picklable):
         entries = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(draw))
         return min(most, max(1000, MAX_ENTRIES // entries))
 
+    @checked()
     def report(self, path: str | os.PathLike, *, title: str = "posterior", command: str = "") -> None:
         """Write one self-contained HTML page: the verdict in words, a summary, and interactive plots.
 
@@ -341,16 +351,8 @@ class Posterior(Picklable):
         return facts | dict(self.provenance)
 
     def _warn_if_unfinished(self) -> None:
-        """Warn once for each posterior."""
-        if self.diagnostics.finished or id(self) in _warned:
-            return
-        _warned.add(id(self))
-        weakref.finalize(self, _warned.discard, id(self))
-        warn(
-            "the training of this posterior was ended before its ELBO reached a plateau, by a spent budget, Ctrl-C or "
-            "a callback; its diagnostics describe the fit as it is.",
-            UnfinishedFit,
-        )
+        if not self.diagnostics.finished:
+            warn_once(self, UNFINISHED, UnfinishedFit)
 
     def _repr_html_(self) -> str:
         blocks: list[Any] = [of_posterior(self.diagnostics)]
@@ -359,6 +361,7 @@ class Posterior(Picklable):
             blocks += [Table(summary.cells, HEAD, " · ".join(summary.notes)), diagnostics_table(self.diagnostics)]
         return cell(*blocks)
 
+    @checked()
     def to_arviz(
         self,
         key: PRNGKeyArray | None = None,
@@ -394,7 +397,6 @@ class Posterior(Picklable):
             ('chain', 'draw')
         """
         self._warn_if_unfinished()
-        draws, predict_key = None, None
         if key is None:
             draws, predict_key = self.stored_draws(num_samples), None
         else:
@@ -406,16 +408,11 @@ class Posterior(Picklable):
         attributes["reasons"] = " ".join(self.diagnostics.reasons)
         draws = jax.tree.map(lambda a: a[None], draws)
         return to_arviz(
-            self.target,
-            draws,
-            attributes,
-            predict_key,
-            log_likelihood=log_likelihood,
-            predictive=predictive,
-            coords=coords,
-            dims=dims,
-        )
+            self.target, draws, attributes, predict_key,
+            log_likelihood=log_likelihood, predictive=predictive, coords=coords, dims=dims,
+        )  # fmt: skip
 
+    @checked()
     def arviz_bytes(self, num_samples: int = 4000, *, log_likelihood: bool = False, predictive: bool = False) -> int:
         """The size of what `to_arviz` returns, in bytes; a file is smaller if it can be compressed.
 
@@ -426,6 +423,7 @@ class Posterior(Picklable):
         """
         return num_bytes(self.target, num_samples, log_likelihood=log_likelihood, predictive=predictive)
 
+    @checked()
     def save(self, path: str | os.PathLike) -> None:
         """Save to one file, without the model's density and code; `pushforward.load` reads it.
 

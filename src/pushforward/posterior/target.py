@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from pushforward.arguments import checked
 from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.posterior.forward_mode import ForwardMode, needs_forward_mode
 from pushforward.posterior.runtime_errors import can_raise, without_errors, zero_at_errors
@@ -72,6 +73,7 @@ class Target(eqx.Module):
     can_raise: bool = eqx.field(static=True, default=False)
     is_forward_mode: bool = eqx.field(static=True, default=False)
 
+    @checked()
     def __init__(
         self,
         log_density: Callable[[Draw], Float[Array, ""]] | AbstractSpace,
@@ -99,6 +101,7 @@ class Target(eqx.Module):
         self.is_forward_mode = needs_forward_mode(self._log_density, self.start)
 
     @classmethod
+    @checked()
     def from_numpyro(cls, model: Callable, *args: Any, **kwargs: Any) -> "Target":
         """The posterior of a NumPyro model with its arguments, the data included.
 
@@ -188,6 +191,7 @@ class Target(eqx.Module):
         near = jr.normal(jr.key(0), (2, self.dim), self.start.dtype)
         return find_structure(self, jnp.concatenate([self.start[None], self.start + near]), self.coordinate_names())
 
+    @checked()
     def unravel(self, u: Float[Array, " dim"]) -> Unconstrained:
         """The unconstrained pytree with the entries of a vector.
 
@@ -207,6 +211,7 @@ class Target(eqx.Module):
     def _log_density(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         return self.space.log_density(self.unravel(u))
 
+    @checked()
     def raises(self, u: Float[Array, " dim"]) -> Bool[Array, ""]:
         """Whether the log-density raises an error at an unconstrained vector.
 
@@ -215,6 +220,7 @@ class Target(eqx.Module):
         """
         return without_errors(self._log_density)(u)[1] if self.can_raise else jnp.array(False)
 
+    @checked()
     def constrain(self, u: Float[Array, " dim"]) -> Draw:
         """The draw at an unconstrained vector.
 
@@ -235,6 +241,7 @@ class Target(eqx.Module):
         """
         return ravel_pytree(self.space.unconstrain(draw))[0]
 
+    @checked()
     def log_volume(self, u: Float[Array, " dim"]) -> Float[Array, ""]:
         r"""$\log|\det|$ of the Jacobian of `constrain` at an unconstrained vector.
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.arguments import checked
 from pushforward.bijections.arrays import Constant
 from pushforward.bijections.elementwise import clamp
 from pushforward.rosenblatt.base import AbstractSequentialRosenblatt, AbstractUnivariateDistribution, Number
@@ -185,6 +186,7 @@ class ConditionalRosenblatt(AbstractSequentialRosenblatt):
     dim: int = eqx.field(static=True)
     intervals: tuple[tuple[float, float], ...] = eqx.field(static=True)
 
+    @checked()
     def __init__(self, conditionals: Sequence[Conditional]):
         conditionals = [_Always(c) if isinstance(c, dist.Distribution) else c for c in conditionals]
         if not conditionals or not all(callable(conditional) for conditional in conditionals):

@@ -7,6 +7,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
+from pushforward.arguments import checked
 from pushforward.bijections.checks import is_known
 from pushforward.bijections.linear import Triangular
 from pushforward.bijections.positive import positive
@@ -59,6 +60,7 @@ class GaussianMixtureRosenblatt(AbstractRosenblatt):
     components: Triangular
     dim: int = eqx.field(static=True)
 
+    @checked()
     def __init__(
         self,
         weights: Float[Array, " components"],

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.arguments import MAX_COUNT, Range, checked
 from pushforward.bijections.arrays import ArrayLike, Constant
 from pushforward.bijections.splines import in_bin, pick
 from pushforward.rosenblatt.base import AbstractSequentialRosenblatt, AbstractUnivariateDistribution, Number
@@ -140,6 +141,7 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
     # Each event needs all nodes of all panels.
     events_at_once: ClassVar[int] = 256
 
+    @checked(tolerance=Range(0, 1, open=True), order=Range(2, MAX_COUNT))
     def __init__(
         self,
         log_density: LogDensity,
@@ -166,8 +168,6 @@ class QuadratureRosenblatt(AbstractSequentialRosenblatt):
         dtype = jnp.result_type(float)
         tolerance = (1e-10 if dtype == jnp.float64 else 1e-5) if tolerance is None else tolerance
         order = ORDERS[self.dim] if order is None else order
-        if not 0 < tolerance < 1 or order < 2:
-            raise ValueError(f"tolerance must be in (0, 1) and order 2 or more, but got {tolerance} and {order}.")
         grid = refine(log_density, lower, upper, tolerance, order)
         self.log_density = Constant(log_density)
         self.edges = tuple(Constant(jnp.asarray(edges, dtype)) for edges in grid.edges)

@@ -20,6 +20,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
+from pushforward.arguments import MAX_COUNT, Range, checked
 from pushforward.bijections import (
     AbstractBijection,
     Chain,
@@ -71,6 +72,7 @@ class Rosenblatt(AbstractStandIn):
         return Chain([self.to_logits, Elementwise(Sigmoid(), self.to_logits.shape[0])])
 
 
+@checked(tolerance=Range(0, 1, open=True), order=Range(2, MAX_COUNT))
 def rosenblatt(
     source: Source, *, box: Box | None = None, tolerance: float | None = None, order: int | None = None
 ) -> Rosenblatt:
@@ -106,6 +108,7 @@ def rosenblatt(
     return Rosenblatt(_to_logits(source, _options(box, tolerance, order, [source])))  # pyright: ignore[reportCallIssue]
 
 
+@checked(tolerance=Range(0, 1, open=True), order=Range(2, MAX_COUNT))
 def transport(
     base: Source,
     target: Source,
@@ -168,8 +171,8 @@ def _to_logits(source: Source, options: dict[str, Any]) -> AbstractBijection:
         return ConditionalRosenblatt(source)
     if not _is_density(source):
         raise ValueError(
-            "a Rosenblatt map is made from a NumPyro distribution, a sequence of conditionals, a triangular flow or a "
-            f"log-density, but got {type(source).__name__}."
+            "the source of a Rosenblatt map must be a NumPyro distribution, a sequence of conditionals, a triangular "
+            f"flow or a log-density, but is {type(source).__name__}."
         )
     return QuadratureRosenblatt(source, **options)
 

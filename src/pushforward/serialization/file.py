@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from pushforward.arguments import checked
 from pushforward.files import replacing
 from pushforward.serialization.archive import Archive, write_archive
 from pushforward.serialization.decoding import Decoder
@@ -18,6 +19,7 @@ from pushforward.user_warnings import warn
 FORMAT = 1
 
 
+@checked()
 def save(path: str | os.PathLike, tree: PyTree) -> None:
     """Save a flow, a result or any pytree of them to one file.
 
@@ -73,7 +75,8 @@ def _write(file: str | os.PathLike | io.BufferedIOBase, tree: PyTree) -> None:
     write_archive(file, {"format": FORMAT, "versions": versions, "tree": described}, arrays)
 
 
-def load(path: str | os.PathLike | io.BufferedIOBase, *, trusted: Sequence[str] = ()) -> PyTree:
+@checked(path=None)
+def load(path: str | os.PathLike | io.BufferedIOBase, *, trusted: str | Sequence[str] = ()) -> PyTree:
     """Load a file that `save` wrote.
 
     Loading runs no code that the file chooses, imports nothing that only the file names, and allocates no more than a
@@ -103,8 +106,6 @@ def load(path: str | os.PathLike | io.BufferedIOBase, *, trusted: Sequence[str] 
         2021
     """
     trusted = [trusted] if isinstance(trusted, str) else trusted
-    if not isinstance(trusted, Sequence) or not all(isinstance(module, str) for module in trusted):
-        raise TypeError(f"trusted must be names of modules, such as ('my_models',), but is {trusted!r}.")
     if isinstance(path, (str, os.PathLike)):
         with open(path, "rb") as file:
             return _read(file.read(), os.fspath(path), trusted)

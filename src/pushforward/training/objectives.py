@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from pushforward.arguments import check_fields, checked
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.flow import Flow, Learnable
 from pushforward.training.data import AbstractBatches, NoBatches, Rows
@@ -84,6 +85,7 @@ class ReverseKL(AbstractObjective):
     path_gradient: bool = eqx.field(static=True)
     num_evaluation_samples: int = eqx.field(static=True)
 
+    @checked()
     def __init__(
         self,
         target: Callable[[Array], Float[Array, ""]],
@@ -92,8 +94,6 @@ class ReverseKL(AbstractObjective):
         path_gradient: bool = True,
         num_evaluation_samples: int = 1024,
     ):
-        if num_samples < 1 or num_evaluation_samples < 1:
-            raise ValueError(f"ReverseKL needs one or more samples, got {num_samples} and {num_evaluation_samples}.")
         self.target, self.num_samples = target, num_samples
         self.path_gradient, self.num_evaluation_samples = path_gradient, num_evaluation_samples
 
@@ -141,12 +141,7 @@ class _WeightedBound(AbstractObjective):
     num_evaluation_bounds: eqx.AbstractVar[int]
 
     def __check_init__(self):
-        counts = (self.num_samples, self.num_bounds, self.num_evaluation_bounds)
-        if min(counts) < 1 or not math.isfinite(self.alpha):
-            raise ValueError(
-                f"{type(self).__name__} needs positive numbers of samples and bounds, and a finite alpha, got "
-                f"num_samples, num_bounds and num_evaluation_bounds {counts}, and alpha={self.alpha}."
-            )
+        check_fields(self)
 
     def _bounds(self, log_weights: Float[Array, "samples bounds"]) -> Float[Array, " bounds"]:
         if self.alpha == 1:
@@ -252,6 +247,7 @@ class ForwardKL(AbstractObjective):
     rows: Rows
     num_evaluation_samples: int = eqx.field(static=True)
 
+    @checked()
     def __init__(
         self,
         data: ArrayLike,
@@ -265,11 +261,6 @@ class ForwardKL(AbstractObjective):
         condition = None if condition is None else jnp.asarray(condition, dtype=float)
         weights = None if weights is None else jnp.asarray(weights, dtype=float)
         _check_samples(data, condition, weights)
-        if (batch_size is not None and batch_size < 1) or num_evaluation_samples < 1:
-            raise ValueError(
-                f"ForwardKL needs batch_size >= 1 (or None) and num_evaluation_samples >= 1, got {batch_size} and "
-                f"{num_evaluation_samples}."
-            )
         self.rows = Rows((data, condition), weights, batch_size)
         self.num_evaluation_samples = num_evaluation_samples
 

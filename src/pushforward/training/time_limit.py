@@ -1,7 +1,6 @@
 """A limit of the wall-clock time of a training, and which steps and stages it leaves time for."""
 
 import math
-import numbers
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,20 +70,6 @@ class TimeLimit:
         if time_for_steps >= steps * per_step:
             return steps
         return max(1, int(time_for_steps / per_step))
-
-
-def check_seconds(seconds: Any) -> None:
-    """Raise unless this is None or a positive number of seconds.
-
-    Args:
-        seconds: the number.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    is_number = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and float(seconds) > 0):
-        raise ValueError(f"seconds must be a positive number, or None for no limit, but is {seconds!r}.")
 
 
 def _seconds(call: Callable[[], Any]) -> float:

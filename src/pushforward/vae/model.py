@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections import AbstractBijection, Amortized, Chain, num_parameters
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.intervals import bounds, same_interval
@@ -86,6 +87,7 @@ class VAE(Picklable):
     shape: tuple[int, ...] = eqx.field(static=True)
     channels: Channels | None = eqx.field(static=True)
 
+    @checked()
     def __init__(
         self,
         encoder: Callable[[Array], Array],
@@ -136,6 +138,7 @@ class VAE(Picklable):
         """The dimension of the latent space."""
         return math.prod(self.prior.shape)
 
+    @checked()
     def encode(self, x: ArrayLike) -> Float[Array, "*batch features"]:
         """The features of images, on which the posterior is conditioned.
 
@@ -144,6 +147,7 @@ class VAE(Picklable):
         """
         return _map(self.encoder, self._images(x), len(self.shape))
 
+    @checked()
     def decode(self, u: ArrayLike) -> Float[Array, "..."]:
         """The likelihood's outputs at latent vectors, of shape (*batch, num_outputs, *shape).
 
@@ -152,6 +156,7 @@ class VAE(Picklable):
         """
         return _map(self.decoder, jnp.asarray(u), len(self.prior.shape))
 
+    @checked(sample_shape=FROM_ZERO)
     def infer(self, x: ArrayLike, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*batch dim"]:
         r"""Draws of $q(u \mid x)$, of shape (*sample_shape, *batch, dim).
 
@@ -162,6 +167,7 @@ class VAE(Picklable):
         """
         return self.posterior.sample(key, sample_shape, self.encode(x))
 
+    @checked()
     def terms(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1, *, path_gradient: bool = False) -> Terms:
         r"""The terms of the variational bounds at draws of the posterior.
 
@@ -187,6 +193,7 @@ class VAE(Picklable):
         log_likelihood = jax.vmap(jax.vmap(self.likelihood.log_prob), in_axes=(0, None))(flat, images)
         return Terms(log_likelihood.reshape(log_q.shape), self.prior.log_prob(u), log_q)
 
+    @checked()
     def elbo(self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1) -> Float[Array, "*batch"]:
         """An unbiased estimate of the ELBO of each image.
 
@@ -197,6 +204,7 @@ class VAE(Picklable):
         """
         return self.terms(x, key, num_samples).log_weight.mean(0)
 
+    @checked()
     def log_likelihood_estimate(
         self, x: ArrayLike, key: PRNGKeyArray, num_samples: int = 1000, *, chunk: int = 100
     ) -> Float[Array, "*batch"]:
@@ -229,6 +237,7 @@ class VAE(Picklable):
             total = more(total, rest, last_key)
         return total - math.log(num_samples)
 
+    @checked(sample_shape=FROM_ZERO)
     def sample(
         self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = (), *, expected: bool = False
     ) -> Float[Array, "..."]:
@@ -248,6 +257,7 @@ class VAE(Picklable):
         flat = outputs.reshape(-1, *outputs.shape[len(sample_shape) :])
         return jax.vmap(self.likelihood.draw)(keys, flat).reshape(*sample_shape, *self.shape)
 
+    @checked()
     def image(self, u: ArrayLike) -> Float[Array, "..."]:
         """The expected images at latent vectors.
 
@@ -256,6 +266,7 @@ class VAE(Picklable):
         """
         return _map(self.likelihood.image, self.decode(u), len(self.shape) + 1)
 
+    @checked()
     def reconstruct(self, x: ArrayLike, key: PRNGKeyArray) -> Float[Array, "..."]:
         r"""The expected image at one draw of $q(u \mid x)$ for each image.
 
@@ -274,6 +285,7 @@ class VAE(Picklable):
         facts |= {"likelihood": self.likelihood, "latent dimensions": self.dim}
         return Facts(facts | sizes)
 
+    @checked()
     def plot(self, images: ArrayLike, *, key: PRNGKeyArray) -> Any:
         """A Matplotlib figure of reconstructions, samples, traversals and interpolations.
 
@@ -283,6 +295,7 @@ class VAE(Picklable):
         """
         return plot_image_grids(all_pictures(self, self._images(images), key))
 
+    @checked()
     def report(
         self,
         path: str | os.PathLike,
@@ -319,6 +332,7 @@ class VAE(Picklable):
         write_text(path, vae_page(title, facts, evaluation, pictures, history, command))
         return evaluation
 
+    @checked()
     def save(self, path: str | os.PathLike) -> None:
         """Save the model to a file that `pushforward.load` reads.
 

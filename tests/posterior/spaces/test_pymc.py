@@ -111,7 +111,7 @@ def test_bad_models():
         pf.Target.from_pymc(discrete)
     with pytest.raises(ValueError, match="nothing to infer"):
         pf.Target.from_pymc(pm.Model())
-    with pytest.raises(TypeError, match=r"pymc\.Model, but got int"):
+    with pytest.raises(TypeError, match=r"pymc\.Model, but is of type int"):
         pf.Target.from_pymc(3)
 
 

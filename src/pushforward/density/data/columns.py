@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from pushforward.arguments import checked
 from pushforward.bijections import OntoBox
 from pushforward.bijections.circular import to_circle
 from pushforward.bijections.intervals import bounds
@@ -37,8 +38,9 @@ class Circular(Constraint):
         lower: the lower end of the interval in which draws lie.
     """
 
+    @checked()
     def __init__(self, period: float = 2 * math.pi, lower: float = 0.0):
-        if not (period > 0 and -math.inf < lower < lower + period < math.inf):
+        if not (period > 0 and lower < lower + period < math.inf):
             raise ValueError(
                 "Circular needs a positive, finite period and a finite lower end, from which the period differs, but "
                 f"got period={period}, lower={lower}."

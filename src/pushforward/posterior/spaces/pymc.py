@@ -108,7 +108,7 @@ class _Compiled:
         except ImportError as error:
             raise ImportError("Target.from_pymc needs PyMC: pip install 'pushforward[pymc]'.") from error
         if not isinstance(model, pymc.Model):
-            raise TypeError(f"Target.from_pymc takes a pymc.Model, but got {type(model).__name__}.")
+            raise TypeError(f"model must be a pymc.Model, but is of type {type(model).__name__}, in Target.from_pymc.")
         from pytensor.graph.replace import graph_replace
 
         if not model.free_RVs:
