@@ -61,4 +61,4 @@ def test_fits_of_other_models_are_refused(files, capsys):
     assert main(["diagnose", "posterior.flow", *COMMAND, "--out", "."]) == 2
     assert "is the folder of posterior.flow, which would be replaced" in said(capsys)
     assert main(["diagnose", "exact.flow", *COMMAND[:3], "--num", "5"]) == 2
-    assert "at least 100 draws" in said(capsys)
+    assert "num_draws must be a whole number between 100 and" in said(capsys)

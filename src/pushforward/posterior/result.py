@@ -21,7 +21,7 @@ from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.same_coordinates import check_same_coordinates
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.posterior.verdict.agreement import Agreement
-from pushforward.posterior.verdict.assessment import NUM_DRAWS, assess_with_draws
+from pushforward.posterior.verdict.assessment import ENOUGH_DRAWS, NUM_DRAWS, assess_with_draws
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.pareto import pareto_smooth
 from pushforward.reports.blocks import Section, Table
@@ -136,7 +136,7 @@ class Posterior(Picklable):
         return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance, agreement)
 
     @classmethod
-    @checked()
+    @checked(num_draws=ENOUGH_DRAWS)
     def of(cls, flow: Flow, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
         """Any flow as a fit of a target, with its diagnostics, weights and report.
 
@@ -237,7 +237,7 @@ class Posterior(Picklable):
         """
         return run_chains(self.target, self.flow, key, method=method, **options)
 
-    @checked()
+    @checked(num_draws=ENOUGH_DRAWS)
     def reassess(self, target: Target, *, key: PRNGKeyArray, num_draws: int = NUM_DRAWS) -> "Posterior":
         """The same fit with fresh draws, weights and diagnostics; a loaded posterior gets its density back.
 

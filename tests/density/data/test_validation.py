@@ -55,7 +55,7 @@ def fit(x, dim=None, **options):
     ],
 )
 def test_invalid_arguments(options, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(TypeError if "key" in options else ValueError, match=match):
         fit(GOOD, **options)
 
 

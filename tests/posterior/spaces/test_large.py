@@ -55,9 +55,17 @@ def test_likelihoods_that_are_not_of_single_rows_are_refused(fn, words):
         large(fn, batch_size=100)
 
 
-@pytest.mark.parametrize("size", [0, 502, 2.5, True])
-def test_batch_sizes_that_rows_do_not_have_are_refused(size):
-    with pytest.raises(ValueError, match="batch_size must be an integer between 1 and the number of rows of data, 501"):
+@pytest.mark.parametrize(
+    ("size", "kind", "words"),
+    [
+        (502, ValueError, "an integer between 1 and the number of rows of data, 501"),
+        (0, ValueError, "a whole number"),
+        (2.5, TypeError, "a whole number"),
+        (True, TypeError, "a whole number"),
+    ],
+)
+def test_batch_sizes_that_rows_do_not_have_are_refused(size, kind, words):
+    with pytest.raises(kind, match=f"batch_size must be {words}"):
         large(batch_size=size)
 
 

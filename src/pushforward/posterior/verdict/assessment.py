@@ -27,14 +27,14 @@ from pushforward.training.compilation import jit_quick_compilation, one_blas_thr
 from pushforward.training.devices import replicate, spread
 from pushforward.training.interruption import never_stop
 
-NUM_DRAWS = 100_000
+NUM_DRAWS, ENOUGH_DRAWS = 100_000, Range(MIN_DRAWS, MAX_COUNT)
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
 DRAWS_PER_CALL = 2 * BATCH
 DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
 
-@checked(eager=True, target=None, flow=None, num_draws=Range(MIN_DRAWS, MAX_COUNT))
+@checked(eager=True, target=None, flow=None, num_draws=ENOUGH_DRAWS)
 def assess(target: Target, flow: Flow, key: PRNGKeyArray, *, num_draws: int = NUM_DRAWS) -> Diagnostics:
     """Compute the diagnostics of any flow as a fit of a target.
 
