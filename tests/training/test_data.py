@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pushforward.training import Epochs, NoBatches, Rows
+from pushforward.training.data import evenly_spaced
 
 
 def batches_of(source, steps, key=None, start=0):
@@ -70,3 +71,10 @@ def test_epochs_go_on_from_any_step(start):
 def test_epochs_refuse_other_batch_sizes(batch_size):
     with pytest.raises(ValueError, match=f"between 1 and the number of rows, 12, but is {batch_size}"):
         Epochs(jnp.arange(12), batch_size)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "most", "expected"), [(10, 4, [0, 3, 6, 9]), (3, 8, [0, 1, 2]), (5, 1, [0]), (1, 1, [0])]
+)
+def test_evenly_spaced_rows(num_rows, most, expected):
+    assert evenly_spaced(num_rows, most).tolist() == expected

@@ -16,7 +16,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.arguments import checked
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
@@ -27,9 +27,10 @@ from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior, Stat
 from pushforward.posterior.conditional import ConditionalTarget, as_arrays
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.modes import match_moments
-from pushforward.posterior.spaces.rows import AbstractDataRows, RandomNumbers, RowsInMemory, data_rows
+from pushforward.posterior.spaces.rows import AbstractRows, RandomNumbers, RowsInMemory, data_rows
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
+from pushforward.training.data import evenly_spaced
 from pushforward.training.devices import check_mesh
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
 from pushforward.training.run import Callback, Run
@@ -52,7 +53,7 @@ class AmortizedReverseKL(AbstractObjective):
     """
 
     target: ConditionalTarget
-    rows: AbstractDataRows
+    rows: AbstractRows
 
     @property
     def batches(self) -> RandomNumbers:
@@ -76,10 +77,10 @@ class AmortizedReverseKL(AbstractObjective):
         return jnp.mean(log_q - self._log_density(u, data))
 
 
-class _WithStatistics(AbstractDataRows):
+class _WithStatistics(AbstractRows):
     """Pairs of a data set on disk and its statistics, which are computed when they are needed."""
 
-    rows: AbstractDataRows
+    rows: AbstractRows
     statistics: Statistics = eqx.field(static=True)
 
     @property
@@ -89,9 +90,6 @@ class _WithStatistics(AbstractDataRows):
     def at(self, indices):
         data = self.rows.at(indices)
         return data, jax.vmap(self.statistics)(data)
-
-    def batches(self, batch_size, key):
-        return RandomNumbers(self.num_rows, batch_size)
 
 
 @checked(eager=True, target=None, flow=None, mesh=None)
@@ -174,7 +172,7 @@ def fit_amortized(
             "fit": "fit_amortized",
             "target": fingerprint(target),
             "shapes": shapes(jax.eval_shape(rows.at, jax.ShapeDtypeStruct((rows.num_rows,), jnp.result_type(int)))),
-            "data": fingerprint(rows.values if isinstance(rows, RowsInMemory) else rows.at(_spaced(rows, COMPARED))),
+            "data": fingerprint(rows.values if isinstance(rows, RowsInMemory) else _some(rows, COMPARED)),
             "flow": fingerprint(flow),
             "steps": steps,
         }
@@ -197,7 +195,7 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(100.0), optax.adam(rates, b2=0.99))
 
 
-def _checked_rows(target: ConditionalTarget, data: PyTree, statistics: Statistics) -> AbstractDataRows:
+def _checked_rows(target: ConditionalTarget, data: PyTree, statistics: Statistics) -> AbstractRows:
     """The pairs of data sets and statistics, in memory if the data are."""
     if any(isinstance(leaf, np.memmap | str | os.PathLike) for leaf in jax.tree.leaves(data)):
         rows = data_rows(data)
@@ -223,7 +221,7 @@ def _check_shapes(target: ConditionalTarget, data: PyTree, found: PyTree) -> Non
         raise ValueError(f"data must hold data sets of shapes {expected} along a first axis, but has shapes {found}.")
 
 
-def _moments(rows: AbstractDataRows) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+def _moments(rows: AbstractRows) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
     """The means and standard deviations of the statistics, of a file in two passes."""
     if isinstance(rows, RowsInMemory):
         conditions = rows.values[1]
@@ -254,16 +252,16 @@ def _check_statistics(conditions: Array) -> None:
         )
 
 
-def _spaced(rows: AbstractDataRows, num: int) -> Int[Array, " num"]:
-    """The indices of some rows, evenly spaced."""
-    return jnp.asarray(np.linspace(0, rows.num_rows - 1, min(num, rows.num_rows)).astype(int))
+def _some(rows: AbstractRows, most: int) -> PyTree:
+    """Some of the pairs, evenly spaced."""
+    return rows.at(jnp.asarray(evenly_spaced(rows.num_rows, most)))
 
 
-def _pooled(target: ConditionalTarget, rows: AbstractDataRows, key: PRNGKeyArray) -> Triangular:
+def _pooled(target: ConditionalTarget, rows: AbstractRows, key: PRNGKeyArray) -> Triangular:
     """The Gaussian with the mean and covariance of the mixture of Gaussian fits to some of the data sets."""
-    found = []
-    for row, k in zip(_spaced(rows, NUM_SCALING_DATA), jr.split(key, NUM_SCALING_DATA), strict=False):
-        one = target.at(jax.tree.map(lambda a: a[0], rows.at(row[None])[0]))
+    found, data = [], _some(rows, NUM_SCALING_DATA)[0]
+    for i, k in zip(range(rows.num_rows), jr.split(key, NUM_SCALING_DATA), strict=False):
+        one = target.at(jax.tree.map(lambda a, i=i: a[i], data))
         found += find_candidates(one, one.start, k).modes[:1]
     if not found:
         raise ValueError("the log-density is NaN or infinite at all starting points of all data sets that were tried.")

@@ -32,6 +32,7 @@ from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.compilation import split
+from pushforward.training.data import evenly_spaced
 from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.processes import spans_processes
 from pushforward.training.run import Callback, Run, Trained
@@ -248,7 +249,7 @@ def _facts(
         size = jax.ShapeDtypeStruct((target.space.num_rows,), jnp.result_type(int))
         data = jax.eval_shape(target.space.rows.at, size)
         # Each process compares its own rows, and a file would take long to read.
-        rows = np.linspace(0, target.space.num_rows - 1, min(target.space.num_rows, COMPARED_ROWS)).astype(int)
+        rows = evenly_spaced(target.space.num_rows, COMPARED_ROWS)
         density = Estimate(target, target.space.rows.at(jnp.asarray(rows)), None, jr.key(0))
     facts = {
         "fit": "fit_posterior",

@@ -15,6 +15,16 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 from pushforward.bijections.arrays import ArrayLike
 
 
+def evenly_spaced(num_rows: int, most: int) -> Int[np.ndarray, " rows"]:
+    """The indices of some rows, evenly spaced, the first and the last one with them.
+
+    Args:
+        num_rows: the number of all rows.
+        most: the largest number of indices.
+    """
+    return np.linspace(0, num_rows - 1, min(num_rows, most)).astype(int)
+
+
 class AbstractBatches(eqx.Module):
     """A source of batches.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pushforward.training.data import evenly_spaced
 from pushforward.training.mapped import Mapped
 from pushforward.vae.data import check_pixels, check_shape
 
@@ -64,7 +65,7 @@ class StoredImages(eqx.Module):
 
     def some(self) -> Float[np.ndarray, "m *shape"]:
         """Some images, evenly spaced."""
-        return self.mapped.read(self.rows[np.linspace(0, len(self) - 1, min(len(self), COMPARED)).astype(int)])
+        return self.mapped.read(self.rows[evenly_spaced(len(self), COMPARED)])
 
 
 def stored_images(images: Any) -> StoredImages | None:
@@ -86,12 +87,12 @@ def stored_images(images: Any) -> StoredImages | None:
     check_shape(images.shape)
     if images.dtype.kind not in "biuf":
         raise ValueError(f"images must be an array of numbers, but have dtype {images.dtype}.")
-    parts = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-    convert = np.asarray
+    rows = jnp.arange(len(images))
     if images.dtype == np.uint8:
+        parts = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
         scale = np.float32(1 if max(part.max() for part in parts) <= 1 else 255)
-        convert = lambda pixels: pixels / scale  # noqa: E731
-    found = StoredImages(Mapped(images, convert, real=True), jnp.arange(len(images)))
+        return StoredImages(Mapped(images, lambda pixels: pixels / scale, real=True), rows)
+    found = StoredImages(Mapped(images, real=True), rows)
     for part in found.chunks():
         check_pixels(part)
     return found

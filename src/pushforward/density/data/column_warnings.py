@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from pushforward.density.data.columns import estimate_step, is_off_grid
 from pushforward.density.data.splitting import distinct_rows
 from pushforward.density.data.validation import USE_FLOAT64, jax_float, to_jax_float
+from pushforward.training.data import evenly_spaced
 from pushforward.user_warnings import warn
 
 # A column seems discrete if the fraction of its distinct values is below the first of these, or if its values lie on a
@@ -134,7 +135,7 @@ def warn_if_function_of_condition(
     cond_dim, num_neighbors = condition.shape[1], 2 * (condition.shape[1] + 1)
     if cond_dim > MAX_COND_DIM or len(residuals) < 4 * num_neighbors:
         return
-    rows = np.linspace(0, len(residuals) - 1, min(NUM_LOCAL_FITS, len(residuals))).astype(int)
+    rows = evenly_spaced(len(residuals), NUM_LOCAL_FITS)
 
     # A balanced tree would split equal conditions again and again.
     tree = KDTree(condition, balanced_tree=False)

@@ -110,7 +110,7 @@ def with_likelihood(
             number for each row.
     """
     size = min(DEFAULT_BATCH_SIZE, rows.num_rows) if batch_size is None else batch_size
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= rows.num_rows:
+    if not 1 <= size <= rows.num_rows:
         raise ValueError(
             f"batch_size must be an integer between 1 and the number of rows of data, {rows.num_rows:,}, but is "
             f"{size!r}."

@@ -23,8 +23,8 @@ CHECKED_AT_ONCE = 100_000
 ROWS_IN_MEMORY, BLOCK = 100_000, 256
 
 
-class AbstractDataRows(eqx.Module):
-    """The rows of a data set: a pytree of arrays with one length along the first axis."""
+class AbstractRows(eqx.Module):
+    """Rows that are read by their indices: a pytree of arrays with one length along the first axis."""
 
     @property
     @abc.abstractmethod
@@ -38,6 +38,10 @@ class AbstractDataRows(eqx.Module):
         Args:
             indices: the indices of the rows.
         """
+
+
+class AbstractDataRows(AbstractRows):
+    """The rows of a data set, with a source of random ones and sums over all."""
 
     @abc.abstractmethod
     def batches(self, batch_size: int, key: PRNGKeyArray) -> AbstractBatches:
