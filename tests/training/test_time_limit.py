@@ -53,8 +53,8 @@ def test_a_stage_that_cannot_be_finished_is_left_out():
     assert limit.is_up
 
 
-def train(run, stage, *steps):
-    rounds = Rounds([Round(num, 0.05) for num in steps], -math.inf)  # no plateau
+def train(run, stage, *steps, min_gain=-math.inf, enough=lambda model, index: False):
+    rounds = Rounds([Round(num, 0.05) for num in steps], min_gain, enough)
     options = {"optimizer": cosine_decay(), "steps": 1000, "evaluate_every": 100, "rounds": rounds}
     return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), **options)
 
@@ -81,3 +81,21 @@ def test_the_first_stage_is_shortened_and_later_ones_are_left_out():
         assert len(run.history.losses) == 1000
         assert limit.left_out
         assert run.ended
+
+
+@pytest.mark.parametrize(("enough", "reason"), [(False, "stopped"), (True, "plateau")])
+def test_a_shortened_round_without_a_gain_is_no_plateau(enough, reason):
+    """It ends before the limit, because its last steps were faster than those that were timed."""
+    options = {"min_gain": math.inf, "enough": lambda model, index: enough}
+    with Run("fit", 2000, Checkpoint(None, dict, jr.key(0)), seconds=450.0) as run:
+        run.limit = limit = TimeLimit(450.0, lambda: 0.5 * sum(len(losses) for losses in run._losses))
+
+        def measure(advance):
+            limit.per_step, limit.per_evaluation = 1.0, 0.0
+
+        limit.measure = measure
+        assert train(run, "first", 600, **options).reason == reason
+        assert [e.step for e in run.history.evaluations] == [0, 100, 200, 300, 400, 450]
+        assert limit.remaining > 200
+        assert run.ended == (not enough)
+        assert train(run, "second", 100).reason == ("plateau" if enough else "stopped")

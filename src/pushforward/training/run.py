@@ -240,8 +240,12 @@ class Run:
             if reason is None and stopping is not None and stopping([record.loss for record in records]):
                 reason = "plateau"
             if reason is None and rounds is not None and start >= end:
-                if rounds.are_over(records, index, trainer.model(gather(state.best, self.mesh))):
+                best = trainer.model(gather(state.best, self.mesh))
+                if rounds.are_over(records, index, best):
                     reason = "plateau"
+                    # What a round gains that was too short says nothing about a whole one.
+                    if self.limit.shortened and not rounds.enough(best, index):
+                        self.limit.cut, reason = True, "stopped"
                 else:
                     following = rounds.rounds[index + 1]
                     state = self._begin_round(trainer, state, index + 1, following, steps, evaluate_every)
@@ -274,7 +278,9 @@ class Run:
         self, trainer: Trainer, state: State, index: int, new: Round, steps: int, evaluate_every: int
     ) -> State:
         """The state at the beginning of a round, which is shortened to the steps and to the time that are left."""
-        num = self.limit.affordable(min(new.steps, steps - int(state.step)), evaluate_every)
+        whole = min(new.steps, steps - int(state.step))
+        num = self.limit.affordable(whole, evaluate_every)
+        self.limit.shortened = num < whole
         return trainer.begin_round(state, index, new.rate, num)
 
     def _reason(self, used_up: bool) -> Reason | None:

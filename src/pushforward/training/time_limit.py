@@ -27,6 +27,8 @@ class TimeLimit:
         self.per_step = self.per_evaluation = 0.0
         # Whether a stage was not begun, because it could not be finished.
         self.left_out = False
+        # Whether a round had to be shortened, and whether training ended with it.
+        self.shortened = self.cut = False
 
     @property
     def remaining(self) -> float:
@@ -36,7 +38,7 @@ class TimeLimit:
     @property
     def is_up(self) -> bool:
         """Whether there is no time for another step and its evaluation, or for the next stage."""
-        return self.left_out or self.remaining <= self.per_step + self.per_evaluation
+        return self.left_out or self.cut or self.remaining <= self.per_step + self.per_evaluation
 
     def measure(self, advance: Callable[[int], Any]) -> None:
         """Time some steps of a stage.
