@@ -17,7 +17,7 @@ import jax.random as jr
 import jaxtyping
 import numpy as np
 import pytest
-from jaxtyping import AbstractArray, PRNGKeyArray
+from jaxtyping import AbstractArray, PRNGKeyArray, PyTree
 
 import pushforward as pf
 
@@ -52,15 +52,17 @@ TAKEN: dict[Any, set[str]] = {
     dict: set(),
     Sequence: {"empty", "vector", "words", "set"},
     "array": {"number", "negative", "fraction", "nan", "truth", "empty", "vector"},
+    "arrays": {"number", "negative", "fraction", "nan", "truth", "complex", "vector"},
     "key": set(),
     os.PathLike: set(),
     "instance": set(),
 }
 GOOD = {
     "anything": object(), types.NoneType: None, int: 200, float: 0.5, bool: True, str: "text", Callable: print,
-    Mapping: {}, dict: {}, Sequence: [], "array": np.zeros(2), "key": jr.key(0), os.PathLike: "text",
+    Mapping: {}, dict: {}, Sequence: [], "array": np.zeros(2), "arrays": np.zeros(2),
+    "key": jr.key(0), os.PathLike: "text",
 }  # fmt: skip
-ANYTHING = (Any, object, inspect.Parameter.empty)
+ANYTHING = (Any, object, inspect.Parameter.empty, PyTree)
 # What users write subclasses with, or what the library calls.
 HOOKS = {
     "as_saved", "upgraded_fields", "detached", "tree_flatten", "tree_unflatten", "loss", "evaluate", "from_draws",
@@ -109,8 +111,10 @@ def kinds(annotation):
     """The kinds of values that an annotation allows."""
     for member in members(annotation):
         kind = typing.get_origin(member) or member
-        if member in ANYTHING or isinstance(member, str | typing.TypeVar) or "PyTree" in str(member):
+        if member in ANYTHING or isinstance(member, str | typing.TypeVar):
             yield "anything"
+        elif inspect.isclass(member) and issubclass(member, PyTree):
+            yield "arrays"
         elif member in typing.get_args(PRNGKeyArray):
             yield "key"
         elif kind in (jax.Array, np.ndarray) or (inspect.isclass(kind) and issubclass(kind, AbstractArray)):
@@ -176,6 +180,37 @@ def test_bad_arguments(function, parameter, allowed):
             call(function, good | {parameter.name: value})
         message = str(error.value)
         assert re.match(rf"{parameter.name} must be .*, but is .*, in .*\.$", message), f"{kind}: {message}"
+
+
+TARGET = pf.Target(lambda u: -(u**2).sum(), np.zeros(2))
+CONDITIONAL = pf.ConditionalTarget(lambda u, x: -(u**2).sum() - (x**2).sum(), np.zeros(2), np.zeros(2))
+FLOW = pf.flows.linear(2, key=jr.key(0))
+# Arguments that take values of many types, so that the functions check them; and what else is bad.
+MANY_TYPES = {
+    "structure": (lambda v: pf.fit_posterior(TARGET, key=jr.key(0), structure=v), [np.zeros((2, 2, 2))]),
+    "draws": (lambda v: pf.fit_posterior(TARGET, key=jr.key(0), draws=v), []),
+    "example": (lambda v: pf.Target(lambda u: 0.0, v), [{"a": "b"}]),
+    "support": (lambda v: pf.Target(lambda u: 0.0, np.zeros(2), v), []),
+    "draw": (TARGET.unconstrain, [{"a": np.zeros(2)}]),
+    "data": (lambda v: pf.fit_amortized(CONDITIONAL, v, key=jr.key(0)), [{"a": np.zeros(2)}]),
+    "source": (pf.rosenblatt, []),
+    "model": (lambda v: pf.train(v, pf.ForwardKL(np.zeros((9, 2))), key=jr.key(0)), [np.zeros(3), {"a": np.zeros(2)}]),
+    "tree": (lambda v: pf.save("unused", v), []),
+}  # fmt: skip
+ALLOWED = {
+    "structure": {"None"}, "draws": {"None"}, "example": {"number", "negative", "fraction", "truth", "vector"},
+    "support": {"None", "no text"}, "draw": TAKEN["arrays"], "tree": set(VALUES) - {"object", "bytes", "set"},
+    "source": {"class", "empty"}, "data": {"text", "no text"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MANY_TYPES)
+def test_bad_values_where_many_types_are_allowed(name):
+    function, more = MANY_TYPES[name]
+    values = {kind: value for kind, value in VALUES.items() if kind not in ALLOWED.get(name, ())}
+    for value in [*values.values(), *more]:
+        with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+            function(value)
 
 
 def call(function, given):

@@ -1,8 +1,8 @@
 """Check the arguments of public functions by their annotations, so that errors name the argument at fault.
 
 The annotation of a parameter says which values it takes, and `checked` enforces it: numbers, counts, random keys,
-arrays, functions, paths, instances of classes, and sequences of them. What an annotation cannot say, such as which
-shapes agree, each function checks itself.
+arrays, functions, paths, instances of classes, sequences of them, and trees of arrays. What an annotation cannot say,
+such as which shapes agree, each function checks itself.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import AbstractArray, PRNGKeyArray
+from jaxtyping import AbstractArray, PRNGKeyArray, PyTree
 
 F = TypeVar("F", bound=Callable)
 
@@ -136,8 +136,11 @@ def check(name: str, value: Any, annotation: Any, *, owner: str, rule: Rule = No
     members = _members(annotation)
     if any(map(_says_nothing, members)):
         return
+    if any(map(_is_tree, members)):
+        _check_arrays(name, value, owner)
+        return
     allowed = rule if isinstance(rule, Range) else COUNT if int in members else NUMBER
-    message = f"{name} must be {_expected(members, allowed)}, but is {_given(value)}, in {owner}."
+    message = f"{name} must be {_expected(members, allowed)}, but is {in_words(value)}, in {owner}."
     empty_path = os.PathLike in members and isinstance(value, str) and not value
     if empty_path or not any(_is_of(value, member) for member in _alternatives(members)):
         options = [
@@ -149,6 +152,24 @@ def check(name: str, value: Any, annotation: Any, *, owner: str, rule: Rule = No
     if isinstance(value, Sequence) and not isinstance(value, str) and not _arrays(members):
         for member in members:
             _check_entries(name, value, member, owner, rule)
+
+
+def in_words(value: Any) -> str:
+    """A value, in the words of a message.
+
+    Args:
+        value: any value.
+    """
+    if inspect.isclass(value):
+        return f"the class {value.__name__} instead of an instance of it"
+    if isinstance(value, jax.Array | np.ndarray) and value.shape:
+        return f"an array of {value.dtype} of shape {value.shape}"
+    if isinstance(value, Tracer):
+        return f"a traced value of {value.dtype}, as inside jax.jit"
+    if isinstance(value, str | Real | complex | Sequence | None):
+        text = repr(value)
+        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ..."
+    return f"{_article(type(value).__name__)} {type(value).__name__}"
 
 
 def is_key(value: Any) -> bool:
@@ -164,6 +185,27 @@ def is_key(value: Any) -> bool:
     return value.dtype == np.uint32 and value.shape in ((2,), (4,))
 
 
+def holds_real_numbers(value: Any) -> bool:
+    """Whether a value is an array of real numbers, or becomes one.
+
+    Args:
+        value: any value.
+    """
+    if isinstance(value, bool | Real):
+        return True
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        dtype = value.dtype
+        real = jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating)
+        return bool(real or jnp.issubdtype(dtype, jnp.bool_))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        try:
+            return holds_real_numbers(np.asarray(value))
+        except (TypeError, ValueError):
+            # Ragged, or traced.
+            return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    return hasattr(value, "__array__") and not inspect.isclass(value)
+
+
 def _check_concrete(owner: str, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
@@ -173,13 +215,24 @@ def _check_concrete(owner: str, given: Mapping[str, Any]) -> None:
             )
 
 
+def _check_arrays(name: str, value: Any, owner: str) -> None:
+    """Raise unless a value is a pytree of arrays of numbers, with one or more of them."""
+    leaves = jax.tree.leaves_with_path(value)
+    if not leaves:
+        raise TypeError(f"{name} must be a pytree of arrays of numbers, but is {in_words(value)}, in {owner}.")
+    for path, leaf in leaves:
+        if not (holds_real_numbers(leaf) or jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.complexfloating)):
+            place = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{place} must be an array of numbers, but is {in_words(leaf)}, in {owner}.")
+
+
 def _check_entries(name: str, value: Sequence, member: Any, owner: str, rule: Rule) -> None:
     kinds = typing.get_args(member)
     if typing.get_origin(member) not in (tuple, Sequence, Collection) or not kinds:
         return
     if typing.get_origin(member) is tuple and kinds[-1] is not Ellipsis:
         if len(value) != len(kinds):
-            raise ValueError(f"{name} must have {len(kinds)} entries, but is {_given(value)}, in {owner}.")
+            raise ValueError(f"{name} must have {len(kinds)} entries, but is {in_words(value)}, in {owner}.")
     else:
         kinds = (kinds[0],) * len(value)
     for index, (entry, kind) in enumerate(zip(value, kinds, strict=True)):
@@ -198,8 +251,12 @@ _KEYS = _members(PRNGKeyArray)
 
 def _says_nothing(member: Any) -> bool:
     """Whether a member of an annotation allows anything, as far as can be seen here."""
-    unknown = member in (Any, object, inspect.Parameter.empty) or isinstance(member, str | TypeVar)
-    return unknown or "PyTree" in str(member)
+    return member in (Any, object, inspect.Parameter.empty, PyTree) or isinstance(member, str | TypeVar)
+
+
+def _is_tree(member: Any) -> bool:
+    """Whether a member of an annotation is a pytree of arrays, such as `PyTree[ArrayLike]`."""
+    return inspect.isclass(member) and issubclass(member, PyTree)
 
 
 def _is_array(member: Any) -> bool:
@@ -230,7 +287,7 @@ def _is_of(value: Any, member: Any) -> bool:
     if member in _KEYS:
         return is_key(value)
     if _is_array(member):
-        return _holds_real_numbers(value)
+        return holds_real_numbers(value)
     if kind is Literal:
         return any(type(value) is type(option) and value == option for option in typing.get_args(member))
     if kind is Callable:
@@ -253,24 +310,8 @@ def _is_of(value: Any, member: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, Tracer):
-        return value.shape == () and _holds_real_numbers(value) and not jnp.issubdtype(value.dtype, jnp.bool_)
+        return value.shape == () and holds_real_numbers(value) and not jnp.issubdtype(value.dtype, jnp.bool_)
     return isinstance(value, Real) and not isinstance(value, bool | np.bool)
-
-
-def _holds_real_numbers(value: Any) -> bool:
-    if isinstance(value, bool | Real):
-        return True
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        dtype = value.dtype
-        real = jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating)
-        return bool(real or jnp.issubdtype(dtype, jnp.bool_))
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        try:
-            return _holds_real_numbers(np.asarray(value))
-        except (TypeError, ValueError):
-            # Ragged, or traced.
-            return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
-    return hasattr(value, "__array__") and not inspect.isclass(value)
 
 
 def _expected(members: tuple, allowed: Range) -> str:
@@ -291,20 +332,6 @@ def _expected(members: tuple, allowed: Range) -> str:
         else:
             words.append(names.get(kind) or f"{_article(kind.__name__)} {kind.__name__}")
     return " or ".join(dict.fromkeys(words))
-
-
-def _given(value: Any) -> str:
-    """A value, in words."""
-    if inspect.isclass(value):
-        return f"the class {value.__name__} instead of an instance of it"
-    if isinstance(value, jax.Array | np.ndarray) and value.shape:
-        return f"an array of {value.dtype} of shape {value.shape}"
-    if isinstance(value, Tracer):
-        return f"a traced value of {value.dtype}, as inside jax.jit"
-    if isinstance(value, str | Real | complex | Sequence | None):
-        text = repr(value)
-        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ..."
-    return f"{_article(type(value).__name__)} {type(value).__name__}"
 
 
 def _article(name: str) -> str:

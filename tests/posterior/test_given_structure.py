@@ -33,9 +33,11 @@ def test_parents_and_matrices_give_the_same_structure():
         (np.eye(10), "interact, but not in the structure"),
         ({"mu": [], "tau": []}, r"lacks \['theta'\]"),
         (PARENTS | {"theta": ["sigma"]}, r"\['sigma'\] are not"),
+        (PARENTS | {"theta": 3}, "of 'theta' it gives 3"),
+        (np.full((10, 10), "a"), "must be a matrix .* is an array of <U1"),
         (PARENTS | {"mu": ["theta"]}, "cycle: .*mu.*theta"),
         (PARENTS | {"theta": ["mu"]}, "tau interact, but not"),
-        ("theta", "must be a matrix .* is a str"),
+        ("theta", "must be a matrix .* is 'theta'"),
     ],
 )
 def test_structures_that_do_not_match(given, message):

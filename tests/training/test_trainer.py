@@ -63,7 +63,7 @@ def test_integer_and_boolean_arrays_stay():
 
 
 def test_nothing_to_train_is_an_error():
-    with pytest.raises(ValueError, match="no trainable arrays"):
+    with pytest.raises(ValueError, match="model must have trainable arrays"):
         train(pf.Flow(NORMAL, bj.Identity((2,))), pf.ReverseKL(target, 4), key=jr.key(0), steps=2)
 
 

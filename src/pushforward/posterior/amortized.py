@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.arguments import checked
@@ -69,12 +70,12 @@ class AmortizedPosterior(Picklable):
         return {n: fields[n] for n in ("target", "flow")} | {"statistics": statistics, "history": history}
 
     @eqx.filter_jit
-    def _draw(self, key: PRNGKeyArray, data: PyTree, num_samples: int) -> tuple[Array, Array]:
+    def _draw(self, key: PRNGKeyArray, data: PyTree[ArrayLike], num_samples: int) -> tuple[Array, Array]:
         """Unconstrained draws and their log-densities."""
         return self.flow.sample_and_log_prob(key, (num_samples,), self.statistics(data))
 
     @checked()
-    def sample(self, key: PRNGKeyArray, data: PyTree, num_samples: int = 1000) -> Draw:
+    def sample(self, key: PRNGKeyArray, data: PyTree[ArrayLike], num_samples: int = 1000) -> Draw:
         """Draws of the posterior of one data set: a pytree with a leading axis.
 
         Args:
@@ -84,7 +85,8 @@ class AmortizedPosterior(Picklable):
         """
         return constrain(self.target.at(data), self._draw(key, as_arrays(data), num_samples)[0])
 
-    def log_prob(self, draws: Draw, data: PyTree) -> Float[Array, " draws"]:
+    @checked()
+    def log_prob(self, draws: PyTree[ArrayLike], data: PyTree[ArrayLike]) -> Float[Array, " draws"]:
         """The fitted log-density of draws of the posterior of one data set, in their own space, in nats.
 
         It is minus infinity outside of the support.
@@ -99,7 +101,7 @@ class AmortizedPosterior(Picklable):
         return log_prob_of_draws(self.target.at(data), self.flow, draws, self.statistics(as_arrays(data)))
 
     @checked()
-    def posterior(self, key: PRNGKeyArray, data: PyTree, num_draws: int = NUM_DIAGNOSTIC_DRAWS) -> Posterior:
+    def posterior(self, key: PRNGKeyArray, data: PyTree[ArrayLike], num_draws: int = NUM_DIAGNOSTIC_DRAWS) -> Posterior:
         """The posterior of one data set with its diagnostics, summary, figures and report.
 
         Args:
@@ -115,7 +117,9 @@ class AmortizedPosterior(Picklable):
         return Posterior.from_draws(target, flow, diagnostics, History(np.zeros(0), ()), draws, log_weights)
 
     @checked()
-    def diagnose(self, key: PRNGKeyArray, data: PyTree, num_samples: int = NUM_DIAGNOSTIC_DRAWS) -> Diagnostics:
+    def diagnose(
+        self, key: PRNGKeyArray, data: PyTree[ArrayLike], num_samples: int = NUM_DIAGNOSTIC_DRAWS
+    ) -> Diagnostics:
         """How good the posterior of one data set is, with its evidence and a verdict.
 
         Args:
@@ -126,7 +130,9 @@ class AmortizedPosterior(Picklable):
         return self.posterior(key, data, num_samples).diagnostics
 
     @checked()
-    def ranks(self, key: PRNGKeyArray, truths: Draw, data: PyTree, num_samples: int = 255) -> Ranks:
+    def ranks(
+        self, key: PRNGKeyArray, truths: PyTree[ArrayLike], data: PyTree[ArrayLike], num_samples: int = 255
+    ) -> Ranks:
         """Simulation-based calibration: the ranks of true values among draws of the posteriors of their data.
 
         Args:

@@ -16,9 +16,10 @@ import jax.random as jr
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from pushforward.arguments import checked
+from pushforward.arguments import check, checked
 from pushforward.bijections import MLP, Amortized, Chain, RescaledCondition, Triangular, num_parameters
 from pushforward.flow import Flow, check_flow
 from pushforward.flows import nsf, realnvp
@@ -202,6 +203,7 @@ def _checked_rows(target: ConditionalTarget, data: PyTree, statistics: Statistic
         some = rows.at(jnp.zeros(1, int))
         _check_shapes(target, some, jax.tree.map(lambda a: (rows.num_rows, *a.shape[1:]), some))
         return _WithStatistics(rows, statistics)
+    check("data", data, PyTree[ArrayLike], owner="fit_amortized")
     data = as_arrays(data)
     _check_shapes(target, data, jax.tree.map(jnp.shape, data))
     for path, leaf in jax.tree.leaves_with_path(data):

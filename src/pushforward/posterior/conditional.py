@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from pushforward.arguments import checked
@@ -51,7 +52,7 @@ class ConditionalTarget(eqx.Module):
         self,
         log_density: Callable[[Draw, PyTree], Float[Array, ""]] | AbstractSpace,
         example: Draw,
-        data: PyTree,
+        data: PyTree[ArrayLike],
         support: PyTree = None,
     ):
         if isinstance(log_density, AbstractSpace):
@@ -66,7 +67,7 @@ class ConditionalTarget(eqx.Module):
 
     @classmethod
     @checked()
-    def from_numpyro(cls, model: Callable, data: PyTree, *args: Any, **kwargs: Any) -> "ConditionalTarget":
+    def from_numpyro(cls, model: Callable, data: PyTree[ArrayLike], *args: Any, **kwargs: Any) -> "ConditionalTarget":
         """The posteriors of a NumPyro model whose first argument is the data set.
 
         Args:
@@ -91,19 +92,20 @@ class ConditionalTarget(eqx.Module):
         """The data set that the target was made with."""
         return self.target.space.data
 
-    def at(self, data: PyTree) -> Target:
+    @checked()
+    def at(self, data: PyTree[ArrayLike]) -> Target:
         """The posterior of one data set.
 
         Args:
             data: a data set of the same structure and shapes as the one that the target was made with.
 
         Raises:
-            ValueError: if the shapes differ.
+            ValueError: if the structure or the shapes differ.
         """
         data = as_arrays(data)
         given, expected = (jax.tree.map(jnp.shape, d) for d in (data, self.data))
         if given != expected:
-            raise ValueError(f"a data set must have shapes {expected}, but got {given}.")
+            raise ValueError(f"data must be a data set of shapes {expected}, but has shapes {given}.")
         return eqx.tree_at(lambda t: t.space, self.target, self.target.space.with_data(data))
 
     def detached(self) -> "ConditionalTarget":

@@ -2,7 +2,7 @@
 
 import graphlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.random as jr
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
+from pushforward.arguments import in_words
 from pushforward.posterior.structure import Structure, hessian_rows, structure_of
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
@@ -34,28 +35,34 @@ def given_structure(target: Target, given: Any) -> Structure:
         ValueError: if its shape or its names do not match the target, if it has a cycle, or if coordinates interact
             that do not according to it.
     """
+    names, dim = target.coordinate_names(), target.dim
     if isinstance(given, Structure):
         pattern = given.pattern
     elif isinstance(given, Mapping):
         pattern = _pattern_of_parents(target, given)
-    elif hasattr(given, "toarray") or isinstance(given, (np.ndarray, jax.Array)):
-        pattern = csr_array(given).astype(bool)
+    elif _is_matrix(given):
+        pattern = given
     else:
         raise TypeError(
-            f"structure must be a matrix of the coordinates that interact, or a dict from names to the names of their "
-            f"parents, but is a {type(given).__name__}."
+            f"structure must be a matrix of the coordinates that interact, of numbers or truth values, or a dict from "
+            f"names to the names of their parents, but is {in_words(given)}."
         )
-    names, dim = target.coordinate_names(), target.dim
     if pattern is None:
         return structure_of(None, names)
     if pattern.shape != (dim, dim):
         raise ValueError(
             f"structure must have shape ({dim}, {dim}) for a target of {dim} dimensions, got {pattern.shape}."
         )
+    pattern = csr_array(pattern).astype(bool)
     diagonal = coo_array((np.ones(dim, bool), (np.arange(dim), np.arange(dim))), shape=(dim, dim)).tocsr()
     pattern = (pattern + pattern.T + diagonal).astype(bool)
     _check_pattern(target, pattern, names)
     return structure_of(pattern, names)
+
+
+def _is_matrix(given: Any) -> bool:
+    is_array = hasattr(given, "toarray") or isinstance(given, np.ndarray | jax.Array)
+    return is_array and np.dtype(given.dtype).kind in "biuf"
 
 
 def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> None:
@@ -77,7 +84,7 @@ def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> 
 _columns = jit_quick_compilation(hessian_rows)  # the Hessian is symmetric
 
 
-def _pattern_of_parents(target: Target, parents: Mapping[str, Iterable[str]]) -> csr_array:
+def _pattern_of_parents(target: Target, parents: Mapping[str, Collection[str]]) -> csr_array:
     """The pattern of a directed graph: each array interacts with its parents, and these with each other."""
     arrays, first = {}, 0
     for path, leaf in jax.tree.leaves_with_path(target.example):
@@ -85,6 +92,11 @@ def _pattern_of_parents(target: Target, parents: Mapping[str, Iterable[str]]) ->
             leaf.shape
         )
         first += leaf.size
+    for child, of in parents.items():
+        if not isinstance(of, Collection):
+            raise TypeError(
+                f"structure must give the names of the parents of each array, but of {child!r} it gives {in_words(of)}."
+            )
     parents = {child: [of] if isinstance(of, str) else list(of) for child, of in parents.items()}
     missing = [name for name in arrays if name not in parents]
     unknown = [name for of in parents.values() for name in of if name not in arrays]

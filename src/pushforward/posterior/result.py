@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.arguments import checked
 from pushforward.bijections import num_parameters
@@ -259,7 +260,8 @@ class Posterior(Picklable):
         kept = {"history": self.history, "provenance": self.provenance}
         return dataclasses.replace(fresh, diagnostics=diagnostics, **kept)
 
-    def log_prob(self, draws: Draw) -> Float[Array, " draws"]:
+    @checked()
+    def log_prob(self, draws: PyTree[ArrayLike]) -> Float[Array, " draws"]:
         """The fitted log-density of draws in their own space, in nats; minus infinity outside of the support.
 
         Args:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PyTree
 
-from pushforward.arguments import checked
+from pushforward.arguments import checked, holds_real_numbers, in_words
 from pushforward.bijections import AbstractBijection, num_parameters
 from pushforward.posterior.forward_mode import ForwardMode, needs_forward_mode
 from pushforward.posterior.runtime_errors import can_raise, without_errors, zero_at_errors
@@ -233,7 +234,8 @@ class Target(eqx.Module):
         draw = self.space.constrain
         return without_errors(draw)(self.unravel(u))[0] if self.can_raise else draw(self.unravel(u))
 
-    def unconstrain(self, draw: Draw) -> Float[Array, " dim"]:
+    @checked()
+    def unconstrain(self, draw: PyTree[ArrayLike]) -> Float[Array, " dim"]:
         """The unconstrained vector of a draw, the inverse of `constrain`.
 
         Args:
@@ -252,9 +254,6 @@ class Target(eqx.Module):
 
 
 def _check_large_data(log_likelihood: Callable | None, data: PyTree, batch_size: int | None) -> None:
-    if log_likelihood is not None and not callable(log_likelihood):
-        kind = type(log_likelihood).__name__
-        raise ValueError(f"log_likelihood must be a function of a draw and rows of the data, but is a {kind}.")
     if (log_likelihood is None) != (data is None):
         given, missing = ("data", "log_likelihood") if log_likelihood is None else ("log_likelihood", "data")
         raise ValueError(
@@ -270,11 +269,10 @@ def _checked_example(example: Draw) -> Draw:
         raise ValueError("the example is empty: it must hold at least one array, for the structure and shapes.")
     for path, leaf in jax.tree.leaves_with_path(example):
         name = f"example{jax.tree_util.keystr(path)}"
-        try:
-            value = jnp.asarray(leaf)
-        except TypeError as error:
-            raise ValueError(f"{name} must be a real array, but is a {type(leaf).__name__}.") from error
-        if jnp.issubdtype(value.dtype, jnp.complexfloating) or not value.size:
+        if not holds_real_numbers(leaf):
+            raise ValueError(f"{name} must be a real array, but is {in_words(leaf)}.")
+        value = jnp.asarray(leaf)
+        if not value.size:
             raise ValueError(f"{name} must be a real array that is not empty, but has {value.dtype}{value.shape}.")
         if not bool(jnp.isfinite(value).all()):
             raise ValueError(f"{name} must be finite, but holds NaN or infinite values.")

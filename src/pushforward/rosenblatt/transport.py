@@ -167,9 +167,9 @@ def _to_logits(source: Source, options: dict[str, Any]) -> AbstractBijection:
         return Chain([Invert(source.bijection), _to_logits(source.base, {})])
     if isinstance(source, dist.Distribution):
         return _map_of_distribution(source)
-    if isinstance(source, Sequence):
+    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
         return ConditionalRosenblatt(source)
-    if not _is_density(source):
+    if isinstance(source, str | bytes) or not _is_density(source):
         raise ValueError(
             "the source of a Rosenblatt map must be a NumPyro distribution, a sequence of conditionals, a triangular "
             f"flow or a log-density, but is {type(source).__name__}."

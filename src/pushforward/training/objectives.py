@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from pushforward.arguments import check_fields, checked
+from pushforward.arguments import check_fields, checked, in_words
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.flow import Flow, Learnable
 from pushforward.training.data import AbstractBatches, NoBatches, Rows
@@ -33,6 +33,16 @@ class AbstractObjective(eqx.Module):
     def batches(self) -> AbstractBatches:
         """The default source of batches, which the argument `batches` of `train` replaces; by default no data."""
         return NoBatches()
+
+    def check_model(self, model: Any) -> None:
+        """Raise if the objective cannot be used with a model; by default it takes every pytree.
+
+        Args:
+            model: the model to train.
+
+        Raises:
+            TypeError: if it is not of the type that the objective needs.
+        """
 
     @abc.abstractmethod
     def loss(self, model: Any, batch: PyTree, key: PRNGKeyArray, step: Int[Array, ""]) -> Value:
@@ -56,7 +66,15 @@ class AbstractObjective(eqx.Module):
         """
 
 
-class ReverseKL(AbstractObjective):
+class _FlowObjective(AbstractObjective):
+    """Base class of the objectives of flows."""
+
+    def check_model(self, model):
+        if not isinstance(model, Flow):
+            raise TypeError(f"model must be a Flow, but is {in_words(model)}, in train with {type(self).__name__}.")
+
+
+class ReverseKL(_FlowObjective):
     r"""$\mathrm{KL}(q \,\|\, p)$ up to the constant $\log Z$: the negative ELBO $E_q[\log q(x) - \log \tilde p(x)]$.
 
     By default its gradient is the path gradient, which leaves out the score term of mean zero; its variance vanishes
@@ -131,7 +149,7 @@ def sample_and_path_log_prob(
     return x, jax.lax.stop_gradient(log_q) + along - jax.lax.stop_gradient(along)
 
 
-class _WeightedBound(AbstractObjective):
+class _WeightedBound(_FlowObjective):
     """Base class of the bounds that are the logarithm of a mean of powers of importance weights."""
 
     alpha: eqx.AbstractVar[float]
@@ -227,7 +245,7 @@ class Renyi(_WeightedBound):
     num_evaluation_bounds: int = eqx.field(static=True, default=256)
 
 
-class ForwardKL(AbstractObjective):
+class ForwardKL(_FlowObjective):
     r"""$\mathrm{KL}(p \,\|\, q)$ up to the entropy of $p$: the negative log-likelihood $-E_p[\log q(x)]$ of samples.
 
     Args:

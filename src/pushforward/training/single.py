@@ -73,6 +73,7 @@ def train(
 
     Raises:
         FloatingPointError: if no evaluation was finite.
+        TypeError: if the objective does not take such a model.
         ValueError: if the model has no trainable arrays, a number is too small, the number of devices does not divide
             the draws or rows of a step, or the checkpoint is of another training.
         OSError: if the checkpoint cannot be written.
@@ -87,6 +88,7 @@ def train(
     """
     check_mesh(mesh, {})
     parameters, _ = partition(model)
+    objective.check_model(model)
     optimizer = _default_optimizer(steps) if optimizer is None else optimizer
 
     def facts():

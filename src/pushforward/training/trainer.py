@@ -9,6 +9,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from pushforward.arguments import in_words
 from pushforward.bijections.arrays import trainable
 from pushforward.training.compilation import jit_low_concurrency, jit_quick_compilation
 from pushforward.training.data import AbstractBatches
@@ -183,7 +184,7 @@ def partition(model: Any) -> tuple[PyTree, PyTree]:
     """
     parameters, static = eqx.partition(model, trainable(model))
     if not jax.tree.leaves(parameters):
-        raise ValueError(f"{type(model).__name__} has no trainable arrays.")
+        raise ValueError(f"model must have trainable arrays, but is {in_words(model)} without them.")
     return parameters, static
 
 

@@ -176,6 +176,9 @@ class SupportSpace(AbstractSpace):
         return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t(leaf), z))
 
     def unconstrain(self, draw):
+        if jax.tree.structure(draw) != self.structure:
+            found = jax.tree.structure(draw)
+            raise ValueError(f"draw must have the structure of the example, {self.structure}, but has {found}.")
         return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t.inv(leaf), draw))
 
     def log_volume(self, z):
