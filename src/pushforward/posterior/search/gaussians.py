@@ -157,6 +157,20 @@ def _without(ends: list[Candidate], center: np.ndarray) -> list[Candidate]:
     return ends[:-1] if ends and np.array_equal(ends[-1].loc, center) else ends[:]
 
 
+def candidates_from(target: LogDensity, points: Float[np.ndarray, "points dim"], key: PRNGKeyArray) -> list[Candidate]:
+    """The best Gaussians of the modes that Newton paths from some points reach.
+
+    Args:
+        target: the log-density.
+        points: the points, the best first; there are as many paths as in a round of the search.
+        key: for draws.
+    """
+    dim = points.shape[1]
+    unit = np.zeros(dim), np.asarray(unit_factor(jnp.asarray(points[0])))
+    starts = np.resize(points, (2 * len(_radii(dim)), dim))
+    return separate_modes(_without(_walk_within(target, unit, jnp.asarray(starts), key), unit[0]))
+
+
 def uses_natural_gradient(dim: int) -> bool:
     """Whether natural-gradient steps replace the training of Gaussians, which needs more steps in more dimensions.
 

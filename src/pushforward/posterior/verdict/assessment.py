@@ -23,6 +23,7 @@ from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.target import Target, Whitened, finite_or_zero
 from pushforward.posterior.verdict.diagnostics import MIN_DRAWS, Diagnostics, diagnose
 from pushforward.posterior.verdict.examination import examine
+from pushforward.posterior.verdict.outliers import outlying_modes
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.devices import replicate, spread
 from pushforward.training.interruption import never_stop
@@ -127,7 +128,10 @@ def assess_draws(
     evidence = diagnose(log_weights).log_evidence
     missed, complete, examination = 0.0, True, None
     if math.isfinite(evidence):
-        missed, complete = _missed_mass(target, flow, found.candidates, evidence, key, stop)
+        more = []
+        if isinstance(target, Target) and not stop():
+            more = outlying_modes(target, flow, draws, log_weights, jr.fold_in(key, 2))
+        missed, complete = _missed_mass(target, flow, (found.candidates, more), evidence, key, stop)
         unseen = _unseen_mass(found.census, draws, log_weights)
         if unseen > MIN_MISSED:
             missed = 1 - (1 - missed) / (1 + unseen)
@@ -218,7 +222,7 @@ _compiled_batch = jit_quick_compilation(weighted_batch, level=1)
 def _missed_mass(
     target: Target | Estimate,
     flow: Flow,
-    found: Sequence[Candidate],
+    found: tuple[Sequence[Candidate], Sequence[Candidate]],
     log_evidence: float,
     key: PRNGKeyArray,
     stop: Callable[[], bool],
@@ -227,10 +231,13 @@ def _missed_mass(
 
     For one candidate this is the evidence near it in the region where the fit has less than a tenth of the posterior
     density. The sum is over candidates that are separate; many paths end at the same mode, which counts once. Draws of
-    the fit do not show a mode that it does not have, but the Newton paths of the search may have found it.
+    the fit do not show a mode that it does not have, but the Newton paths of the search may have found it (the first
+    candidates), or paths from draws whose weights stand out (the second).
     """
     complete, misses = True, []
-    for candidate, k in zip(found, split(key, len(found)), strict=True):
+    candidates = [candidate for part in found for candidate in part]
+    keys = [*split(key, len(found[0])), *split(jr.fold_in(key, 3), len(found[1]))]
+    for candidate, k in zip(candidates, keys, strict=True):
         if stop():
             complete = False
             break
