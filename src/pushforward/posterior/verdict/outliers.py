@@ -18,7 +18,7 @@ from pushforward.training.compilation import jit_quick_compilation
 
 # A log-weight stands out if it is farther above the median than this quantile is, by this factor, and by more than
 # rounding.
-QUANTILE, FACTOR, MIN_SPACINGS = 0.999, 3.0, 1e4
+QUANTILE, FACTOR, MIN_SPACINGS = 0.999, 10.0, 1e4
 MAX_POINTS = 24
 # Steps along the gradient, in standard deviations of the base; all lengths are evaluated at once.
 NUM_STEPS = 8
