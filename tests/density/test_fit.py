@@ -70,6 +70,17 @@ def test_a_given_flow_and_single_precision():
         assert log_prob.dtype == jnp.float32 and jnp.isfinite(log_prob).all()
 
 
+def test_a_training_that_diverges_goes_on_at_a_lower_learning_rate():
+    """It is not taken for early stopping, which would return the initial flow."""
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    x[:, 1] += x[:, 0] ** 2
+    flow = pf.flows.realnvp(2, key=jr.key(1), num_layers=2, hidden=(8,))
+    density = fit(x, flow=flow, learning_rate=3.0, max_epochs=200, patience=10)
+    stages = dict.fromkeys(record.stage for record in density.history.evaluations)
+    assert list(stages) == ["training", "restart 1", "decay"]
+    assert "result" not in dict(density.facts)
+
+
 def test_training_ends_when_patience_does():
     stops = []
 

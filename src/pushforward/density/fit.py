@@ -1,5 +1,6 @@
 """`fit_density`: maximum likelihood on samples."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.devices import check_mesh
 from pushforward.training.run import Callback, Run
+from pushforward.training.stopping import has_diverged
 from pushforward.user_warnings import warn
 from pushforward.weights import effective_sample_size
 
@@ -80,11 +82,12 @@ def fit_density(
     used for validation. Adam with decoupled weight decay (of networks), clipped gradients and a cosine decay of the
     learning rate trains until the likelihood of the validation rows has not improved for `patience` evaluations. If
     that happens before the learning rate has decayed, training continues from the best parameters with half the
-    learning rate and a short cosine decay. The flow with the highest validation likelihood is returned. It includes
-    the whitening and the transform to the support: its densities are in the units of `x`, and its draws lie in the
-    support. If the mean gain of training on the validation rows is at most its standard error, or if there are
-    fewer than five validation rows, the initial flow is returned instead, by default a Gaussian. If no more rows than
-    columns are distinct, it is a Gaussian whose correlations are shrunk, with a warning.
+    learning rate and a short cosine decay; after a divergence with a quarter, for the steps that are left. The flow
+    with the highest validation likelihood is returned. It includes the whitening and the transform to the support:
+    its densities are in the units of `x`, and its draws lie in the support. If the mean gain of training on the
+    validation rows is at most its standard error, or if there are fewer than five validation rows, the initial flow
+    is returned instead, by default a Gaussian. If no more rows than columns are distinct, it is a Gaussian whose
+    correlations are shrunk, with a warning.
 
     The values of a discrete column, such as counts, lie on a grid with a constant step. They are dequantized: uniform
     noise on [0, step) is added, with new random numbers at every use. The flow is a density of the dequantized values.
@@ -303,7 +306,10 @@ def _trained(
     batches: Any,
     to_result: Callable[[Flow], Flow],
 ) -> tuple[Flow, str]:
-    """Train until early stopping; then, with the steps that are left, at a rate that decays at once."""
+    """Train until early stopping; then, with the steps that are left, at a rate that decays at once.
+
+    A training that has diverged is no plateau: it goes on from its best parameters at a lower learning rate.
+    """
 
     def stage(name, flow, key, steps, rate, num_evaluations):
         return run.train(
@@ -315,11 +321,21 @@ def _trained(
             quick_compilation=steps == 0,
         )  # fmt: skip
 
-    trained = stage("training", flow, keys[0], num_steps, learning_rate, num_evaluations)
+    def goes_on(name, reason):
+        return reason == "plateau" and run.steps < num_steps and has_diverged(run.history.stage(name))
+
+    name, restarts = "training", 0
+    trained = stage(name, flow, keys[0], num_steps, learning_rate, num_evaluations)
+    while goes_on(name, trained.reason):
+        left, restarts = num_steps - run.steps, restarts + 1
+        name, learning_rate = f"restart {restarts}", learning_rate * recipe.RATE_AFTER_DIVERGENCE
+        most = math.ceil(num_evaluations * left / num_steps)
+        again = stage(name, trained.model, jr.fold_in(keys[0], restarts), left, learning_rate, most)
+        # If the user stops the fit just before, nothing is evaluated.
+        trained = dataclasses.replace(again, loss=min(again.loss, trained.loss))
     if trained.reason == "plateau":
         left = min(recipe.num_steps_of_decay(trained.best_step), num_steps - run.steps)
         decayed = stage("decay", trained.model, keys[1], left, learning_rate / 2, min(30, left))
-        # If the user stops the fit just before, nothing is evaluated.
         trained = decayed if np.isfinite(decayed.loss) else trained
     run.conclude(trained.loss)
     return trained.model, trained.reason

@@ -58,6 +58,10 @@ class History(eqx.Module):
         """The number of skipped steps."""
         return int(np.isnan(self.losses).sum())
 
+    def stage(self, name: str) -> tuple[Evaluation, ...]:
+        """The records of the stage with this name."""
+        return tuple(record for record in self.evaluations if record.stage == name)
+
     def series(self, name: str) -> Float[np.ndarray, " evaluations"]:
         """One number of every evaluation: a field of `Evaluation` or a metric, NaN where a record does not have it."""
         fields = set(Evaluation._fields) - {"stage", "metrics"}

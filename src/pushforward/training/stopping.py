@@ -1,4 +1,4 @@
-"""Early stopping: when has a training reached a plateau?"""
+"""Early stopping: when has a training reached a plateau, and when has it diverged?"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,6 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.arguments import FROM_ZERO, check_fields
+from pushforward.training.history import Evaluation
+
+# A smaller rise of the loss, in nats, is no divergence: the losses of batches are noisy.
+RISE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +41,16 @@ class EarlyStopping:
         if not np.isfinite(before):
             return not last < before
         return not before - last > self.min_delta * self.patience
+
+
+def has_diverged(evaluations: Sequence[Evaluation]) -> bool:
+    """Whether the median loss of the steps after the best evaluation is higher than that of the initial parameters.
+
+    The loss of the steps rises if the learning rate is too high. It does not if the model only overfits.
+
+    Args:
+        evaluations: those of one stage, the first before its first step.
+    """
+    losses = np.nan_to_num([record.loss for record in evaluations], nan=np.inf, posinf=np.inf)
+    after = [record.training_loss for record in evaluations[int(losses.argmin()) + 1 :]]
+    return len(after) > 0 and bool(np.median(np.nan_to_num(after, nan=np.inf, posinf=np.inf)) > losses[0] + RISE)
