@@ -129,8 +129,11 @@ def assess_draws(
     missed, complete, examination = 0.0, True, None
     if math.isfinite(evidence):
         more = []
+        # The density of an estimate from some rows is too noisy.
         if isinstance(target, Target) and not stop():
-            more = outlying_modes(target, flow, draws, log_weights, jr.fold_in(key, 2))
+            examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
+            if not examination.doubts:
+                more = outlying_modes(target, flow, draws, log_weights, examination.lacking, jr.fold_in(key, 2))
         missed, complete = _missed_mass(target, flow, (found.candidates, more), evidence, key, stop)
         unseen = _unseen_mass(found.census, draws, log_weights)
         if unseen > MIN_MISSED:
@@ -141,10 +144,8 @@ def assess_draws(
                 "because it reached others only once.",
             )
         complete = complete and not stop()
-        # The density of an estimate from some rows is too noisy.
-        if complete and not isinstance(target, Estimate):
-            examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
     if not complete:
+        examination = None
         interrupted = "The diagnostics were interrupted: not all regions were searched for missed mass."
         notes = (*notes, interrupted)
     raised = _num_errors(target, draws[np.isneginf(log_weights)]) / len(draws)

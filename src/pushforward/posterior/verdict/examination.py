@@ -34,12 +34,14 @@ class Examination(NamedTuple):
         flaws: reasons why its draws cannot be used as they are.
         uncorrected: reasons why weights do not correct the draws, if they cannot be used as they are.
         evidence: the log evidence and its standard error, if the fit's own draws do not show it; else None.
+        lacking: points in places of much evidence that the fit lacks, if some were found; else None.
     """
 
     doubts: tuple[str, ...] = ()
     flaws: tuple[str, ...] = ()
     uncorrected: tuple[str, ...] = ()
     evidence: tuple[float, float] | None = None
+    lacking: Float[np.ndarray, "points dim"] | None = None
 
 
 def examine(
@@ -98,7 +100,7 @@ def examine(
             f"{excess.sd_left:.0%}; refine() corrects it.",
         )
     evidence = _evidence(log_weights, excess, saturated)
-    return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence)
+    return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence, excess.lacking)
 
 
 def _evidence(log_weights: Float[np.ndarray, " draws"], excess: Excess, saturated: float) -> tuple[float, float] | None:

@@ -1,11 +1,13 @@
-"""Draws of a fit whose weights stand out: are they at the edge of a mode that the fit does not have?
+"""Draws whose weights stand out: are they at the edge of a mode that the fit does not have?
 
 A narrow mode inside of a broad one attracts no path of the search, and few draws of the fit come near it. But the
 weight of such a draw is larger than all others, and log p - log q rises from there to the mode, also where log p falls.
+A mode that is farther away than the search has looked is seen by draws of the tails of the fit.
 """
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -30,23 +32,27 @@ def outlying_modes(
     flow: Flow,
     draws: Float[np.ndarray, "draws dim"],
     log_weights: Float[np.ndarray, " draws"],
+    lacking: Float[np.ndarray, "points dim"] | None,
     key: PRNGKeyArray,
 ) -> list[Candidate]:
-    """The modes near the draws whose weights stand out; none if no weight does.
+    """The modes near the draws whose weights stand out, and near points that the fit lacks; none if there are none.
 
     Args:
         target: the target of the fit.
         flow: the fit, in unconstrained coordinates.
         draws: draws of the fit, in unconstrained coordinates.
         log_weights: log p - log q of the draws.
+        lacking: points in places of much evidence that the fit lacks.
         key: for further draws.
     """
-    points = draws[outliers(log_weights)]
-    if not len(points):
-        return []
-    # Of one size, so that all fits of a target share one program.
-    climbed = np.asarray(_climb(target, flow, jnp.asarray(np.resize(points, (MAX_POINTS, target.dim)))))
-    return candidates_from(target, climbed[: len(points)], key)
+    found, points = [], draws[outliers(log_weights)]
+    if len(points):
+        # Of one size, so that all fits of a target share one program.
+        climbed = np.asarray(_climb(target, flow, jnp.asarray(np.resize(points, (MAX_POINTS, target.dim)))))
+        found += candidates_from(target, climbed[: len(points)], key)
+    if lacking is not None and len(lacking):
+        found += candidates_from(target, lacking, jr.fold_in(key, 0))
+    return found
 
 
 def outliers(log_weights: Float[np.ndarray, " draws"]) -> np.ndarray:

@@ -212,6 +212,9 @@ def _log_radial(inner: np.ndarray, scale: np.ndarray) -> np.ndarray:
 # Squared deviations are counted up to this number of standard deviations: beyond, heavy tails have no variance.
 MAX_DEVIATION = 10.0
 NEGLIGIBLE = 1e-9
+# A tail draw is at a place that the fit lacks if it alone stands for this fraction of the evidence, and the density of
+# the fit there is a tenth of the posterior's or less. At most MAX_LACKING are kept.
+MIN_LACKING, MAX_LACKING = 1e-3, 24
 
 
 class Excess(NamedTuple):
@@ -225,6 +228,7 @@ class Excess(NamedTuple):
         sd_se: the standard error of `sd`.
         sd_left: the largest part of such errors that importance weights of the fit's own draws do not correct.
         unknown: the fraction of draws of the fit at which the density is not finite, or rounding noise.
+        lacking: tail draws at places that the fit lacks, those that stand for the most evidence first.
     """
 
     mass: float
@@ -233,6 +237,7 @@ class Excess(NamedTuple):
     sd_se: float
     sd_left: float
     unknown: float
+    lacking: Float[np.ndarray, "points dim"]
 
 
 def measure_excess(
@@ -276,7 +281,14 @@ def measure_excess(
         corrected = float(((weights - 1) * (squares - variance)).mean() / (2 * variance))
         worst = max(worst, (error, error_se), key=lambda each: abs(each[0]) + each[1])
         left = max(left, abs(error - corrected) - 2 * error_se)
-    return Excess(mass, mass_se, *worst, left, tails.unknown)
+    return Excess(mass, mass_se, *worst, left, tails.unknown, _lacking(tails, log_evidence))
+
+
+def _lacking(tails: TailDraws, log_evidence: float) -> Float[np.ndarray, "points dim"]:
+    log_p = tails.log_p - log_evidence
+    shares = np.where(tails.log_q < log_p + math.log(0.1), np.exp(np.minimum(log_p, 300.0)), 0.0) / len(log_p)
+    largest = np.argsort(-shares, kind="stable")[:MAX_LACKING]
+    return tails.draws[largest[shares[largest] > MIN_LACKING]]
 
 
 def _values(target: Target, u: Float[np.ndarray, "points dim"]) -> Float[np.ndarray, "points scalars"]:
