@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 
 from pushforward.posterior.spaces.replay import Replay
 
@@ -17,10 +18,14 @@ def model(table):
             numpyro.sample("x", dist.Normal(table[i[:, None], j], 1.0).to_event(1), obs=jnp.ones(2))
 
 
-def test_values_have_the_axes_of_the_plates_in_their_order():
+# Some indices, some with all of the other plate, and all: then the plates have no scale.
+@pytest.mark.parametrize(
+    ("outer", "inner"), [([5, 0, 2], [1, 1, 6, 3]), (range(6), [1, 1, 6, 3]), ([5, 0], range(7)), (range(6), range(7))]
+)
+def test_values_have_the_axes_of_the_plates_in_their_order(outer, inner):
     replay = Replay(model, (("outer", 6), ("inner", 7)), (("z", (("inner", -1),)),), (TABLE,), {}, {})
     z = jnp.linspace(-1.0, 1.0, 7)
-    outer, inner = jnp.array([5, 0, 2]), jnp.array([1, 1, 6, 3])
+    outer, inner = jnp.array(outer), jnp.array(inner)
     found = replay({"z": z}, {"outer": outer, "inner": inner})
     whole = dist.Normal(TABLE, 1.0).log_prob(1.0).sum(-1)
     np.testing.assert_allclose(found["x"], whole[outer[:, None], inner], rtol=1e-12)

@@ -114,8 +114,8 @@ class Replay(eqx.Module):
             plates = plates_of(site, dict(self.sizes))
             if plates and site["type"] == "sample" and site["is_observed"]:
                 values = site["fn"].log_prob(site["value"])
-                # The scale of the site contains those of the plates.
-                scale = site["scale"]
+                # The scale of the site contains those of the plates; NumPyro has none where all indices are chosen.
+                scale = 1.0 if site["scale"] is None else site["scale"]
                 for plate, size in self.sizes:
                     scale = scale * len(indices[plate]) / size if plate in plates else scale
                 kept = sorted(plates.values())
