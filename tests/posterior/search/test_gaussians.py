@@ -92,3 +92,11 @@ def test_correlation_is_found_beyond_the_dimensions_of_newton_paths():
     better = refined(log_density, best, jr.key(1))
     assert best.elbo > -20 and better.elbo == pytest.approx(0.0, abs=0.01)
     np.testing.assert_allclose((better.factor**2).sum(1), np.cumsum(steps**2), rtol=0.01)
+
+
+def test_a_mode_a_thousand_standard_deviations_away_is_found():
+    centers = jnp.array([[0.0, 0.0], [600.0, -800.0]])
+    modes = dist.MixtureSameFamily(dist.Categorical(jnp.array([0.95, 0.05])), dist.Normal(centers, 1.0).to_event(1))
+    found = find_candidates(modes.log_prob, jnp.zeros(2), jr.key(0))
+    assert len(found.modes) == 2
+    np.testing.assert_allclose(found.modes[1].loc, centers[1], atol=1e-3)

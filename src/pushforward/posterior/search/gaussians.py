@@ -51,6 +51,8 @@ MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
 RADII = (2, 3, 4, 6, 6, 8, 12, 12, 16, 16, 24, 24)
+# One more round starts far away, up to MANY_PATHS_DIM: scales may say little about how far modes are from each other.
+FAR_RADII = tuple(2.0 ** np.arange(5, 11, 0.5))
 # Further rounds start at distances that are a fraction of these, in standard deviations of all modes together, until
 # this number of rounds reaches no new mode, and modes that no path reached probably have less than this mass.
 NUM_QUIET_ROUNDS, MAX_UNSEEN = 3, 0.005
@@ -115,13 +117,36 @@ def find_candidates(
         ends = _walk_within(target, (new[0].loc, new[0].factor), _around(start, around_key), k)
         rounds.append(Round(new[0], _without(ends, new[0].loc)))
         found += ends
-    further, census = _further_rounds(target, rounds, start, jr.fold_in(far_key, start.size), stop)
+    far = _far_round(target, rounds, max(found, key=lambda c: c.elbo), start, jr.fold_in(far_key, start.size + 1), stop)
+    further, census = _further_rounds(target, [*rounds, *far], start, jr.fold_in(far_key, start.size), stop)
+    further += Census.of(far).beyond(Census.of(rounds)) if far else []
     found = sorted([*found, *further], key=lambda c: -c.elbo)
     modes = separate_modes(found)
     if any_mass and uses_natural_gradient(start.size):
         modes, more = _with_mass(target, modes, start, jr.fold_in(key, start.size), stop)
         found = sorted([*found, *more], key=lambda c: -c.elbo)
     return Found(modes, found, census)
+
+
+def _far_round(
+    target: LogDensity,
+    rounds: list[Round],
+    best: Candidate,
+    start: Float[Array, " dim"],
+    key: PRNGKeyArray,
+    stop: Callable[[], bool],
+) -> list[Round]:
+    """The round of paths from far away, in a list, which is empty if they reach no new mode.
+
+    There are no such paths if further rounds follow anyway: if there are many modes, or points of a ridge.
+    """
+    known = Census.of(rounds)
+    if start.size > MANY_PATHS_DIM or not known.is_complete or stop():
+        return []
+    around_key, key = split(key)
+    ends = _walk_within(target, (best.loc, best.factor), _around(start, around_key, FAR_RADII), key)
+    far = Round(None, _without(ends, best.loc))
+    return [far] if Census.of([*rounds, far]).beyond(known) else []
 
 
 def _further_rounds(
@@ -264,10 +289,15 @@ def _near(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths
     return jnp.concatenate([start[None], jnp.zeros((1, start.size), start.dtype), random])
 
 
-@jit_quick_compilation
-def _around(start: Float[Array, " dim"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
+def _around(
+    start: Float[Array, " dim"], key: PRNGKeyArray, radii: tuple[float, ...] | None = None
+) -> Float[Array, "paths dim"]:
     """The starting points of later paths, in the coordinates of a Gaussian; `start` gives the shape."""
-    radii = jnp.asarray(_radii(start.size), start.dtype)
+    return _pairs(start, jnp.asarray(_radii(start.size) if radii is None else radii, start.dtype), key)
+
+
+@jit_quick_compilation
+def _pairs(start: Float[Array, " dim"], radii: Float[Array, " pairs"], key: PRNGKeyArray) -> Float[Array, "paths dim"]:
     around = radii[:, None] * jr.normal(key, (radii.size, start.size), start.dtype)
     return jnp.concatenate([around, -around])
 
