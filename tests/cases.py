@@ -90,7 +90,14 @@ def gaussian_mixture(dim, key):
 
 CASES = {
     "coupling_transformed_head": lambda dim, key: bj.Coupling(
-        bj.Affine(), dim, hidden=HIDDEN, mask=np.arange(dim) % 2 == 1, transform_head=True, cond_dim=COND_DIM, key=key
+        bj.Affine(),
+        dim,
+        hidden=HIDDEN,
+        mask=np.arange(dim) % 2 == 1,
+        transform_head=True,
+        cond_dim=COND_DIM,
+        skip=True,
+        key=key,
     ),
     "masked_autoregressive_ordered": lambda dim, key: bj.MaskedAutoregressive(
         bj.Affine(), dim, hidden=HIDDEN, ordering=jr.permutation(key, dim), key=key

@@ -104,7 +104,9 @@ def hierarchical_flow(affine: AbstractBijection, num_global: int, *, key: PRNGKe
     global_key, before_key, after_key = jr.split(key, 3)
     is_global = np.arange(dim) < num_global
     others = Identity((dim - num_global,))
-    before, after = (Coupling(Affine(), dim, hidden=(32, 32), mask=is_global, key=k) for k in (before_key, after_key))
+    before, after = (
+        Coupling(Affine(), dim, hidden=(32, 32), mask=is_global, skip=True, key=k) for k in (before_key, after_key)
+    )
     of_globals = [Elementwise(RationalQuadraticSpline(16, 8.0), num_global)]
     if num_global > 1:
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection

@@ -16,6 +16,9 @@ from pushforward.training.compilation import in_batches_of, jit_quick_compilatio
 BATCH, MAX_NUMBERS = 4096, 1 << 22
 # In any dimension.
 MIN_BATCH = 256
+# Inside a program, arrays that stay in the cache of a core: in 175 dimensions, 256 points at a time take half of the
+# time of 4,096.
+CACHED_NUMBERS, MIN_PART = 1 << 16, 64
 
 
 def batch_size(dim: int) -> int:
@@ -24,7 +27,21 @@ def batch_size(dim: int) -> int:
     Args:
         dim: the dimension.
     """
-    return max(MIN_BATCH, min(BATCH, 1 << max(0, (MAX_NUMBERS // dim).bit_length() - 1)))
+    return max(MIN_BATCH, _power_of_two(MAX_NUMBERS // dim))
+
+
+def part_size(dim: int) -> int:
+    """The number of points at a time inside a program, a power of two: on CPUs as many as a cache holds.
+
+    Args:
+        dim: the dimension.
+    """
+    return max(MIN_PART, _power_of_two(CACHED_NUMBERS // dim)) if jax.default_backend() == "cpu" else batch_size(dim)
+
+
+def _power_of_two(num: int) -> int:
+    """The largest up to a number and to BATCH."""
+    return min(BATCH, 1 << max(0, num.bit_length() - 1))
 
 
 def without_density(target: Target) -> Target:
@@ -86,14 +103,14 @@ def in_parts(points: Float[np.ndarray, "points dim"]) -> Iterator[Float[np.ndarr
 
 
 def map_parts(fn: Callable[[Array], PyTree[Array]], points: Float[Array, "points dim"]) -> PyTree[Array]:
-    """The values of a function of several points, in parts of `batch_size`, inside a compiled program.
+    """The values of a function of several points, in parts of `part_size`, inside a compiled program.
 
     Args:
         fn: a function of some points, whose results have these as their first axis.
         points: the points.
     """
     num, dim = points.shape
-    size = batch_size(dim)
+    size = part_size(dim)
     if num <= size or num % size:
         return fn(points)
     results = jax.lax.map(fn, points.reshape(num // size, size, dim))

@@ -211,9 +211,12 @@ class Recipe(NamedTuple):
 
     def is_enough(self, index: int, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
         """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
+        limit = ENOUGH_GAP * 3**index
+        if self.diagnostics(target, flow, key).gap >= limit:
+            return False
         draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
-        return found.verdict == "good" and found.gap < ENOUGH_GAP * 3**index
+        return found.verdict == "good" and found.gap < limit
 
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.

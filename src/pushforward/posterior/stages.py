@@ -56,7 +56,7 @@ POLISH = GAUSSIAN._replace(rate=5e-3)
 FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
 # Of a user's flow nothing is known, so more cautiously.
 GIVEN = FLOW._replace(rate=5e-3)
-HIERARCHICAL = FLOW._replace(name="hierarchical", steps=(500, 1500, 4500))
+HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500))
 COUPLINGS = FLOW._replace(name="couplings")
 TAILS = FLOW._replace(name="tails", rate=GAUSSIAN.rate)
 # At 1e-2, splines over a flow in 35 dimensions diverged, and 1,000 steps were too few for them to gain anything.

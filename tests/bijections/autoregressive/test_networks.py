@@ -1,5 +1,6 @@
 """Network outputs depend exactly on the inputs that the adjacency allows."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,7 +9,7 @@ import pytest
 
 from cases import random_adjacency, strictly_before
 from pushforward import bijections as bj
-from pushforward.bijections.autoregressive.networks import layer_masks
+from pushforward.bijections.autoregressive.networks import SkipMLP, layer_masks
 from pushforward.testing import randomize
 
 ADJACENCIES = {
@@ -79,6 +80,14 @@ def test_made_needs_a_hidden_layer_to_differ_from_a_linear_map():
 def test_a_new_network_gives_zeros():
     network = bj.MLP(3, 4, (8,), key=jr.key(0))
     np.testing.assert_array_equal(network(jnp.ones(3)), np.zeros(4))
+
+
+def test_a_linear_map_from_inputs_to_outputs_is_added():
+    network = SkipMLP(3, 4, (8,), key=jr.key(0))
+    np.testing.assert_array_equal(network(jnp.ones(3)), np.zeros(4))
+    network = eqx.tree_at(lambda n: (n.direct, n.biases[-1]), network, (jnp.arange(12.0).reshape(4, 3), jnp.ones(4)))
+    np.testing.assert_allclose(network(jnp.array([1.0, 0.0, 2.0])), [5.0, 14.0, 23.0, 32.0])
+    np.testing.assert_allclose(network(jnp.array([1.0, 0.0, 2.0]), jnp.array([2, 0])), [23.0, 5.0])
 
 
 @pytest.mark.parametrize("hidden", [(0,), (8, 0), (-1,)], ids=str)

@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import detach, num_parameters
-from pushforward.bijections.autoregressive.networks import MLP, with_condition
+from pushforward.bijections.autoregressive.networks import MLP, SkipMLP, with_condition
 from pushforward.bijections.autoregressive.transformer import (
     Shifts,
     as_slice,
@@ -44,6 +44,7 @@ class Coupling(AbstractBijection):
         angles: True for coordinates that are angles: the network takes their cosines and sines.
         cond_dim: the size of a condition, a further input of the network.
         activation: the activation function of the network; a module-level function.
+        skip: whether the network also has a linear map from its inputs to its outputs.
         key: the key for the network's initial weights.
 
     References:
@@ -71,6 +72,7 @@ class Coupling(AbstractBijection):
         angles: Sequence[bool] | Bool[Array | np.ndarray, " dim"] | None = None,
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
+        skip: bool = False,
     ):
         check_parts(transformer, dim, cond_dim)
         passes = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
@@ -95,7 +97,7 @@ class Coupling(AbstractBijection):
         self.head = Elementwise(transformer, size) if transform_head and size else Identity((size,))
         outputs = num_parameters(transformer) * (dim - size)
         inputs = size + int((passes & turning).sum()) + (cond_dim or 0)
-        self.network = MLP(inputs, outputs, hidden, key=key, activation=activation)
+        self.network = (SkipMLP if skip else MLP)(inputs, outputs, hidden, key=key, activation=activation)
 
     @property
     def shape(self) -> tuple[int, ...]:

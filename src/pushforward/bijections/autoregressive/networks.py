@@ -73,6 +73,37 @@ class MLP(eqx.Module):
         return _affine((weight[rows], None if mask is None else mask[rows], bias[rows]), x)
 
 
+class SkipMLP(MLP):
+    """A multilayer perceptron plus a linear map of its inputs, which also starts at zero.
+
+    A scale of many parameters multiplies all of their scales, so their logarithms depend on its logarithm linearly.
+
+    Args:
+        in_size: the number of inputs.
+        out_size: the number of outputs.
+        hidden: the widths of the hidden layers.
+        activation: applied after each hidden layer; a module-level function.
+        key: the key for the initial weights.
+    """
+
+    direct: Float[Array, "out in"]
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+    ):
+        super().__init__(in_size, out_size, hidden, key=key, activation=activation)
+        self.direct = jnp.zeros((out_size, in_size))
+
+    def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
+        return super().__call__(x, rows) + self.direct[rows] @ x
+
+
 def check_widths(hidden: Sequence[int]) -> None:
     """Raise unless these are positive widths of layers."""
     if not isinstance(hidden, Sequence) or not all(map(is_size, hidden)):

@@ -1,5 +1,6 @@
 """How good a flow is as a fit of a target: weights of fresh draws, and a search for mass that the flow misses."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -182,8 +183,7 @@ def weighted_draws(
         stop: a function that returns whether to end with fewer draws; it is called after each part of the draws.
     """
     parts = []
-    large = isinstance(getattr(target.target, "space", None), LargeDataSpace) and isinstance(target.target, Target)
-    at_once = DRAWS_OF_ALL_ROWS if large else DRAWS_PER_CALL
+    at_once = DRAWS_OF_ALL_ROWS if _reads_all_rows(target) else DRAWS_PER_CALL
     for k in split(key, math.ceil(num / at_once)):
         parts.append(jax.block_until_ready(_compiled_batch(target, flow, k, at_once)))
         if stop():
@@ -193,7 +193,7 @@ def weighted_draws(
 
 
 def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> tuple[Array, Array]:
-    """Some draws in unconstrained coordinates, and their log-weights, in the memory of at most `batch_size` draws.
+    """Some draws in unconstrained coordinates, and their log-weights, in the memory of a few draws.
 
     Args:
         target: the target, in whitened coordinates.
@@ -210,10 +210,17 @@ def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = D
         return target.affine.batched.forward(w), jax.vmap(target)(w) - log_q
 
     def batch(key):
-        return map_parts(weigh, base.sample(key, (size,)))
+        u = base.sample(key, (size,))
+        # Each part would read the rows again.
+        return weigh(u) if _reads_all_rows(target) else map_parts(weigh, u)
 
     draws, log_weights = jax.lax.map(batch, jr.split(key, num // size))
     return replicate((draws.reshape(-1, draws.shape[-1]), log_weights.reshape(-1)))
+
+
+def _reads_all_rows(target: Whitened) -> bool:
+    """Whether the density takes a pass through large data."""
+    return isinstance(target.target, Target) and isinstance(target.target.space, LargeDataSpace)
 
 
 # Almost all uses take the same number of draws, so that it is compiled once.
@@ -281,7 +288,7 @@ def missed_weights(
     return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
 
 
-@jit_quick_compilation
+@functools.partial(jit_quick_compilation, level=1)
 def _log_ratios(target, flow, other, key, num):
     """The logarithms of p / other and of q / p at draws of the distribution `other`, without rounding noise."""
 

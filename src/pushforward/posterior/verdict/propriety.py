@@ -6,6 +6,7 @@ posteriors often are flat in one coordinate, and in the space of the latent valu
 grow together.
 """
 
+import functools
 import math
 
 import jax
@@ -15,12 +16,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.generators import numpy_generator
-from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, without_density
+from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, map_parts, without_density
 from pushforward.posterior.rounding import smooth_log_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
+MAX_DRAWS = 10_000
 # Lines along coordinates and along principal axes, at most this number of each, and lines in random directions.
 MAX_AXES, NUM_RANDOM = 256, 64
 # Distances from the median of the draws, in standard deviations.
@@ -47,6 +49,8 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
         key: for the directions.
     """
     rng = numpy_generator(key)
+    # Enough for medians, scales and principal axes.
+    draws = draws[:: max(1, len(draws) // MAX_DRAWS)]
     directions, powers = _directions(draws, rng)
     typical = _typical(_at(target, draws[:NUM_TYPICAL], False))
     if _rises(_log_densities(target, draws, directions, False), powers, typical):
@@ -85,10 +89,10 @@ def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, c
     return np.concatenate(found)
 
 
-@jit_quick_compilation
+@functools.partial(jit_quick_compilation, level=1)
 def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool) -> Array:
     if not constrained:
-        return jax.vmap(lambda u: smooth_log_density(target, u))(points)
+        return map_parts(jax.vmap(lambda u: smooth_log_density(target, u)), points)
     latent = without_density(target)
     unravel = ravel_pytree(latent.constrain(target.start))[1]
 
@@ -98,7 +102,7 @@ def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool)
         inside = jnp.all(jnp.abs(back - x) <= 1e-3 * jnp.abs(x))
         return jnp.where(inside, smooth_log_density(target, u) - latent.log_volume(u), jnp.nan)
 
-    return jax.vmap(log_density)(points)
+    return map_parts(jax.vmap(log_density), points)
 
 
 def _rises(

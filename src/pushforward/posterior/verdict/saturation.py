@@ -7,6 +7,8 @@ are doubled: if a fraction s is then beyond, an exponential tail on one side has
 tail less.
 """
 
+import functools
+
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -58,11 +60,11 @@ def is_saturated(target: Target, u: Float[np.ndarray, "points dim"]) -> Bool[np.
 
 
 # Compiled separately, because XLA takes the logarithm of an exponential as the identity.
-@jit_quick_compilation
+@functools.partial(jit_quick_compilation, level=1)
 def _constrain(target: Target, u: Float[Array, "draws dim"]) -> Draw:
     return jax.vmap(target.constrain)(u)
 
 
-@jit_quick_compilation
+@functools.partial(jit_quick_compilation, level=1)
 def _unconstrain(target: Target, draws: Draw) -> Float[Array, "draws dim"]:
     return jax.vmap(target.unconstrain)(draws)

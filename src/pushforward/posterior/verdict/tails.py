@@ -11,6 +11,7 @@ References:
     mixture as a control variate.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from scipy.special import gammaln, logsumexp
 
 from pushforward.flow import Flow
 from pushforward.generators import numpy_generator
-from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values
+from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values, map_parts
 from pushforward.posterior.rounding import smooth_log_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.saturation import is_saturated
@@ -153,11 +154,14 @@ def evaluate(
     return u, np.where(is_saturated(target, u), np.nan, log_p), log_q
 
 
-@jit_quick_compilation
+@functools.partial(jit_quick_compilation, level=1)
 def _densities(target: Target, flow: Flow, z: Float[Array, "batch dim"]) -> Array:
-    u, log_det = flow.bijection.batched.forward_and_log_det(z)
-    log_p = jax.vmap(lambda one: smooth_log_density(target, one))(u) + log_det
-    return jnp.concatenate([u, log_p[:, None], flow.base_distribution.log_prob(z)[:, None]], 1)
+    def densities(z):
+        u, log_det = flow.bijection.batched.forward_and_log_det(z)
+        log_p = jax.vmap(lambda one: smooth_log_density(target, one))(u) + log_det
+        return jnp.concatenate([u, log_p[:, None], flow.base_distribution.log_prob(z)[:, None]], 1)
+
+    return map_parts(densities, z)
 
 
 @jit_quick_compilation
