@@ -96,7 +96,7 @@ CASES = {
         mask=np.arange(dim) % 2 == 1,
         transform_head=True,
         cond_dim=COND_DIM,
-        skip=True,
+        conditioner=skipping,
         key=key,
     ),
     "masked_autoregressive_ordered": lambda dim, key: bj.MaskedAutoregressive(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from pushforward.bijections import (
     AbstractBijection,
@@ -18,10 +18,13 @@ from pushforward.bijections import (
     SinhArcsinh,
     Triangular,
 )
+from pushforward.bijections.autoregressive.networks import LocalMLPs, SkipMLP
 from pushforward.flow import Flow
 from pushforward.flows.autoregressive import nsf, realnvp
 from pushforward.flows.stack import standard_normal
 
+# The groups of coordinates, see `hierarchical_flow`.
+Neighbors = tuple[tuple[bool, ...], Array | np.ndarray, Array | np.ndarray]
 # A matrix of more dimensions takes too much memory.
 MAX_DENSE_DIM = 3072
 
@@ -76,7 +79,9 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 
-def hierarchical_flow(affine: AbstractBijection, num_global: int, *, key: PRNGKeyArray) -> Flow:
+def hierarchical_flow(
+    affine: AbstractBijection, num_global: int, neighbors: Neighbors | None = None, *, key: PRNGKeyArray
+) -> Flow:
     r"""A flow for hierarchical models: global parameters first, then local parameters given the global ones.
 
     $v_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
@@ -87,9 +92,14 @@ def hierarchical_flow(affine: AbstractBijection, num_global: int, *, key: PRNGKe
     a step of training is cheap. It starts as $A(u)$ with $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh
     transformations come before and after the affine map.
 
+    If coordinates of two groups influence the scales of each other, further couplings on both sides of $A$ give each
+    coordinate a scale and a shift that depend on a few of the other group, by a small network of its own.
+
     Args:
         affine: $A$, a `Triangular`, an `Arrow` or a `Banded`.
         num_global: the number of global coordinates, which come first.
+        neighbors: True for the coordinates of the first group, and for each coordinate of the second and of the first
+            group indices of its parents in the other.
         key: the key for the initial parameters.
 
     References:
@@ -99,17 +109,41 @@ def hierarchical_flow(affine: AbstractBijection, num_global: int, *, key: PRNGKe
     """
     dim = affine.shape[0]
     marginals = Elementwise(SinhArcsinh(), dim)
-    if num_global == 0:
-        return Flow(standard_normal(dim), Chain([marginals, affine, marginals]))
     global_key, before_key, after_key = jr.split(key, 3)
+    local_before = _between_neighbors(dim, neighbors, jr.fold_in(before_key, 0))
+    local_after = _between_neighbors(dim, neighbors, jr.fold_in(after_key, 0))[::-1]
+    if num_global == 0:
+        return Flow(standard_normal(dim), Chain([marginals, *local_before, affine, *local_after, marginals]))
     is_global = np.arange(dim) < num_global
     others = Identity((dim - num_global,))
     before, after = (
-        Coupling(Affine(), dim, hidden=(32, 32), mask=is_global, skip=True, key=k) for k in (before_key, after_key)
+        Coupling(Affine(), dim, mask=is_global, conditioner=_of_globals, key=k) for k in (before_key, after_key)
     )
     of_globals = [Elementwise(RationalQuadraticSpline(16, 8.0), num_global)]
     if num_global > 1:
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
         of_globals = [without_permutation(couplings), *of_globals]
     globals_first = Concatenate([Chain(of_globals), others])
-    return Flow(standard_normal(dim), Chain([globals_first, before, affine, after, marginals]))
+    parts = [globals_first, before, *local_before, affine, *local_after, after, marginals]
+    return Flow(standard_normal(dim), Chain(parts))
+
+
+def _of_globals(num_inputs: int, num_outputs: int, key: PRNGKeyArray) -> SkipMLP:
+    return SkipMLP(num_inputs, num_outputs, (32, 32), key=key)
+
+
+def _between_neighbors(dim: int, neighbors: Neighbors | None, key: PRNGKeyArray) -> list[AbstractBijection]:
+    """A coupling that changes the first group, and one that changes the second."""
+    if neighbors is None:
+        return []
+    mask, of_second, of_first = neighbors
+    first = np.array(mask)
+
+    def coupling(mask, parents, key):
+        def small_networks(num_inputs, num_outputs, key):
+            return LocalMLPs(parents, num_outputs, (8,), key=key)
+
+        return Coupling(Affine(), dim, mask=mask, conditioner=small_networks, key=key)
+
+    first_key, second_key = jr.split(key)
+    return [coupling(~first, of_first, first_key), coupling(first, of_second, second_key)]

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
@@ -39,6 +40,7 @@ from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
 from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
+from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.stages import (
@@ -152,6 +154,7 @@ class Recipe(NamedTuple):
         if dim < MIN_HIERARCHICAL_DIM or self.run.ended:
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
+        neighbors_key = jr.fold_in(influence_key, 0)
         found = of_first(np.asarray(influence(target, affine, influence_key)), self.run.mesh)
         order, num_global = order_by_influence(found)
         if num_global == 0 and dim <= FEW_DIMS:
@@ -159,15 +162,12 @@ class Recipe(NamedTuple):
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
         scales = np.linalg.norm(matrix, axis=1)
         # Without squaring the matrix, which float32 may not bear.
-        factor = lower_factor(jnp.asarray(matrix / scales[:, None]))
+        factor = Triangular(dim, matrix=lower_factor(jnp.asarray(matrix / scales[:, None])))
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
-        trained = self.stage(
-            hierarchical_flow(Triangular(dim, matrix=factor), num_global, key=keys.flow),
-            whitened,
-            HIERARCHICAL,
-            keys.training,
-        )
+        found = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
+        flow = hierarchical_flow(factor, num_global, None if found is None else found[:3], key=keys.flow)
+        trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
         if self.run.ended or trained.reason == "steps":
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)

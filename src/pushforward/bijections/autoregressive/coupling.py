@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import detach, num_parameters
-from pushforward.bijections.autoregressive.networks import MLP, SkipMLP, with_condition
+from pushforward.bijections.autoregressive.networks import MLP, with_condition
 from pushforward.bijections.autoregressive.transformer import (
     Shifts,
     as_slice,
@@ -44,7 +44,8 @@ class Coupling(AbstractBijection):
         angles: True for coordinates that are angles: the network takes their cosines and sines.
         cond_dim: the size of a condition, a further input of the network.
         activation: the activation function of the network; a module-level function.
-        skip: whether the network also has a linear map from its inputs to its outputs.
+        conditioner: builds another network from the number of its inputs, the number of its outputs and a key; an
+            Equinox module that maps arrays (inputs, \*batch) to arrays (outputs, \*batch). By default an `MLP`.
         key: the key for the network's initial weights.
 
     References:
@@ -54,7 +55,7 @@ class Coupling(AbstractBijection):
 
     transformer: AbstractBijection
     head: AbstractBijection
-    network: MLP
+    network: Callable[..., Array]
     mask: tuple[bool, ...] = eqx.field(static=True)
     angles: tuple[bool, ...] = eqx.field(static=True)
     cond_shape: tuple[int, ...] | None = eqx.field(static=True)
@@ -72,7 +73,7 @@ class Coupling(AbstractBijection):
         angles: Sequence[bool] | Bool[Array | np.ndarray, " dim"] | None = None,
         cond_dim: int | None = None,
         activation: Callable[[Array], Array] = jax.nn.silu,
-        skip: bool = False,
+        conditioner: Callable[[int, int, PRNGKeyArray], Callable[[Array], Array]] | None = None,
     ):
         check_parts(transformer, dim, cond_dim)
         passes = np.arange(dim) < dim // 2 if mask is None else np.asarray(mask)
@@ -97,7 +98,16 @@ class Coupling(AbstractBijection):
         self.head = Elementwise(transformer, size) if transform_head and size else Identity((size,))
         outputs = num_parameters(transformer) * (dim - size)
         inputs = size + int((passes & turning).sum()) + (cond_dim or 0)
-        self.network = (SkipMLP if skip else MLP)(inputs, outputs, hidden, key=key, activation=activation)
+        if conditioner is None:
+            self.network = MLP(inputs, outputs, hidden, key=key, activation=activation)
+        else:
+            self.network = conditioner(inputs, outputs, key)
+            found = eqx.filter_eval_shape(self.network, jnp.zeros((inputs, 2))).shape
+            if found != (outputs, 2):
+                raise ValueError(
+                    f"the network of conditioner must map arrays ({inputs}, 2) to ({outputs}, 2), but its result has "
+                    f"shape {found}."
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:

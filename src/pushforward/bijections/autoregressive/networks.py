@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pushforward.bijections.arrays import along
 from pushforward.bijections.checks import is_size
@@ -102,6 +102,59 @@ class SkipMLP(MLP):
 
     def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
         return super().__call__(x, rows) + self.direct[rows] @ x
+
+
+class LocalMLPs(eqx.Module):
+    """Small networks side by side, each of a few of the inputs, plus a linear map of these; all start at zero.
+
+    For conditioners where each coordinate depends on few others: the cost grows with the number of networks, not with
+    its square.
+
+    Args:
+        parents: the indices of the inputs of each network, an array (networks, parents).
+        out_size: the number of outputs of all networks together; network i has the outputs i, i + networks, ...
+        hidden: the widths of the hidden layers of each network.
+        activation: applied after each hidden layer; a module-level function.
+        key: the key for the initial weights.
+    """
+
+    parents: Int[Array, "networks parents"]
+    weights: tuple[Float[Array, "networks out in"], ...]
+    biases: tuple[Float[Array, "networks out"], ...]
+    direct: Float[Array, "networks out parents"]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        parents: Int[Array | np.ndarray, "networks parents"],
+        out_size: int,
+        hidden: Sequence[int],
+        *,
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array] = jax.nn.silu,
+    ):
+        check_widths(hidden)
+        num, num_parents = parents.shape
+        sizes = (num_parents, *hidden, out_size // num)
+        shapes = zip(jr.split(key, len(sizes) - 1)[:-1], sizes[:-2], hidden, strict=True)
+        inner = [(2 / i) ** 0.5 * jr.normal(k, (num, o, i)) for k, i, o in shapes]
+        self.parents, self.activation = jnp.asarray(parents), activation
+        self.weights = (*inner, jnp.zeros((num, sizes[-1], sizes[-2])))
+        self.biases = tuple(jnp.zeros((num, o)) for o in sizes[1:])
+        self.direct = jnp.zeros((num, sizes[-1], num_parents))
+
+    def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
+        seen = outputs = x[self.parents]
+        for i, layer in enumerate(zip(self.weights, self.biases, strict=True)):
+            outputs = _side_by_side(*layer, outputs if i == 0 else self.activation(outputs))
+        outputs = outputs + _side_by_side(self.direct, None, seen)
+        return jnp.swapaxes(outputs, 0, 1).reshape(-1, *x.shape[1:])[rows]
+
+
+def _side_by_side(weights: Array, biases: Array | None, x: Array) -> Array:
+    """An affine map for each network."""
+    products = jnp.einsum("noi,ni...->no...", weights, x)
+    return products if biases is None else products + biases.reshape(*biases.shape, *(1,) * (x.ndim - 2))
 
 
 def check_widths(hidden: Sequence[int]) -> None:
