@@ -7,6 +7,7 @@ from numpyro.distributions import constraints
 
 import pushforward as pf
 from pushforward import bijections as bj
+from pushforward.bijections.autoregressive.networks import SkipMLP
 from pushforward.testing import randomize
 
 HIDDEN = (8,)
@@ -92,11 +93,10 @@ CASES = {
     "coupling_transformed_head": lambda dim, key: bj.Coupling(
         bj.Affine(),
         dim,
-        hidden=HIDDEN,
         mask=np.arange(dim) % 2 == 1,
         transform_head=True,
         cond_dim=COND_DIM,
-        conditioner=skipping,
+        conditioner=lambda inputs, outputs, key: SkipMLP(inputs, outputs, HIDDEN, key=key),
         key=key,
     ),
     "masked_autoregressive_ordered": lambda dim, key: bj.MaskedAutoregressive(

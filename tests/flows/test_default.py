@@ -6,16 +6,20 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from pushforward.bijections import Triangular
+from pushforward.bijections import Coupling, Triangular
 from pushforward.flows.default import default_flow, hierarchical_flow, without_permutation
 from pushforward.testing import check_bijection, randomize
 
 FACTOR = np.linalg.cholesky(np.array([[1.0, 0.6, 0.2, 0], [0.6, 1, 0, 0.3], [0.2, 0, 1, 0], [0, 0.3, 0, 1]]))
 
 
+NEIGHBORS = (True, False, False, True), np.array([[1], [0]]), np.array([[0], [1]])
+
+
+@pytest.mark.parametrize("neighbors", [None, NEIGHBORS], ids=["without neighbors", "neighbors"])
 @pytest.mark.parametrize("num_global", [0, 1, 2])
-def test_a_hierarchical_flow_starts_as_the_gaussian(num_global):
-    flow = hierarchical_flow(Triangular(4, matrix=FACTOR), num_global, key=jr.key(0))
+def test_a_hierarchical_flow_starts_as_the_gaussian(num_global, neighbors):
+    flow = hierarchical_flow(Triangular(4, matrix=FACTOR), num_global, neighbors, key=jr.key(0))
     u = jr.normal(jr.key(1), (5, 4))
     np.testing.assert_allclose(flow.bijection.batched.forward(u), u @ FACTOR.T, atol=1e-12)
 
@@ -26,6 +30,17 @@ def test_global_coordinates_do_not_depend_on_local_ones(num_global):
     check_bijection(bijection, key=jr.key(3), scales=(0.0, 0.3))
     jacobian = jax.jacobian(randomize(bijection, jr.key(2), 0.3).forward)(jnp.array([0.3, -1.0, 0.5, 2.0]))
     assert np.all(jacobian[:num_global, num_global:] == 0) and np.all(jacobian[num_global:, :num_global] != 0)
+
+
+def test_coordinates_depend_on_their_neighbors_in_the_other_group():
+    """Coordinate 1 on 3, 3 on 2, 2 on 0 and 0 on 1."""
+    bijection = hierarchical_flow(Triangular(4), 0, NEIGHBORS, key=jr.key(0)).bijection
+    check_bijection(bijection, key=jr.key(3), scales=(0.0, 0.3))
+    couplings = [part for part in randomize(bijection, jr.key(2), 0.3).bijections if isinstance(part, Coupling)]
+    jacobians = [np.abs(jax.jacobian(part.forward)(jnp.array([0.3, -1.0, 0.5, 2.0]))) > 0 for part in couplings]
+    first, second = (np.eye(4, dtype=bool) for _ in range(2))
+    first[[0, 3], [1, 2]] = second[[1, 2], [3, 0]] = True
+    np.testing.assert_array_equal(jacobians, [first, second, second, first])
 
 
 def test_without_permutation():

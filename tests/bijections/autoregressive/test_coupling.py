@@ -21,3 +21,8 @@ def test_coupling_sees_angles_by_cosine_and_sine():
     np.testing.assert_allclose(far.forward(u + turn), far.forward(u) + turn, rtol=1e-12)
     with pytest.raises(ValueError, match="angles must hold 4 booleans"):
         bj.Coupling(bj.Affine(), 4, angles=[True], key=jr.key(0))
+
+
+def test_a_conditioner_of_other_sizes_is_an_error():
+    with pytest.raises(ValueError, match=r"map arrays \(2, 2\) to \(4, 2\), but its result has shape \(3, 2\)"):
+        bj.Coupling(bj.Affine(), 4, conditioner=lambda i, o, key: bj.MLP(i, o - 1, (4,), key=key), key=jr.key(0))

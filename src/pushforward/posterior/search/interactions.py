@@ -19,7 +19,7 @@ STEP = 0.1
 # An interaction counts if it is this many times its standard error; of 10^6 noisy ones, one is.
 MIN_ERRORS = 5.0
 # Interactions are of no use if a flow without them loses less than this (nats).
-MIN_LOSS = 0.01
+MIN_LOSS = 0.002
 MAX_PARENTS = 4
 MAX_DIM = 1024
 
@@ -95,8 +95,9 @@ def two_groups(strength: Float[np.ndarray, "dim dim"]) -> Bool[np.ndarray, " dim
     """True for a first group of coordinates on which as much as possible of the second depends; a local maximum.
 
     Args:
-        strength: the strength of the influence of column k on row j.
+        strength: the strength of the influence of column k on row j; the diagonal does not count.
     """
+    strength = np.where(np.eye(len(strength), dtype=bool), 0.0, strength)
     first = strength.sum(0) > strength.sum(1)
     # Each move raises the sum, so that this ends.
     while True:
