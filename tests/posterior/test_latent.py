@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -5,7 +6,15 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
-from pushforward.posterior.latent import BATCH, batch_size, has_supports, in_batches, latent_values, map_parts
+from pushforward.posterior.latent import (
+    BATCH,
+    batch_size,
+    has_supports,
+    in_batches,
+    latent_values,
+    map_parts,
+    part_size,
+)
 
 
 def model():
@@ -31,6 +40,15 @@ def test_batches_are_smaller_in_many_dimensions():
     assert batch_size(10_000) == batch_size(10**9) == 256
 
 
+def test_parts_stay_in_the_cache_of_a_processor(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert part_size(16) == BATCH
+    assert part_size(175) == 256
+    assert part_size(10_000) == part_size(10**9) == 64
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert part_size(175) == batch_size(175)
+
+
 @pytest.mark.parametrize("num", [1, 256, 300, 512])
 def test_parts_and_batches_give_the_values_of_all_points(num):
     points, sizes = np.random.default_rng(0).normal(size=(num, 20_000)), []
@@ -44,4 +62,5 @@ def test_parts_and_batches_give_the_values_of_all_points(num):
     assert set(sizes) == {256}
     np.testing.assert_allclose(map_parts(sums, jnp.asarray(points)), found)
     # Parts are of one size, so 300 points are one part.
-    assert sizes[-1] == (num if num == 300 else min(num, 256))
+    size = part_size(20_000)
+    assert sizes[-1] == (num if num % size else min(num, size))

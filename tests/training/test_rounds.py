@@ -51,6 +51,13 @@ def test_another_round_follows_a_gain(losses, index, over):
     assert Rounds(THREE, 0.1).are_over(records(*losses), index, None) == over
 
 
+def test_a_long_round_follows_a_larger_gain_only():
+    rounds = Rounds([*THREE[:2], Round(900, 0.1, min_gain=1.0)], 0.1)
+    assert not rounds.are_over(records(5.0, [4.5]), 0, None)
+    assert rounds.are_over(records(5.0, [4.5], [4.0]), 1, None)
+    assert not rounds.are_over(records(5.0, [4.5], [3.0]), 1, None)
+
+
 def test_a_round_that_is_good_enough_is_the_last():
     rounds = Rounds(THREE, 0.1, enough=lambda model, index: (model, index) == ("good", 0))
     assert not rounds.are_over(records(5.0, [3.0, 2.0]), 0, "bad")

@@ -16,6 +16,8 @@ FEW_DIMS = 64
 # A smaller gain of the ELBO in a round is a plateau (nats), in proportion to the dimension beyond FEW_DIMS. A flow
 # follows a Gaussian, so there the last hundredths of a nat are of no use.
 MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
+# A round of more steps follows only after a larger gain (nats), in the same proportion.
+MANY_STEPS, LONG_GAIN = 10_000, 0.1
 # Beyond this dimension the rates fall with its square root: in 35 dimensions half the rate is better, in 10 worse.
 FULL_RATE_DIM = 10
 
@@ -37,8 +39,10 @@ class Stage(NamedTuple):
             enough: whether a flow is good enough to end with after the round of an index.
         """
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
-        gain = self.min_gain * max(1.0, dim / FEW_DIMS)
-        return Rounds([Round(num, rate) for num in self.steps], gain, enough)
+        more = max(1.0, dim / FEW_DIMS)
+        gains = [LONG_GAIN * more if num > MANY_STEPS else -math.inf for num in self.steps]
+        rounds = [Round(num, rate, gain) for num, gain in zip(self.steps, gains, strict=True)]
+        return Rounds(rounds, self.min_gain * more, enough)
 
     def num_steps(self, budget: int, taken: int) -> int:
         """The largest number of steps of the stage, whole chunks.
@@ -56,8 +60,9 @@ POLISH = GAUSSIAN._replace(rate=5e-3)
 FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
 # Of a user's flow nothing is known, so more cautiously.
 GIVEN = FLOW._replace(rate=5e-3)
-HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500))
-COUPLINGS = FLOW._replace(name="couplings")
+HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500, 13500))
+# At 1e-2, couplings before a trained flow of 102 dimensions diverged.
+COUPLINGS = FLOW._replace(name="couplings", rate=3e-3)
 TAILS = FLOW._replace(name="tails", rate=GAUSSIAN.rate)
 # At 1e-2, splines over a flow in 35 dimensions diverged, and 1,000 steps were too few for them to gain anything.
 SPLINES = FLOW._replace(name="splines", rate=3e-3, steps=(3000, 9000))

@@ -1,6 +1,7 @@
 """Rounds: parts of a training in which the learning rate decays to zero, and when another round is no use."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,17 @@ from pushforward.training.history import Evaluation
 
 
 class Round(NamedTuple):
-    """A number of steps, and the learning rate of the first of them; along them it decays to zero."""
+    """A number of steps, the learning rate of the first of them, which decays to zero along them, and a condition.
+
+    Attributes:
+        steps: the number of steps.
+        rate: the learning rate of the first step.
+        min_gain: the round follows only if the one before has lowered the loss by more than this, in nats.
+    """
 
     steps: int
     rate: float
+    min_gain: float = -math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Rounds:
 
     Args:
         rounds: the rounds, in turn.
-        min_gain: another round follows only if the last one has lowered the loss by more than this, in nats.
+        min_gain: a condition of the same kind for all rounds.
         enough: whether the best model at the end of a round, whose index it is given too, is good enough to end with.
     """
 
@@ -41,8 +49,11 @@ class Rounds:
             index: the index of the round that has ended.
             model: the best model.
         """
+        if index + 1 >= len(self.rounds):
+            return True
+        min_gain = max(self.min_gain, self.rounds[index + 1].min_gain)
         losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
         num = 1 + sum(record.rate_index < index for record in records[1:])
         before, last = losses[:num].min(), losses[num:].min()
-        gained = last < before - self.min_gain if np.isfinite(before) else np.isfinite(last)
-        return not gained or index + 1 >= len(self.rounds) or self.enough(model, index)
+        gained = last < before - min_gain if np.isfinite(before) else np.isfinite(last)
+        return not gained or self.enough(model, index)

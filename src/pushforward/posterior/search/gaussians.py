@@ -63,6 +63,8 @@ FRACTION_OF_SPREAD = 1 / 8
 BROAD_SCALE = 0.3
 BROAD_STEPS, MIN_BROAD_STEPS = (20, MAX_HESSIAN_DIM), 5
 REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 1024), 20
+# The refinement is repeated, at most this often, if it has raised the ELBO by more than this (nats).
+MAX_REFINEMENTS, MIN_REFINEMENT_GAIN = 6, 1.0
 
 
 class Found(NamedTuple):
@@ -240,7 +242,7 @@ def _with_mass(
 
 @one_blas_thread()
 def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Candidate:
-    """The candidate after further natural-gradient steps, if its ELBO is higher. Its factor is a matrix.
+    """The candidate after further natural-gradient steps, as long as they raise its ELBO. Its factor is a matrix.
 
     Args:
         target: the log-density.
@@ -248,9 +250,16 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
         key: for the draws.
     """
     num_steps = _fewer(*REFINEMENT_STEPS, MIN_REFINEMENT_STEPS, candidate.loc.size)
-    candidate = candidate._replace(factor=candidate.matrix)
-    found = [candidate, *_natural_gradient(target, candidate.loc, candidate.factor, key, num_steps)]
-    return max(found, key=lambda c: c.elbo)
+    best = candidate._replace(factor=candidate.matrix)
+    for index in range(MAX_REFINEMENTS):
+        round_key = key if index == 0 else jr.fold_in(key, index)
+        before = best.elbo
+        best = max(
+            [best, *_natural_gradient(target, best.loc, best.factor, round_key, num_steps)], key=lambda c: c.elbo
+        )
+        if not best.elbo > before + MIN_REFINEMENT_GAIN:
+            break
+    return best
 
 
 def _natural_gradient(
