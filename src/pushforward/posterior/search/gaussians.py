@@ -63,8 +63,8 @@ FRACTION_OF_SPREAD = 1 / 8
 BROAD_SCALE = 0.3
 BROAD_STEPS, MIN_BROAD_STEPS = (20, MAX_HESSIAN_DIM), 5
 REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 1024), 20
-# The refinement is repeated, at most this often, if it has raised the ELBO by more than this (nats).
-MAX_REFINEMENTS, MIN_REFINEMENT_GAIN = 6, 1.0
+# The refinement is repeated, at most this often, if it has raised the ELBO by more than this (nats a dimension).
+MAX_REFINEMENTS, MIN_REFINEMENT_GAIN = 6, 0.05
 
 
 class Found(NamedTuple):
@@ -257,7 +257,7 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
         best = max(
             [best, *_natural_gradient(target, best.loc, best.factor, round_key, num_steps)], key=lambda c: c.elbo
         )
-        if not best.elbo > before + MIN_REFINEMENT_GAIN:
+        if not best.elbo > before + MIN_REFINEMENT_GAIN * best.loc.size:
             break
     return best
 
