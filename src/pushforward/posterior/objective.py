@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 from pushforward.posterior.estimate import Estimate
-from pushforward.posterior.latent import BATCH
 from pushforward.posterior.target import Whitened, finite_or_zero
 from pushforward.posterior.verdict.assessment import weighted_batch
 from pushforward.training import AbstractObjective, ReverseKL
@@ -14,8 +13,6 @@ from pushforward.training.data import NoBatches
 
 # A step of 64 draws takes a third of the time of one of 256, and twice as many of them reach a lower divergence.
 NUM_SAMPLES = 64
-# All evaluations have the same random numbers, so these are enough to compare them.
-NUM_EVALUATED = BATCH
 
 
 class PosteriorKL(AbstractObjective):
@@ -42,7 +39,7 @@ class PosteriorKL(AbstractObjective):
         return ReverseKL(target, NUM_SAMPLES).loss(flow, batch, key, step)
 
     def evaluate(self, flow, key):
-        log_weights = finite_or_zero(weighted_batch(self.target, flow, key, NUM_EVALUATED)[1])
+        log_weights = finite_or_zero(weighted_batch(self.target, flow, key)[1])
         size, elbo = log_weights.size, jnp.mean(log_weights)
         log_sum, log_sum_of_squares = logsumexp(log_weights), logsumexp(2 * log_weights)
         ess_fraction = jnp.exp(2 * log_sum - log_sum_of_squares) / size
