@@ -75,9 +75,13 @@ def test_batch_sizes_that_rows_do_not_have_are_refused(size, kind, words):
         ({"data": X}, "data is given without log_likelihood"),
         ({"log_likelihood": log_likelihood}, "log_likelihood is given without data"),
         ({"batch_size": 10}, "it needs data and log_likelihood"),
-        ({"log_likelihood": 3.0, "data": X}, "must be a function of a draw and rows"),
     ],
 )
 def test_arguments_that_belong_together_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         pf.Target(log_prior, EXAMPLE, SUPPORT, **options)
+
+
+def test_a_likelihood_that_is_no_function_is_named():
+    with pytest.raises(TypeError, match="log_likelihood must be a function or None, but is 3.0"):
+        pf.Target(log_prior, EXAMPLE, SUPPORT, log_likelihood=3.0, data=X)
