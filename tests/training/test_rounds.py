@@ -29,7 +29,7 @@ def records(*losses_of_rounds):
     ]
 
 
-THREE = [Round(100, 0.1), Round(300, 0.1), Round(900, 0.1)]
+THREE = [Round(100, 0.1, 0.1), Round(300, 0.1, 0.1), Round(900, 0.1, 0.1)]
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ THREE = [Round(100, 0.1), Round(300, 0.1), Round(900, 0.1)]
     ],
 )
 def test_another_round_follows_a_gain(losses, index, over):
-    assert Rounds(THREE, 0.1).are_over(records(*losses), index, None) == over
+    assert Rounds(THREE).are_over(records(*losses), index, None) == over
 
 
 def test_a_long_round_follows_a_larger_gain_only():
-    rounds = Rounds([*THREE[:2], Round(900, 0.1, min_gain=1.0)], 0.1)
+    rounds = Rounds([*THREE[:2], Round(900, 0.1, min_gain=1.0)])
     assert not rounds.are_over(records(5.0, [4.5]), 0, None)
     assert rounds.are_over(records(5.0, [4.5], [4.0]), 1, None)
     assert not rounds.are_over(records(5.0, [4.5], [3.0]), 1, None)
 
 
 def test_a_round_that_is_good_enough_is_the_last():
-    rounds = Rounds(THREE, 0.1, enough=lambda model, index: (model, index) == ("good", 0))
+    rounds = Rounds(THREE, enough=lambda model, index: (model, index) == ("good", 0))
     assert not rounds.are_over(records(5.0, [3.0, 2.0]), 0, "bad")
     assert rounds.are_over(records(5.0, [3.0, 2.0]), 0, "good")
     assert not rounds.are_over(records(5.0, [3.0], [2.0]), 1, "good")
@@ -75,7 +75,7 @@ def test_the_learning_rate_decays_along_half_a_cosine(wrap):
 
 
 def fit(steps, evaluate_every=50, min_gain=-math.inf, **options):
-    rounds = Rounds([Round(100, 0.1), Round(300, 0.1)], min_gain)
+    rounds = Rounds([Round(100, 0.1, min_gain), Round(300, 0.1, min_gain)])
     optimizer = averaged(optax.chain(optax.scale_by_adam(), cosine_decay()))
     with Run("fit", 1000, Checkpoint(None, dict, jr.key(0))) as run:
         trained = run.train(

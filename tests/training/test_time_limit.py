@@ -54,7 +54,7 @@ def test_a_stage_that_cannot_be_finished_is_left_out():
 
 
 def train(run, stage, *steps, min_gain=-math.inf, enough=lambda model, index: False):
-    rounds = Rounds([Round(num, 0.05) for num in steps], min_gain, enough)
+    rounds = Rounds([Round(num, 0.05, min_gain) for num in steps], enough)
     options = {"optimizer": cosine_decay(), "steps": 1000, "evaluate_every": 100, "rounds": rounds}
     return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), **options)
 

@@ -165,8 +165,8 @@ class Recipe(NamedTuple):
         factor = Triangular(dim, matrix=lower_factor(jnp.asarray(matrix / scales[:, None])))
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
-        found = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
-        flow = hierarchical_flow(factor, num_global, None if found is None else found[:3], key=keys.flow)
+        pairs = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
+        flow = hierarchical_flow(factor, num_global, None if pairs is None else pairs[:3], key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
         if self.run.ended or trained.reason == "steps":
             return whitened, trained

@@ -40,9 +40,8 @@ class Stage(NamedTuple):
         """
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
         more = max(1.0, dim / FEW_DIMS)
-        gains = [LONG_GAIN * more if num > MANY_STEPS else -math.inf for num in self.steps]
-        rounds = [Round(num, rate, gain) for num, gain in zip(self.steps, gains, strict=True)]
-        return Rounds(rounds, self.min_gain * more, enough)
+        gains = [LONG_GAIN if num > MANY_STEPS else self.min_gain for num in self.steps]
+        return Rounds([Round(num, rate, gain * more) for num, gain in zip(self.steps, gains, strict=True)], enough)
 
     def num_steps(self, budget: int, taken: int) -> int:
         """The largest number of steps of the stage, whole chunks.

@@ -1,7 +1,6 @@
 """Rounds: parts of a training in which the learning rate decays to zero, and when another round is no use."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ class Round(NamedTuple):
 
     steps: int
     rate: float
-    min_gain: float = -math.inf
+    min_gain: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +32,10 @@ class Rounds:
 
     Args:
         rounds: the rounds, in turn.
-        min_gain: a condition of the same kind for all rounds.
         enough: whether the best model at the end of a round, whose index it is given too, is good enough to end with.
     """
 
     rounds: Sequence[Round]
-    min_gain: float = 0.0
     enough: Callable[[Any, int], bool] = lambda model, index: False
 
     def are_over(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
@@ -51,9 +48,8 @@ class Rounds:
         """
         if index + 1 >= len(self.rounds):
             return True
-        min_gain = max(self.min_gain, self.rounds[index + 1].min_gain)
         losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
         num = 1 + sum(record.rate_index < index for record in records[1:])
         before, last = losses[:num].min(), losses[num:].min()
-        gained = last < before - min_gain if np.isfinite(before) else np.isfinite(last)
+        gained = last < before - self.rounds[index + 1].min_gain if np.isfinite(before) else np.isfinite(last)
         return not gained or self.enough(model, index)

@@ -48,13 +48,7 @@ class MLP(eqx.Module):
         adjacency: np.ndarray | None = None,
     ):
         check_widths(hidden)
-        sizes = (in_size, *hidden, out_size)
-        keys = jr.split(key, len(sizes) - 1)
-        # He initialization of the hidden layers; with a fan-in of zero there are no weights to scale.
-        shapes = zip(keys[:-1], sizes[:-2], hidden, strict=True)
-        inner = [(2 / max(i, 1)) ** 0.5 * jr.normal(k, (o, i)) for k, i, o in shapes]
-        self.weights = (*inner, jnp.zeros((out_size, sizes[-2])))
-        self.biases = tuple(jnp.zeros(o) for o in sizes[1:])
+        self.weights, self.biases = _initial_layers((in_size, *hidden, out_size), key)
         self.masks = None if adjacency is None else tuple(map(jnp.asarray, layer_masks(adjacency, hidden)))
         self.activation = activation
 
@@ -82,22 +76,13 @@ class SkipMLP(MLP):
         in_size: the number of inputs.
         out_size: the number of outputs.
         hidden: the widths of the hidden layers.
-        activation: applied after each hidden layer; a module-level function.
         key: the key for the initial weights.
     """
 
     direct: Float[Array, "out in"]
 
-    def __init__(
-        self,
-        in_size: int,
-        out_size: int,
-        hidden: Sequence[int],
-        *,
-        key: PRNGKeyArray,
-        activation: Callable[[Array], Array] = jax.nn.silu,
-    ):
-        super().__init__(in_size, out_size, hidden, key=key, activation=activation)
+    def __init__(self, in_size: int, out_size: int, hidden: Sequence[int], *, key: PRNGKeyArray):
+        super().__init__(in_size, out_size, hidden, key=key)
         self.direct = jnp.zeros((out_size, in_size))
 
     def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
@@ -114,7 +99,6 @@ class LocalMLPs(eqx.Module):
         parents: the indices of the inputs of each network, an array (networks, parents).
         out_size: the number of outputs of all networks together; network i has the outputs i, i + networks, ...
         hidden: the widths of the hidden layers of each network.
-        activation: applied after each hidden layer; a module-level function.
         key: the key for the initial weights.
     """
 
@@ -122,7 +106,6 @@ class LocalMLPs(eqx.Module):
     weights: tuple[Float[Array, "networks out in"], ...]
     biases: tuple[Float[Array, "networks out"], ...]
     direct: Float[Array, "networks out parents"]
-    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -131,30 +114,34 @@ class LocalMLPs(eqx.Module):
         hidden: Sequence[int],
         *,
         key: PRNGKeyArray,
-        activation: Callable[[Array], Array] = jax.nn.silu,
     ):
         check_widths(hidden)
         num, num_parents = parents.shape
-        sizes = (num_parents, *hidden, out_size // num)
-        shapes = zip(jr.split(key, len(sizes) - 1)[:-1], sizes[:-2], hidden, strict=True)
-        inner = [(2 / i) ** 0.5 * jr.normal(k, (num, o, i)) for k, i, o in shapes]
-        self.parents, self.activation = jnp.asarray(parents), activation
-        self.weights = (*inner, jnp.zeros((num, sizes[-1], sizes[-2])))
-        self.biases = tuple(jnp.zeros((num, o)) for o in sizes[1:])
-        self.direct = jnp.zeros((num, sizes[-1], num_parents))
+        self.parents = jnp.asarray(parents)
+        self.weights, self.biases = _initial_layers((num_parents, *hidden, out_size // num), key, num)
+        self.direct = jnp.zeros((num, out_size // num, num_parents))
 
-    def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
+    def __call__(self, x: Float[Array, " in *batch"]) -> Float[Array, " out *batch"]:
+        def affine(weights, biases, x):
+            products = jnp.einsum("noi,ni...->no...", weights, x)
+            return products + along(biases, products)
+
         seen = outputs = x[self.parents]
-        for i, layer in enumerate(zip(self.weights, self.biases, strict=True)):
-            outputs = _side_by_side(*layer, outputs if i == 0 else self.activation(outputs))
-        outputs = outputs + _side_by_side(self.direct, None, seen)
-        return jnp.swapaxes(outputs, 0, 1).reshape(-1, *x.shape[1:])[rows]
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for layer in hidden:
+            outputs = jax.nn.silu(affine(*layer, outputs))
+        outputs = affine(*last, outputs) + jnp.einsum("noi,ni...->no...", self.direct, seen)
+        return jnp.swapaxes(outputs, 0, 1).reshape(-1, *x.shape[1:])
 
 
-def _side_by_side(weights: Array, biases: Array | None, x: Array) -> Array:
-    """An affine map for each network."""
-    products = jnp.einsum("noi,ni...->no...", weights, x)
-    return products if biases is None else products + biases.reshape(*biases.shape, *(1,) * (x.ndim - 2))
+def _initial_layers(sizes: Sequence[int], key: PRNGKeyArray, *networks: int) -> tuple[tuple, tuple]:
+    """Weights and biases of one network or of several: He initialization, and zeros in the last layer."""
+    keys = jr.split(key, len(sizes) - 1)
+    shapes = zip(keys[:-1], sizes[:-2], sizes[1:-1], strict=True)
+    # With a fan-in of zero there are no weights to scale.
+    inner = [(2 / max(i, 1)) ** 0.5 * jr.normal(k, (*networks, o, i)) for k, i, o in shapes]
+    weights = (*inner, jnp.zeros((*networks, sizes[-1], sizes[-2])))
+    return weights, tuple(jnp.zeros((*networks, o)) for o in sizes[1:])
 
 
 def check_widths(hidden: Sequence[int]) -> None:

@@ -253,11 +253,9 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
     best = candidate._replace(factor=candidate.matrix)
     for index in range(MAX_REFINEMENTS):
         round_key = key if index == 0 else jr.fold_in(key, index)
-        before = best.elbo
-        best = max(
-            [best, *_natural_gradient(target, best.loc, best.factor, round_key, num_steps)], key=lambda c: c.elbo
-        )
-        if not best.elbo > before + MIN_REFINEMENT_GAIN * best.loc.size:
+        new = _natural_gradient(target, best.loc, best.factor, round_key, num_steps)
+        before, best = best, max([best, *new], key=lambda c: c.elbo)
+        if not best.elbo > before.elbo + MIN_REFINEMENT_GAIN * best.loc.size:
             break
     return best
 
