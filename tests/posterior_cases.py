@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.scipy.special import gammaln
 from scipy import stats
 
 import pushforward as pf
@@ -26,3 +27,10 @@ def gaussian_log_weights(shift, scale, num=100_000, seed=0):
 
 def banana(x):
     return -0.5 * (x[0] ** 2 + (x[1] - x[0] ** 2) ** 2 / 0.25)
+
+
+def absorbing(u):
+    """A standard normal in one dimension, whose terms lose all digits from u = 34 on, where it is computed as high."""
+    k = jnp.exp(u[0])
+    zero = gammaln(k) - gammaln(k + 3) + jnp.log(k) + jnp.log(k + 1) + jnp.log(k + 2)
+    return -0.5 * u[0] ** 2 + 100 * zero

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
 
-from pushforward.posterior.rounding import cautious_log_density, smooth_log_density
+from posterior_cases import absorbing
+from pushforward.posterior.rounding import cautious_log_density, is_noise, smooth_log_density
 
 
 def log_density(u):
@@ -53,3 +54,16 @@ def test_a_value_next_to_overflow_is_noise():
 
     for fn in (smooth_log_density, cautious_log_density):
         assert jnp.isnan(fn(overflow, jnp.array([1.0]))) and fn(overflow, jnp.array([0.9])) == 1e200
+
+
+def test_a_smooth_value_without_digits_is_noise():
+    """Beyond k = 1e16 the log-gamma functions are equal, at all neighbors: the value is 300 log(k) too high."""
+    u = np.array([[50.0], [60.0], [70.0]])
+    assert jnp.isfinite(jax.vmap(lambda one: smooth_log_density(absorbing, one))(u)).all()
+    near = np.linspace(-3, 3, 7)[:, None]
+    assert is_noise(absorbing, u, near).all() and not is_noise(absorbing, near, near).any()
+    mixed = is_noise(absorbing, np.concatenate([u, near]), near)
+    assert mixed[:3].all() and not mixed[3:].any()
+    # If the fit itself is noise, there is no reason to ignore other points.
+    assert not is_noise(absorbing, u, u).any()
+    assert is_noise(absorbing, u[:0], near).shape == (0,)

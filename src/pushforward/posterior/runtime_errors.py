@@ -88,7 +88,7 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> tuple
             results, also = _evaluate_with_errors(equation, values)
             failed = failed | also
         else:
-            results = _bind(equation, values)
+            results = bind(equation, values)
         known.update(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars], failed
 
@@ -157,7 +157,13 @@ def _as_function(closed: ClosedJaxpr) -> Callable[..., tuple[list, Bool[Array, "
     return lambda *args: _evaluate(closed.jaxpr, closed.consts, args)
 
 
-def _bind(equation: JaxprEqn, values: list) -> list:
+def bind(equation: JaxprEqn, values: list) -> list:
+    """The results of an equation.
+
+    Args:
+        equation: the equation.
+        values: the values of its operands.
+    """
     parameters = equation.primitive.get_bind_params(equation.params)
     # Versions of JAX differ: some return the functions of the parameters separately.
     functions, parameters = parameters if isinstance(parameters, tuple) else ((), parameters)

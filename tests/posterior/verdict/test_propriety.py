@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from posterior_cases import absorbing
 from pushforward.posterior.verdict import propriety
 from pushforward.posterior.verdict.propriety import is_improper
 
@@ -87,6 +88,14 @@ def test_a_line_that_ends_on_its_way_out_of_a_valley_shows_nothing():
     log_p = np.full((2, len(propriety.LOG_DISTANCES)), np.nan)
     log_p[0, :6] = -197.7, -239.3, -340.3, -606.0, -738.7, -495.9
     log_p[1, :7] = -368.6, -578.5, -931.5, -1506.1, -2168.6, -2543.3, -556.5
-    assert not propriety._rises(log_p, np.full(2, 4.0), -170.0)
+    assert not propriety._rises(log_p, np.full(2, 4.0), -170.0).any()
     higher = log_p + np.linspace(0, 60, log_p.shape[1]) * 60
-    assert propriety._rises(higher, np.full(2, 4.0), -170.0)
+    assert propriety._rises(higher, np.full(2, 4.0), -170.0).any()
+
+
+def test_a_rise_that_is_rounding_noise_shows_nothing():
+    """It is smooth, up to 45,000 nats high, where the exponential function overflows."""
+    lines = jnp.linspace(100.0, 400.0, 7)[:, None]
+    assert (jax.vmap(absorbing)(lines) > 20_000).all()
+    assert not improper(absorbing, jnp.zeros(1))
+    assert improper(lambda u: jnp.where(jnp.abs(u[0]) > 34, 300 * jnp.abs(u[0]), squares(u)), jnp.zeros(1))

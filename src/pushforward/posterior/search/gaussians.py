@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.rounding import is_noise
 from pushforward.posterior.search.candidates import (
     MIN_DISTANCE,
     AnyArray,
@@ -316,7 +317,17 @@ def _walk_within(
     key: PRNGKeyArray,
 ) -> list[Candidate]:
     """The usable Gaussians of Newton paths in the coordinates of an affine map, given by its b and S."""
-    return usable(_compiled_search(Whitened(target, gaussian_map(*map(jnp.asarray, within))), starts, key), within)
+    found = usable(_compiled_search(Whitened(target, gaussian_map(*map(jnp.asarray, within))), starts, key), within)
+    return _without_noise(target, found)
+
+
+def _without_noise(target: LogDensity, found: list[Candidate]) -> list[Candidate]:
+    """The Gaussians without those in rounding noise, if the best one makes another mode negligible; else all."""
+    best = max(found, key=lambda c: c.elbo, default=None)
+    if best is None or not any(c.is_mode and is_negligible(c, best) and c.distance(best) > MIN_DISTANCE for c in found):
+        return found
+    noise = is_noise(target, np.stack([c.loc for c in found]), np.empty((0, best.loc.size)))
+    return found if noise.all() else [c for c, of_noise in zip(found, noise, strict=True) if not of_noise]
 
 
 # Level 1, because most of its time is spent in hundreds of Hessians.

@@ -125,7 +125,7 @@ def compare(
         )
 
     if uncovered - 2 * error > MISSED_MASS:
-        mass, reliable = _evidence_at(density, flow, u[bare], diagnostics.log_evidence, key)
+        mass, reliable = _evidence_at(density, flow, u[bare], draws, diagnostics.log_evidence, key)
         where = f"{fraction:.1%} of the given draws lie where the fit has almost no density"
         if not reliable:
             return found("undecided", f"{where}, and the evidence there cannot be estimated.")
@@ -180,6 +180,7 @@ def _evidence_at(
     density: Target | Estimate,
     flow: Flow,
     u: Float[np.ndarray, "draws dim"],
+    draws: Float[np.ndarray, "fresh dim"],
     log_evidence: float,
     key: PRNGKeyArray,
 ) -> tuple[float, bool]:
@@ -187,7 +188,7 @@ def _evidence_at(
     total, reliable = 0.0, True
     for i, (loc, factor) in enumerate(gaussians_of(u)):
         near = Flow(standard_normal(loc.size), gaussian_map(loc, factor))
-        weights = missed_weights(density, flow, near, log_evidence, jr.fold_in(key, i), BATCH)
+        weights = missed_weights(density, flow, near, log_evidence, jr.fold_in(key, i), BATCH, draws)
         total += float(weights.mean())
         reliable &= bool(weights.any()) and effective_sample_size(weights) > MIN_ESS
     return total, reliable

@@ -16,7 +16,7 @@ from pushforward.flow import Flow, check_flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.latent import BATCH, map_parts
-from pushforward.posterior.rounding import cautious_log_density
+from pushforward.posterior.rounding import cautious_log_density, is_noise
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.search.census import Census
 from pushforward.posterior.search.survey import Survey, num_affordable_draws, survey
@@ -135,7 +135,7 @@ def assess_draws(
             examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
             if not examination.doubts:
                 more = outlying_modes(target, flow, draws, log_weights, examination.lacking, jr.fold_in(key, 2))
-        missed, complete = _missed_mass(target, flow, (found.candidates, more), evidence, key, stop)
+        missed, complete = _missed_mass(target, flow, draws, (found.candidates, more), evidence, key, stop)
         unseen = _unseen_mass(found.census, draws, log_weights)
         if unseen > MIN_MISSED:
             missed = 1 - (1 - missed) / (1 + unseen)
@@ -230,6 +230,7 @@ _compiled_batch = jit_quick_compilation(weighted_batch, level=1)
 def _missed_mass(
     target: Target | Estimate,
     flow: Flow,
+    draws: Float[np.ndarray, "draws dim"],
     found: tuple[Sequence[Candidate], Sequence[Candidate]],
     log_evidence: float,
     key: PRNGKeyArray,
@@ -256,11 +257,13 @@ def _missed_mass(
         missed = missed_weights(target, flow, other, log_evidence, k, BATCH)
         # A single draw with a large weight is not enough evidence of a mode.
         if missed.sum() ** 2 > 20 * (missed**2).sum():
-            misses.append((float(missed.mean()), candidate))
+            misses.append((float(missed.mean()), candidate, k))
     separate: list[tuple[float, Candidate]] = []
-    for missed, candidate in sorted(misses, key=lambda each: -each[0]):
+    for _, candidate, k in sorted(misses, key=lambda each: -each[0]):
         if all(candidate.distance(other) > MIN_DISTANCE for _, other in separate):
-            separate.append((missed, candidate))
+            near = Flow(standard_normal(target.dim), candidate.affine)
+            missed = missed_weights(target, flow, near, log_evidence, k, BATCH, draws).mean()
+            separate.append((float(missed), candidate))
     total = sum(missed for missed, _ in separate)
     return total / (1 + total), complete
 
@@ -277,20 +280,31 @@ def _unseen_mass(
 
 
 def missed_weights(
-    target: Target | Estimate, flow: Flow, other: Flow, log_evidence: float, key: PRNGKeyArray, num: int
+    target: Target | Estimate,
+    flow: Flow,
+    other: Flow,
+    log_evidence: float,
+    key: PRNGKeyArray,
+    num: int,
+    draws: Float[np.ndarray, "draws dim"] | None = None,
 ) -> np.ndarray:
     """Importance weights of draws of another distribution, divided by the estimated evidence.
 
-    They are 0 where the fit's density is at least a tenth of the estimated posterior density.
+    They are 0 where the fit's density is at least a tenth of the estimated posterior density, and, if draws of the fit
+    are given, where the posterior density is rounding noise unlike that of these draws.
     """
-    log_other, log_q = _log_ratios(target, flow, other, key, num)
+    u, log_other, log_q = _log_ratios(target, flow, other, key, num)
     weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
-    return np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
+    weights = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
+    if draws is not None:
+        largest = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
+        weights[largest[is_noise(target, np.asarray(u)[largest], draws)]] = 0.0
+    return weights
 
 
 @functools.partial(jit_quick_compilation, level=1)
 def _log_ratios(target, flow, other, key, num):
-    """The logarithms of p / other and of q / p at draws of the distribution `other`, without rounding noise."""
+    """Draws of the distribution `other`, and the logarithms of p / other and of q / p there, without rounding noise."""
 
     def cautious(u):
         return cautious_log_density(target, u)
@@ -299,4 +313,4 @@ def _log_ratios(target, flow, other, key, num):
     # A numerical inverse can fail only far from the draws of the flow.
     log_p, log_q = map_parts(lambda u: (jax.vmap(cautious)(u), flow.log_prob(u)), u)
     log_p, log_q = finite_or_zero(log_p), finite_or_zero(log_q)
-    return log_p - log_other, log_q - log_p
+    return u, log_p - log_other, log_q - log_p

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, map_parts, without_density
-from pushforward.posterior.rounding import smooth_log_density
+from pushforward.posterior.rounding import is_noise, smooth_log_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
@@ -52,8 +52,7 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     # Enough for medians, scales and principal axes.
     draws = draws[:: max(1, len(draws) // MAX_DRAWS)]
     directions, powers = _directions(draws, rng)
-    typical = _typical(_at(target, draws[:NUM_TYPICAL], False))
-    if _rises(_log_densities(target, draws, directions, False), powers, typical):
+    if _any_rises(target, draws, directions, powers, draws, False):
         return True
     if not has_supports(target):
         return False
@@ -61,17 +60,39 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     if values.shape[1] != draws.shape[1]:  # simplices and correlations have more entries than free coordinates
         return False
     directions, powers = _subspace_directions(values, rng)
-    typical = _typical(_at(target, values[:NUM_TYPICAL], True))
-    return _rises(_log_densities(target, values, directions, True), powers, typical, FAR)
+    return _any_rises(target, values, directions, powers, draws, True)
 
 
-def _typical(log_p: np.ndarray) -> float:
-    finite = log_p[np.isfinite(log_p)]
-    return float(np.median(finite)) if finite.size else -math.inf
+def _any_rises(
+    target: Target, points: np.ndarray, directions: np.ndarray, powers: np.ndarray, draws: np.ndarray, constrained: bool
+) -> bool:
+    """Whether the density does not fall along some line from the median of points, apart from rounding noise."""
+    typical = _at(target, points[:NUM_TYPICAL], constrained)
+    typical = float(np.median(typical[np.isfinite(typical)])) if np.isfinite(typical).any() else -math.inf
+    shortest = FAR if constrained else SPAN
+    log_p = _log_densities(target, points, directions, constrained)
+    rising = _rises(log_p, powers, typical, shortest)
+    if not rising.any():
+        return False
+    log_p = log_p[rising]
+    lines = np.median(points, axis=0) + directions[rising, None] * np.exp(LOG_DISTANCES)[:, None]
+    known = np.nonzero(np.isfinite(log_p))
+    order = np.argsort(-log_p[known], kind="stable")
+    known = tuple(index[order] for index in known)
+    u = _unconstrained(target, lines[known]) if constrained else lines[known]
+    log_p[known] = np.where(is_noise(target, u, draws), np.nan, log_p[known])
+    return bool(_rises(log_p, powers[rising], typical, shortest).any())
 
 
 def _at(target: Target, points: np.ndarray, constrained: bool) -> np.ndarray:
     return in_batches(lambda part: _batch(target, part, constrained), points)
+
+
+def _unconstrained(target: Target, values: np.ndarray) -> np.ndarray:
+    """The unconstrained vectors of latent values."""
+    latent = without_density(target)
+    unravel = ravel_pytree(latent.constrain(target.start))[1]
+    return in_batches(jit_quick_compilation(jax.vmap(lambda x: latent.unconstrain(unravel(x)))), values)
 
 
 def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, constrained: bool) -> np.ndarray:
@@ -110,8 +131,8 @@ def _rises(
     powers: Float[np.ndarray, " lines"],
     typical: float,
     shortest: int = SPAN,
-) -> bool:
-    """Whether log p + power log r does not fall at the end of a line.
+) -> Bool[np.ndarray, " lines"]:
+    """Whether log p + power log r does not fall at the end of each line.
 
     Args:
         log_p: the log-densities on the lines.
@@ -131,7 +152,9 @@ def _rises(
     levels_off = (first > MIN_RISE) & (then < first / 2)
     ends_early = (last[rows] < len(LOG_DISTANCES) - 1) & (then > MIN_RISE) & (end < typical)
     unclear = (end < typical - MAX_DEPTH) | levels_off | ends_early
-    return bool((~unclear & (slope + powers[rows] >= -TOLERANCE)).any())
+    rising = np.zeros(len(log_p), bool)
+    rising[rows] = ~unclear & (slope + powers[rows] >= -TOLERANCE)
+    return rising
 
 
 def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from scipy.special import gammaln, logsumexp
 from pushforward.flow import Flow
 from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values, map_parts
-from pushforward.posterior.rounding import smooth_log_density
+from pushforward.posterior.rounding import is_noise, smooth_log_density
 from pushforward.posterior.target import Target
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
@@ -36,6 +36,8 @@ SHARES = np.array([0.5, 0.25, 0.25])
 NUM_DRAWS, MAX_NUMBERS = 8 * BATCH, 40_000_000
 # The largest logarithms of the distance in standard deviations, 55 standard deviations and 5e8, and how often.
 LOG_REACHES, REACH_SHARES = np.array([4.0, 20.0]), np.array([0.75, 0.25])
+# If the fit is exact, the posterior's density is at most twice that of the mixture, of which it is half.
+LOG_HIGH = math.log(10.0)
 # The quartiles of a normal distribution are this far apart, in its standard deviations.
 QUARTILES_APART = 1.349
 
@@ -64,6 +66,21 @@ class TailDraws(NamedTuple):
             log_evidence: the logarithm of Z.
         """
         return np.exp(np.minimum(self.log_p - log_evidence, 300.0)) - np.exp(self.log_q)
+
+    def without_noise(self, target: Target, log_evidence: float) -> "TailDraws":
+        """The draws with no density where it is much higher than the mixture's, but rounding noise.
+
+        Args:
+            target: the target.
+            log_evidence: the logarithm of Z.
+        """
+        high = np.flatnonzero(self.log_p - log_evidence > LOG_HIGH)
+        high = high[np.argsort(-self.log_p[high], kind="stable")]
+        # The first draws are those of the fit.
+        noise = high[is_noise(target, self.draws[high], self.draws[: _sizes(len(self.draws))[0]])]
+        log_p = self.log_p.copy()
+        log_p[noise] = -np.inf
+        return self._replace(log_p=log_p)
 
 
 def _sizes(num: int) -> np.ndarray:
@@ -267,7 +284,7 @@ def measure_excess(
     log_evidence = float(log_weights.max() + math.log(weights.mean()))
     weights = weights / weights.mean()
     frame_key, key = jr.split(key)
-    tails = tail_draws(target, flow, Frame.of(flow, frame_key), key)
+    tails = tail_draws(target, flow, Frame.of(flow, frame_key), key).without_noise(target, log_evidence)
     excess = tails.excess(log_evidence)
     mass, mass_se = stratified_mean(excess)
     counted = np.abs(excess) > NEGLIGIBLE
