@@ -34,3 +34,11 @@ def absorbing(u):
     k = jnp.exp(u[0])
     zero = gammaln(k) - gammaln(k + 3) + jnp.log(k) + jnp.log(k + 1) + jnp.log(k + 2)
     return -0.5 * u[0] ** 2 + 100 * zero
+
+
+def far_mode(share, distance, dim):
+    """The log-density of a standard normal and another that is far away along the first axis and has a share."""
+    locs = jnp.zeros((2, dim)).at[1, 0].set(distance)
+    return dist.MixtureSameFamily(
+        dist.Categorical(jnp.array([1 - share, share])), dist.Normal(locs, 1.0).to_event(1)
+    ).log_prob

@@ -7,7 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from posterior_cases import absorbing, gaussian_target
+from posterior_cases import absorbing, far_mode, gaussian_target
 from pushforward.posterior.search.gaussians import find_candidates, refined
 
 
@@ -107,3 +107,9 @@ def test_modes_of_rounding_noise_are_left_out():
     found = find_candidates(absorbing, jnp.array([200.0]), jr.key(0))
     assert len(found.modes) == 1 and found.modes[0].loc == pytest.approx(0.0, abs=1e-6)
     assert all(abs(candidate.loc[0]) < 34 for candidate in found.candidates)
+
+
+def test_a_mode_that_matters_by_its_distance_is_kept():
+    """It has 0.002 % of the mass and is 400 standard deviations away: the variance is four times as large."""
+    found = find_candidates(far_mode(2e-5, 400.0, 5), jnp.zeros(5), jr.key(0))
+    assert any(abs(candidate.loc[0] - 400) < 0.1 for candidate in found.candidates)

@@ -12,9 +12,9 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
-from posterior_cases import absorbing, banana
+from posterior_cases import banana, far_mode
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.search.candidates import Candidate, gaussian_map
+from pushforward.posterior.search.candidates import Candidate
 from pushforward.posterior.search.census import Census, Round
 from pushforward.posterior.search.survey import Survey
 from pushforward.posterior.target import Whitened
@@ -144,10 +144,12 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
         pf.assess(target, pf.flows.linear(3, key=jr.key(0)), jr.key(1))
 
 
-def test_modes_of_rounding_noise_are_not_missed():
-    target, flow = pf.Target(absorbing, jnp.zeros(1)), pf.Flow(standard_normal(1), pf.bijections.Identity((1,)))
-    far = pf.Flow(standard_normal(1), gaussian_map(jnp.array([300.0]), jnp.eye(1)))
-    log_evidence, draws = 0.5 * np.log(2 * np.pi), np.random.default_rng(0).normal(size=(100, 1))
-    weights = assessment.missed_weights(target, flow, far, log_evidence, jr.key(0), 256)
-    assert (weights > 1e6).all()
-    assert not assessment.missed_weights(target, flow, far, log_evidence, jr.key(0), 256, draws).any()
+def test_a_mode_far_away_that_changes_a_standard_deviation():
+    """It has 0.02 % of the mass and is 118 standard deviations away: the variance is 3.8 instead of 1."""
+    target, flow = (
+        pf.Target(far_mode(2e-4, 118.0, 2), jnp.zeros(2)),
+        pf.Flow(standard_normal(2), pf.bijections.Identity((2,))),
+    )
+    result = pf.assess(target, flow, jr.key(0), num_draws=10_000)
+    assert result.verdict == "unreliable" and "the draw[0] is too small by about 4" in result.reasons[0]
+    assert result.gap < 0.001

@@ -20,6 +20,8 @@ from pushforward.training.compilation import jit_quick_compilation
 # Modes with a smaller fraction of the mass are left out, and so are the smallest modes beyond this number.
 MIN_EVIDENCE_FRACTION = 1e-3
 MAX_MODES = 16
+# A mode of little mass matters if it is so far away that it raises a variance by this fraction.
+MIN_RAISED = 0.01
 # Both in standard deviations: the smallest distance between two modes, in the scales of either, and the largest Newton
 # step at a mode.
 MIN_DISTANCE = 4.0
@@ -146,6 +148,17 @@ def is_negligible(candidate: Candidate, best: Candidate) -> bool:
         best: the other one.
     """
     return math.exp(min(candidate.elbo - best.elbo, 0)) < MIN_EVIDENCE_FRACTION
+
+
+def is_distant(candidate: Candidate, best: Candidate) -> bool:
+    """Whether a Gaussian is of another mode that is so far away that it changes a variance, however little its mass is.
+
+    Args:
+        candidate: the Gaussian.
+        best: the best one.
+    """
+    share, distance = math.exp(min(candidate.elbo - best.elbo, 0.0)), candidate.distance(best)
+    return candidate.is_mode and distance > MIN_DISTANCE and share * distance**2 > MIN_RAISED
 
 
 def score_gaussians(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:

@@ -33,6 +33,7 @@ from pushforward.posterior.search.candidates import (
     AnyArray,
     Candidate,
     gaussian_map,
+    is_distant,
     is_negligible,
     score_gaussians,
     separate_modes,
@@ -120,10 +121,11 @@ def find_candidates(
         ends = _walk_within(target, (new[0].loc, new[0].factor), _around(start, around_key), k)
         rounds.append(Round(new[0], _without(ends, new[0].loc)))
         found += ends
-    far = _far_round(target, rounds, max(found, key=lambda c: c.elbo), start, jr.fold_in(far_key, start.size + 1), stop)
+    best = max(found, key=lambda c: c.elbo)
+    far, distant = _far_round(target, rounds, best, start, jr.fold_in(far_key, start.size + 1), stop)
     further, census = _further_rounds(target, [*rounds, *far], start, jr.fold_in(far_key, start.size), stop)
     further += Census.of(far).beyond(Census.of(rounds)) if far else []
-    found = sorted([*found, *further], key=lambda c: -c.elbo)
+    found = sorted([*found, *further, *distant], key=lambda c: -c.elbo)
     modes = separate_modes(found)
     if any_mass and uses_natural_gradient(start.size):
         modes, more = _with_mass(target, modes, start, jr.fold_in(key, start.size), stop)
@@ -138,18 +140,24 @@ def _far_round(
     start: Float[Array, " dim"],
     key: PRNGKeyArray,
     stop: Callable[[], bool],
-) -> list[Round]:
-    """The round of paths from far away, in a list, which is empty if they reach no new mode.
+) -> tuple[list[Round], list[Candidate]]:
+    """The round of paths from far away, in a list, which is empty if they reach no new mode, and its distant modes.
+
+    Those may have too little mass for a census, but matter because of their distance from the best Gaussian.
 
     There are no such paths if further rounds follow anyway: if there are many modes, or points of a ridge.
     """
     known = Census.of(rounds)
     if start.size > MANY_PATHS_DIM or not known.is_complete or stop():
-        return []
+        return [], []
     around_key, key = split(key)
     ends = _walk_within(target, (best.loc, best.factor), _around(start, around_key, FAR_RADII), key)
     far = Round(None, _without(ends, best.loc))
-    return [far] if Census.of([*rounds, far]).beyond(known) else []
+    distant: list[Candidate] = []
+    for end in sorted(far.ends, key=lambda c: -c.elbo):
+        if is_distant(end, best) and all(end.distance(other) > MIN_DISTANCE for other in distant):
+            distant.append(end)
+    return [far] if Census.of([*rounds, far]).beyond(known) else [], distant
 
 
 def _further_rounds(

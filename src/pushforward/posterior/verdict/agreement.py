@@ -15,13 +15,14 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.arviz import rhat_and_ess
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.latent import BATCH
 from pushforward.posterior.search.candidates import gaussian_map
 from pushforward.posterior.search.drawn_modes import gaussians_of
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Target, finite_or_zero
-from pushforward.posterior.verdict.assessment import BATCH, missed_weights
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.examination import MISSED_MASS
+from pushforward.posterior.verdict.missed import missed_draws
 from pushforward.training.compilation import in_batches_of, jit_quick_compilation
 from pushforward.weights import effective_sample_size
 
@@ -188,7 +189,7 @@ def _evidence_at(
     total, reliable = 0.0, True
     for i, (loc, factor) in enumerate(gaussians_of(u)):
         near = Flow(standard_normal(loc.size), gaussian_map(loc, factor))
-        weights = missed_weights(density, flow, near, log_evidence, jr.fold_in(key, i), BATCH, draws)
+        weights = missed_draws(density, flow, near, log_evidence, jr.fold_in(key, i), BATCH, draws)[1]
         total += float(weights.mean())
         reliable &= bool(weights.any()) and effective_sample_size(weights) > MIN_ESS
     return total, reliable

@@ -1,8 +1,7 @@
 """How good a flow is as a fit of a target: weights of fresh draws, and a search for mass that the flow misses."""
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +12,21 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pushforward.arguments import MAX_COUNT, Range, checked
 from pushforward.bijections import Identity
 from pushforward.flow import Flow, check_flow
-from pushforward.flows.stack import standard_normal
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.latent import BATCH, map_parts
-from pushforward.posterior.rounding import cautious_log_density, is_noise
-from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
 from pushforward.posterior.search.census import Census
 from pushforward.posterior.search.survey import Survey, num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace
-from pushforward.posterior.target import Target, Whitened, finite_or_zero
+from pushforward.posterior.target import Target, Whitened
 from pushforward.posterior.verdict.diagnostics import MIN_DRAWS, Diagnostics, diagnose
-from pushforward.posterior.verdict.examination import examine
+from pushforward.posterior.verdict.examination import Examination, examine
+from pushforward.posterior.verdict.missed import MIN_MISSED, missed_modes
 from pushforward.posterior.verdict.outliers import outlying_modes
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.devices import replicate, spread
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS, ENOUGH_DRAWS = 100_000, Range(MIN_DRAWS, MAX_COUNT)
-FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
-MIN_MISSED = 1e-4  # a candidate gets BATCH draws if the first ones show at least this fraction of missed evidence
 DRAWS_PER_CALL = 2 * BATCH
 DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
@@ -127,7 +122,7 @@ def assess_draws(
             "search for missed modes uses estimates from some rows.",
         )
     evidence = diagnose(log_weights).log_evidence
-    missed, complete, examination = 0.0, True, None
+    missed, complete, examination, modes = 0.0, True, None, None
     if math.isfinite(evidence):
         more = []
         # The density of an estimate from some rows is too noisy.
@@ -135,7 +130,8 @@ def assess_draws(
             examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
             if not examination.doubts:
                 more = outlying_modes(target, flow, draws, log_weights, examination.lacking, jr.fold_in(key, 2))
-        missed, complete = _missed_mass(target, flow, draws, (found.candidates, more), evidence, key, stop)
+        modes = missed_modes(target, flow, (found.candidates, more), draws, log_weights, key, stop)
+        missed, complete = modes.mass, modes.complete
         unseen = _unseen_mass(found.census, draws, log_weights)
         if unseen > MIN_MISSED:
             missed = 1 - (1 - missed) / (1 + unseen)
@@ -149,6 +145,8 @@ def assess_draws(
         examination = None
         interrupted = "The diagnostics were interrupted: not all regions were searched for missed mass."
         notes = (*notes, interrupted)
+    if modes is not None and modes.effect is not None:
+        examination = (examination or Examination()).with_effect(modes.effect)
     raised = _num_errors(target, draws[np.isneginf(log_weights)]) / len(draws)
     if raised > 0:
         notes = (f"The log-density raises an error at {raised:.2%} of the draws, which counts as zero density.", *notes)
@@ -227,47 +225,6 @@ def _reads_all_rows(target: Whitened) -> bool:
 _compiled_batch = jit_quick_compilation(weighted_batch, level=1)
 
 
-def _missed_mass(
-    target: Target | Estimate,
-    flow: Flow,
-    draws: Float[np.ndarray, "draws dim"],
-    found: tuple[Sequence[Candidate], Sequence[Candidate]],
-    log_evidence: float,
-    key: PRNGKeyArray,
-    stop: Callable[[], bool],
-) -> tuple[float, bool]:
-    """The fraction of the evidence that the fit misses near candidates, and whether the search is complete.
-
-    For one candidate this is the evidence near it in the region where the fit has less than a tenth of the posterior
-    density. The sum is over candidates that are separate; many paths end at the same mode, which counts once. Draws of
-    the fit do not show a mode that it does not have, but the Newton paths of the search may have found it (the first
-    candidates), or paths from draws whose weights stand out (the second).
-    """
-    complete, misses = True, []
-    candidates = [candidate for part in found for candidate in part]
-    keys = [*split(key, len(found[0])), *split(jr.fold_in(key, 3), len(found[1]))]
-    for candidate, k in zip(candidates, keys, strict=True):
-        if stop():
-            complete = False
-            break
-        other = Flow(standard_normal(target.dim), candidate.affine)
-        # The fit covers most candidates; a few draws are enough to see that.
-        if missed_weights(target, flow, other, log_evidence, k, FIRST_BATCH).mean() < MIN_MISSED:
-            continue
-        missed = missed_weights(target, flow, other, log_evidence, k, BATCH)
-        # A single draw with a large weight is not enough evidence of a mode.
-        if missed.sum() ** 2 > 20 * (missed**2).sum():
-            misses.append((float(missed.mean()), candidate, k))
-    separate: list[tuple[float, Candidate]] = []
-    for _, candidate, k in sorted(misses, key=lambda each: -each[0]):
-        if all(candidate.distance(other) > MIN_DISTANCE for _, other in separate):
-            near = Flow(standard_normal(target.dim), candidate.affine)
-            missed = missed_weights(target, flow, near, log_evidence, k, BATCH, draws).mean()
-            separate.append((float(missed), candidate))
-    total = sum(missed for missed, _ in separate)
-    return total / (1 + total), complete
-
-
 def _unseen_mass(
     census: Census, draws: Float[np.ndarray, "draws dim"], log_weights: Float[np.ndarray, " draws"]
 ) -> float:
@@ -277,40 +234,3 @@ def _unseen_mass(
     usable = np.isfinite(draws).all(1) & np.isfinite(log_weights)
     weights = np.exp(log_weights[usable] - log_weights[usable].max())
     return census.separate(draws[usable], weights).unseen
-
-
-def missed_weights(
-    target: Target | Estimate,
-    flow: Flow,
-    other: Flow,
-    log_evidence: float,
-    key: PRNGKeyArray,
-    num: int,
-    draws: Float[np.ndarray, "draws dim"] | None = None,
-) -> np.ndarray:
-    """Importance weights of draws of another distribution, divided by the estimated evidence.
-
-    They are 0 where the fit's density is at least a tenth of the estimated posterior density, and, if draws of the fit
-    are given, where the posterior density is rounding noise unlike that of these draws.
-    """
-    u, log_other, log_q = _log_ratios(target, flow, other, key, num)
-    weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
-    weights = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
-    if draws is not None:
-        largest = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
-        weights[largest[is_noise(target, np.asarray(u)[largest], draws)]] = 0.0
-    return weights
-
-
-@functools.partial(jit_quick_compilation, level=1)
-def _log_ratios(target, flow, other, key, num):
-    """Draws of the distribution `other`, and the logarithms of p / other and of q / p there, without rounding noise."""
-
-    def cautious(u):
-        return cautious_log_density(target, u)
-
-    u, log_other = other.sample_and_log_prob(key, (num,))
-    # A numerical inverse can fail only far from the draws of the flow.
-    log_p, log_q = map_parts(lambda u: (jax.vmap(cautious)(u), flow.log_prob(u)), u)
-    log_p, log_q = finite_or_zero(log_p), finite_or_zero(log_q)
-    return u, log_p - log_other, log_q - log_p

@@ -9,6 +9,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from pushforward.flow import Flow
 from pushforward.posterior.target import Target
+from pushforward.posterior.verdict.missed import Effect
 from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
 from pushforward.posterior.verdict.propriety import is_improper
 from pushforward.posterior.verdict.saturation import is_saturated, saturated_mass
@@ -42,6 +43,21 @@ class Examination(NamedTuple):
     uncorrected: tuple[str, ...] = ()
     evidence: tuple[float, float] | None = None
     lacking: Float[np.ndarray, "points dim"] | None = None
+
+    def with_effect(self, effect: Effect) -> "Examination":
+        """What was found, with the effect of modes that the fit misses, if that is not small.
+
+        Args:
+            effect: what the modes change.
+        """
+        if effect.sd <= MAX_SD_ERROR:
+            return self
+        error = f"the standard deviation of {effect.name} is too small by about {effect.sd:.0%}"
+        reason = (
+            f"A mode with about {effect.mass:.1g} of the evidence, which the fit does not have, is so far away "
+            f"that {error} and its mean off by {effect.shift:.2g} standard deviations; weights cannot correct this."
+        )
+        return self._replace(flaws=(*self.flaws, error), uncorrected=(reason, *self.uncorrected))
 
 
 def examine(
