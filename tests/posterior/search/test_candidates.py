@@ -5,7 +5,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from pushforward.posterior.search.candidates import Candidate, score_gaussians, separate_modes, usable
+from pushforward.posterior.search.candidates import (
+    Candidate,
+    is_distant,
+    is_near_mode,
+    score_gaussians,
+    separate_modes,
+    usable,
+)
 
 
 def candidate(loc, elbo, decrement):
@@ -35,3 +42,10 @@ def test_diagonals_count_as_matrices():
 def test_what_is_not_finite_is_not_usable():
     locs, factors = jnp.array([[0.0], [jnp.nan], [0.0], [0.0]]), jnp.array([[1.0], [1.0], [0.0], [jnp.inf]])
     assert len(usable((locs, factors, jnp.zeros(4), jnp.zeros(4), jnp.zeros(4)))) == 1
+
+
+def test_what_is_far_away_matters_however_little_its_mass_is():
+    best, near, far = candidate(0.0, 0.0, 0.0), candidate(5.0, -8.5, 0.0), candidate(118.0, -8.5, 0.9)
+    assert not is_distant(near, best) and is_distant(far, best)
+    assert not is_distant(far._replace(elbo=-15.0), best) and not is_distant(candidate(3.0, 1.0, 0.0), best)
+    assert not is_near_mode(far, [best, far]) and is_near_mode(far, [candidate(119.0, -9.0, 0.1)])

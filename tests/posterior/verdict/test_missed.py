@@ -21,7 +21,8 @@ def missed(log_density, dim, locs, decrement=0.0, support=None, example=None):
     target = pf.Target(log_density, jnp.zeros(dim) if example is None else example, support)
     flow = pf.Flow(standard_normal(dim), pf.bijections.Identity((dim,)))
     draws = np.random.default_rng(0).normal(size=(20_000, dim))
-    found = [Candidate(np.asarray(loc, float), np.eye(dim), 0.0, 0.1, decrement) for loc in locs]
+    decrements = decrement if isinstance(decrement, list) else [decrement] * len(locs)
+    found = [Candidate(np.asarray(a, float), np.eye(dim), 0.0, 0.1, b) for a, b in zip(locs, decrements, strict=True)]
     return missed_modes(target, flow, (found, []), draws, np.zeros(len(draws)), jr.key(0), NEVER)
 
 
@@ -42,6 +43,9 @@ def test_tails_are_no_modes():
     """Near a point that is no mode there is mass, but a heavy tail may have no variance."""
     found = missed(far_mode(1e-3, 118.0, 1), 1, [[118.0]], decrement=5.0)
     assert found.mass == pytest.approx(1e-3, rel=0.1) and found.effect.sd == 0
+    # The best Gaussian of a skewed mode is not at the mode, but another one is.
+    both = missed(far_mode(1e-3, 118.0, 1), 1, [[118.0], [119.0]], decrement=[5.0, 0.1])
+    assert both.effect.sd == pytest.approx(1 - 1 / np.sqrt(1 + 1e-3 * 118**2), abs=0.02)
 
 
 @pytest.mark.parametrize("distance", [-20.0, 20.0])

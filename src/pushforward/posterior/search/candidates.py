@@ -130,7 +130,7 @@ def separate_modes(found: Sequence[Candidate]) -> list[Candidate]:
     """
     kept = [found[0]]
     # The best Gaussian of a skewed or heavy-tailed mode is near that mode; in a funnel it is far from any mode.
-    if not any(c.is_mode and c.distance(kept[0]) <= MIN_DISTANCE for c in found):
+    if not is_near_mode(kept[0], found):
         return kept
     for other in found[1:]:
         if is_negligible(other, found[0]) or len(kept) == MAX_MODES:
@@ -151,14 +151,24 @@ def is_negligible(candidate: Candidate, best: Candidate) -> bool:
 
 
 def is_distant(candidate: Candidate, best: Candidate) -> bool:
-    """Whether a Gaussian is of another mode that is so far away that it changes a variance, however little its mass is.
+    """Whether a Gaussian is so far from another one that it changes a variance, however little its mass is.
 
     Args:
         candidate: the Gaussian.
         best: the best one.
     """
     share, distance = math.exp(min(candidate.elbo - best.elbo, 0.0)), candidate.distance(best)
-    return candidate.is_mode and distance > MIN_DISTANCE and share * distance**2 > MIN_RAISED
+    return distance > MIN_DISTANCE and share * distance**2 > MIN_RAISED
+
+
+def is_near_mode(candidate: Candidate, found: Sequence[Candidate]) -> bool:
+    """Whether a Gaussian is near a mode, as the best Gaussian of a skewed or heavy-tailed mode is, which is not at it.
+
+    Args:
+        candidate: the Gaussian.
+        found: Gaussians of the curvature at points of Newton paths.
+    """
+    return candidate.is_mode or any(c.is_mode and c.distance(candidate) <= MIN_DISTANCE for c in found)
 
 
 def score_gaussians(target: LogDensity, locs: Array, factors: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:

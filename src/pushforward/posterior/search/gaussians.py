@@ -34,6 +34,7 @@ from pushforward.posterior.search.candidates import (
     Candidate,
     gaussian_map,
     is_distant,
+    is_near_mode,
     is_negligible,
     score_gaussians,
     separate_modes,
@@ -155,7 +156,11 @@ def _far_round(
     far = Round(None, _without(ends, best.loc))
     distant: list[Candidate] = []
     for end in sorted(far.ends, key=lambda c: -c.elbo):
-        if is_distant(end, best) and all(end.distance(other) > MIN_DISTANCE for other in distant):
+        if (
+            is_distant(end, best)
+            and is_near_mode(end, far.ends)
+            and all(end.distance(other) > MIN_DISTANCE for other in distant)
+        ):
             distant.append(end)
     return [far] if Census.of([*rounds, far]).beyond(known) else [], distant
 

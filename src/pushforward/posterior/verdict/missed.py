@@ -19,7 +19,7 @@ from pushforward.flows.stack import standard_normal
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.latent import BATCH, has_supports, latent_values, map_parts
 from pushforward.posterior.rounding import cautious_log_density, is_noise
-from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
+from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate, is_near_mode
 from pushforward.posterior.target import Target, finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation, split
 
@@ -134,7 +134,7 @@ def missed_modes(
         near = Flow(standard_normal(target.dim), candidate.affine)
         # The fit covers most candidates; a few draws are enough to see that.
         first = missed_draws(target, flow, near, log_evidence, k, FIRST_BATCH)
-        if not _matters(candidate, *first, marginals):
+        if not _matters(*first, marginals):
             continue
         _, missed = missed_draws(target, flow, near, log_evidence, k, BATCH)
         if missed.sum() ** 2 > MIN_ESS * (missed**2).sum():
@@ -149,16 +149,16 @@ def missed_modes(
         u, missed = missed_draws(target, flow, near, log_evidence, k, BATCH, draws)
         total += float(missed.mean())
         # A point in a tail is no mode: tails may have no variance, and are examined by their own draws.
-        if candidate.is_mode:
+        if is_near_mode(candidate, candidates):
             moments = moments + marginals().moments(u, missed)
     return Missed(total / (1 + total), complete, _effect(total, moments, marginals().names) if total > 0 else None)
 
 
-def _matters(candidate: Candidate, u: np.ndarray, missed: np.ndarray, marginals: Callable[[], _Marginals]) -> bool:
+def _matters(u: np.ndarray, missed: np.ndarray, marginals: Callable[[], _Marginals]) -> bool:
     """Whether draws show that much mass is missed, or some mass that is far away."""
     if missed.mean() >= MIN_MISSED:
         return True
-    return candidate.is_mode and bool(missed.any() and marginals().moments(u, missed)[1].max() >= MIN_RAISED)
+    return bool(missed.any() and marginals().moments(u, missed)[1].max() >= MIN_RAISED)
 
 
 def _effect(mass: float, moments: Float[np.ndarray, "2 values"], names: list[str]) -> Effect:
