@@ -17,3 +17,15 @@ def test_the_gaussian_of_the_mode_whatever_its_scales(dim):
     np.testing.assert_allclose(locs, np.stack([mean, mean]), atol=1e-9)
     expected = np.diag(scales) if dim == 3 else scales
     np.testing.assert_allclose(factors, np.stack([expected] * 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("start", [-40.0, -160.0, -600.0])
+def test_a_path_climbs_an_exponential_tail(start):
+    """There the curvature is as small as e^-600, and Newton's step as long as e^600."""
+    locs, _ = newton_paths(lambda x: jnp.sum(x - jnp.exp(x)), jnp.array([[start, 0.3]]), jr.key(0))
+    np.testing.assert_allclose(locs[0], 0.0, atol=0.5)
+
+
+def test_steps_to_a_mode_far_away_are_not_shortened_for_long():
+    locs, _ = newton_paths(lambda x: -0.5 * jnp.sum((x - 1e12) ** 2 / 1e20), jnp.zeros((1, 2)), jr.key(0))
+    np.testing.assert_allclose(locs, 1e12, rtol=1e-6)

@@ -16,6 +16,9 @@ MAX_HESSIAN_DIM = 256
 NUM_ITERATIONS = 40
 MIN_GAIN = 1e-6
 NUM_DRAWS, NUM_PROBES = 24, 16
+# The longest Newton step, relative to the point's distance from the center of the coordinates. Where the density has
+# hardly any curvature, as in exponential tails, the step would be so long that all lengths of the line search are too.
+MAX_STEP = 1e3
 # Step lengths of the line search along the Newton direction, all evaluated at once.
 STEP_LENGTHS = 2.0 ** np.arange(1, -20, -1)
 
@@ -52,6 +55,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         iteration, u, value, best, _ = state
         gradient, factor = curvature(u)
         move = apply(factor, apply(factor.T, gradient))
+        move = move * jnp.minimum(1.0, MAX_STEP * (1 + jnp.abs(u).max()) / jnp.abs(move).max())
         # The mean of the Gaussian of the local curvature is the end of the full Newton step.
         locs = jnp.stack([u + move, u])
         elbos = jax.vmap(lambda loc: truncated_elbo(gaussian_log_weights(target, loc, factor, noise)))(locs)
