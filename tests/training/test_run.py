@@ -58,6 +58,27 @@ def test_the_callback_receives_the_steps_and_the_fresh_loss():
     assert calls[-1][1] < calls[0][1]
 
 
+def test_what_the_callback_receives_is_shown_without_its_model():
+    shown = []
+    train(
+        simple_flow(),
+        pf.ReverseKL(target, 4),
+        key=jr.key(0),
+        steps=2,
+        num_evaluations=1,
+        callback=lambda progress: shown.append((repr(progress), str(progress), progress)),
+    )
+    [(text, printed, progress)] = shown
+    assert (
+        text
+        == printed
+        == (
+            f"Progress(stage={progress.stage!r}, step=2, loss={progress.loss!r}, best_loss={progress.best_loss!r}, "
+            f"seconds={progress.seconds!r}, metrics={progress.metrics!r})"
+        )
+    )
+
+
 def test_factorizations_have_one_thread_while_a_fit_runs():
     def num_threads():
         return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}

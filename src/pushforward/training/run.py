@@ -52,6 +52,11 @@ class Progress(NamedTuple):
     metrics: dict[str, float]
     model: Any
 
+    def __repr__(self) -> str:
+        """Without the model, whose arrays would fill thousands of lines."""
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "model")
+        return f"Progress({', '.join(shown)})"
+
 
 Callback = Callable[[Progress], bool | None]
 
