@@ -43,7 +43,9 @@ THREE = [Round(100, 0.1, 0.1), Round(300, 0.1, 0.1), Round(900, 0.1, 0.1)]
         ((5.0, [4.0], [3.0], [2.0]), 2, True),  # the last round
         ((math.inf, [4.0]), 0, False),
         ((math.nan, [4.0]), 0, False),
-        ((5.0, [math.nan, math.inf]), 0, True),
+        ((5.0, [4.0, 5.5]), 0, False),  # its rate was too high
+        ((5.0, [math.nan, math.inf]), 0, False),
+        ((5.0, [4.0], [3.5], [5.5]), 2, True),
         ((math.nan, [math.nan]), 0, True),
     ],
 )
@@ -58,8 +60,18 @@ def test_a_long_round_follows_a_larger_gain_only():
     assert not rounds.are_over(records(5.0, [4.5], [3.0]), 1, None)
 
 
+def test_after_a_round_that_ends_worse_than_it_began_the_rates_are_lower():
+    rounds = Rounds(THREE)
+    assert rounds.next(records(5.0, [4.0]), 0).rate == 0.1
+    assert rounds.next(records(5.0, [4.0, 5.05]), 0).rate == 0.1  # within the smallest gain
+    assert rounds.next(records(5.0, [4.0, 5.5]), 0).rate == 0.025
+    assert rounds.next(records(5.0, [5.5], [4.5]), 1).rate == 0.025
+    assert rounds.next(records(5.0, [5.5], [math.nan]), 1).rate == 0.1 / 16
+    assert rounds.next(records(math.nan, [5.5]), 0).rate == 0.1
+
+
 def test_a_round_that_is_good_enough_is_the_last():
-    rounds = Rounds(THREE, enough=lambda model, index: (model, index) == ("good", 0))
+    rounds = Rounds(THREE, enough=lambda model, index, gain: (model, index, gain) == ("good", 0, 3.0))
     assert not rounds.are_over(records(5.0, [3.0, 2.0]), 0, "bad")
     assert rounds.are_over(records(5.0, [3.0, 2.0]), 0, "good")
     assert not rounds.are_over(records(5.0, [3.0], [2.0]), 1, "good")

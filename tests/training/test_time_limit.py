@@ -53,7 +53,7 @@ def test_a_stage_that_cannot_be_finished_is_left_out():
     assert limit.is_up
 
 
-def train(run, stage, *steps, min_gain=-math.inf, enough=lambda model, index: False):
+def train(run, stage, *steps, min_gain=-math.inf, enough=lambda model, index, gain: False):
     rounds = Rounds([Round(num, 0.05, min_gain) for num in steps], enough)
     options = {"optimizer": cosine_decay(), "steps": 1000, "evaluate_every": 100, "rounds": rounds}
     return run.train(stage, simple_flow(), pf.ReverseKL(target, 4), jr.key(0), **options)
@@ -86,7 +86,7 @@ def test_the_first_stage_is_shortened_and_later_ones_are_left_out():
 @pytest.mark.parametrize(("enough", "reason"), [(False, "stopped"), (True, "plateau")])
 def test_a_shortened_round_without_a_gain_is_no_plateau(enough, reason):
     """It ends before the limit, because its last steps were faster than those that were timed."""
-    options = {"min_gain": math.inf, "enough": lambda model, index: enough}
+    options = {"min_gain": math.inf, "enough": lambda model, index, gain: enough}
     with Run("fit", 2000, Checkpoint(None, dict, jr.key(0)), seconds=450.0) as run:
         run.limit = limit = TimeLimit(450.0, lambda: 0.5 * sum(len(losses) for losses in run._losses))
 

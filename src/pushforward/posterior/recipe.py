@@ -69,6 +69,8 @@ EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # A first round that ends in a good fit within this limit is the last one. Each further round takes three times the
 # steps, so three times the gap is enough.
 ENOUGH_GAP = 0.0025
+# In many dimensions, a gain of less than this fraction of the gap leads nowhere.
+MIN_SHARE = 0.2
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
@@ -209,11 +211,17 @@ class Recipe(NamedTuple):
         """
         return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
 
-    def is_enough(self, index: int, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
-        limit = ENOUGH_GAP * 3**index
-        if self.diagnostics(target, flow, key).gap >= limit:
-            return False
+    def is_enough(self, index: int, gain: float, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
+        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much.
+
+        In many dimensions also whether another gain like the last one would not change what the draws are worth.
+        """
+        many = self.target.dim > FEW_DIMS
+        limit = NEAR_GOOD_GAP if many else ENOUGH_GAP * 3**index
+        found = self.diagnostics(target, flow, key)
+        if found.gap >= limit:
+            corrected = found.ess_fraction >= TRUSTED_ESS_FRACTION
+            return many and found.gap - gain >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
         draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
         return found.verdict == "good" and found.gap < limit
@@ -231,12 +239,16 @@ class Recipe(NamedTuple):
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until another round is of no use, or the budget is spent."""
         train_key, check_key = split(key)
+
+        def enough(flow, index, gain):
+            return self.is_enough(index, gain, target, flow, check_key)
+
         return self.run.train(
             stage.name, flow, PosteriorKL(target), train_key,
             optimizer=adam(),
             steps=stage.num_steps(self.budget, self.run.steps),
             evaluate_every=CHUNK,
-            rounds=stage.rounds(self.target.dim, lambda flow, index: self.is_enough(index, target, flow, check_key)),
+            rounds=stage.rounds(self.target.dim, enough),
             to_result=lambda flow: unwhitened(target.affine, flow),
             quick_compilation=True,
         )  # fmt: skip

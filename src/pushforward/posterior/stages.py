@@ -31,12 +31,12 @@ class Stage(NamedTuple):
     min_gain: float
     share: float
 
-    def rounds(self, dim: int, enough: Callable[[Any, int], bool]) -> Rounds:
+    def rounds(self, dim: int, enough: Callable[[Any, int, float], bool]) -> Rounds:
         """The rounds of the stage.
 
         Args:
             dim: the dimension of the posterior.
-            enough: whether a flow is good enough to end with after the round of an index.
+            enough: whether a flow is good enough to end with after the round of an index, which has gained some nats.
         """
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
         more = max(1.0, dim / FEW_DIMS)

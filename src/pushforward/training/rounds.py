@@ -5,8 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from pushforward.training.history import Evaluation
+
+# The rate of a round after one whose rate was too high, as a fraction.
+RATE_AFTER_DIVERGENCE = 0.25
 
 
 class Round(NamedTuple):
@@ -28,15 +32,17 @@ class Rounds:
     """Rounds of training, each from the best parameters so far.
 
     At the end of a round its result is known as well as that number of steps allows, which is the moment to decide
-    whether a longer round is worth its time.
+    whether a longer round is worth its time. If the parameters are worse at its end than at its beginning, its rate was
+    too high, and those of all later rounds are lower.
 
     Args:
         rounds: the rounds, in turn.
-        enough: whether the best model at the end of a round, whose index it is given too, is good enough to end with.
+        enough: whether the best model at the end of a round, whose index and gain (nats) it is given too, is good
+            enough to end with.
     """
 
     rounds: Sequence[Round]
-    enough: Callable[[Any, int], bool] = lambda model, index: False
+    enough: Callable[[Any, int, float], bool] = lambda model, index, gain: False
 
     def are_over(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
         """Whether no other round follows.
@@ -48,8 +54,44 @@ class Rounds:
         """
         if index + 1 >= len(self.rounds):
             return True
-        losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
-        num = 1 + sum(record.rate_index < index for record in records[1:])
-        before, last = losses[:num].min(), losses[num:].min()
-        gained = last < before - self.rounds[index + 1].min_gain if np.isfinite(before) else np.isfinite(last)
-        return not gained or self.enough(model, index)
+        if self._has_diverged(records, index):
+            return False
+        return not self._gain(records, index) > self.rounds[index + 1].min_gain or self.is_enough(records, index, model)
+
+    def is_enough(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
+        """Whether the best model is good enough to end with.
+
+        Args:
+            records: the evaluations so far.
+            index: the index of the round that has ended.
+            model: the best model.
+        """
+        return self.enough(model, index, self._gain(records, index))
+
+    def next(self, records: Sequence[Evaluation], index: int) -> Round:
+        """The round that follows.
+
+        Args:
+            records: the evaluations so far.
+            index: the index of the round that has ended.
+        """
+        following = self.rounds[index + 1]
+        num_diverged = sum(self._has_diverged(records, i) for i in range(index + 1))
+        return following._replace(rate=following.rate * RATE_AFTER_DIVERGENCE**num_diverged)
+
+    def _has_diverged(self, records: Sequence[Evaluation], index: int) -> bool:
+        before, losses = _losses(records, index)
+        return bool(np.isfinite(before) and losses.size and losses[-1] > before + max(0.0, self.rounds[index].min_gain))
+
+    def _gain(self, records: Sequence[Evaluation], index: int) -> float:
+        """How much a round has lowered the smallest loss; infinite if it gave the first finite one."""
+        before, losses = _losses(records, index)
+        last = losses.min(initial=np.inf)
+        return float(before - last) if np.isfinite(last) else -np.inf
+
+
+def _losses(records: Sequence[Evaluation], index: int) -> tuple[float, Float[np.ndarray, " evaluations"]]:
+    """The smallest loss before a round, and the losses of its evaluations; infinite if NaN."""
+    losses = np.nan_to_num([record.loss for record in records], nan=np.inf, posinf=np.inf)
+    rounds = np.array([-1, *(record.rate_index for record in records[1:])])
+    return losses[rounds < index].min(), losses[rounds == index]

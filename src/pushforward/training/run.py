@@ -249,10 +249,10 @@ class Run:
                 if rounds.are_over(records, index, best):
                     reason = "plateau"
                     # What a round gains that was too short says nothing about a whole one.
-                    if self.limit.shortened and not rounds.enough(best, index):
+                    if self.limit.shortened and not rounds.is_enough(records, index, best):
                         self.limit.cut, reason = True, "stopped"
                 else:
-                    following = rounds.rounds[index + 1]
+                    following = rounds.next(records, index)
                     state = self._begin_round(trainer, state, index + 1, following, steps, evaluate_every)
                     end = int(state.round_stop)
             if reason is not None:

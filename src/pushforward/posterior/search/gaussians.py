@@ -300,7 +300,8 @@ def _fewer(most: int, many: int, least: int, dim: int) -> int:
 
 def _radii(dim: int) -> tuple[int, ...]:
     """The distances of later starting points, one for each pair of paths; the first round has as many paths."""
-    return RADII[:: len(RADII) // _fewer(len(RADII), MANY_PATHS_DIM, 2, dim)]
+    num = _fewer(len(RADII), MANY_PATHS_DIM, 2, dim)
+    return RADII[:: -(-len(RADII) // num)]
 
 
 @jit_quick_compilation

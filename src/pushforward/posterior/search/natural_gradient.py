@@ -30,7 +30,7 @@ from pushforward.posterior.curvature import LogDensity, hessian, hessian_product
 
 # Antithetic pairs of draws in each step. In more dimensions there are fewer: a Hessian costs as many gradients as there
 # are dimensions, and the mean over several steps counts.
-MAX_PAIRS, FEW_PAIRS_DIM = 8, 2048
+MAX_PAIRS, FEW_PAIRS_DIM = 8, 512
 STEP_LENGTH = 0.5
 MAX_FACTOR = 2.0
 # The largest mean square of a coordinate's move, in standard deviations, that is made without the principal axes.

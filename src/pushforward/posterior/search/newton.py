@@ -15,6 +15,9 @@ from pushforward.posterior.target import finite_or_zero
 MAX_HESSIAN_DIM = 256
 NUM_ITERATIONS = 40
 MIN_GAIN = 1e-6
+# From this dimension on, where Hessians are expensive, a path ends when no Gaussian along it was better for this many
+# iterations: it climbs into the neck of a funnel, whose mode is at infinity.
+MANY_DIMS, PATIENCE = 65, 5
 NUM_DRAWS, NUM_PROBES = 24, 16
 # The longest Newton step, relative to the point's distance from the center of the coordinates. Where the density has
 # hardly any curvature, as in exponential tails, the step would be so long that all lengths of the line search are too.
@@ -36,6 +39,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         diagonal factors.
     """
     dim = starts.shape[1]
+    patience = PATIENCE if dim >= MANY_DIMS else NUM_ITERATIONS
     key, probe_key = jr.split(key)
     noise = jr.normal(key, (NUM_DRAWS, dim), starts.dtype)
     dense = dim <= MAX_HESSIAN_DIM
@@ -52,7 +56,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         return gradient, jax.lax.rsqrt(jnp.maximum(diagonal, jnp.finfo(u.dtype).tiny ** 0.5))
 
     def step(state):
-        iteration, u, value, best, _ = state
+        iteration, u, value, best, last_better, _ = state
         gradient, factor = curvature(u)
         move = apply(factor, apply(factor.T, gradient))
         move = move * jnp.minimum(1.0, MAX_STEP * (1 + jnp.abs(u).max()) / jnp.abs(move).max())
@@ -61,6 +65,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         elbos = jax.vmap(lambda loc: truncated_elbo(gaussian_log_weights(target, loc, factor, noise)))(locs)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         better = (jnp.max(elbos) > best[0]) & jnp.isfinite(factor).all()
+        last_better = jnp.where(better, iteration, last_better)
         new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
         values = jax.vmap(lambda length: cautious_log_density(target, u + length * move))(
@@ -71,14 +76,17 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         climbs = values[longest] > value
         u = jnp.where(climbs, u + jnp.asarray(STEP_LENGTHS, u.dtype)[longest] * move, u)
         gain = jnp.where(climbs, values[longest] - value, 0.0)
-        return iteration + 1, u, jnp.where(climbs, values[longest], value), best, gain
+        return iteration + 1, u, jnp.where(climbs, values[longest], value), best, last_better, gain
+
+    def goes_on(state):
+        iteration, last_better, gain = state[0], *state[-2:]
+        return (iteration < NUM_ITERATIONS) & (iteration - last_better <= patience) & (gain > MIN_GAIN)
 
     def path(start):
         value = finite_or_zero(cautious_log_density(target, start))
         minus = jnp.array(-jnp.inf, start.dtype)
         best = (minus, start, unit_factor(start))
-        state = (0, start, value, best, jnp.array(jnp.inf, start.dtype))
-        state = jax.lax.while_loop(lambda s: (s[0] < NUM_ITERATIONS) & (s[-1] > MIN_GAIN), step, state)
+        state = jax.lax.while_loop(goes_on, step, (0, start, value, best, 0, jnp.array(jnp.inf, start.dtype)))
         return state[3][1:]
 
     return jax.lax.map(path, starts)
