@@ -1,10 +1,12 @@
 """Newton paths end at modes, with the Gaussian of the curvature."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+from pushforward.posterior.search import newton
 from pushforward.posterior.search.newton import newton_paths
 
 
@@ -29,3 +31,22 @@ def test_a_path_climbs_an_exponential_tail(start):
 def test_steps_to_a_mode_far_away_are_not_shortened_for_long():
     locs, _ = newton_paths(lambda x: -0.5 * jnp.sum((x - 1e12) ** 2 / 1e20), jnp.zeros((1, 2)), jr.key(0))
     np.testing.assert_allclose(locs, 1e12, rtol=1e-6)
+
+
+def test_in_many_dimensions_a_path_ends_when_it_climbs_into_the_neck_of_a_funnel(monkeypatch):
+    """The best Gaussian comes early, and the mode is at infinity."""
+    calls = []
+
+    def funnel(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return -(x[0] ** 2) / 18 - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0]) - 0.5 * (x.size - 1) * x[0]
+
+    found, counts = [], []
+    for patience in (newton.PATIENCE, newton.NUM_ITERATIONS):
+        monkeypatch.setattr(newton, "PATIENCE", patience)
+        calls.clear()
+        found.append(newton_paths(funnel, jnp.ones((1, newton.MANY_DIMS)), jr.key(0)))
+        jax.effects_barrier()
+        counts.append(len(calls))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert counts[0] < counts[1] / 2

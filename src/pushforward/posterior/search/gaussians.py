@@ -47,8 +47,8 @@ from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
-# A Hessian costs `dim` gradients, each of which costs more in more dimensions. So up to MANY_PATHS_DIM there are 24 paths
-# in each of at most 6 rounds, beyond it fewer paths, in proportion to the square of the dimension, and fewer rounds.
+# A Hessian costs `dim` gradients, each of which costs more in more dimensions. So up to MANY_PATHS_DIM there are 24
+# paths in each of at most 6 rounds, beyond it fewer, in proportion to the square of the dimension, and fewer rounds.
 MANY_PATHS_DIM = 64
 MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points

@@ -28,10 +28,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, lower_factor
 
-# Antithetic pairs of draws in each step: fewer in more dimensions, because a Hessian costs as many gradients as there are
-# dimensions, and the mean over several steps counts. There are MAX_PAIRS up to one dimension and FEW_PAIRS up to another.
-MAX_PAIRS, FEW_PAIRS = 8, 3
-MAX_PAIRS_DIM, FEW_PAIRS_DIM = 64, 683
+# Antithetic pairs of draws in each step, in few, in hundreds and in thousands of dimensions: a Hessian costs as many
+# gradients as there are dimensions, and the mean over several steps counts.
+MAX_PAIRS, SOME_PAIRS, MIN_PAIRS = 8, 3, 1
 STEP_LENGTH = 0.5
 MAX_FACTOR = 2.0
 # The largest mean square of a coordinate's move, in standard deviations, that is made without the principal axes.
@@ -69,9 +68,7 @@ def natural_gradient_steps(
             the draws out.
     """
     dim, dtype = loc.size, loc.dtype
-    num_pairs = min(
-        MAX_PAIRS, max(FEW_PAIRS, MAX_PAIRS * MAX_PAIRS_DIM // dim), max(1, FEW_PAIRS * FEW_PAIRS_DIM // dim)
-    )
+    num_pairs = max(MIN_PAIRS, min(MAX_PAIRS, max(SOME_PAIRS, 512 // dim), 2048 // dim))
     hessian_at, identity = hessian(hessian_products(target, loc), dim), jnp.eye(dim, dtype=dtype)
 
     def one_draw(sums, u):

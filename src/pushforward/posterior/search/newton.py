@@ -65,7 +65,8 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         elbos = jax.vmap(lambda loc: truncated_elbo(gaussian_log_weights(target, loc, factor, noise)))(locs)
         elbos = jnp.where(jnp.isfinite(elbos), elbos, -jnp.inf)
         better = (jnp.max(elbos) > best[0]) & jnp.isfinite(factor).all()
-        last_better = jnp.where(better, iteration, last_better)
+        # Before the first Gaussian with a finite ELBO, the path has only begun.
+        last_better = jnp.where(better | jnp.isinf(best[0]), iteration, last_better)
         new = jnp.max(elbos), locs[jnp.argmax(elbos)], factor
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
         values = jax.vmap(lambda length: cautious_log_density(target, u + length * move))(
