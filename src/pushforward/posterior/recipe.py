@@ -69,7 +69,7 @@ EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
 # A first round that ends in a good fit within this limit is the last one. Each further round takes three times the
 # steps, so three times the gap is enough.
 ENOUGH_GAP = 0.0025
-# In many dimensions, a gain of less than this fraction of the gap leads nowhere.
+# In many dimensions, a gain of less than this fraction of the gap is a plateau.
 MIN_SHARE = 0.2
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
@@ -214,7 +214,7 @@ class Recipe(NamedTuple):
     def is_enough(self, index: int, gain: float, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
         """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much.
 
-        In many dimensions also whether another gain like the last one would not change what the draws are worth.
+        In many dimensions also whether another gain like the last one would probably not change the verdict.
         """
         many = self.target.dim > FEW_DIMS
         limit = NEAR_GOOD_GAP if many else ENOUGH_GAP * 3**index
