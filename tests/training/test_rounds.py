@@ -63,11 +63,14 @@ def test_a_long_round_follows_a_larger_gain_only():
 def test_after_a_round_that_ends_worse_than_it_began_the_rates_are_lower():
     rounds = Rounds(THREE)
     assert rounds.next(records(5.0, [4.0]), 0).rate == 0.1
-    assert rounds.next(records(5.0, [4.0, 5.05]), 0).rate == 0.1  # within the smallest gain
+    assert rounds.next(records(5.0, [4.0, 5.05]), 0).rate == 0.1  # noise
     assert rounds.next(records(5.0, [4.0, 5.5]), 0).rate == 0.025
     assert rounds.next(records(5.0, [5.5], [4.5]), 1).rate == 0.025
     assert rounds.next(records(5.0, [5.5], [math.nan]), 1).rate == 0.1 / 16
     assert rounds.next(records(math.nan, [5.5]), 0).rate == 0.1
+    good = Rounds(THREE, enough=lambda model, index, gain: (model, gain) == ("good", math.inf))
+    assert good.are_over(records(5.0, [5.5]), 0, "good")
+    assert not good.are_over(records(5.0, [5.5]), 0, "bad")
 
 
 def test_a_round_that_is_good_enough_is_the_last():

@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from pushforward.training.history import Evaluation
 
-# The rate of a round after one whose rate was too high, as a fraction.
-RATE_AFTER_DIVERGENCE = 0.25
+# The rise of the loss (nats) in a round whose rate was too high, and the rate of the next round, as a fraction.
+RISE, RATE_AFTER_DIVERGENCE = 0.1, 0.25
 
 
 class Round(NamedTuple):
@@ -55,7 +55,8 @@ class Rounds:
         if index + 1 >= len(self.rounds):
             return True
         if self._has_diverged(records, index):
-            return False
+            # What it would gain at a lower rate is not known.
+            return self.enough(model, index, np.inf)
         return not self._gain(records, index) > self.rounds[index + 1].min_gain or self.is_enough(records, index, model)
 
     def is_enough(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
@@ -81,7 +82,7 @@ class Rounds:
 
     def _has_diverged(self, records: Sequence[Evaluation], index: int) -> bool:
         before, losses = _losses(records, index)
-        return bool(np.isfinite(before) and losses.size and losses[-1] > before + max(0.0, self.rounds[index].min_gain))
+        return bool(np.isfinite(before) and losses.size and losses[-1] > before + RISE)
 
     def _gain(self, records: Sequence[Evaluation], index: int) -> float:
         """How much a round has lowered the smallest loss; infinite if it gave the first finite one."""
