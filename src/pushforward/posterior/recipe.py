@@ -214,14 +214,16 @@ class Recipe(NamedTuple):
     def is_enough(self, index: int, gain: float, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
         """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much.
 
-        In many dimensions also whether another gain like the last one would probably not change the verdict.
+        In many dimensions also whether another round would probably not change the verdict. From the second round on,
+        each gains less than half of the one before.
         """
         many = self.target.dim > FEW_DIMS
         limit = NEAR_GOOD_GAP if many else ENOUGH_GAP * 3**index
         found = self.diagnostics(target, flow, key)
         if found.gap >= limit:
             corrected = found.ess_fraction >= TRUSTED_ESS_FRACTION
-            return many and found.gap - gain >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
+            no_use = found.gap - gain / 2 >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
+            return many and index > 0 and no_use
         draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
         return found.verdict == "good" and found.gap < limit
