@@ -15,8 +15,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
 from jaxtyping import Array, Bool, Float
+
+from pushforward.posterior.equations import bind, evaluate
 
 # Equinox checks whole batches at once by these primitives.
 WHOLE_BATCH = {"unvmap_any": jnp.any, "unvmap_all": jnp.all, "unvmap_max": jnp.max}
@@ -74,23 +76,20 @@ def without_errors(fn: Callable) -> Callable[..., tuple[Any, Bool[Array, ""]]]:
 
 def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> tuple[list, Bool[Array, ""]]:
     """The results of equations, and whether one of them would have raised an error."""
-    known: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
     failed, checks = jnp.array(False), any(map(_is_check, jaxpr.eqns))
 
-    def read(variable):
-        return variable.val if isinstance(variable, Literal) else known[variable]
-
-    for equation in jaxpr.eqns:
-        values = [read(variable) for variable in equation.invars]
+    def results_of(equation, values):
+        nonlocal failed
         if checks and equation.primitive.name in WHOLE_BATCH:
-            results = [WHOLE_BATCH[equation.primitive.name](*values)]
-        elif _holds_error(equation):
-            results, also = _evaluate_with_errors(equation, values)
-            failed = failed | also
-        else:
-            results = bind(equation, values)
-        known.update(zip(equation.outvars, results, strict=True))
-    return [read(variable) for variable in jaxpr.outvars], failed
+            return [WHOLE_BATCH[equation.primitive.name](*values)]
+        if not _holds_error(equation):
+            return bind(equation, values)
+        results, also = _evaluate_with_errors(equation, values)
+        failed = failed | also
+        return results
+
+    results = evaluate(jaxpr, consts, args, results_of)
+    return results, failed
 
 
 def _evaluate_with_errors(equation: JaxprEqn, values: list) -> tuple[list, Bool[Array, ""]]:
@@ -155,21 +154,6 @@ def _parts(values: list, first: int, second: int) -> tuple[list, list, list]:
 
 def _as_function(closed: ClosedJaxpr) -> Callable[..., tuple[list, Bool[Array, ""]]]:
     return lambda *args: _evaluate(closed.jaxpr, closed.consts, args)
-
-
-def bind(equation: JaxprEqn, values: list) -> list:
-    """The results of an equation.
-
-    Args:
-        equation: the equation.
-        values: the values of its operands.
-    """
-    parameters = equation.primitive.get_bind_params(equation.params)
-    # Versions of JAX differ: some return the functions of the parameters separately.
-    functions, parameters = parameters if isinstance(parameters, tuple) else ((), parameters)
-    with equation.ctx.manager:
-        results = equation.primitive.bind(*functions, *values, **parameters)
-    return results if equation.primitive.multiple_results else [results]
 
 
 def _holds_error(part: Jaxpr | JaxprEqn) -> bool:

@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxtyping import Array, Float
 
-from pushforward.posterior.runtime_errors import bind
+from pushforward.posterior.equations import bind, evaluate
 
 NUM_RUNS = 8
 # The random signs of a run; each operation takes a part of them.
@@ -69,24 +69,16 @@ class _Run:
             consts: the values of their constants.
             args: the values of their arguments.
         """
-        known: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+        return evaluate(jaxpr, consts, args, self._results_of)
 
-        def read(variable):
-            return variable.val if isinstance(variable, Literal) else known[variable]
-
-        for equation in jaxpr.eqns:
-            values = [read(variable) for variable in equation.invars]
-            called = [value for value in equation.params.values() if isinstance(value, ClosedJaxpr | Jaxpr)]
-            if equation.primitive.name in CALLS.split() and len(called) == 1:
-                inner = called[0]
-                closed = isinstance(inner, ClosedJaxpr)
-                results = self.evaluate(inner.jaxpr if closed else inner, inner.consts if closed else (), values)
-            else:
-                results = bind(equation, values)
-                if equation.primitive.name in ROUNDED.split():
-                    results = [self._rounded(result) for result in results]
-            known.update(zip(equation.outvars, results, strict=True))
-        return [read(variable) for variable in jaxpr.outvars]
+    def _results_of(self, equation: JaxprEqn, values: list) -> list:
+        called = [value for value in equation.params.values() if isinstance(value, ClosedJaxpr | Jaxpr)]
+        if equation.primitive.name in CALLS.split() and len(called) == 1:
+            inner = called[0]
+            closed = isinstance(inner, ClosedJaxpr)
+            return self.evaluate(inner.jaxpr if closed else inner, inner.consts if closed else (), values)
+        results = bind(equation, values)
+        return [self._rounded(result) for result in results] if equation.primitive.name in ROUNDED.split() else results
 
     def _rounded(self, x: Array) -> Array:
         """The numbers, with the last digit changed, up or down; small integers are exact."""
