@@ -16,8 +16,8 @@ def test_rounds_are_whole_chunks_and_grow(stage):
 
 
 def test_the_gain_of_a_plateau_grows_with_the_dimension():
-    gains = [stages.FLOW.rounds(dim, lambda flow, index: False).rounds[1].min_gain for dim in (1, 64, 640)]
-    long = stages.HIERARCHICAL.rounds(640, lambda flow, index: False).rounds[-1]
+    gains = [stages.FLOW.rounds(dim, lambda flow, index, gain: False).rounds[1].min_gain for dim in (1, 64, 640)]
+    long = stages.HIERARCHICAL.rounds(640, lambda flow, index, gain: False).rounds[-1]
     assert long.min_gain == pytest.approx(10 * stages.LONG_GAIN)
     assert gains == pytest.approx([stages.MIN_GAIN, stages.MIN_GAIN, 10 * stages.MIN_GAIN])
 

@@ -35,7 +35,7 @@ from pushforward.reports.provenance import provenance
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.devices import check_mesh
 from pushforward.training.run import Callback, Run
-from pushforward.training.stopping import has_diverged
+from pushforward.training.stopping import RATE_AFTER_DIVERGENCE, has_diverged
 from pushforward.user_warnings import warn
 from pushforward.weights import effective_sample_size
 
@@ -328,7 +328,7 @@ def _trained(
     trained = stage(name, flow, keys[0], num_steps, learning_rate, num_evaluations)
     while goes_on(name, trained.reason):
         left, restarts = num_steps - run.steps, restarts + 1
-        name, learning_rate = f"restart {restarts}", learning_rate * recipe.RATE_AFTER_DIVERGENCE
+        name, learning_rate = f"restart {restarts}", learning_rate * RATE_AFTER_DIVERGENCE
         most = math.ceil(num_evaluations * left / num_steps)
         again = stage(name, trained.model, jr.fold_in(keys[0], restarts), left, learning_rate, most)
         # If the user stops the fit just before, nothing is evaluated.

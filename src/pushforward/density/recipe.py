@@ -15,8 +15,6 @@ from pushforward.flow import Flow
 
 WEIGHT_DECAY = 1e-4
 CLIP = 5.0
-# By what the learning rate is multiplied after a training that diverged.
-RATE_AFTER_DIVERGENCE = 0.25
 # Splines on whitened samples are affine outside of [-BOUND, BOUND].
 BOUND = 4.0
 # With fewer validation rows, noise determines which evaluation is the best.

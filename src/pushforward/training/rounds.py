@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.training.history import Evaluation
+from pushforward.training.stopping import RATE_AFTER_DIVERGENCE
 
-# The rise of the loss (nats) in a round whose rate was too high, and the rate of the next round, as a fraction.
-RISE, RATE_AFTER_DIVERGENCE = 0.1, 0.25
+# The rise of the loss in a round whose rate was too high, in nats.
+RISE = 0.1
 
 
 class Round(NamedTuple):
@@ -54,9 +55,6 @@ class Rounds:
         """
         if index + 1 >= len(self.rounds):
             return True
-        if self._has_diverged(records, index):
-            # What it would gain at a lower rate is not known.
-            return self.enough(model, index, np.inf)
         return not self._gain(records, index) > self.rounds[index + 1].min_gain or self.is_enough(records, index, model)
 
     def is_enough(self, records: Sequence[Evaluation], index: int, model: Any) -> bool:
@@ -85,7 +83,13 @@ class Rounds:
         return bool(np.isfinite(before) and losses.size and losses[-1] > before + RISE)
 
     def _gain(self, records: Sequence[Evaluation], index: int) -> float:
-        """How much a round has lowered the smallest loss; infinite if it gave the first finite one."""
+        """How much a round has lowered the smallest loss.
+
+        It is infinite if the round gave the first finite loss, or had too high a rate: it does not say what more steps
+        would gain.
+        """
+        if self._has_diverged(records, index):
+            return np.inf
         before, losses = _losses(records, index)
         last = losses.min(initial=np.inf)
         return float(before - last) if np.isfinite(last) else -np.inf

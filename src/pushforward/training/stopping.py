@@ -11,6 +11,8 @@ from pushforward.training.history import Evaluation
 
 # A smaller rise of the loss, in nats, is no divergence: the losses of batches are noisy.
 RISE = 1.0
+# By what the learning rate is multiplied after a training that has diverged.
+RATE_AFTER_DIVERGENCE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
