@@ -43,35 +43,26 @@ def test_the_best_is_kept():
     assert_trees_close(trained, again, 1e-10)
 
 
-def test_the_callback_receives_the_steps_and_the_fresh_loss():
+def received(steps, num_evaluations):
+    """What the callback of a training receives."""
     calls = []
-    train(
-        simple_flow(),
-        pf.ReverseKL(target, 4),
-        key=jr.key(0),
-        steps=7,
-        num_evaluations=3,
-        callback=lambda progress: calls.append((progress.step, progress.loss)),
-    )
-    assert [step for step, _ in calls] == [3, 6, 7]
-    assert all(type(loss) is float for _, loss in calls)
-    assert calls[-1][1] < calls[0][1]
+    options = {"steps": steps, "num_evaluations": num_evaluations, "callback": calls.append}
+    train(simple_flow(), pf.ReverseKL(target, 4), key=jr.key(0), **options)
+    return calls
+
+
+def test_the_callback_receives_the_steps_and_the_fresh_loss():
+    calls = received(7, 3)
+    assert [progress.step for progress in calls] == [3, 6, 7]
+    assert all(type(progress.loss) is float for progress in calls)
+    assert calls[-1].loss < calls[0].loss
 
 
 def test_what_the_callback_receives_is_shown_without_its_model():
-    shown = []
-    train(
-        simple_flow(),
-        pf.ReverseKL(target, 4),
-        key=jr.key(0),
-        steps=2,
-        num_evaluations=1,
-        callback=lambda progress: shown.append((repr(progress), str(progress), progress)),
-    )
-    [(text, printed, progress)] = shown
+    [progress] = received(2, 1)
     assert (
-        text
-        == printed
+        repr(progress)
+        == str(progress)
         == (
             f"Progress(stage={progress.stage!r}, step=2, loss={progress.loss!r}, best_loss={progress.best_loss!r}, "
             f"seconds={progress.seconds!r}, metrics={progress.metrics!r})"
