@@ -72,11 +72,12 @@ def is_noise(
     def examine(points):
         return in_batches_of(functools.partial(_changed_by_rounding, log_density), points, AT_ONCE) > 0
 
-    if not len(u) or not examine(u[:AT_ONCE]).any():
+    if not len(u):
+        return np.zeros(0, bool)
+    first, rest = examine(u[:AT_ONCE]), u[AT_ONCE:]
+    if not first.any() or (len(typical) and examine(typical[:AT_ONCE]).mean() > MAX_TYPICAL):
         return np.zeros(len(u), bool)
-    if len(typical) and examine(typical[:AT_ONCE]).mean() > MAX_TYPICAL:
-        return np.zeros(len(u), bool)
-    return examine(u)
+    return np.concatenate([first, examine(rest)]) if len(rest) else first
 
 
 @functools.partial(jit_quick_compilation, level=1)

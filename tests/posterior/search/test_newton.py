@@ -45,7 +45,7 @@ def test_in_many_dimensions_a_path_ends_when_it_climbs_into_the_neck_of_a_funnel
     for patience in (newton.PATIENCE, newton.NUM_ITERATIONS):
         monkeypatch.setattr(newton, "PATIENCE", patience)
         calls.clear()
-        found.append(newton_paths(funnel, jnp.ones((1, newton.MANY_DIMS)), jr.key(0)))
+        found.append(newton_paths(funnel, jnp.ones((1, newton.MANY_PATHS_DIM + 1)), jr.key(0)))
         jax.effects_barrier()
         counts.append(len(calls))
     np.testing.assert_array_equal(found[0][0], found[1][0])

@@ -23,7 +23,7 @@ def missed(log_density, dim, locs, decrement=0.0, support=None, example=None):
     draws = np.random.default_rng(0).normal(size=(20_000, dim))
     decrements = decrement if isinstance(decrement, list) else [decrement] * len(locs)
     found = [Candidate(np.asarray(a, float), np.eye(dim), 0.0, 0.1, b) for a, b in zip(locs, decrements, strict=True)]
-    return missed_modes(target, flow, (found, []), draws, np.zeros(len(draws)), jr.key(0), NEVER)
+    return missed_modes(target, flow, (found, []), draws, np.zeros(len(draws)), 0.0, jr.key(0), NEVER)
 
 
 @pytest.mark.parametrize(("share", "distance"), [(2e-4, 118.0), (2e-5, 400.0), (1e-3, 12.0), (0.01, 8.0)])

@@ -1,7 +1,8 @@
 """Gaussians that may fit a target, scored by their ELBO, and those of them that belong to different modes."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -128,16 +129,24 @@ def separate_modes(found: Sequence[Candidate]) -> list[Candidate]:
     Args:
         found: Gaussians of the curvature at points of Newton paths, in decreasing order of the ELBO.
     """
-    kept = [found[0]]
     # The best Gaussian of a skewed or heavy-tailed mode is near that mode; in a funnel it is far from any mode.
-    if not is_near_mode(kept[0], found):
-        return kept
-    for other in found[1:]:
-        if is_negligible(other, found[0]) or len(kept) == MAX_MODES:
-            break
-        if other.is_mode and all(other.distance(k) > MIN_DISTANCE for k in kept):
-            kept.append(other)
-    return kept
+    if not is_near_mode(found[0], found):
+        return [found[0]]
+    others = (other for other in found[1:] if other.is_mode and not is_negligible(other, found[0]))
+    return [*itertools.islice(separate(itertools.chain(found[:1], others)), MAX_MODES)]
+
+
+def separate(found: Iterable[Candidate]) -> Iterator[Candidate]:
+    """The candidates without those that are near an earlier one.
+
+    Args:
+        found: Gaussians, the most important ones first.
+    """
+    kept: list[Candidate] = []
+    for candidate in found:
+        if all(candidate.distance(other) > MIN_DISTANCE for other in kept):
+            kept.append(candidate)
+            yield candidate
 
 
 def is_negligible(candidate: Candidate, best: Candidate) -> bool:

@@ -37,19 +37,19 @@ from pushforward.posterior.search.candidates import (
     is_near_mode,
     is_negligible,
     score_gaussians,
+    separate,
     separate_modes,
     usable,
 )
 from pushforward.posterior.search.census import Census, Round
 from pushforward.posterior.search.natural_gradient import natural_gradient_steps
-from pushforward.posterior.search.newton import MAX_HESSIAN_DIM, newton_paths, unit_factor
+from pushforward.posterior.search.newton import MANY_PATHS_DIM, MAX_HESSIAN_DIM, newton_paths, unit_factor
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
 # A Hessian costs `dim` gradients, each of which costs more in more dimensions. So up to MANY_PATHS_DIM there are 24
 # paths in each of at most 6 rounds, beyond it fewer, in proportion to the square of the dimension, and fewer rounds.
-MANY_PATHS_DIM = 64
 MAX_ROUNDS, MIN_ROUNDS = 6, 2
 # Distances of later starting points from a Gaussian, in its standard deviations times a normal variable. The points
 # come in opposite pairs, so that one of each pair is on the side of another mode.
@@ -144,7 +144,7 @@ def _far_round(
 ) -> tuple[list[Round], list[Candidate]]:
     """The round of paths from far away, in a list, which is empty if they reach no new mode, and its distant modes.
 
-    Those may have too little mass for a census, but matter because of their distance from the best Gaussian.
+    Those may have too little mass for a census, but matter by their distance from the best Gaussian.
 
     There are no such paths if further rounds follow anyway: if there are many modes, or points of a ridge.
     """
@@ -154,14 +154,8 @@ def _far_round(
     around_key, key = split(key)
     ends = _walk_within(target, (best.loc, best.factor), _around(start, around_key, FAR_RADII), key)
     far = Round(None, _without(ends, best.loc))
-    distant: list[Candidate] = []
-    for end in sorted(far.ends, key=lambda c: -c.elbo):
-        if (
-            is_distant(end, best)
-            and is_near_mode(end, far.ends)
-            and all(end.distance(other) > MIN_DISTANCE for other in distant)
-        ):
-            distant.append(end)
+    distant = [end for end in far.ends if is_distant(end, best) and is_near_mode(end, far.ends)]
+    distant = [*separate(sorted(distant, key=lambda c: -c.elbo))]
     return [far] if Census.of([*rounds, far]).beyond(known) else [], distant
 
 

@@ -15,9 +15,9 @@ from pushforward.posterior.target import finite_or_zero
 MAX_HESSIAN_DIM = 256
 NUM_ITERATIONS = 40
 MIN_GAIN = 1e-6
-# From this dimension on, where Hessians are expensive, a path ends when no Gaussian along it was better for this many
-# iterations: it climbs into the neck of a funnel, whose mode is at infinity.
-MANY_DIMS, PATIENCE = 65, 5
+# Up to this dimension there are many paths. Beyond it, where Hessians are expensive, a path ends when no Gaussian along
+# it was better for PATIENCE iterations: it climbs into the neck of a funnel, whose mode is at infinity.
+MANY_PATHS_DIM, PATIENCE = 64, 5
 NUM_DRAWS, NUM_PROBES = 24, 16
 # The longest Newton step, relative to the point's distance from the center of the coordinates. Where the density has
 # hardly any curvature, as in exponential tails, the step would be so long that all lengths of the line search are too.
@@ -39,7 +39,7 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
         diagonal factors.
     """
     dim = starts.shape[1]
-    patience = PATIENCE if dim >= MANY_DIMS else NUM_ITERATIONS
+    patience = PATIENCE if dim > MANY_PATHS_DIM else NUM_ITERATIONS
     key, probe_key = jr.split(key)
     noise = jr.normal(key, (NUM_DRAWS, dim), starts.dtype)
     dense = dim <= MAX_HESSIAN_DIM

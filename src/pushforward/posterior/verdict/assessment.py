@@ -130,7 +130,7 @@ def assess_draws(
             examination = examine(target, flow, draws, log_weights, jr.fold_in(key, 1))
             if not examination.doubts:
                 more = outlying_modes(target, flow, draws, log_weights, examination.lacking, jr.fold_in(key, 2))
-        modes = missed_modes(target, flow, (found.candidates, more), draws, log_weights, key, stop)
+        modes = missed_modes(target, flow, (found.candidates, more), draws, log_weights, evidence, key, stop)
         missed, complete = modes.mass, modes.complete
         unseen = _unseen_mass(found.census, draws, log_weights)
         if unseen > MIN_MISSED:

@@ -100,6 +100,7 @@ def missed_modes(
     found: tuple[Sequence[Candidate], Sequence[Candidate]],
     draws: Float[np.ndarray, "draws dim"],
     log_weights: Float[np.ndarray, " draws"],
+    log_evidence: float,
     key: PRNGKeyArray,
     stop: Callable[[], bool],
 ) -> Missed:
@@ -116,11 +117,10 @@ def missed_modes(
         found: the candidates of the search, and those near draws whose weights stand out.
         draws: draws of the fit.
         log_weights: log p - log q of the draws, some of them finite.
+        log_evidence: the logarithm of the evidence that they show.
         key: for draws of the candidates.
         stop: a function that returns whether to end early; it is called before each candidate.
     """
-    largest = log_weights[np.isfinite(log_weights)].max()
-    log_evidence = float(largest + math.log(np.exp(np.minimum(log_weights - largest, 0.0)).mean()))
     # Only if a candidate needs them.
     whole = target.target if isinstance(target, Estimate) else target
     marginals = functools.cache(lambda: _Marginals(whole, draws, log_weights))
@@ -146,6 +146,7 @@ def missed_modes(
             continue
         separate.append(candidate)
         near = Flow(standard_normal(target.dim), candidate.affine)
+        # The same draws again: to keep those of all candidates would take much memory.
         u, missed = missed_draws(target, flow, near, log_evidence, k, BATCH, draws)
         total += float(missed.mean())
         # A point in a tail is no mode: tails may have no variance, and are examined by their own draws.

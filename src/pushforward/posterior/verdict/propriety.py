@@ -8,6 +8,7 @@ grow together.
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,9 @@ def _any_rises(
     known = np.nonzero(np.isfinite(log_p))
     order = np.argsort(-log_p[known], kind="stable")
     known = tuple(index[order] for index in known)
-    u = _unconstrained(target, lines[known]) if constrained else lines[known]
+    u = lines[known]
+    if constrained:
+        u = in_batches(lambda part: _unconstrained(target, part), u)
     log_p[known] = np.where(is_noise(target, u, draws), np.nan, log_p[known])
     return bool(_rises(log_p, powers[rising], typical, shortest).any())
 
@@ -88,11 +91,16 @@ def _at(target: Target, points: np.ndarray, constrained: bool) -> np.ndarray:
     return in_batches(lambda part: _batch(target, part, constrained), points)
 
 
-def _unconstrained(target: Target, values: np.ndarray) -> np.ndarray:
-    """The unconstrained vectors of latent values."""
+def _unconstrain(target: Target) -> Callable[[Array], Array]:
+    """From latent values to the unconstrained vector."""
     latent = without_density(target)
     unravel = ravel_pytree(latent.constrain(target.start))[1]
-    return in_batches(jit_quick_compilation(jax.vmap(lambda x: latent.unconstrain(unravel(x)))), values)
+    return lambda x: latent.unconstrain(unravel(x))
+
+
+@jit_quick_compilation
+def _unconstrained(target: Target, values: Float[Array, "batch dim"]) -> Array:
+    return jax.vmap(_unconstrain(target))(values)
 
 
 def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, constrained: bool) -> np.ndarray:
@@ -114,11 +122,10 @@ def _log_densities(target: Target, points: np.ndarray, directions: np.ndarray, c
 def _batch(target: Target, points: Float[Array, "batch dim"], constrained: bool) -> Array:
     if not constrained:
         return map_parts(jax.vmap(lambda u: smooth_log_density(target, u)), points)
-    latent = without_density(target)
-    unravel = ravel_pytree(latent.constrain(target.start))[1]
+    latent, unconstrain = without_density(target), _unconstrain(target)
 
     def log_density(x):
-        u = latent.unconstrain(unravel(x))
+        u = unconstrain(x)
         back = ravel_pytree(latent.constrain(u))[0]
         inside = jnp.all(jnp.abs(back - x) <= 1e-3 * jnp.abs(x))
         return jnp.where(inside, smooth_log_density(target, u) - latent.log_volume(u), jnp.nan)
