@@ -12,10 +12,8 @@ import pytest
 import pushforward as pf
 from pushforward.flow import Flow
 from pushforward.flows.default import default_flow
-from pushforward.flows.stack import standard_normal
 from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics, unwhitened, with_base
 from pushforward.posterior.target import Whitened
-from pushforward.posterior.verdict.diagnostics import diagnose
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained
 
@@ -76,27 +74,3 @@ def test_a_hierarchical_flow_begins_as_the_gaussian(tmp_path):
     np.testing.assert_allclose(flow.log_prob(x), gaussian.log_prob(x), rtol=1e-9)
     flow.save(tmp_path / "flow")
     np.testing.assert_array_equal(pf.load(tmp_path / "flow").log_prob(x), flow.log_prob(x))
-
-
-@pytest.mark.parametrize(
-    ("dim", "index", "gain", "gap", "ess_fraction", "enough"),
-    [
-        (100, 1, 0.05, 0.13, 0.7, True),  # half of the gain leaves too much
-        (100, 0, 0.05, 0.13, 0.7, False),  # the second round gains more
-        (100, 1, 0.2, 0.12, 0.7, False),
-        (100, 1, 0.1, 0.4, 0.2, False),  # resampling does not correct it
-        (100, 1, 0.05, 0.4, 0.2, True),  # but the gain is a plateau
-        (100, 1, math.inf, 0.4, 0.9, False),  # after a divergence
-        (64, 1, 0.01, 0.13, 0.7, False),
-    ],
-)
-def test_in_many_dimensions_no_round_follows_that_would_not_change_the_verdict(
-    dim, index, gain, gap, ess_fraction, enough, monkeypatch
-):
-    target = pf.Target(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(dim))
-    flow = pf.Flow(standard_normal(dim), pf.bijections.Triangular(dim))
-    found = dataclasses.replace(diagnose(np.zeros(1000)), elbo=-gap, log_evidence=0.0, ess_fraction=ess_fraction)
-    monkeypatch.setattr(Recipe, "diagnostics", lambda *args: found)
-    with Run("posterior", 1, Checkpoint(None, dict, jr.key(0))) as run:
-        whitened = Whitened(target, pf.bijections.Identity((dim,)))
-        assert Recipe(target, run, 1000).is_enough(index, gain, whitened, flow, jr.key(0)) == enough

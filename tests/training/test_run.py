@@ -10,7 +10,10 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import pushforward as pf
-from training_cases import assert_trees_close, plain_loop, simple_flow, target, train
+from pushforward import bijections as bj
+from pushforward.training.checkpoint import Checkpoint
+from pushforward.training.run import Run
+from training_cases import NORMAL, assert_trees_close, plain_loop, simple_flow, target, train
 
 
 def test_no_finite_estimate_at_all_is_an_error():
@@ -80,3 +83,18 @@ def test_factorizations_have_one_thread_while_a_fit_runs():
     with threadpool_limits(2, user_api="blas"):
         train(simple_flow(), pf.ReverseKL(target, 4), key=jr.key(0), steps=2, callback=check)
         assert num_threads() == {2}
+
+
+def test_many_arrays_of_parameters_trained_as_one_vector_give_the_same_model():
+    layers = [bj.Triangular(2), bj.Elementwise(bj.SinhArcsinh(), 2), bj.Triangular(2)]
+    flow = pf.Flow(NORMAL, bj.Chain(layers * 3))
+    models = []
+    for quick in (False, True):
+        with Run("training", 40, Checkpoint(None, dict, jr.key(0))) as run:
+            trained = run.train(
+                "training", flow, pf.ReverseKL(target, 8), jr.key(1),
+                optimizer=optax.adam(1e-2), steps=40, evaluate_every=20, quick_compilation=quick,
+            )  # fmt: skip
+        models.append(trained.model)
+    assert_trees_close(*models, rtol=1e-6)
+    assert not np.allclose(models[0].bijection.forward(jnp.zeros(2)), 0)

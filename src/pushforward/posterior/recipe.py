@@ -30,11 +30,19 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
-from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Permutation, Triangular
+from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Frozen, Permutation, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.curvature import lower_factor
+from pushforward.posterior.enough import (
+    FEW_DIMS,
+    HEAVY_KHAT,
+    NEAR_GOOD_GAP,
+    good_gap,
+    is_another_round_too_much,
+    is_exact,
+)
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
@@ -44,9 +52,7 @@ from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.stages import (
-    CHUNK,
     COUPLINGS,
-    FEW_DIMS,
     FLOW,
     GAUSSIAN,
     GIVEN,
@@ -56,29 +62,17 @@ from pushforward.posterior.stages import (
     TAILS,
     Stage,
     adam,
+    chunk,
 )
 from pushforward.posterior.target import Target, Whitened
-from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, weighted_draws
+from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, weighted_draws
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.processes import of_first
 from pushforward.training.run import Run, Trained
 
-# A fit within these limits counts as exact, and is not trained further.
-EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
-# A first round that ends in a good fit within this limit is the last one. Each further round takes three times the
-# steps, so three times the gap is enough.
-ENOUGH_GAP = 0.0025
-# In many dimensions, a gain of less than this fraction of the gap is a plateau.
-MIN_SHARE = 0.2
-# Above this k-hat, weights have no finite variance.
-HEAVY_KHAT = 0.5
-# If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
-# few large weights, and a Student's t base does not remove them. Beyond it, in few dimensions, couplings are put before
-# a hierarchical flow.
-NEAR_GOOD_GAP = GOOD_GAP / 2
-# The number of draws that must confirm that a flow needs another base or more layers.
-CONFIRMATION_DRAWS = 8 * DRAWS_PER_CALL
+# How many times as many draws must confirm that a flow is good, or needs another base or more layers.
+CONFIRMATION, CONFIRMATION_IN_MANY = 8, 2
 # In more than FEW_DIMS dimensions couplings take minutes, so weights with this effective fraction are enough. In more
 # than MAX_COUPLING_DIM dimensions the couplings' networks are as wide as the posterior, and training gains too little.
 CORRECTED_ESS_FRACTION = 0.3
@@ -168,9 +162,11 @@ class Recipe(NamedTuple):
         back = Permutation(np.argsort(order))
         whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
         pairs = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
-        flow = hierarchical_flow(factor, num_global, None if pairs is None else pairs[:3], key=keys.flow)
+        # A step that trains a matrix of thousands of rows takes three times as long.
+        inner = factor if dim <= MANY_DIMS else Frozen(factor)
+        flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
-        if self.run.ended or trained.reason == "steps":
+        if not self.can_have_layers(trained):
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)
         # In few dimensions couplings are cheap, and improve also flows that are almost good.
@@ -193,9 +189,15 @@ class Recipe(NamedTuple):
         flow = hierarchical_flow(found.inner, min(found.num_hubs, MAX_GLOBAL), key=keys.flow)
         return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
 
-    def diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> Diagnostics:
+    def diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
         """The diagnostics of a few draws, the same in all processes."""
         return of_first(quick_diagnostics(target, flow, key, num), self.run.mesh)
+
+    @property
+    def num_confirming(self) -> int:
+        """The number of draws that confirm what a few draws show: fewer in many dimensions, where each takes longer."""
+        dim = self.target.dim
+        return draws_per_call(dim) * max(CONFIRMATION_IN_MANY, CONFIRMATION * FEW_DIMS // max(FEW_DIMS, dim))
 
     def is_confirmed(
         self,
@@ -209,32 +211,27 @@ class Recipe(NamedTuple):
 
         A single large weight does not justify minutes of training.
         """
-        return has_problem(before) and has_problem(self.diagnostics(target, flow, key, CONFIRMATION_DRAWS))
+        return has_problem(before) and has_problem(self.diagnostics(target, flow, key, self.num_confirming))
 
     def is_enough(self, index: int, gain: float, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much.
-
-        In many dimensions also whether another round would probably not change the verdict. From the second round on,
-        each gains less than half of the one before.
-        """
-        many = self.target.dim > FEW_DIMS
-        limit = NEAR_GOOD_GAP if many else ENOUGH_GAP * 3**index
+        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
+        dim, limit = self.target.dim, good_gap(self.target.dim, index)
         found = self.diagnostics(target, flow, key)
         if found.gap >= limit:
-            corrected = found.ess_fraction >= TRUSTED_ESS_FRACTION
-            no_use = found.gap - gain / 2 >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
-            return many and index > 0 and no_use
-        draws, log_weights = weighted_draws(target, flow, key, CONFIRMATION_DRAWS)
+            return is_another_round_too_much(found, dim, index, gain)
+        draws, log_weights = weighted_draws(target, flow, key, self.num_confirming)
         found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
         return found.verdict == "good" and found.gap < limit
+
+    def can_have_layers(self, trained: Trained[Flow]) -> bool:
+        """Whether further layers could follow a flow, or be put before it."""
+        return not self.run.ended and trained.reason != "steps" and self.target.dim <= MAX_COUPLING_DIM
 
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
         In many dimensions their training takes long, so there a divergence that resampling corrects is near enough.
         """
-        if self.target.dim > MAX_COUPLING_DIM:
-            return False
         corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= CORRECTED_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected
 
@@ -249,7 +246,7 @@ class Recipe(NamedTuple):
             stage.name, flow, PosteriorKL(target), train_key,
             optimizer=adam(),
             steps=stage.num_steps(self.budget, self.run.steps),
-            evaluate_every=CHUNK,
+            evaluate_every=chunk(self.target.dim),
             rounds=stage.rounds(self.target.dim, enough),
             to_result=lambda flow: unwhitened(target.affine, flow),
             quick_compilation=True,
@@ -320,7 +317,7 @@ class Recipe(NamedTuple):
         A few large weights are no reason to add splines: they come from the tails, which splines leave unchanged.
         """
         check_key, confirm_key, flow_key, train_key = split(key, 4)
-        if self.run.ended or trained.reason == "steps":
+        if not self.can_have_layers(trained):
             return trained
         before = self.diagnostics(target, trained.model, check_key)
         if not self.is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
@@ -346,15 +343,16 @@ def _has_heavy_tail(found: Diagnostics) -> bool:
     return found.verdict != "good" and far and found.khat > HEAVY_KHAT
 
 
-def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> Diagnostics:
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
     """The diagnostics of a few draws.
 
     Args:
         target: in whitened coordinates.
         flow: in the same coordinates.
         key: for the draws.
-        num: the number of draws.
+        num: the number of draws, by default `draws_per_call`.
     """
+    num = draws_per_call(flow.bijection.shape[0]) if num is None else num
     return diagnose(weighted_draws(target, flow, key, num)[1])
 
 
@@ -387,8 +385,3 @@ def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
         flow: one that begins as a permutation of coordinates.
     """
     return Flow(base, without_permutation(flow.bijection))
-
-
-def is_exact(diagnostics: Diagnostics) -> bool:
-    """Whether the fit counts as exact."""
-    return diagnostics.gap < EXACT_GAP and diagnostics.ess_fraction > EXACT_ESS_FRACTION

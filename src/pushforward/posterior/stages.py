@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import optax
 
+from pushforward.posterior.enough import FEW_DIMS
 from pushforward.posterior.objective import NUM_SAMPLES
+from pushforward.posterior.verdict.assessment import MANY_DIMS
 from pushforward.training.optimizers import averaged, clip_by_running_norm, cosine_decay
 from pushforward.training.rounds import Round, Rounds
 
-CHUNK = 250  # steps between evaluations of the ELBO
-FEW_DIMS = 64
+CHUNK = 250
 # A smaller gain of the ELBO in a round is a plateau (nats), in proportion to the dimension beyond FEW_DIMS. A flow
 # follows a Gaussian, so there the last hundredths of a nat are of no use.
 MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
@@ -20,6 +21,15 @@ MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
 MANY_STEPS, LONG_GAIN = 10_000, 0.1
 # Beyond this dimension the rates fall with its square root: in 35 dimensions half the rate is better, in 10 worse.
 FULL_RATE_DIM = 10
+
+
+def chunk(dim: int) -> int:
+    """The number of steps between evaluations of the ELBO, which in many dimensions take as long as dozens of steps.
+
+    Args:
+        dim: the dimension of the posterior.
+    """
+    return CHUNK if dim <= MANY_DIMS else 2 * CHUNK
 
 
 class Stage(NamedTuple):

@@ -25,10 +25,13 @@ from pushforward.training.progress import progress_bar
 from pushforward.training.rounds import Round, Rounds
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.time_limit import TimeLimit
-from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition
+from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition, raveled
 from pushforward.user_warnings import InterruptedFit, warn
 
 M = TypeVar("M")
+
+# A quick compilation takes as many arrays of parameters as one vector.
+MANY_ARRAYS = 16
 
 
 class Progress(NamedTuple):
@@ -193,7 +196,9 @@ class Run:
             quick_compilation: compile with few optimizations: the compilation is faster, each step is slower.
         """
         parameters, static = partition(model)
-        trainer = Trainer(objective, optimizer, static)
+        many = quick_compilation and len(jax.tree.leaves(parameters)) >= MANY_ARRAYS
+        parameters, unravel = raveled(parameters) if many else (parameters, None)
+        trainer = Trainer(objective, optimizer, static, unravel)
         compiled = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
         batches = (objective.batches if batches is None else batches).on(self.mesh)
         stage_index = self._stages

@@ -1,5 +1,6 @@
 """The one loop that trains everything: a compiled chunk of steps, an evaluation, and so on until a rule says stop."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.arguments import in_words
@@ -86,11 +88,13 @@ class Trainer(eqx.Module):
         objective: what is minimized.
         optimizer: any Optax optimizer.
         static: the part of the model that is not trained.
+        unravel: if the parameters are one vector, the function that gives their arrays.
     """
 
     objective: AbstractObjective
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     static: PyTree
+    unravel: Callable[[Array], PyTree] | None = eqx.field(static=True, default=None)
 
     def init(self, parameters: PyTree, key: PRNGKeyArray) -> State:
         """The state before the first step."""
@@ -100,7 +104,8 @@ class Trainer(eqx.Module):
 
     def model(self, parameters: PyTree) -> PyTree:
         """The model with these parameters."""
-        return eqx.combine(parameters, self.static)
+        arrays = parameters if self.unravel is None else _unraveled(self.unravel, parameters)
+        return eqx.combine(arrays, self.static)
 
     def begin_round(self, state: State, index: int, rate: float, steps: int) -> State:
         """Go on from the best parameters, at a learning rate that decays to zero in a number of steps."""
@@ -186,6 +191,23 @@ def partition(model: Any) -> tuple[PyTree, PyTree]:
     if not jax.tree.leaves(parameters):
         raise ValueError(f"model must have trainable arrays, but is {in_words(model)} without them.")
     return parameters, static
+
+
+@jit_quick_compilation
+def raveled(parameters: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    """The parameters as one vector, and the function that gives their arrays.
+
+    The update of one vector is compiled once; of dozens of arrays, their updates are a third of the compilation.
+
+    Args:
+        parameters: as `partition` returns them.
+    """
+    return ravel_pytree(parameters)
+
+
+@jit_quick_compilation
+def _unraveled(unravel: Callable[[Array], PyTree], vector: Array) -> PyTree:
+    return unravel(vector)
 
 
 def buffer_size(steps: int) -> int:

@@ -65,7 +65,12 @@ FRACTION_OF_SPREAD = 1 / 8
 # up to a dimension; in more dimensions there are fewer, in proportion.
 BROAD_SCALE = 0.3
 BROAD_STEPS, MIN_BROAD_STEPS = (20, MAX_HESSIAN_DIM), 5
-REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 1024), 20
+REFINEMENT_STEPS, MIN_REFINEMENT_STEPS = (80, 200), 5
+# Antithetic pairs of draws in each step, in few, in hundreds and in thousands of dimensions: a Hessian costs as many
+# gradients as there are dimensions. In a refinement the noise of all Hessians together counts. So where a step without
+# Hessians takes as long as several of them, its few steps have more pairs.
+MAX_PAIRS, SOME_PAIRS, MIN_PAIRS = 8, 3, 1
+REFINEMENT_PAIRS, LONG_STEPS_DIM = 4, 512
 # The refinement is repeated, at most this often, if it has raised the ELBO by more than this (nats a dimension).
 MAX_REFINEMENTS, MIN_REFINEMENT_GAIN = 6, 0.05
 
@@ -261,7 +266,7 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
     best = candidate._replace(factor=candidate.matrix)
     for index in range(MAX_REFINEMENTS):
         round_key = key if index == 0 else jr.fold_in(key, index)
-        new = _natural_gradient(target, best.loc, best.factor, round_key, num_steps)
+        new = _natural_gradient(target, best.loc, best.factor, round_key, num_steps, refine=True)
         before, best = best, max([best, *new], key=lambda c: c.elbo)
         if not best.elbo > before.elbo + MIN_REFINEMENT_GAIN * best.loc.size:
             break
@@ -269,20 +274,35 @@ def refined(target: LogDensity, candidate: Candidate, key: PRNGKeyArray) -> Cand
 
 
 def _natural_gradient(
-    target: LogDensity, loc: AnyArray, factor: AnyArray, key: PRNGKeyArray, num_steps: int
+    target: LogDensity, loc: AnyArray, factor: AnyArray, key: PRNGKeyArray, num_steps: int, *, refine: bool = False
 ) -> list[Candidate]:
-    """The Gaussian after natural-gradient steps, in a list, which is empty if it is not usable."""
+    """The Gaussian after natural-gradient steps, in a list, which is empty if it is not usable.
+
+    The second half of the steps of a refinement become shorter.
+    """
     # As arrays, so that all numbers share one program.
-    steps = jnp.array(num_steps), jnp.array(max(num_steps // 2, MIN_REFINEMENT_STEPS))
-    return usable(_compiled_steps(target, jnp.asarray(loc), jnp.asarray(factor), key, *steps))
+    steps = jnp.array(num_steps), jnp.array(num_steps // 2 if refine else num_steps)
+    num_pairs = _num_pairs(loc.size, refine)
+    return usable(_compiled_steps(target, jnp.asarray(loc), jnp.asarray(factor), key, *steps, num_pairs))
+
+
+def _num_pairs(dim: int, refine: bool) -> int:
+    num = max(MIN_PAIRS, min(MAX_PAIRS, max(SOME_PAIRS, 512 // dim), 2048 // dim))
+    return max(num, REFINEMENT_PAIRS) if refine and dim > LONG_STEPS_DIM else num
 
 
 @functools.partial(jit_quick_compilation, level=1)
 def _compiled_steps(
-    target: LogDensity, loc: Array, factor: Array, key: PRNGKeyArray, num_steps: Array, num_constant: Array
+    target: LogDensity,
+    loc: Array,
+    factor: Array,
+    key: PRNGKeyArray,
+    num_steps: Array,
+    num_constant: Array,
+    num_pairs: int,
 ):
     step_key, score_key = jr.split(key)
-    loc, factor = natural_gradient_steps(target, loc, factor, step_key, num_steps, num_constant)
+    loc, factor = natural_gradient_steps(target, loc, factor, step_key, num_steps, num_constant, num_pairs)
     locs, factors = loc[None], factor[None]
     return locs, factors, *score_gaussians(target, locs, factors, score_key)
 

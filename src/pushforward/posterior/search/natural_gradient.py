@@ -28,9 +28,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products, lower_factor
 
-# Antithetic pairs of draws in each step, in few, in hundreds and in thousands of dimensions: a Hessian costs as many
-# gradients as there are dimensions, and the mean over several steps counts.
-MAX_PAIRS, SOME_PAIRS, MIN_PAIRS = 8, 3, 1
 STEP_LENGTH = 0.5
 MAX_FACTOR = 2.0
 # The largest mean square of a coordinate's move, in standard deviations, that is made without the principal axes.
@@ -53,6 +50,7 @@ def natural_gradient_steps(
     key: PRNGKeyArray,
     num_steps: int | Int[Array, ""],
     num_constant: int | Int[Array, ""],
+    num_pairs: int,
 ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
     """The mean and the lower triangular factor of the covariance after some steps.
 
@@ -66,9 +64,9 @@ def natural_gradient_steps(
         num_steps: the largest number of steps.
         num_constant: the number of steps of constant length. Later steps become shorter, which averages the noise of
             the draws out.
+        num_pairs: the number of antithetic pairs of draws of each step.
     """
     dim, dtype = loc.size, loc.dtype
-    num_pairs = max(MIN_PAIRS, min(MAX_PAIRS, max(SOME_PAIRS, 512 // dim), 2048 // dim))
     hessian_at, identity = hessian(hessian_products(target, loc), dim), jnp.eye(dim, dtype=dtype)
 
     def one_draw(sums, u):

@@ -27,7 +27,8 @@ from pushforward.training.devices import replicate, spread
 from pushforward.training.interruption import never_stop
 
 NUM_DRAWS, ENOUGH_DRAWS = 100_000, Range(MIN_DRAWS, MAX_COUNT)
-DRAWS_PER_CALL = 2 * BATCH
+# The number of draws at a time, and half of it in more dimensions, where each takes longer.
+DRAWS_PER_CALL, MANY_DIMS = 2 * BATCH, 512
 DRAWS_OF_ALL_ROWS = 512  # the number of draws of which all rows of large data are evaluated at a time
 
 
@@ -181,7 +182,7 @@ def weighted_draws(
         stop: a function that returns whether to end with fewer draws; it is called after each part of the draws.
     """
     parts = []
-    at_once = DRAWS_OF_ALL_ROWS if _reads_all_rows(target) else DRAWS_PER_CALL
+    at_once = DRAWS_OF_ALL_ROWS if _reads_all_rows(target) else draws_per_call(flow.bijection.shape[0])
     for k in split(key, math.ceil(num / at_once)):
         parts.append(jax.block_until_ready(_compiled_batch(target, flow, k, at_once)))
         if stop():
@@ -190,15 +191,25 @@ def weighted_draws(
     return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
 
 
-def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int = DRAWS_PER_CALL) -> tuple[Array, Array]:
+def draws_per_call(dim: int) -> int:
+    """The number of draws at a time.
+
+    Args:
+        dim: the dimension.
+    """
+    return DRAWS_PER_CALL if dim <= MANY_DIMS else DRAWS_PER_CALL // 2
+
+
+def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> tuple[Array, Array]:
     """Some draws in unconstrained coordinates, and their log-weights, in the memory of a few draws.
 
     Args:
         target: the target, in whitened coordinates.
         flow: the flow, in the same coordinates.
         key: the key for the draws.
-        num: the number of draws, at most BATCH or a multiple of it.
+        num: the number of draws, at most BATCH or a multiple of it; by default `draws_per_call`.
     """
+    num = draws_per_call(flow.bijection.shape[0]) if num is None else num
     size = min(num, BATCH)
     base = flow.base_distribution
 

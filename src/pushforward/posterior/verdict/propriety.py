@@ -24,8 +24,9 @@ from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
 MAX_DRAWS = 10_000
-# Lines along coordinates and along principal axes, at most this number of each, and lines in random directions.
-MAX_AXES, NUM_RANDOM = 256, 64
+# Lines along coordinates and along the longest principal axes, at most this number of each, and lines in random
+# directions. Draws of a fit spread along a flat direction, so it is near one of the longest axes.
+MAX_AXES, MAX_PRINCIPAL, NUM_RANDOM = 256, 64, 64
 # Distances from the median of the draws, in standard deviations.
 LOG_DISTANCES = np.arange(math.log(10.0), math.log(1e8), 0.5)
 # The slope is measured over this number of distances, a factor of e; rounding may change it.
@@ -172,7 +173,7 @@ def _directions(draws: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray
     if 1 < dim <= MAX_AXES:
         limited = np.clip((draws - np.median(draws, axis=0)) / scale, -10, 10)
         values, vectors = np.linalg.eigh(np.cov(limited, rowvar=False))
-        axes.append((vectors * np.sqrt(np.maximum(values, 0))).T * scale)
+        axes.append((vectors * np.sqrt(np.maximum(values, 0))).T[-MAX_PRINCIPAL:] * scale)
     lines = np.concatenate([*axes, *(-a for a in axes)])
     random = scale * rng.normal(size=(NUM_RANDOM, dim)) / math.sqrt(dim)
     return np.concatenate([lines, random]), np.repeat([1.0, dim], [len(lines), NUM_RANDOM])

@@ -32,8 +32,8 @@ from pushforward.training.compilation import jit_quick_compilation
 
 # The fractions of draws of the fit, of those with one wide coordinate, and of those with a wide radius.
 SHARES = np.array([0.5, 0.25, 0.25])
-# The number of draws, if they have at most this many numbers, 0.3 GB in float64; else fewer, but one batch or more.
-NUM_DRAWS, MAX_NUMBERS = 8 * BATCH, 40_000_000
+# The number of draws, if they have at most this many numbers, 128 MB in float64; else fewer, but one batch or more.
+NUM_DRAWS, MAX_NUMBERS = 8 * BATCH, 16_000_000
 # The largest logarithms of the distance in standard deviations, 55 standard deviations and 5e8, and how often.
 LOG_REACHES, REACH_SHARES = np.array([4.0, 20.0]), np.array([0.75, 0.25])
 # If the fit is exact, the posterior's density is at most twice that of the mixture, of which it is half.

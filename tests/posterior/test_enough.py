@@ -1,0 +1,52 @@
+"""When a fit is good enough to end its training."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from pushforward.posterior.enough import good_gap, is_another_round_too_much, is_exact
+from pushforward.posterior.verdict.diagnostics import diagnose
+
+
+def diagnostics(gap, ess_fraction, khat=0.0):
+    found = diagnose(np.zeros(1000))
+    return dataclasses.replace(found, elbo=-gap, log_evidence=0.0, ess_fraction=ess_fraction, khat=khat)
+
+
+@pytest.mark.parametrize(
+    ("dim", "index", "gain", "gap", "ess_fraction", "enough"),
+    [
+        (100, 1, 0.2, 0.09, 0.7, True),  # near, and resampling corrects it
+        (100, 0, 0.2, 0.09, 0.7, False),
+        (100, 1, 0.2, 0.09, 0.4, False),
+        (64, 1, 0.2, 0.09, 0.7, False),
+        (100, 1, 0.05, 0.13, 0.7, True),  # half of the gain leaves too much
+        (100, 0, 0.05, 0.13, 0.7, False),  # the second round gains more
+        (100, 1, 0.2, 0.12, 0.7, False),
+        (100, 1, 0.1, 0.4, 0.2, False),  # resampling does not correct it
+        (100, 1, 0.05, 0.4, 0.2, True),  # but the gain is a plateau
+        (100, 1, math.inf, 0.4, 0.9, False),  # after a divergence
+        (64, 1, 0.01, 0.13, 0.7, False),
+        (600, 0, 2.0, 0.9, 0.2, True),  # a thousand effective draws
+        (600, 0, 2.0, 0.9, 0.05, False),
+    ],
+)
+def test_in_many_dimensions_no_round_follows_that_gains_little(dim, index, gain, gap, ess_fraction, enough):
+    assert is_another_round_too_much(diagnostics(gap, ess_fraction), dim, index, gain) == enough
+
+
+def test_weights_with_a_heavy_tail_are_not_a_thousand_effective_draws():
+    assert not is_another_round_too_much(diagnostics(0.9, 0.2, khat=0.6), 600, 0, 2.0)
+
+
+def test_in_few_dimensions_each_round_allows_three_times_the_divergence():
+    assert [good_gap(10, index) for index in range(3)] == pytest.approx([0.0025, 0.0075, 0.0225])
+    assert good_gap(100, 0) == good_gap(100, 1) == 0.015
+
+
+def test_exact():
+    assert is_exact(diagnostics(0.001, 0.999))
+    assert not is_exact(diagnostics(0.001, 0.9))
+    assert not is_exact(diagnostics(0.01, 0.999))
