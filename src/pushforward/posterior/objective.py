@@ -7,7 +7,7 @@ from jax.scipy.special import logsumexp
 
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.target import Whitened, finite_or_zero
-from pushforward.posterior.verdict.assessment import weighted_batch
+from pushforward.posterior.verdict.assessment import draws_per_call, weighted_batch
 from pushforward.training import AbstractObjective, ReverseKL
 from pushforward.training.data import NoBatches
 
@@ -39,7 +39,7 @@ class PosteriorKL(AbstractObjective):
         return ReverseKL(target, NUM_SAMPLES).loss(flow, batch, key, step)
 
     def evaluate(self, flow, key):
-        log_weights = finite_or_zero(weighted_batch(self.target, flow, key)[1])
+        log_weights = finite_or_zero(weighted_batch(self.target, flow, key, draws_per_call(flow.bijection.shape[0]))[1])
         size, elbo = log_weights.size, jnp.mean(log_weights)
         log_sum, log_sum_of_squares = logsumexp(log_weights), logsumexp(2 * log_weights)
         ess_fraction = jnp.exp(2 * log_sum - log_sum_of_squares) / size

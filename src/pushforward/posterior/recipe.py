@@ -16,7 +16,7 @@ Each part guards against a known failure of flow variational inference:
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
 5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam in rounds, in each of which
    the learning rate decays to zero. Another round, of three times the steps, follows only if the last one has raised
-   the ELBO and the fit is not good enough (`stages`), and in many dimensions only if it may change the verdict.
+   the ELBO and the fit is not good enough (`enough`), and in many dimensions only if it may change the verdict.
 """
 
 import dataclasses

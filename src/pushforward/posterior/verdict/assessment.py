@@ -200,16 +200,15 @@ def draws_per_call(dim: int) -> int:
     return DRAWS_PER_CALL if dim <= MANY_DIMS else DRAWS_PER_CALL // 2
 
 
-def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> tuple[Array, Array]:
+def weighted_batch(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int) -> tuple[Array, Array]:
     """Some draws in unconstrained coordinates, and their log-weights, in the memory of a few draws.
 
     Args:
         target: the target, in whitened coordinates.
         flow: the flow, in the same coordinates.
         key: the key for the draws.
-        num: the number of draws, at most BATCH or a multiple of it; by default `draws_per_call`.
+        num: the number of draws, at most BATCH or a multiple of it.
     """
-    num = draws_per_call(flow.bijection.shape[0]) if num is None else num
     size = min(num, BATCH)
     base = flow.base_distribution
 
