@@ -37,7 +37,8 @@ def test_in_many_dimensions_no_round_follows_that_gains_little(dim, index, gain,
     assert is_another_round_too_much(diagnostics(gap, ess_fraction), dim, index, gain) == enough
 
 
-def test_weights_with_a_heavy_tail_are_not_a_thousand_effective_draws():
+def test_weights_with_a_heavy_tail_do_not_correct_draws():
+    assert not is_another_round_too_much(diagnostics(0.09, 0.7, khat=0.6), 100, 1, 0.2)
     assert not is_another_round_too_much(diagnostics(0.9, 0.2, khat=0.6), 600, 0, 2.0)
 
 

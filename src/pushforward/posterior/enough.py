@@ -14,7 +14,8 @@ ENOUGH_GAP = 0.0025
 NEAR_GOOD_GAP = GOOD_GAP / 2
 # In many dimensions, a gain of less than this fraction of the gap is a plateau.
 MIN_SHARE = 0.2
-# In many dimensions, after the second round, a fit within this (nats) is enough if weights correct its draws.
+# In many dimensions, after the second round, a fit within this (nats) is enough if weights without a heavy tail correct
+# its draws.
 CORRECTED_GAP = 0.1
 # In more than MANY_DIMS dimensions a step takes so long that weights with this effective fraction are enough after any
 # round, if they have no heavy tail: they are a thousand effective draws.
@@ -54,9 +55,10 @@ def is_another_round_too_much(found: Diagnostics, dim: int, index: int, gain: fl
         index: the index of the last round.
         gain: what that round has gained (nats).
     """
-    if dim > MANY_DIMS and found.ess_fraction >= MANY_DIMS_ESS_FRACTION and found.khat <= HEAVY_KHAT:
+    light = found.khat <= HEAVY_KHAT
+    if dim > MANY_DIMS and found.ess_fraction >= MANY_DIMS_ESS_FRACTION and light:
         return True
     corrected = found.ess_fraction >= TRUSTED_ESS_FRACTION
-    near = corrected and found.gap < CORRECTED_GAP
+    near = corrected and light and found.gap < CORRECTED_GAP
     no_use = found.gap - gain / 2 >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
     return dim > FEW_DIMS and index > 0 and (near or no_use)
