@@ -28,12 +28,14 @@ def diagnostics(gap, ess_fraction, khat=0.0):
         (100, 1, 0.1, 0.4, 0.2, False),  # resampling does not correct it
         (100, 1, 0.05, 0.4, 0.2, True),  # but the gain is a plateau
         (100, 1, math.inf, 0.4, 0.9, False),  # after a divergence
-        (64, 1, 0.01, 0.13, 0.7, False),
+        (31, 1, 0.01, 0.13, 0.7, False),
+        (32, 1, 0.01, 0.13, 0.7, True),
+        (32, 1, 0.05, 0.4, 0.2, True),
         (600, 0, 2.0, 0.9, 0.2, True),  # a thousand effective draws
         (600, 0, 2.0, 0.9, 0.05, False),
     ],
 )
-def test_in_many_dimensions_no_round_follows_that_gains_little(dim, index, gain, gap, ess_fraction, enough):
+def test_from_32_dimensions_on_no_round_follows_that_gains_little(dim, index, gain, gap, ess_fraction, enough):
     assert is_another_round_too_much(diagnostics(gap, ess_fraction), dim, index, gain) == enough
 
 

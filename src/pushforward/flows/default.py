@@ -25,6 +25,9 @@ from pushforward.flows.stack import standard_normal
 
 # The groups of coordinates, see `hierarchical_flow`.
 Neighbors = tuple[tuple[bool, ...], Array | np.ndarray, Array | np.ndarray]
+# From this dimension on, couplings with one hidden layer gain more per step than with two, and six of them nearly as much
+# as twelve, in a third of the time.
+MODERATE_DIM = 32
 # A matrix of more dimensions takes too much memory.
 MAX_DENSE_DIM = 3072
 
@@ -38,9 +41,9 @@ def affine_map(dim: int) -> Triangular | Elementwise:
     return Triangular(dim) if dim <= MAX_DENSE_DIM else Elementwise(Affine(), dim)
 
 
-def _hidden(dim: int) -> tuple[int, int]:
+def _hidden(dim: int) -> tuple[int, ...]:
     width = max(32, min(2 * dim, 128))
-    return width, width
+    return (width, width) if dim < MODERATE_DIM else (width,)
 
 
 def without_permutation(bijection: AbstractBijection) -> Chain:
@@ -64,7 +67,7 @@ def default_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     """
     if dim == 1:
         return Flow(standard_normal(1), Chain([Elementwise(RationalQuadraticSpline(16, 8.0), 1), Triangular(1)]))
-    couplings = realnvp(dim, num_layers=12, hidden=_hidden(dim), key=key)
+    couplings = realnvp(dim, num_layers=12 if dim < MODERATE_DIM else 6, hidden=_hidden(dim), key=key)
     return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 

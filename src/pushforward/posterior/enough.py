@@ -1,5 +1,6 @@
 """When a fit is so good that its training ends, according to the diagnostics of a few draws."""
 
+from pushforward.flows.default import MODERATE_DIM
 from pushforward.posterior.verdict.assessment import MANY_DIMS
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics
 
@@ -12,10 +13,10 @@ ENOUGH_GAP = 0.0025
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
 # few large weights, and a Student's t base does not remove them.
 NEAR_GOOD_GAP = GOOD_GAP / 2
-# In many dimensions, a gain of less than this fraction of the gap is a plateau.
+# From MODERATE_DIM dimensions on, a gain of less than this fraction of the gap is a plateau.
 MIN_SHARE = 0.2
-# In many dimensions, after the second round, a fit within this (nats) is enough if weights without a heavy tail correct
-# its draws.
+# In more than FEW_DIMS dimensions, after the second round, a fit within this (nats) is enough if weights without a heavy
+# tail correct its draws.
 CORRECTED_GAP = 0.1
 # In more than MANY_DIMS dimensions a step takes so long that weights with this effective fraction are enough after any
 # round, if they have no heavy tail: they are a thousand effective draws.
@@ -44,10 +45,10 @@ def good_gap(dim: int, index: int) -> float:
 
 
 def is_another_round_too_much(found: Diagnostics, dim: int, index: int, gain: float) -> bool:
-    """Whether a fit that is not good would gain too little for the time of another round; only in many dimensions.
+    """Whether a fit that is not good would gain too little for the time of another round; never in few dimensions.
 
-    From the second round on, that is so if the fit is near and weights correct its draws, or if another round would
-    probably not change the verdict: each gains less than half of the one before.
+    From the second round on, that is so if another round would probably not change the verdict: each gains less than
+    half of the one before. In many dimensions it is so too if the fit is near and weights correct its draws.
 
     Args:
         found: its diagnostics.
@@ -59,6 +60,6 @@ def is_another_round_too_much(found: Diagnostics, dim: int, index: int, gain: fl
     if dim > MANY_DIMS and found.ess_fraction >= MANY_DIMS_ESS_FRACTION and light:
         return True
     corrected = found.ess_fraction >= TRUSTED_ESS_FRACTION
-    near = corrected and light and found.gap < CORRECTED_GAP
+    near = dim > FEW_DIMS and corrected and light and found.gap < CORRECTED_GAP
     no_use = found.gap - gain / 2 >= GOOD_GAP and (corrected or gain < MIN_SHARE * found.gap)
-    return dim > FEW_DIMS and index > 0 and (near or no_use)
+    return dim >= MODERATE_DIM and index > 0 and (near or no_use)

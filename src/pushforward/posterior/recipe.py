@@ -73,8 +73,8 @@ from pushforward.training.run import Run, Trained
 
 # How many times as many draws must confirm that a flow is good, or needs another base or more layers.
 CONFIRMATION, CONFIRMATION_IN_MANY = 8, 2
-# In more than FEW_DIMS dimensions couplings take minutes, so weights with this effective fraction are enough. In more
-# than MAX_COUPLING_DIM dimensions the couplings' networks are as wide as the posterior, and training gains too little.
+# Where steps take long, weights with this effective fraction are enough. In more than MAX_COUPLING_DIM dimensions the
+# couplings' networks are as wide as the posterior, and training gains too little.
 CORRECTED_ESS_FRACTION = 0.3
 MAX_COUPLING_DIM = 256
 # If the Gaussian of natural-gradient steps is within this (nats), it is trained.
@@ -86,8 +86,6 @@ default_flow = jit_quick_compilation(default.default_flow)
 hierarchical_flow = jit_quick_compilation(default.hierarchical_flow)
 spline_flow = jit_quick_compilation(default.spline_flow)
 without_permutation = jit_quick_compilation(default.without_permutation)
-# In fewer dimensions all coordinates can be treated alike.
-MIN_HIERARCHICAL_DIM = 32
 # The initial degrees of freedom. Training does not reach heavy tails from a nearly normal base.
 INITIAL_DF = 4.0
 
@@ -147,7 +145,8 @@ class Recipe(NamedTuple):
         target, dim = self.target, self.target.dim
         if not isinstance(affine, Triangular) or isinstance(flow.base, dist.MixtureSameFamily):
             return None
-        if dim < MIN_HIERARCHICAL_DIM or self.run.ended:
+        # In fewer dimensions all coordinates can be treated alike.
+        if dim < default.MODERATE_DIM or self.run.ended:
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
         neighbors_key = jr.fold_in(influence_key, 0)
@@ -230,9 +229,10 @@ class Recipe(NamedTuple):
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
-        In many dimensions their training takes long, so there a divergence that resampling corrects is near enough.
+        From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is near
+        enough.
         """
-        corrected = self.target.dim > FEW_DIMS and found.ess_fraction >= CORRECTED_ESS_FRACTION
+        corrected = self.target.dim >= default.MODERATE_DIM and found.ess_fraction >= CORRECTED_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
