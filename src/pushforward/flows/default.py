@@ -25,8 +25,8 @@ from pushforward.flows.stack import standard_normal
 
 # The groups of coordinates, see `hierarchical_flow`.
 Neighbors = tuple[tuple[bool, ...], Array | np.ndarray, Array | np.ndarray]
-# From this dimension on, couplings with one hidden layer gain more per step than with two, and six of them nearly as much
-# as twelve, in a third of the time.
+# From this dimension on, couplings with one hidden layer gain more per step than with two, and six of them nearly as
+# much as twelve, in a third of the time.
 MODERATE_DIM = 32
 # A matrix of more dimensions takes too much memory.
 MAX_DENSE_DIM = 3072

@@ -15,8 +15,8 @@ ENOUGH_GAP = 0.0025
 NEAR_GOOD_GAP = GOOD_GAP / 2
 # From MODERATE_DIM dimensions on, a gain of less than this fraction of the gap is a plateau.
 MIN_SHARE = 0.2
-# In more than FEW_DIMS dimensions, after the second round, a fit within this (nats) is enough if weights without a heavy
-# tail correct its draws.
+# In more than FEW_DIMS dimensions, after the second round, a fit within this (nats) is enough if weights without a
+# heavy tail correct its draws.
 CORRECTED_GAP = 0.1
 # In more than MANY_DIMS dimensions a step takes so long that weights with this effective fraction are enough after any
 # round, if they have no heavy tail: they are a thousand effective draws.

@@ -229,8 +229,8 @@ class Recipe(NamedTuple):
     def needs_layers(self, found: Diagnostics) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
-        From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is near
-        enough.
+        From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is
+        near enough.
         """
         corrected = self.target.dim >= default.MODERATE_DIM and found.ess_fraction >= CORRECTED_ESS_FRACTION
         return found.gap >= GOOD_GAP and not corrected

@@ -6,6 +6,7 @@ from scipy import stats
 
 from posterior_cases import gaussian_log_weights
 from pushforward.posterior.verdict.diagnostics import decide_verdict, diagnose
+from pushforward.posterior.verdict.examination import Examination
 
 
 def test_numbers_of_a_known_gaussian_pair():
@@ -71,6 +72,25 @@ def test_heavy_weights_are_unreliable():
 
 def test_large_khat_does_not_fail_a_nearly_exact_fit():
     assert decide_verdict(gap=0.005, ess=98_000, ess_fraction=0.98, khat=1.1)[0] == "good"
+
+
+@pytest.mark.parametrize(
+    ("weight", "examination", "verdict"),
+    [
+        (443.0, Examination(complete=True), "good"),
+        (443.0, Examination(), "unreliable"),  # its tails were not examined
+        (443.0, None, "unreliable"),
+        (443.0, Examination(flaws=("a standard deviation is off by 7%",), complete=True), "unreliable"),
+        (3000.0, Examination(complete=True), "unreliable"),  # 3 % of the evidence
+    ],
+)
+def test_one_large_weight_is_little_missed_evidence(weight, examination, verdict):
+    heavy = np.minimum(3e-4 * stats.pareto.rvs(0.8, size=100_000, random_state=0), 5.0)
+    heavy[7] = weight
+    d = diagnose(np.log1p(heavy), examination=examination)
+    assert d.khat > 0.7 and d.ess_fraction < 0.4 and d.elbo < 0.01
+    assert d.verdict == verdict
+    assert any("1 of the draws, with 0.4% of the evidence" in reason for reason in d.reasons) == (verdict == "good")
 
 
 def test_small_khat_does_not_pass_a_bad_fit():

@@ -36,6 +36,7 @@ class Examination(NamedTuple):
         uncorrected: reasons why weights do not correct the draws, if they cannot be used as they are.
         evidence: the log evidence and its standard error, if the fit's own draws do not show it; else None.
         lacking: points in places of much evidence that the fit lacks, if some were found; else None.
+        complete: whether everything was examined.
     """
 
     doubts: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Examination(NamedTuple):
     uncorrected: tuple[str, ...] = ()
     evidence: tuple[float, float] | None = None
     lacking: Float[np.ndarray, "points dim"] | None = None
+    complete: bool = False
 
     def with_effect(self, effect: Effect) -> "Examination":
         """What was found, with the effect of modes that the fit misses, if that is not small.
@@ -116,7 +118,7 @@ def examine(
             f"{excess.sd_left:.0%}; refine() corrects it.",
         )
     evidence = _evidence(log_weights, excess, saturated)
-    return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence, excess.lacking)
+    return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence, excess.lacking, complete=True)
 
 
 def _evidence(log_weights: Float[np.ndarray, " draws"], excess: Excess, saturated: float) -> tuple[float, float] | None:

@@ -23,6 +23,8 @@ from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate, is_
 from pushforward.posterior.target import Target, finite_or_zero
 from pushforward.training.compilation import jit_quick_compilation, split
 
+# A fit misses evidence where the posterior density is more than this times its own.
+MISSED_RATIO = 10.0
 FIRST_BATCH = 256  # the number of draws that decide whether a candidate gets BATCH draws
 # A candidate gets BATCH draws if the first ones show at least this fraction of missed evidence, or if they show that it
 # raises a variance by this fraction.
@@ -196,7 +198,7 @@ def missed_draws(
     """
     u, log_other, log_q = map(np.asarray, _log_ratios(target, flow, other, key, num))
     weights = np.exp(np.where(log_other - log_evidence < 30, log_other - log_evidence, 30))
-    weights = np.where(log_q + log_evidence < math.log(0.1), weights, 0.0)
+    weights = np.where(log_q + log_evidence < -math.log(MISSED_RATIO), weights, 0.0)
     if draws is not None:
         largest = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
         weights[largest[is_noise(target, u[largest], draws)]] = 0.0

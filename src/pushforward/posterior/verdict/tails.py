@@ -27,6 +27,7 @@ from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import BATCH, has_supports, in_batches, in_parts, latent_values, map_parts
 from pushforward.posterior.rounding import is_noise, smooth_log_density
 from pushforward.posterior.target import Target
+from pushforward.posterior.verdict.missed import MISSED_RATIO
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
@@ -307,7 +308,7 @@ def measure_excess(
 
 def _lacking(tails: TailDraws, log_evidence: float) -> Float[np.ndarray, "points dim"]:
     log_p = tails.log_p - log_evidence
-    shares = np.where(tails.log_q < log_p + math.log(0.1), np.exp(np.minimum(log_p, 300.0)), 0.0) / len(log_p)
+    shares = np.where(tails.log_q < log_p - math.log(MISSED_RATIO), np.exp(np.minimum(log_p, 300.0)), 0.0) / len(log_p)
     largest = np.argsort(-shares, kind="stable")[:MAX_LACKING]
     return tails.draws[largest[shares[largest] > MIN_LACKING]]
 
