@@ -169,8 +169,11 @@ class Recipe(NamedTuple):
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)
         # In few dimensions couplings are cheap, and improve also flows that are almost good.
-        far = (lambda found: found.gap >= NEAR_GOOD_GAP) if dim <= FEW_DIMS else self.needs_layers
-        if not self.is_confirmed(far, before, whitened, trained.model, confirm_key):
+        if dim <= FEW_DIMS:
+            is_far = self.is_confirmed(_is_not_near, before, whitened, trained.model, confirm_key)
+        else:
+            is_far = self.needs_layers(before, whitened, trained.model, confirm_key)
+        if not is_far:
             return whitened, trained
         couplings = without_permutation(default_flow(dim, key=couplings_key).bijection)
         more = Flow(trained.model.base, Chain([couplings, trained.model.bijection]))
@@ -226,14 +229,17 @@ class Recipe(NamedTuple):
         """Whether further layers could follow a flow, or be put before it."""
         return not self.run.ended and trained.reason != "steps" and self.target.dim <= MAX_COUPLING_DIM
 
-    def needs_layers(self, found: Diagnostics) -> bool:
+    def needs_layers(self, before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.
 
         From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is
-        near enough.
+        near enough. More draws decide, because a few may not show a heavy tail of the weights.
         """
-        corrected = self.target.dim >= default.MODERATE_DIM and found.ess_fraction >= CORRECTED_ESS_FRACTION
-        return found.gap >= GOOD_GAP and not corrected
+        if before.gap < GOOD_GAP:
+            return False
+        found = self.diagnostics(target, flow, key, self.num_confirming)
+        corrected = found.verdict != "unreliable" and found.ess_fraction >= CORRECTED_ESS_FRACTION
+        return found.gap >= GOOD_GAP and not (corrected and self.target.dim >= default.MODERATE_DIM)
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until another round is of no use, or the budget is spent."""
@@ -320,7 +326,7 @@ class Recipe(NamedTuple):
         if not self.can_have_layers(trained):
             return trained
         before = self.diagnostics(target, trained.model, check_key)
-        if not self.is_confirmed(self.needs_layers, before, target, trained.model, confirm_key):
+        if not self.needs_layers(before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(self.target.dim, key=flow_key)
         return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
@@ -335,6 +341,10 @@ def student_t(dim: int) -> Learnable:
     """Independent t distributions whose degrees of freedom, locations and scales are learned."""
     ones = jnp.ones(dim)
     return Learnable(dist.StudentT(INITIAL_DF * ones, 0 * ones, ones).to_event(1))
+
+
+def _is_not_near(found: Diagnostics) -> bool:
+    return found.gap >= NEAR_GOOD_GAP
 
 
 def _has_heavy_tail(found: Diagnostics) -> bool:
