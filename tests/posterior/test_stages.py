@@ -1,5 +1,7 @@
 """Stages of posterior fits: their rounds and their share of the budget."""
 
+import math
+
 import pytest
 
 from pushforward.posterior import stages
@@ -20,6 +22,11 @@ def test_the_gain_of_a_plateau_grows_with_the_dimension():
     long = stages.HIERARCHICAL.rounds(640, lambda flow, index, gain: False).rounds[-1]
     assert long.min_gain == pytest.approx(10 * stages.LONG_GAIN)
     assert gains == pytest.approx([stages.MIN_GAIN, stages.MIN_GAIN, 10 * stages.MIN_GAIN])
+
+
+def test_new_layers_over_a_trained_flow_have_two_rounds():
+    rounds = stages.COUPLINGS.rounds(64, lambda flow, index, gain: False).rounds
+    assert [one.min_gain for one in rounds[1:]] == [-math.inf, stages.MIN_GAIN]
 
 
 def test_steps_stay_within_the_budget():

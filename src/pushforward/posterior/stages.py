@@ -33,13 +33,24 @@ def chunk(dim: int) -> int:
 
 
 class Stage(NamedTuple):
-    """How a stage trains: the first rate and the steps of its rounds, a gain to go on for, its share of the budget."""
+    """How a stage trains.
+
+    Attributes:
+        name: its name.
+        rate: the first learning rate of its rounds.
+        steps: the steps of its rounds.
+        min_gain: the gain of a round for which another follows, in nats.
+        share: its share of the budget.
+        over_trained: whether it trains new layers together with a trained flow. In the first round they may gain
+            nothing yet, so the second one follows in any case.
+    """
 
     name: str
     rate: float
     steps: tuple[int, ...]
     min_gain: float
     share: float
+    over_trained: bool = False
 
     def rounds(self, dim: int, enough: Callable[[Any, int, float], bool]) -> Rounds:
         """The rounds of the stage.
@@ -51,6 +62,8 @@ class Stage(NamedTuple):
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
         more = max(1.0, dim / FEW_DIMS)
         gains = [LONG_GAIN if num > MANY_STEPS else self.min_gain for num in self.steps]
+        if self.over_trained:
+            gains[1] = -math.inf
         return Rounds([Round(num, rate, gain * more) for num, gain in zip(self.steps, gains, strict=True)], enough)
 
     def num_steps(self, budget: int, taken: int) -> int:
@@ -71,7 +84,7 @@ FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
 GIVEN = FLOW._replace(rate=5e-3)
 HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500, 13500))
 # At 1e-2, couplings before a trained flow of 102 dimensions diverged.
-COUPLINGS = FLOW._replace(name="couplings", rate=3e-3)
+COUPLINGS = FLOW._replace(name="couplings", rate=3e-3, over_trained=True)
 TAILS = FLOW._replace(name="tails", rate=GAUSSIAN.rate)
 # At 1e-2, splines over a flow in 35 dimensions diverged, and 1,000 steps were too few for them to gain anything.
 SPLINES = FLOW._replace(name="splines", rate=3e-3, steps=(3000, 9000))
