@@ -41,8 +41,8 @@ class Stage(NamedTuple):
         steps: the steps of its rounds.
         min_gain: the gain of a round for which another follows, in nats.
         share: its share of the budget.
-        over_trained: whether it trains new layers together with a trained flow. In the first round they may gain
-            nothing yet, so the second one follows in any case.
+        two_rounds: whether the second round follows in any case: new layers next to a trained flow may gain nothing
+            in the first one.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
     steps: tuple[int, ...]
     min_gain: float
     share: float
-    over_trained: bool = False
+    two_rounds: bool = False
 
     def rounds(self, dim: int, enough: Callable[[Any, int, float], bool]) -> Rounds:
         """The rounds of the stage.
@@ -62,7 +62,7 @@ class Stage(NamedTuple):
         rate = self.rate * min(1.0, math.sqrt(FULL_RATE_DIM / dim))
         more = max(1.0, dim / FEW_DIMS)
         gains = [LONG_GAIN if num > MANY_STEPS else self.min_gain for num in self.steps]
-        if self.over_trained:
+        if self.two_rounds:
             gains[1] = -math.inf
         return Rounds([Round(num, rate, gain * more) for num, gain in zip(self.steps, gains, strict=True)], enough)
 
@@ -84,7 +84,7 @@ FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
 GIVEN = FLOW._replace(rate=5e-3)
 HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500, 13500))
 # At 1e-2, couplings before a trained flow of 102 dimensions diverged.
-COUPLINGS = FLOW._replace(name="couplings", rate=3e-3, over_trained=True)
+COUPLINGS = FLOW._replace(name="couplings", rate=3e-3, two_rounds=True)
 TAILS = FLOW._replace(name="tails", rate=GAUSSIAN.rate)
 # At 1e-2, splines over a flow in 35 dimensions diverged, and 1,000 steps were too few for them to gain anything.
 SPLINES = FLOW._replace(name="splines", rate=3e-3, steps=(3000, 9000))

@@ -164,7 +164,7 @@ def diagnose(
     doubts += examination.doubts
     shift = 0.0 if draws is None else largest_shift(draws, weights)
     gap = numbers["log_evidence"] - elbo
-    covered, where = _covered_sample_size(weights / mean) if examination.complete else (ess, "")
+    covered, where = _covered_sample_size(weights / mean) if examination.complete else (0.0, "")
     found = tuple(doubts), examination.flaws, examination.uncorrected
     verdict, reasons = decide_verdict(
         gap, ess, ess / num_draws, numbers["khat"], *found, shift=shift, covered_fraction=covered / num_draws
