@@ -22,6 +22,7 @@ FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if
 
 # From the bottom up. A module imports from its own package and from packages below it.
 FLOORS = (
+    ("masked",),
     ("arguments", "files", "generators", "memory", "printable", "user_warnings"),
     ("serialization",),
     ("bijections",),

@@ -22,6 +22,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import AbstractArray, PRNGKeyArray, PyTree
 
+from pushforward.masked import has_masked
+
 F = TypeVar("F", bound=Callable)
 
 # The text of a value in a message is cut at this length.
@@ -163,7 +165,8 @@ def in_words(value: Any) -> str:
     if inspect.isclass(value):
         return f"the class {value.__name__} instead of an instance of it"
     if isinstance(value, jax.Array | np.ndarray) and value.shape:
-        return f"an array of {value.dtype} of shape {value.shape}"
+        masked = ", some of whose entries are masked" if np.ma.is_masked(value) else ""
+        return f"an array of {value.dtype} of shape {value.shape}{masked}"
     if isinstance(value, Tracer):
         return f"a traced value of {value.dtype}, as inside jax.jit"
     if isinstance(value, str | Real | complex | Sequence | None):
@@ -186,13 +189,15 @@ def is_key(value: Any) -> bool:
 
 
 def holds_real_numbers(value: Any) -> bool:
-    """Whether a value is an array of real numbers, or becomes one.
+    """Whether a value is an array of real numbers, or becomes one; none of them may be masked.
 
     Args:
         value: any value.
     """
     if isinstance(value, bool | Real):
         return True
+    if has_masked(value):
+        return False
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         dtype = value.dtype
         real = jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(dtype, jnp.complexfloating)

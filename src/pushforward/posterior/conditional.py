@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from pushforward.arguments import checked
+from pushforward.posterior.spaces.arguments import unmasked
 from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.target import Target
@@ -79,7 +80,8 @@ class ConditionalTarget(eqx.Module):
         Raises:
             ValueError: if the model's Python code uses the values of its data, so that JAX cannot trace it.
         """
-        space, example = NumpyroSpace.trace(model, (as_arrays(data), *args), kwargs)
+        args, kwargs = unmasked(model, (as_arrays(data), *args), kwargs)
+        space, example = NumpyroSpace.trace(model, args, kwargs)
         if not space.is_conditional:
             raise ValueError(
                 "the model's Python code uses the values of its data (for example in an `if` or as an array size), so "

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Float, Int
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.masked import check_unmasked
 
 NUM_TRAIN, NUM_VALID = 1297, 200
 
@@ -153,6 +154,7 @@ def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
     Raises:
         ValueError: if x is not an array of this shape, or contains pixels that are not finite or not in [0, 1].
     """
+    check_unmasked("the images", x, "fill or leave out the masked pixels")
     try:
         x = np.asarray(without_bytes(x), dtype=jnp.result_type(float))
     except (TypeError, ValueError) as error:

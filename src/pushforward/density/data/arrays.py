@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.masked import has_masked
 
 
 def column_labels(dim: int, names: Sequence[str] | None) -> list[str]:
@@ -97,7 +98,7 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
         ValueError: if the shape is not (rows, columns), or a value is not a number; the message names its row and
             column.
     """
-    if np.ma.is_masked(values):
+    if has_masked(values):
         raise ValueError(f"{name} has masked values; remove or impute those rows.")
     columns = column_arrays(values)
     if columns and all(column.ndim == 1 for column in columns):

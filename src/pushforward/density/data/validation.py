@@ -13,6 +13,7 @@ from pushforward.bijections.arrays import ArrayLike
 from pushforward.bijections.checks import is_size
 from pushforward.density.data.arrays import as_matrix, column_labels
 from pushforward.density.data.columns import GRID_TOLERANCE
+from pushforward.masked import check_unmasked
 from pushforward.weights import effective_sample_size
 
 # The values of a column must extend over at least this many floating-point numbers of JAX's precision.
@@ -175,6 +176,7 @@ def check_weights(weights: ArrayLike, size: int, dim: int) -> Float[np.ndarray, 
         ValueError: if they are negative or not finite, if there is not one for each row, or if the effective sample
             size is too small for this number of columns.
     """
+    check_unmasked("weights", weights, "give weight 0 to rows that do not count")
     try:
         values = np.asarray(weights, float)
     except (TypeError, ValueError) as error:

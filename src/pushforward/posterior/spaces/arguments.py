@@ -1,5 +1,6 @@
 """The arguments of a model: which are arrays that JAX traces, and which are constants of the model."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from pushforward.masked import check_unmasked, is_opaque, without_masks
+
 # Values that are compared by value; all other constants only equal themselves.
 PLAIN = (bool, int, float, complex, str, bytes)
+
+ADVICE_ON_MASKS = (
+    "leave out the masked rows, or give the model the values y.filled(0) and the mask ~y.mask as two arguments, for "
+    "obs= and obs_mask= of numpyro.sample"
+)
+
+
+def unmasked(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of a model without masked arrays, none of whose entries may be masked.
+
+    Args:
+        model: the model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+
+    Raises:
+        ValueError: if an entry is masked; the message names the argument.
+    """
+    try:
+        named = inspect.signature(model).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # the model itself raises a better error
+        named = {"args": args, "kwargs": kwargs}
+    for name, value in named.items():
+        check_unmasked(f"the argument {name}", value, ADVICE_ON_MASKS)
+    return without_masks((args, kwargs))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -52,7 +80,7 @@ def bind(arguments: PyTree, traceable: Callable[[PyTree], bool]) -> PyTree:
         arguments: the arguments, in any containers.
         traceable: whether the model can be traced with bound arguments.
     """
-    leaves, structure = jax.tree.flatten(arguments, is_leaf=_is_opaque)
+    leaves, structure = jax.tree.flatten(arguments, is_leaf=is_opaque)
 
     def bound(traced: list[int]) -> PyTree:
         return structure.unflatten(
@@ -81,7 +109,7 @@ def unbind(arguments: PyTree) -> PyTree:
     return jax.tree.map(
         lambda leaf: leaf.value if isinstance(leaf, Fixed) else leaf,
         arguments,
-        is_leaf=lambda node: isinstance(node, Fixed) or _is_opaque(node),
+        is_leaf=lambda node: isinstance(node, Fixed) or is_opaque(node),
     )
 
 
@@ -92,17 +120,6 @@ def has_constants(arguments: PyTree) -> bool:
         arguments: the result of `bind`.
     """
     return any(isinstance(leaf, Fixed) for leaf in jax.tree.leaves(arguments, is_leaf=lambda n: isinstance(n, Fixed)))
-
-
-def _is_opaque(node: Any) -> bool:
-    """Whether JAX cannot flatten a container: it sorts the keys of dicts."""
-    if not isinstance(node, dict):
-        return False
-    try:
-        sorted(node)
-    except TypeError:
-        return True
-    return False
 
 
 def _is_array(leaf: Any) -> bool:

@@ -13,6 +13,8 @@ from numpyro import handlers
 from numpyro.infer import init_to_uniform
 from numpyro.primitives import Messenger
 
+from pushforward.masked import check_unmasked
+from pushforward.posterior.spaces.arguments import ADVICE_ON_MASKS
 from pushforward.posterior.spaces.enumeration import check_enumerable
 from pushforward.user_warnings import warn
 
@@ -41,6 +43,7 @@ class ObservedArrays(Messenger):
         """
         if msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["value"], jax.Array | type(None)):
             value = msg["value"]
+            check_unmasked(f"the observation of the site {msg['name']}", value, ADVICE_ON_MASKS)
             # Data frames and series know how to become NumPy arrays only.
             msg["value"] = jnp.asarray(value if isinstance(value, int | float) else np.asarray(value))
 

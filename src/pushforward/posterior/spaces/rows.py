@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from pushforward.density.data.tables import open_mapped
+from pushforward.masked import check_unmasked, without_masks
 from pushforward.training.data import AbstractBatches, Rows
 from pushforward.training.devices import read_parts
 from pushforward.training.mapped import Mapped
@@ -210,8 +211,8 @@ def data_rows(data: PyTree) -> AbstractDataRows:
             matrices of rows and columns; memory-mapped arrays stay on disk.
 
     Raises:
-        ValueError: if there is no array, an entry is not an array of numbers, the lengths differ, or a value is not
-            finite.
+        ValueError: if there is no array, an entry is not an array of numbers, the lengths differ, or a value is masked
+            or not finite.
     """
     data = jax.tree.map(
         lambda leaf: open_mapped(os.fspath(leaf)).values if isinstance(leaf, str | os.PathLike) else leaf, data
@@ -219,7 +220,10 @@ def data_rows(data: PyTree) -> AbstractDataRows:
     named = [(f"data{jax.tree_util.keystr(path)}", leaf) for path, leaf in jax.tree.leaves_with_path(data)]
     if not named:
         raise ValueError("data is empty: it must hold at least one array, with rows along its first axis.")
-    arrays = [leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf) for _, leaf in named]
+    for name, leaf in named:
+        check_unmasked(name, leaf, "leave out the masked rows, or make the mask one of the arrays")
+    leaves = [leaf for _, leaf in without_masks(named)]
+    arrays = [leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf) for leaf in leaves]
     for (name, leaf), array in zip(named, arrays, strict=True):
         if array.ndim == 0 or array.dtype.kind not in "biuf":
             raise ValueError(

@@ -21,6 +21,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PyTree
 
+from pushforward.posterior.spaces.arguments import unmasked
 from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.large import checked_draws, rounding, with_likelihood
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
@@ -111,10 +112,12 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         kwargs: the keyword arguments of the model.
 
     Raises:
-        ValueError: if the model has discrete latent sites or no latent site; if a subsampled plate has no observed
-            site, a site with `obs_mask`, or a parameter for each index; if the Python code of a model with subsampled
-            plates uses the values of its rows; or if the likelihood of an index depends on other indices.
+        ValueError: if an argument has masked entries; if the model has discrete latent sites or no latent site; if a
+            subsampled plate has no observed site, a site with `obs_mask`, or a parameter for each index; if the Python
+            code of a model with subsampled plates uses the values of its rows; or if the likelihood of an index depends
+            on other indices.
     """
+    args, kwargs = unmasked(model, args, kwargs)
     sites = traced(model, args, kwargs, seed=0)
     plates: dict[str, tuple[int, int]] = {
         n: s["args"] for n, s in sites.items() if s["type"] == "plate" and s["args"][1] not in (None, s["args"][0])
