@@ -2,7 +2,7 @@ r"""Characters that a terminal obeys are shown as escapes."""
 
 import pytest
 
-from pushforward.printable import listed, printable
+from pushforward.printable import cause, listed, printable
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,7 @@ def test_printable(text, shown):
 def test_long_lists_are_shortened():
     assert listed(["a", "b"], 2) == "a, b"
     assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+
+
+def test_causes_are_the_first_paragraph():
+    assert cause(ValueError("too\n  far.\n\nCode:\n  f(x)")) == "ValueError: too far."

@@ -31,5 +31,15 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def cause(error: Exception) -> str:
+    """The type of an error and the beginning of its message, without the code that JAX's messages quote.
+
+    Args:
+        error: the error.
+    """
+    text = " ".join(str(error).strip().partition("\n\n")[0].split())
+    return f"{type(error).__name__}: {text[:300].rstrip('.')}."
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

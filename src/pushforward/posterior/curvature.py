@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pushforward.printable import cause
+
 ROWS_AT_A_TIME = 256
 
 LogDensity = Callable[[Array], Float[Array, ""]]
@@ -31,13 +33,11 @@ def check_gradient(target: LogDensity, u: Float[Array, " dim"]) -> None:
         try:
             jax.eval_shape(jax.vmap(fn), u[None])
         except Exception as error:
-            raise ValueError(f"the log-density cannot {need}: {_cause(error)}") from error
+            raise ValueError(f"the log-density cannot {need}: {_advice(error)}") from error
 
 
-def _cause(error: Exception) -> str:
-    """The beginning of a message, without the code that JAX's messages quote, and advice."""
-    text = " ".join(str(error).strip().partition("\n\n")[0].split())
-    text = f"{type(error).__name__}: {text[:300].rstrip('.')}."
+def _advice(error: Exception) -> str:
+    text = cause(error)
     if "callback" in text:
         text += " A function outside of JAX needs a vmap_method of jax.pure_callback, and jax.custom_vjp."
     return text

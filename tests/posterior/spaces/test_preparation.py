@@ -1,5 +1,6 @@
 """NumPyro models as the density and the predictions run them."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -36,3 +37,32 @@ def test_held_values_are_those_of_the_first_trace():
     again = [handlers.trace(handlers.seed(prepared(model, held_values(sites)), seed)).get_trace() for seed in (1, 2)]
     assert again[0]["first"]["value"] == again[1]["first"]["value"] == sites["first"]["value"]
     assert again[0]["key"]["value"] == again[1]["key"]["value"]
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.3, 0.05])
+def test_models_that_raise_far_out_are_traced(limit):
+    def model():
+        x = numpyro.sample("x", dist.Normal(jnp.zeros(8), 1e-3).to_event(1))
+        numpyro.deterministic("y", eqx.error_if(x, jnp.max(jnp.abs(x)) > limit, "too far"))
+
+    sites = traced(model, (), {}, seed=0)
+    assert float(jnp.max(jnp.abs(sites["x"]["value"]))) <= limit
+    other = traced(model, (), {}, seed=1)
+    assert not np.array_equal(sites["x"]["value"], other["x"]["value"])
+
+
+def test_models_that_raise_everywhere_are_refused():
+    def model():
+        numpyro.deterministic("y", eqx.error_if(numpyro.sample("x", dist.Normal(0, 1)), True, "no solution"))
+
+    with pytest.raises(ValueError, match="raises an error at all of 8 random values.*no solution"):
+        traced(model, (), {}, seed=0)
+
+
+def test_errors_of_the_code_are_raised_as_they_are():
+    def model():
+        numpyro.sample("x", dist.Normal(0, 1))
+        raise KeyError("missing column")
+
+    with pytest.raises(KeyError, match="missing column"):
+        traced(model, (), {}, seed=0)

@@ -10,13 +10,18 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from numpyro import handlers
-from numpyro.infer import init_to_uniform
+from numpyro.infer import init_to_median, init_to_uniform
 from numpyro.primitives import Messenger
 
 from pushforward.masked import check_unmasked
 from pushforward.posterior.spaces.arguments import ADVICE_ON_MASKS
 from pushforward.posterior.spaces.enumeration import check_enumerable
+from pushforward.printable import cause
 from pushforward.user_warnings import warn
+
+# Where a model is run to find its sites: first as NumPyro's samplers start, then nearer to 0, where fewer models fail.
+NEAR = [init_to_uniform(radius=radius) for radius in (0.5, 0.1)]  # pyright: ignore[reportArgumentType]
+STARTS = (*[init_to_uniform] * 4, *NEAR, *[init_to_median] * 2)
 
 
 class FixedKeys(Messenger):
@@ -112,7 +117,9 @@ def prepared(model: Callable, held: dict[str, Any]) -> Callable:
 
 
 def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> dict:
-    """The sites of a model at random values of the latent ones.
+    """The sites of a model at random values of the latent ones, at which it raises no error.
+
+    A model may raise errors at some values only, as solvers of differential equations do. So several values are tried.
 
     Args:
         model: a NumPyro model.
@@ -121,11 +128,25 @@ def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> d
         seed: the seed.
 
     Raises:
-        ValueError: if a plate inside a loop is subsampled.
+        ValueError: if a plate inside a loop is subsampled, or if the model raises runtime errors at all values.
     """
     checked = CompletePlatesInLoops(ObservedArrays(model))
-    start = handlers.substitute(handlers.seed(checked, seed), substitute_fn=init_to_uniform)
-    return handlers.trace(start).get_trace(*args, **kwargs)
+    errors = []
+    for attempt, values in enumerate(STARTS):
+        # Other values for each attempt, and for the attempts with another seed.
+        seeded = handlers.seed(checked, seed if attempt == 0 else jr.fold_in(jr.key(seed), attempt))
+        try:
+            return handlers.trace(handlers.substitute(seeded, substitute_fn=values)).get_trace(*args, **kwargs)
+        except Exception as error:  # whatever the code of the model raises
+            errors.append(error)
+    first, last = errors[0], errors[-1]
+    if not isinstance(last, RuntimeError | ArithmeticError) or isinstance(last, NotImplementedError):
+        raise first  # an error of the model's code, which does not depend on the values
+    raise ValueError(
+        f"the model raises an error at all of {len(STARTS)} random values of its latent sites, around 0 in "
+        f"unconstrained coordinates and at medians of the prior: {cause(last)} Check the model there, or let it return "
+        "values instead of an error, such as the argument throw=False of a solver."
+    ) from last
 
 
 def held_values(sites: dict) -> dict[str, Any]:
