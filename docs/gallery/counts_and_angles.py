@@ -59,9 +59,9 @@ for name, row in zip(names, draws[:4].T, strict=True):
 print(density.evaluate(test, key=jax.random.key(2)))
 
 # %% [markdown]
-# The flow beats the mixture, although the mixture knows nothing of circles and counts. The distribution of the flashes is
-# not exact: half of the hours have none, and the density falls at once to zero below them, which is hard for a smooth
-# flow. The right panel of the picture says how much that matters: little. Nothing special happens at 0° = 360°, no
+# The flow beats the mixture, although the mixture knows nothing of circles and counts. No column leaves the band of all
+# columns. The flashes come nearest to it: half of the hours have none, and the density falls at once to zero below them,
+# which is hard for a smooth flow; the right panel of the picture shows how little that matters. Nothing special happens at 0° = 360°, no
 # speed is negative, and the counts are whole numbers.
 
 # %% Directions, speeds and counts of data and draws: the same clouds, bars and histograms

@@ -35,7 +35,7 @@ def test_scores_and_calibration_of_the_exact_density():
 
 def test_a_column_that_is_too_wide_is_named():
     found = evaluate(gaussian([1.0, 6.0]), Samples(TEST), None, COLUMNS, np.zeros(2), jr.key(0))
-    assert found.miscalibrated == ["b"] and "band (5% level): b" in found.calibration
+    assert found.miscalibrated == ["b"] and "band (5% level for all together): b" in found.calibration
     assert list(found.scores) == ["flow"] and "training rows" in found.mixture
 
 

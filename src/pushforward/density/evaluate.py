@@ -13,7 +13,7 @@ from pushforward.density import baselines
 from pushforward.density.data.columns import wrap
 from pushforward.flow import Flow
 from pushforward.reports.blocks import Text
-from pushforward.reports.calibration import LEVEL, within_band
+from pushforward.reports.calibration import LEVEL, outside_band
 from pushforward.reports.density import scores_table
 from pushforward.reports.page import cell
 from pushforward.reports.summary import text_table
@@ -104,14 +104,14 @@ class Evaluation(eqx.Module):
 
     @property
     def miscalibrated(self) -> list[str]:
-        """The columns whose PIT values are outside of the Kolmogorov-Smirnov band."""
-        return [name for name, values in self.pit.items() if not within_band(values)]
+        """The columns whose PIT values are outside of the Kolmogorov-Smirnov band of all columns together."""
+        return outside_band(self.pit)
 
     @property
     def calibration(self) -> str:
         """The result of the Kolmogorov-Smirnov tests, in words."""
         names = ", ".join(self.miscalibrated) or "none"
-        return f"columns outside of the Kolmogorov-Smirnov band ({LEVEL:.0%} level): {names}"
+        return f"columns outside of the Kolmogorov-Smirnov band ({LEVEL:.0%} level for all together): {names}"
 
     @property
     def remarks(self) -> list[str]:

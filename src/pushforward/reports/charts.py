@@ -136,7 +136,7 @@ def weights(weights: Float[np.ndarray, " draws"]) -> dict[str, Any]:
 
 
 def calibration(pit: Mapping[str, Float[np.ndarray, " _"]]) -> dict[str, Any]:
-    """The distribution function of each column of values in (0, 1), minus the uniform one, with the band of chance.
+    """The distribution function of each column of values in (0, 1), minus the uniform one, with their common band.
 
     Args:
         pit: the probability integral transforms of test rows, by the name of the column.
@@ -150,7 +150,7 @@ def calibration(pit: Mapping[str, Float[np.ndarray, " _"]]) -> dict[str, Any]:
             {"type": "scatter", "mode": "lines", "name": name, "color": number % 2, "x": level.tolist(), "y": y}
         )
         traces[-1]["line"] = {"dash": ("solid", "dash", "dot", "dashdot")[number // 2 % 4]}
-    band = band_width(len(next(iter(pit.values()))))
+    band = band_width(len(next(iter(pit.values()))), len(pit))
     height = max(0.1, 3 * band)
     shape = {"type": "rect", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": -band, "y1": band, "layer": "below"}
     y = {"title": {"text": "fraction of rows below, minus u"}, "range": [-height, height]}

@@ -16,10 +16,13 @@ from pushforward.reports.verdicts import of_density, unevaluated_density
 from pushforward.training.history import History
 
 CALIBRATION = (
-    "For each column: how many of the rows lie below the density's u-quantile, minus u. A correct density stays inside "
-    "the gray band in 95 % of the cases; a line above it means that values are smaller than the density says."
+    "For each column: the fraction of the rows below the density's u-quantile, minus u. All columns of a correct "
+    "density stay inside the gray band in 95 % of the cases or more; a line above it means that values are smaller "
+    "than the density says."
 )
-LEARNING = "The log-likelihood of the validation rows, which training does not see. The best density is kept."
+LEARNING = (
+    "The log-likelihood of the validation rows, from which training takes no gradients. The best density is kept."
+)
 
 
 def compare(data: Columns, draws: Columns, caption: str) -> Summary:
@@ -86,7 +89,7 @@ def _evaluated(evaluation: Any, cautions: Sequence[Text]) -> list[Section]:
     return [
         Section(heading, [*cautions, scores_table(evaluation.scores), *map(Text, evaluation.remarks)]),
         _plots("Data and draws", evaluation.draws, evaluation.data),
-        Section("Calibration", [Chart("distribution of PIT values", charts.calibration(evaluation.pit), CALIBRATION)]),
+        Section("Calibration", [Chart("rows below each quantile", charts.calibration(evaluation.pit), CALIBRATION)]),
     ]
 
 
