@@ -138,6 +138,7 @@ def _check_controls(browser, pages):
     means = "[...document.querySelectorAll('.summary tbody tr')].map(row => Number(row.cells[2].textContent))"
     assert browser.js(means) == sorted(browser.js(means))
     browser.wait_for("document.querySelectorAll('.pairs .scatterlayer .trace').length === 10")
+    assert "first 5" in browser.js("document.querySelector('.omitted').textContent")  # 6 are chosen
     before = browser.js("getComputedStyle(document.body).backgroundColor")
     browser.js("document.getElementById('theme').click()")
     assert browser.js("getComputedStyle(document.body).backgroundColor") != before

@@ -27,4 +27,5 @@ def test_facts():
     assert key_text(jr.key(7)) == "jax.random.key(7)"
     facts = dict(provenance("fit(key={key}, budget=3)", jr.key(7), largest_step=3))
     assert facts["call"] == "fit(key=jax.random.key(7), budget=3)" and facts["largest step"] == "3"
+    assert facts["random key"] == "jax.random.key(7)"
     assert jax.__version__ in facts["versions"] and facts["precision"] == "float64"

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pushforward.posterior.verdict.diagnostics import diagnose, unassessed
-from pushforward.reports import verdicts
+from pushforward.posterior.verdict.diagnostics import GOOD_ESS_FRACTION, GOOD_GAP, MAX_SHIFT, diagnose, unassessed
+from pushforward.posterior.verdict.examination import MAX_SD_ERROR
+from pushforward.posterior.verdict.pareto import MAX_KHAT
+from pushforward.reports import posterior, verdicts
 
 RNG = np.random.default_rng(0)
 
@@ -33,6 +35,34 @@ def test_next_steps_in_the_terminal_are_commands():
         diagnostics = diagnose(scale * np.random.default_rng(0).normal(size=5000))
         assert words in str(verdicts.of_posterior(diagnostics, in_terminal=True))
         assert words not in str(verdicts.of_posterior(diagnostics))
+
+
+def test_the_limits_in_words_are_those_of_the_verdict():
+    meaning = verdicts.of_posterior(diagnose(1e-3 * RNG.normal(size=5000))).meaning
+    assert f"means that are off by {MAX_SHIFT:g} standard deviations" in meaning
+    assert f"off by {100 * MAX_SD_ERROR:g} %" in meaning
+    assert f"below {GOOD_GAP:g} for a good fit" in meaning
+    for in_terminal, words in ((False, "predictive=True"), (True, "--predictive")):
+        assert words in str(verdicts.of_posterior(diagnose(1e-3 * RNG.normal(size=5000)), in_terminal=in_terminal))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "khat", "share", "words"),
+    [
+        ("good", 0.69, 0.95, "is low"),
+        ("good", 0.71, 0.916, "here it is 91.6% of the draws"),
+        ("good", 0.9, 0.3, "little of the evidence"),
+        ("reweight", 0.9, 0.8, "is low"),
+    ],
+)
+def test_a_large_khat_beside_a_good_verdict_is_explained(verdict, khat, share, words):
+    values = dict.fromkeys(("elbo", "elbo_se", "log_evidence", "log_evidence_se", "ess"), 1e-5)
+    found = SimpleNamespace(**values, khat=khat, ess_fraction=share, num_draws=100, verdict=verdict)
+    rows = {name: (value, meaning) for name, value, meaning in posterior.diagnostics_table(found).rows}
+    assert rows["k-hat"][1].endswith(words) or words in rows["k-hat"][1].split(";")[-1]
+    assert rows["log evidence"][0].endswith("± 1e-05 nats")
+    assert f"above {MAX_KHAT:g}" in rows["k-hat"][1] and f"below {GOOD_GAP:g}" in rows["KL divergence"][1]
+    assert posterior.HARMLESS_KHAT == MAX_KHAT and posterior.HARMLESS_ESS_FRACTION == GOOD_ESS_FRACTION
 
 
 def test_chains():

@@ -22,6 +22,7 @@ from pushforward.reports.density import density_page
 from pushforward.reports.figures import plot_pairs
 from pushforward.reports.provenance import Facts as Provenance, command_of
 from pushforward.reports.summary import Facts
+from pushforward.reports.verdicts import VALIDATION_ROWS
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 
@@ -268,7 +269,7 @@ class Density(Picklable):
         """
         draws = None
         if evaluation is None and self.validation is not None:
-            evaluation = self._evaluate(self._validation(), self._key(None), self.training, "validation rows")
+            evaluation = self._evaluate(self._validation(), self._key(None), self.training, VALIDATION_ROWS)
         elif evaluation is None and not self.condition_names:
             key = jr.key(0) if self.key is None else self.key
             draws = by_name(self.columns, np.asarray(self.sample(key, NUM_DRAWN)))

@@ -5,6 +5,7 @@ it is compressed to 2 MB, and the browser unpacks it.
 """
 
 import base64
+import datetime
 import functools
 import gzip
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,8 @@ def page(title: str, kind: str, verdict: Verdict | None, sections: Iterable[Sect
     interactive = any(isinstance(block, (Chart, Parameters)) for section in sections for block in section.blocks)
     return _environment().get_template("page.html.j2").render(
         title=title, kind=kind, verdict=verdict, sections=sections, version=version("pushforward"),
-        plotly=_compressed_plotly() if interactive else "", style=_asset("report.css"),
+        date=datetime.date.today().isoformat(), plotly=_compressed_plotly() if interactive else "",
+        style=_asset("report.css"),
         scripts=[_asset(name) for name in ("report.js", "plots.js")],
     )  # fmt: skip
 

@@ -14,10 +14,14 @@ from pushforward.reports.summary import HEAD, Summary
 from pushforward.training.history import History
 
 MAX_MARGINALS = 40
+# The thresholds of the verdict, with which a test compares these.
+HARMLESS_KHAT, HARMLESS_ESS_FRACTION = 0.7, 0.9
 TRAINING = (
     "The ELBO is a lower bound of the log evidence. A fit is finished when it has stopped rising; the distance to the "
     "dashed line is what the fit still lacks."
 )
+# What the names in a call are.
+NAMES = " (target, x and other names are the arguments that you passed)"
 
 
 def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
@@ -28,17 +32,22 @@ def diagnostics_rows(diagnostics: Any) -> list[tuple[str, str]]:
     """
     d = diagnostics
     return [
-        ("ELBO", f"{d.elbo:.4f} ± {d.elbo_se:.4f} nats"),
-        ("log evidence", f"{d.log_evidence:.4f} ± {d.log_evidence_se:.4f} nats"),
+        ("ELBO", f"{d.elbo:.4f} ± {_error(d.elbo_se)} nats"),
+        ("log evidence", f"{d.log_evidence:.4f} ± {_error(d.log_evidence_se)} nats"),
         ("k-hat", f"{d.khat:.2f}"),
         ("effective sample size", f"{d.ess:,.0f} of {d.num_draws:,} ({d.ess_fraction:.1%})"),
     ]
 
 
+def _error(value: float) -> str:
+    """A standard error; one that four decimals would show as zero has one digit."""
+    return f"{value:.4f}" if value >= 0.00005 else f"{value:.1g}"
+
+
 MEANINGS = (
     "a lower bound of the log evidence, reached by an exact fit",
     "the logarithm of the probability of the data under the model, to compare models of the same data",
-    "the tail of the weights; above 0.7 a few draws dominate, which matters if the effective sample size is low",
+    "the tail of the weights; above 0.7 a few draws dominate, which matters if the effective sample size is low{}",
     "the number of exact draws that hold as much information as the weighted draws",
 )
 
@@ -51,7 +60,15 @@ def diagnostics_table(diagnostics: Any) -> Table:
     """
     gap = ("KL divergence", f"{diagnostics.log_evidence - diagnostics.elbo:.4g} nats")
     names_and_values = [*diagnostics_rows(diagnostics), gap]
-    meanings = (*MEANINGS, "the distance of the fit from the posterior: log evidence minus ELBO; 0 for an exact fit")
+    harmless = ""
+    if diagnostics.verdict == "good" and diagnostics.khat > HARMLESS_KHAT:
+        harmless = f"; here it is {diagnostics.ess_fraction:.1%} of the draws, so this does no harm"
+        if diagnostics.ess_fraction <= HARMLESS_ESS_FRACTION:
+            harmless = "; here these draws have little of the evidence, as the reasons of the verdict say"
+    distance = (
+        "how far the fit is from the posterior: log evidence minus ELBO; 0 for an exact fit, a good one is below 0.03"
+    )
+    meanings = (*(meaning.format(harmless) for meaning in MEANINGS), distance)
     rows = [(*row, meaning) for row, meaning in zip(names_and_values, meanings, strict=True)]
     return Table(rows, ("quantity", "estimate", "meaning"))
 
@@ -95,8 +112,9 @@ def weights(values: Float[np.ndarray, " draws"]) -> Section:
     largest = np.sort(values)[::-1][: max(1, len(values) // 100)].sum() / values.sum()
     zero = int((values == 0).sum())
     text = (
-        "An exact fit has equal weights: one narrow peak at 1. Draws far to the right stand for regions that the fit "
-        f"visits too rarely. The 1 % of the draws with the largest weights hold {largest:.1%} of the total weight"
+        "The weight of a draw is the posterior's density there, divided by the fit's. An exact fit has equal weights: "
+        "one narrow peak at 1. Draws far to the right stand for regions that the fit visits too rarely. "
+        f"The 1 % of the draws with the largest weights hold {largest:.1%} of the total weight"
         + (f"; {zero:,} draws of weight zero are not shown." if zero else ".")
     )
     return Section("Importance weights", [Chart("weights of the draws", charts.weights(values), text)])
@@ -112,7 +130,9 @@ def settings(facts: Mapping[str, Any], command: str = "") -> Section:
     made_by = [facts.get(name, "") for name in ("command", "call")]
     code = next(filter(None, [command, *made_by]), "")
     facts = {name: value for name, value in facts.items() if name not in ("command", "call")}
-    repeat = [Text("With the same versions, device and data, this gives the same result:"), Code(code)] if code else []
+    names = "" if code.startswith("pushforward ") else NAMES
+    repeat = [Text(f"With the same versions, device and data, this gives the same result{names}:"), Code(code)]
+    repeat = repeat if code else []
     table = [Table([(name, _shown(value)) for name, value in facts.items()])] if facts else []
     return Section("Model, settings and how to repeat it", [*table, *repeat])
 

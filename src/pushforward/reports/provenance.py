@@ -27,6 +27,7 @@ def provenance(call: str, key: PRNGKeyArray, **settings: Any) -> Facts:
     return (
         ("call", call.replace("{key}", key_text(key))),
         *((name.replace("_", " "), str(value)) for name, value in settings.items()),
+        ("random key", key_text(key)),
         ("precision", str(jax.numpy.result_type(float))),
         ("device", f"{len(jax.devices())} × {device.device_kind}"),
         ("versions", f"{libraries}, Python {platform.python_version()}"),

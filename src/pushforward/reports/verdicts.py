@@ -25,6 +25,11 @@ LOADED = """\
 target = pf.Target.from_numpyro(model, **data)
 posterior = pf.load("posterior.flow").reassess(target, key=jax.random.key(0))
 """
+# KL is explained where it first appears. Tests compare the numbers with the thresholds of the verdict.
+DISTANCE = (
+    "The KL divergence is a distance between distributions in nats, the units of natural logarithms: it is 0 for equal "
+    "distributions, and below 0.03 for a good fit."
+)
 CHAINS = "chains = posterior.refine(jax.random.key(1))\nchains.verdict, chains.reasons"
 
 
@@ -36,17 +41,28 @@ def _posterior_words(d: Any, in_terminal: bool) -> tuple[Any, str, str, Sequence
     if d.verdict == "good":
         meaning = (
             "The fit and your model's posterior agree so closely that draws of the fit can stand for draws of the "
-            "posterior: means and intervals computed from them are as good as those of exact draws. This says that the "
+            "posterior. The verdict allows means that are off by 0.1 standard deviations and standard deviations that "
+            f"are off by 5 %, as far as the diagnostics can measure them. {DISTANCE} A good verdict says that the "
             "computation is right, not that the model describes the data; check that with predictions."
         )
         draw = _draw("", "draws = posterior.sample(jax.random.key(1), 4000)", in_terminal)
-        predict = "" if in_terminal else "data = posterior.to_arviz(jax.random.key(2))"
-        check = Step("Compare data that the model predicts with your data.", predict)
+        check = Step(
+            "Compare data that the model predicts (posterior_predictive) with your data (observed_data). A NumPyro "
+            "model draws them:",
+            "data = posterior.to_arviz(jax.random.key(2), predictive=True)\narviz.plot_ppc(data)",
+        )
+        if in_terminal:
+            check = Step(
+                "Compare data that the model predicts with your data: if you add --predictive to `pushforward fit`, "
+                "posterior.nc has both, as posterior_predictive and observed_data.",
+                'arviz.plot_ppc(arviz.from_netcdf("posterior.nc"))',
+            )
         return "good", "You can use these draws.", meaning, (draw, check)
     if d.verdict == "reweight":
         meaning = (
-            "The fit is near your model's posterior, but not equal to it. How often each draw should count is known, "
-            "and with these weights the results are right. The table and the plots below are already weighted."
+            "The fit is near your model's posterior, but not near enough to use its draws as they are. Each draw has a "
+            "weight, the posterior's density divided by the fit's, and weighted draws correct the difference. The "
+            f"table and the plots below are already weighted. {DISTANCE}"
         )
         draw = _draw(" --resample", "draws = posterior.resample(jax.random.key(1), 4000)", in_terminal)
         return "caution", "You can use these draws after weighting.", meaning, (draw, refine)
@@ -64,7 +80,8 @@ def _posterior_words(d: Any, in_terminal: bool) -> tuple[Any, str, str, Sequence
         return "bad", headline, meaning, (check, support)
     meaning = (
         "The fit differs from your model's posterior, or misses a part of it, by more than weights can correct. Means "
-        "and intervals of these draws can be wrong, even if they look smooth and plausible."
+        "and intervals of these draws can be wrong, even if they look smooth and plausible. A weight is the "
+        f"posterior's density at a draw, divided by the fit's. {DISTANCE}"
     )
     budget = "--budget 20000000" if in_terminal else "pf.fit_posterior(target, key=key, budget=20_000_000)"
     steps = [
@@ -128,6 +145,10 @@ def of_amortized() -> Verdict:
     return Verdict("caution", "one for each data set", "Ask for the verdict of each data set.", meaning, (), steps)
 
 
+# What a density without test rows is evaluated on.
+VALIDATION_ROWS = "validation rows"
+
+
 def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = False) -> Verdict:
     """The verdict on a density: how its scores compare with those of simple densities, and whether it is calibrated.
 
@@ -140,20 +161,24 @@ def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = 
     flow, others = evaluation.scores["flow"], {n: s for n, s in evaluation.scores.items() if n != "flow"}
     reasons = []
     worse = not math.isfinite(flow.mean)
+    nats = "nats (units of natural logarithms)"
     for name, score in others.items():
         gain = flow.mean - score.mean
         noise = flow.standard_error + score.standard_error
         worse |= not gain >= -noise
         words = "higher than" if gain >= 0 else "lower than"
-        reasons.append(f"The log-likelihood of the {rows} is {abs(gain):.3g} nats per row {words} that of a {name}.")
+        reasons.append(f"The log-likelihood of the {rows} is {abs(gain):.3g} {nats} per row {words} that of a {name}.")
+        nats = "nats"
     if not others:
-        reasons.append(f"The log-likelihood of the {rows} is {flow.mean:.4g} nats per row; nothing to compare it with.")
+        reasons.append(
+            f"The log-likelihood of the {rows} is {flow.mean:.4g} {nats} per row; nothing to compare it with."
+        )
     wrong = evaluation.miscalibrated
     reasons.append(
         f"In {listed(wrong, 10)}, values lie below the density's quantiles significantly more or less often than they "
         "should."
         if wrong
-        else "The values of each column lie below the density's quantiles as often as they should."
+        else "The values of each column lie below the density's quantiles as often as they should, up to chance."
     )
     use = Step("Draw new rows, and compute densities.", "density.sample(key, (1000,))\ndensity.log_prob(x)")
     if in_terminal:
@@ -164,20 +189,27 @@ def of_density(evaluation: Any, warnings: Sequence[str], *, in_terminal: bool = 
         reasons.append(f"There are only {evaluation.num_rows} {rows}, so these comparisons are rough.")
     if worse:
         meaning = (
-            "A simpler density describes unseen rows better, or the density is zero or not finite at some of them."
+            f"A simpler density describes the {rows} better, or this density is zero or not finite at some of them."
         )
         return Verdict("bad", "unreliable", "Do not rely on this density.", meaning, reasons, (more, look))
     if wrong or warnings:
         meaning = "There are doubts about this density."
         if others:
-            meaning = "The density describes unseen rows well on average, but there are doubts."
+            meaning = f"No simpler density describes the {rows} clearly better, but there are doubts."
         return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (look, more, use))
     if not others:
         meaning = "No test of its columns contradicts the density, but it was compared with no other density."
         compare = Step("Compare this log-likelihood with that of other densities of the same rows: higher is better.")
         return Verdict("caution", "with care", "Use this density with care.", meaning, reasons, (compare, use))
-    meaning = "The density describes rows that it has not seen, and no test of its columns contradicts it."
-    return Verdict("good", "good", "You can use this density.", meaning, reasons, (use,))
+    meaning = (
+        f"No simpler density describes the {rows} clearly better, and no test of its columns contradicts the density."
+    )
+    steps = [use]
+    if rows == VALIDATION_ROWS:
+        meaning += " Validation rows decide when training ends, so new rows can be described a little worse."
+        code = "density.report('density.html', density.evaluate(x_test))"
+        steps.append(Step("For a test by rows that the fit did not use at all, evaluate it on some.", code))
+    return Verdict("good", "good", "You can use this density.", meaning, reasons, steps)
 
 
 def unevaluated_density(*, in_terminal: bool = False) -> Verdict:

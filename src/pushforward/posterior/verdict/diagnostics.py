@@ -18,8 +18,8 @@ from pushforward.weights import effective_sample_size
 
 Verdict = Literal["good", "reweight", "unreliable"]
 
-# The verdict's thresholds. A Gaussian whose mean is off by d standard deviations has KL(q || p) = d^2 / 2, so at a
-# divergence below 0.03 nats a mean is within 0.25 posterior standard deviations of the truth.
+# The verdict's thresholds. If the posterior is a Gaussian, a fit whose mean is off by d of its standard deviations has
+# KL(q || p) >= d^2 / 2, so at a divergence below 0.03 nats a mean is within 0.25 standard deviations of the truth.
 GOOD_GAP = 0.03
 GOOD_ESS_FRACTION = 0.9
 # If the effective sample size is below this fraction of the draws, weights are trusted only if their tail is light.
@@ -293,7 +293,7 @@ def decide_verdict(
             f"K-hat is {khat:.2f}, above {MAX_KHAT}, and {size}: the largest weights dominate, so the evidence and the "
             "weighted draws are unreliable.",
         )
-    return "reweight", (f"{facts[0].upper()}{facts[1:]}: use resample(), which corrects the draws by their weights.",)
+    return "reweight", (f"{facts[0].upper()}{facts[1:]}: use weighted draws, which correct the difference.",)
 
 
 def largest_shift(draws: Float[np.ndarray, "draws dim"], weights: Float[np.ndarray, " draws"]) -> float:

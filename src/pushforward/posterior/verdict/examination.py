@@ -115,7 +115,7 @@ def examine(
     if excess.sd_left > MAX_SD_ERROR:
         uncorrected = (
             f"Because of the tails of the fit, a standard deviation of its weighted draws is off by about "
-            f"{excess.sd_left:.0%}; refine() corrects it.",
+            f"{excess.sd_left:.0%}; Markov chains from the fit (refine) correct it.",
         )
     evidence = _evidence(log_weights, excess, saturated)
     return Examination(tuple(doubts), tuple(flaws), uncorrected, evidence, excess.lacking, complete=True)

@@ -132,6 +132,7 @@
   for (const block of document.querySelectorAll(".parameters")) {
     const draws = page.content(block), columns = draws.series.map(decode), mostPairs = 5;
     const alone = block.querySelector(".marginals"), together = block.querySelector(".pairs");
+    const omitted = block.querySelector(".omitted");
     let chosen = [], waiting = false;
     const draw = () => {
       if (waiting) return;
@@ -141,6 +142,8 @@
         const c = colors();
         marginals(Plotly, alone, draws, chosen, c);
         pairs(Plotly, together, draws, columns, chosen.slice(0, mostPairs), c);
+        const more = chosen.length > mostPairs;
+        omitted.textContent = more ? `Only the first ${mostPairs} of the plotted names are shown in pairs.` : "";
       }).catch(page.failed(alone));
     };
     page.redraws.push(draw);
