@@ -1,14 +1,12 @@
 """Warnings that point at the user's code."""
 
-import os
 import sys
 import warnings
 import weakref
-from pathlib import Path
 from typing import Any
 
-# With the separator, because the names of other folders may begin like that of the package.
-PACKAGE = str(Path(__file__).parent) + os.sep
+# Methods of modules are called by way of Equinox, and by way of jaxtyping where it checks annotations.
+NOT_THE_USERS = frozenset({"pushforward", "equinox", "jaxtyping", "beartype"})
 _warned: set[int] = set()  # the identities of the objects that users were warned about
 
 
@@ -21,14 +19,14 @@ class UnfinishedFit(UserWarning):
 
 
 def warn(text: str, category: type[UserWarning] = UserWarning) -> None:
-    """Warn, at the innermost line outside of this package.
+    """Warn, at the innermost line outside of this package and of the libraries that call its methods.
 
     Args:
         text: the warning.
         category: its category.
     """
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in NOT_THE_USERS:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
 

@@ -1,7 +1,9 @@
 """Scripts for shells: they complete commands, options and files, and are valid."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -37,3 +39,14 @@ def test_bash_completes(tmp_path, capsys):
     """
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["diagnose", "--checkpoint", "models.py"]
+
+
+def test_a_reader_that_ends_early_is_no_error():
+    """Such as `head`, which reads the first lines only."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import sys; from pushforward.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "--print-completion", "bash"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 141 and not done.stderr

@@ -18,6 +18,9 @@ from pushforward.cli.terminal import EXIT_CODES, Parser, Terminal, UserError, pr
 
 DESCRIPTION = "Variational inference with normalizing flows, with diagnostics that say whether to trust the result."
 
+# What a shell reports for a program that the signal of a broken pipe has ended.
+BROKEN_PIPE = 141
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -26,8 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments, by default those of the process.
 
     Returns:
-        The exit code: 0, 1 if some files could not be written, 2 for an error of the user, 130 after Ctrl-C.
+        The exit code: 0, 1 if some files could not be written, 2 for an error of the user, 130 after Ctrl-C, 141 if the
+        reader of the output, such as `head`, has ended.
     """
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser, console = _parser(), Terminal()
     try:
         options = parser.parse_args(arguments)

@@ -130,8 +130,9 @@ def test_any_flow_can_be_assessed_and_a_fit_can_be_watched():
     assert len(seen) == 1 and seen[0].verdict == "good"
     assert any("interrupted" in reason for reason in posterior.diagnostics.reasons)
     assert not posterior.diagnostics.finished
-    with pytest.warns(UnfinishedFit, match="ended before its ELBO reached a plateau"):
+    with pytest.warns(UnfinishedFit, match="ended before its ELBO reached a plateau") as caught:
         posterior.sample(jr.key(2), 3)
+    assert [warning.filename for warning in caught] == [__file__]  # not that of a library that calls the method
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # only once
         assert "not finished" in str(posterior.summary())
