@@ -33,7 +33,7 @@ def test_logs_get_plain_lines(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     advance_three_times()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[1].startswith("[fit] <a>: 50%, loss 5, 0 s, about")
+    assert len(lines) == 3 and lines[1].startswith("[fit] <a>: 50%, loss 5, 0 s, at most")
     assert all(line.isprintable() for line in lines)
 
 

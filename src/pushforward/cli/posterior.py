@@ -133,6 +133,7 @@ def _run(
 
     from pushforward.posterior import Target, fit_posterior
     from pushforward.reports.provenance import with_command
+    from pushforward.reports.summary import Summary
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
@@ -166,7 +167,10 @@ def _run(
         results.write(f"{kind}.png", plot(kind))
     console.print(name)
     if diagnostics.num_draws:
-        console.print(str(posterior.summary()), soft_wrap=True)
+        summary = posterior.summary()
+        # The verdict follows below.
+        caption = summary.caption.removeprefix(f"verdict: {diagnostics.verdict}").removeprefix("; ")
+        console.print(str(Summary(summary.rows, caption)), soft_wrap=True)
     print_diagnostics(console, diagnostics)
     console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
     if results.written:

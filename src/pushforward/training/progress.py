@@ -78,7 +78,7 @@ class _Line:
     def text(self, done: float, text: str) -> str:
         seconds = time.monotonic() - self.began
         self.share = min(done / self.total, 1.0)
-        left = f", about {seconds * (1 / self.share - 1):.0f} s left" if 0 < self.share < 1 else ""
+        left = f", at most {seconds * (1 / self.share - 1):.0f} s left" if 0 < self.share < 1 else ""
         return f"{self.name}: {self.share:.0%}, {text}, {seconds:.0f} s{left}"
 
 
