@@ -53,8 +53,8 @@ def _posterior_words(d: Any, in_terminal: bool) -> tuple[Any, str, str, Sequence
         )
         if in_terminal:
             check = Step(
-                "Compare data that the model predicts with your data: if you add --predictive to `pushforward fit`, "
-                "posterior.nc has both, as posterior_predictive and observed_data.",
+                "Compare data that the model predicts with your data: pushforward fit … --predictive writes both into "
+                "posterior.nc, as posterior_predictive and observed_data.",
                 'arviz.plot_ppc(arviz.from_netcdf("posterior.nc"))',
             )
         return "good", "You can use these draws.", meaning, (draw, check)
