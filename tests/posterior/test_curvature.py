@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.special import betainc, gammaincc
+from jax.scipy.special import betainc, exp1, expn, gammaincc
 
 from pushforward.posterior.curvature import check_gradient, hessian, hessian_products, inverse_factor, lower_factor
 
@@ -72,11 +72,27 @@ def test_hessian_by_differences_of_gradients(dtype, scale, error):
     np.testing.assert_allclose(found, np.diag([12.0, 48.0]), rtol=error, atol=40 * error)
 
 
-def test_hessian_of_an_incomplete_gamma_function():
+def integrals(x):
+    """JAX traces the second derivative of exponential integrals, but does not compile it."""
+    return jnp.log(exp1(jnp.exp(x[0]))) + jnp.log(expn(2, jnp.exp(x[0] + x[1])))
+
+
+@pytest.mark.parametrize("target", [censored, integrals])
+def test_hessian_of_a_function_with_one_derivative(target):
     u, step = jnp.array([0.3, 0.8]), 1e-5
-    gradient = jax.grad(censored)
+    gradient = jax.grad(target)
     columns = [(gradient(u + step * v) - gradient(u - step * v)) / (2 * step) for v in np.eye(2)]
-    np.testing.assert_allclose(hessian_at(censored, u), np.stack(columns), rtol=1e-6)
+    np.testing.assert_allclose(hessian_at(target, u), np.stack(columns), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda u: hessian(hessian_products(target, u), 2)(u))(u), hessian_at(target, u))
+
+
+def test_derivatives_are_exact_where_the_density_has_traced_constants():
+    def inside(scale):
+        loop = lambda x: jax.lax.fori_loop(0, 3, lambda _, y: jax.jit(jnp.sin)(scale * y), x)  # noqa: E731
+        target = lambda x: jnp.sum(loop(x))  # noqa: E731
+        return hessian(hessian_products(target, jnp.ones(2)), 2)(jnp.ones(2)) - jax.hessian(target)(jnp.ones(2))
+
+    np.testing.assert_allclose(jax.jit(inside)(0.7), 0, atol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array, Float
 
 from pushforward.printable import cause
@@ -91,10 +93,26 @@ def hessian_products(target: LogDensity, u: Float[Array, " dim"]) -> HessianProd
 def _is_possible(product: Callable[[Array, Array], Array], u: Array) -> bool:
     """Whether JAX knows the derivatives, which is found by tracing alone."""
     try:
-        jax.eval_shape(jax.vmap(product, in_axes=(None, 0)), u, u[None])
+        program = jax.make_jaxpr(jax.vmap(product, in_axes=(None, 0)))(u, u[None])
     except Exception:  # each function without a derivative raises another one
         return False
-    return True
+    return not _leaks(program.jaxpr)
+
+
+def _leaks(jaxpr: Jaxpr) -> bool:
+    """Whether an inner function has a traced constant, which cannot be compiled.
+
+    The second derivative of some functions of JAX can be traced only, such as that of `jax.scipy.special.exp1`: it is
+    an inner function with values of the outer one.
+    """
+    for equation in jaxpr.eqns:
+        for part in jax.tree.leaves(equation.params, is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)):
+            if isinstance(part, ClosedJaxpr) and any(isinstance(const, Tracer) for const in part.consts):
+                return True
+            inner = part.jaxpr if isinstance(part, ClosedJaxpr) else part
+            if isinstance(inner, Jaxpr) and _leaks(inner):
+                return True
+    return False
 
 
 def _difference_step(u: Array, v: Array) -> Array:
