@@ -102,7 +102,7 @@ def unused_param(y):
     numpyro.sample("y", dist.Normal(b[0], s), obs=y)
 
 
-@case("numpyro.prng_key in the model", Y)
+@case("numpyro.prng_key in the model", Y, warns="random numbers .*held fixed")
 def key_in_model(y):
     b, s = coefficients()
     noise = jr.normal(numpyro.prng_key(), (6,))

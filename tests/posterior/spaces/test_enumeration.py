@@ -48,3 +48,13 @@ def test_other_marks_are_refused():
 
     with pytest.raises(ValueError, match="k must be marked.*'sequential'"):
         pf.Target.from_numpyro(model)
+
+
+def test_events_that_cannot_be_enumerated_are_named():
+    def model():
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        k = numpyro.sample("k", dist.Bernoulli(0.3).expand([3]).to_event(1))
+        numpyro.sample("y", dist.Normal(m + k.sum(), 1.0), obs=1.3)
+
+    with pytest.raises(ValueError, match="cannot enumerate the discrete latent site k.*numpyro.plate instead of to_ev"):
+        pf.Target.from_numpyro(model)

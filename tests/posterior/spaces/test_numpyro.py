@@ -143,3 +143,12 @@ def test_predictions_are_of_the_network_that_was_fitted():
 def test_no_latent():
     with pytest.raises(ValueError, match="no continuous latent"):
         pf.Target.from_numpyro(lambda: numpyro.sample("y", dist.Normal(0, 1), obs=1.0))
+
+
+def test_random_numbers_that_do_not_matter_are_no_warning(recwarn):
+    def model():
+        start = jr.normal(numpyro.prng_key(), (2,))
+        numpyro.sample("x", dist.Normal(jnp.zeros_like(start), 1.0).to_event(1))
+
+    pf.Target.from_numpyro(model)
+    assert not [w for w in recwarn if "held fixed" in str(w.message)]

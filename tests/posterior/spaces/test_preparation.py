@@ -1,5 +1,7 @@
 """NumPyro models as the density and the predictions run them."""
 
+from fractions import Fraction
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,34 @@ def test_observations_are_arrays(value):
     sites = handlers.trace(ObservedArrays(lambda: numpyro.sample("y", dist.Normal(0, 1), obs=value))).get_trace()
     assert isinstance(sites["y"]["value"], jnp.ndarray)
     np.testing.assert_allclose(sites["y"]["value"], np.asarray(value))
+
+
+def observed(value):
+    model = ObservedArrays(lambda: numpyro.sample("y", dist.Normal(0, 1), obs=value))
+    return handlers.trace(model).get_trace()["y"]["value"]
+
+
+@pytest.mark.parametrize("entries", [[0.5, 1, Fraction(3, 2)], [1, 2, 3], [True, False], [np.float32(0.5), 10**30]])
+def test_objects_that_are_real_numbers_are_converted(entries):
+    value = observed(np.array(entries, dtype=object))
+    np.testing.assert_allclose(value, np.array([float(entry) for entry in entries]))
+    assert jnp.issubdtype(value.dtype, jnp.floating) == (not isinstance(entries[0], int))
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (np.array([0.5, "high"], dtype=object), "site y must be an array of numbers, but holds 'high'"),
+        (np.array(["low", "high"]), "holds 'low'"),
+        (np.array([0.5, None], dtype=object), "holds 'None'.*missing values"),
+        (pd.Series(list("abc")), "holds 'a'"),
+        (pd.Series(pd.date_range("2024", periods=3)), "holds .*days since a date"),
+        (np.array(["2024-01-01"], dtype="datetime64[D]"), "holds .*days since a date"),
+    ],
+)
+def test_other_observations_are_refused(value, match):
+    with pytest.raises(TypeError, match=match):
+        observed(value)
 
 
 def test_distributions_are_expanded_to_observations():

@@ -17,7 +17,8 @@ def check_enumerable(discrete: dict[str, Any]) -> None:
 
     Raises:
         ImportError: if funsor is not installed.
-        ValueError: if a site has an infinite support, or another mark than `infer={"enumerate": "parallel"}`.
+        ValueError: if a site has a support that is infinite or that NumPyro cannot enumerate, or another mark than
+            `infer={"enumerate": "parallel"}`.
     """
     infinite = [name for name, site in discrete.items() if not site["fn"].has_enumerate_support]
     if infinite:
@@ -25,6 +26,17 @@ def check_enumerable(discrete: dict[str, Any]) -> None:
             f"the latent sites {', '.join(infinite)} are discrete and cannot be enumerated: marginalize them (for "
             "example, a Poisson rate with a Gamma prior is a numpyro.distributions.GammaPoisson), or observe them."
         )
+    for name, site in discrete.items():
+        try:
+            site["fn"].enumerate_support(expand=False)
+        except NotImplementedError as error:
+            reason = f": {error}" if str(error) else ""
+            how = (
+                "use a numpyro.plate instead of to_event, or marginalize it"
+                if site["fn"].event_dim
+                else "marginalize it"
+            )
+            raise ValueError(f"NumPyro cannot enumerate the discrete latent site {name}{reason}; {how}.") from error
     marks = {name: site["infer"].get("enumerate") for name, site in discrete.items()}
     others = [name for name, mark in marks.items() if mark not in (None, "parallel")]
     if others:

@@ -1,5 +1,6 @@
 """NumPyro models as spaces: the unconstrained density is the one that NumPyro's own samplers use."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ from pushforward.posterior.spaces.enumeration import (
 )
 from pushforward.posterior.spaces.preparation import (
     ExpandedObservations,
+    FixedKeys,
+    KeysAsked,
     Unobserved,
     check_sites,
     held_values,
@@ -81,7 +84,8 @@ class NumpyroSpace(AbstractSpace):
             ValueError: if a discrete latent site cannot be summed out, or if the model has subsampled plates or no
                 continuous latent site.
         """
-        sites = traced(model, args, kwargs, seed=0)
+        keys = KeysAsked(model)
+        sites = traced(keys, args, kwargs, seed=0)
         held = held_values(sites)
         latent, discrete = latent_sites(sites)
         check_sites(sites, latent, discrete)
@@ -108,6 +112,8 @@ class NumpyroSpace(AbstractSpace):
             bound = bind((args, kwargs), traceable)
         result = space(bound, space(bound)._depending_on_discrete(example))
         result._report_held(example)
+        if keys.any:
+            result._report_keys(example)
         return result, example
 
     @property
@@ -189,6 +195,19 @@ class NumpyroSpace(AbstractSpace):
             warn(
                 f"the parameters {listed(named, 5)} of the model have no prior: they are held fixed at their initial "
                 "values. Give them priors (numpyro.sample, or random_flax_module and its kin) to infer them."
+            )
+
+    def _report_keys(self, z: dict[str, Array]) -> None:
+        """Warn if the model's own random numbers matter."""
+
+        def outputs(key: PRNGKeyArray) -> PyTree:
+            space = dataclasses.replace(self, model=FixedKeys(self.model, key))
+            return space.log_density(z), space.constrain(z)
+
+        if any(dependence(outputs, jr.key(0))[1]):
+            warn(
+                "the model draws random numbers with numpyro.prng_key: they are held fixed, in predictions too. Make "
+                "them sites (numpyro.sample) to infer them."
             )
 
     def labels(self):

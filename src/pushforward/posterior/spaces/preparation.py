@@ -1,6 +1,7 @@
 """NumPyro models as its samplers run them: fixed parameters and keys, observations as arrays."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 from jax import lax
+from jaxtyping import PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer import init_to_median, init_to_uniform
 from numpyro.primitives import Messenger
@@ -25,7 +27,16 @@ STARTS = (*[init_to_uniform] * 4, *NEAR, *[init_to_median] * 2)
 
 
 class FixedKeys(Messenger):
-    """`numpyro.prng_key()` returns one fixed key, as in the density of NumPyro's samplers, in predictions too."""
+    """`numpyro.prng_key()` returns one fixed key, as in the density of NumPyro's samplers, in predictions too.
+
+    Args:
+        fn: the model.
+        key: the key; by default `jax.random.key(0)`.
+    """
+
+    def __init__(self, fn: Callable, key: PRNGKeyArray | None = None):
+        self.key = jr.key(0) if key is None else key
+        super().__init__(fn)
 
     def process_message(self, msg: Any) -> None:
         """Set the key.
@@ -34,7 +45,30 @@ class FixedKeys(Messenger):
             msg: the message of a site.
         """
         if msg["type"] == "prng_key" and msg["value"] is None:
-            msg["value"] = jr.key(0)
+            msg["value"] = self.key
+
+
+class KeysAsked(Messenger):
+    """Notes whether a model calls `numpyro.prng_key()`.
+
+    Args:
+        fn: the model.
+
+    Attributes:
+        any: whether it has.
+    """
+
+    def __init__(self, fn: Callable):
+        self.any = False
+        super().__init__(fn)
+
+    def process_message(self, msg: Any) -> None:
+        """Note a key.
+
+        Args:
+            msg: the message of a site.
+        """
+        self.any = self.any or msg["type"] == "prng_key"
 
 
 class ObservedArrays(Messenger):
@@ -49,8 +83,23 @@ class ObservedArrays(Messenger):
         if msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["value"], jax.Array | type(None)):
             value = msg["value"]
             check_unmasked(f"the observation of the site {msg['name']}", value, ADVICE_ON_MASKS)
-            # Data frames and series know how to become NumPy arrays only.
-            msg["value"] = jnp.asarray(value if isinstance(value, int | float) else np.asarray(value))
+            msg["value"] = jnp.asarray(value if isinstance(value, int | float) else _numbers(msg["name"], value))
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """An observation as an array of numbers; data frames and series know how to become NumPy arrays only."""
+    array = np.asarray(value)
+    if array.dtype == object and all(isinstance(entry, Real) for entry in array.flat):
+        array = np.array(array.tolist())
+        array = array.astype(float) if array.dtype == object else array  # fractions, and integers of many digits
+    if array.dtype.kind in "OSUTMm":
+        wrong = next((entry for entry in array.flat if not isinstance(entry, Real)), array)
+        raise TypeError(
+            f"the observation of the site {name} must be an array of numbers, but holds {str(wrong)!r}, which is a "
+            f"{type(wrong).__name__}: convert text to the numbers of its categories, dates to days since a date, and "
+            "leave out missing values."
+        )
+    return array
 
 
 class ExpandedObservations(Messenger):
