@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 VENV_BENCH := .venv-bench
 VENV_DOCS := .venv-docs
+VENV_OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery worked-examples fitted larger minibatch posteriors-check calibration catalogue resumption fuzz universality vae-depth vae-expressiveness \
+.PHONY: help demo test coverage oldest conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery worked-examples fitted larger minibatch posteriors-check calibration catalogue resumption fuzz mutation universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -19,6 +20,14 @@ demo: $(VENV)/.installed  ## fit the demonstration and write its report to demo/
 test: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-dev  ## run the tests; other arguments for pytest: make test ARGS="-x tests/test_flow.py"
 	$(VENV)/bin/pytest $(ARGS)
+
+coverage: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+coverage: $(VENV)/.installed-dev  ## run the tests, and say which lines and branches they reach; the page is build/coverage/index.html
+	$(VENV)/bin/pytest --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(ARGS)
+
+oldest: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+oldest: $(VENV_OLDEST)/.installed  ## run the tests with the oldest versions of all dependencies
+	$(VENV_OLDEST)/bin/pytest $(ARGS)
 
 conformance: ARGS ?= -n 2 --dist worksteal
 conformance: $(VENV)/.installed-dev  ## run the exhaustive products of cases and the slowest tests, which take hours: make conformance ARGS="-k planar"
@@ -88,6 +97,10 @@ fuzz: SECONDS ?= 120
 fuzz: $(VENV)/.installed  ## load damaged, edited and forged files: make fuzz SECONDS=600 ARGS="--seed 5"
 	$(VENV)/bin/python benchmarks/fuzz_files.py --seconds $(SECONDS) $(ARGS)
 
+mutation: $(VENV)/.installed-dev  ## do the tests notice small changes of the source: make mutation ARGS="training --num 50"
+	@$(VENV)/bin/pip install --quiet 'cosmic-ray>=8.7'
+	$(VENV)/bin/python benchmarks/mutation.py $(ARGS)
+
 resumption: $(VENV)/.installed  ## kill all fits at random moments and resume them: make resumption ARGS="--only train"
 	$(VENV)/bin/python benchmarks/resumption.py $(ARGS)
 
@@ -115,11 +128,11 @@ clean:  ## remove what was built, cached and drawn, but not the environments
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the environments too
-	rm -rf $(VENV) $(VENV_BENCH) $(VENV_DOCS)
+	rm -rf $(VENV) $(VENV_BENCH) $(VENV_DOCS) $(VENV_OLDEST)
 
 # pip is what venv installs last, so it stands for an environment that is complete. An old pip will do if there is no
 # newer one to be had.
-$(VENV)/bin/pip $(VENV_BENCH)/bin/pip $(VENV_DOCS)/bin/pip:
+$(VENV)/bin/pip $(VENV_BENCH)/bin/pip $(VENV_DOCS)/bin/pip $(VENV_OLDEST)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "pushforward needs Python 3.11 or newer, which '$(PYTHON)' is not; name another: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(@:/bin/pip=)
@@ -144,4 +157,14 @@ $(VENV_DOCS)/.installed: pyproject.toml | $(VENV_DOCS)/bin/pip
 $(VENV_BENCH)/.installed: pyproject.toml benchmarks/requirements.txt | $(VENV_BENCH)/bin/pip
 	@echo "installing into $(VENV_BENCH); the first time takes some minutes"
 	@$(VENV_BENCH)/bin/pip install --quiet -e . -r benchmarks/requirements.txt
+	@touch $@
+
+# The lower bounds of pyproject.toml, or the first versions after them that have wheels for this Python.
+$(VENV_OLDEST)/.installed: pyproject.toml | $(VENV_OLDEST)/bin/pip
+	@echo "installing into $(VENV_OLDEST); the first time takes some minutes"
+	@$(VENV_OLDEST)/bin/pip install --quiet uv
+	@$(VENV_OLDEST)/bin/uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra dev pyproject.toml \
+		--python $(VENV_OLDEST)/bin/python --output-file $(VENV_OLDEST)/versions.txt
+	@$(VENV_OLDEST)/bin/pip install --quiet -r $(VENV_OLDEST)/versions.txt
+	@$(VENV_OLDEST)/bin/pip install --quiet --no-deps -e .
 	@touch $@
