@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from posterior_cases import gaussian_log_weights
-from pushforward.posterior.verdict.diagnostics import decide_verdict, diagnose
+from pushforward.posterior.verdict.diagnostics import decide_verdict, diagnose, unassessed
 from pushforward.posterior.verdict.examination import Examination
 
 
@@ -175,3 +175,10 @@ def test_in_many_dimensions_the_reasons_say_what_the_divergence_means_for_one_co
     assert few.verdict == many.verdict == "reweight"
     assert "all 100 coordinates together" in many.reasons[1]
     assert "coordinates together" not in " ".join(few.reasons)
+
+
+def test_what_was_not_assessed_is_unreliable_and_claims_nothing():
+    found = unassessed(("a note",))
+    assert found.verdict == "unreliable" and found.reasons[1] == "a note"
+    assert (found.ess, found.ess_fraction, found.num_draws) == (0, 0, 0)
+    assert np.isnan([found.elbo, found.elbo_se, found.log_evidence, found.log_evidence_se, found.khat]).all()
