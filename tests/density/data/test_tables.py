@@ -70,6 +70,22 @@ def test_errors_for_other_arrays(folder, arrays, match):
         tables.read("a.npz")
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("sep=;\na;b\n1.5;2\n", ["a", "b"]),
+        ('\ufeff"sep=;"\r\na;b\r\n1.5;2\r\n', ["a", "b"]),
+        ("SEP=|\n1.5|2\n", ["x0", "x1"]),
+        ("sep=\t\n# a\tb\n1.5\t2\n", ["a", "b"]),
+    ],
+)
+def test_a_first_line_may_declare_the_separator(tmp_path, text, names):
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8", newline="")
+    table = tables.read(tmp_path / "rows.csv")
+    assert table.names == names
+    np.testing.assert_array_equal(table.values, [[1.5, 2]])
+
+
 def test_columns_without_a_unique_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "index.csv").write_text(",a,b\n0,1.5,2\n1,2.5,3\n")
@@ -79,6 +95,15 @@ def test_columns_without_a_unique_name(tmp_path, monkeypatch):
         table = tables.read("index.csv")
     assert table.names == ["a", "b"]
     np.testing.assert_array_equal(table.values, [[1.5, 2], [2.5, 3]])
+    (tmp_path / "unnamed.csv").write_text("a,,b\n0,1.5,2\n1,2.5,3\n")
+    with pytest.raises(ValueError, match="column 1 has no name; give it one in the first row"):
+        tables.read("unnamed.csv")
+    np.testing.assert_array_equal(tables.read("unnamed.csv", ["b", "a"]).values, [[2, 0], [3, 1]])
+    (tmp_path / "trailing.csv").write_text("a,b,\n0,1.5,\n1,2.5,\n")
+    with pytest.warns(UserWarning, match="column 2 has neither a name nor values, and is left out"):
+        table = tables.read("trailing.csv")
+    assert table.names == ["a", "b"]
+    np.testing.assert_array_equal(table.values, [[0, 1.5], [1, 2.5]])
     with pytest.raises(ValueError, match="has several columns a; rename them"):
         tables.read("twice.csv", ["a"])
     with pytest.raises(ValueError, match=r"'0,5' is not a number \(the decimal separator must be a point\); correct"):

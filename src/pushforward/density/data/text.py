@@ -54,12 +54,21 @@ class Layout(NamedTuple):
     missing: bool = False
 
     def named_columns(self) -> list[int]:
-        """The indices of the columns with a name; warns if there are others."""
-        if "" in self.names:
+        """The indices of the columns with a name; warns of an index and of columns without values.
+
+        Raises:
+            ValueError: if another column than the first has values, but no name.
+        """
+        unnamed = [i for i, name in enumerate(self.names) if not name]
+        if 0 in unnamed:
             warn(
-                f"{self.path}: column {self.names.index('')} has no name and is left out; it is probably the index "
-                "that pandas writes as the first column (to_csv(index=False) does not write it)."
+                f"{self.path}: column 0 has no name and is left out; it is probably the index that pandas writes as "
+                "the first column (to_csv(index=False) does not write it)."
             )
+        for i in filter(None, unnamed):
+            if any(cells[i] for cells, _, _ in self.records() if i < len(cells)):
+                raise ValueError(f"{self.path}: column {i} has no name; give it one in the first row, or leave it out.")
+            warn(f"{self.path}: column {i} has neither a name nor values, and is left out.")
         return [i for i, name in enumerate(self.names) if name]
 
     def arrow_blocks(self, wanted: Sequence[int]) -> Blocks:
@@ -139,8 +148,9 @@ class Layout(NamedTuple):
 def find_layout(path: Path) -> Layout:
     """Find the separator and the names of the columns of a text file.
 
-    Lines at the start that begin with # are comments, and empty lines there are skipped too. The next line holds names
-    if it has a cell that is not a number; otherwise the last comment does, if it has a cell for each column.
+    Lines at the start that begin with # are comments, and empty lines there are skipped too. A line "sep=;", as for
+    spreadsheets, declares the separator. The next line holds names if it has a cell that is not a number; otherwise the
+    last comment does, if it has a cell for each column.
 
     Args:
         path: the file.
@@ -149,11 +159,12 @@ def find_layout(path: Path) -> Layout:
         ValueError: if the first line may be either names or numbers.
     """
     with _open(path) as file:
-        comments = [*itertools.takewhile(_is_comment, file)]
+        comments = [*itertools.takewhile(lambda line: _is_comment(line) or _declared(line), file)]
     with _open(path) as file:
         lines = itertools.islice(file, len(comments), None)
         start = [*itertools.islice(lines, COMPARED)]
-        separator = _find_separator(path, [line for line in start if line.strip()])
+        declared = next(filter(None, map(_declared, comments)), None)
+        separator = declared or _find_separator(path, [line for line in start if line.strip()])
         records = _records(path, itertools.chain(start, lines), separator, len(comments))
         first, _, last_line = next(records, ([], 0, 0))
         numbers = [parse_number(cell) for cell in first]
@@ -201,6 +212,12 @@ def _num_bytes(path: Path, num_lines: int) -> int:
 
 def _is_comment(line: str) -> bool:
     return not line.strip() or line.startswith("#")
+
+
+def _declared(line: str) -> str | None:
+    """The separator that a line such as "sep=;" declares for spreadsheets; None for other lines."""
+    found = re.fullmatch(r'"?sep=(.)"?', line.rstrip("\r\n"), re.IGNORECASE)
+    return found and found[1]
 
 
 def _find_separator(path: Path, lines: Sequence[str]) -> str | None:
@@ -280,7 +297,7 @@ def _may_be_names(first: Sequence[str], following: Sequence[Sequence[str]]) -> b
 
 def _names_in_comment(comments: Sequence[str], separator: str | None, num_columns: int) -> list[str] | None:
     """The names in the last comment, as `numpy.savetxt` writes them; None if it does not have one for each column."""
-    last = next((line for line in reversed(comments) if line.strip()), "").lstrip("#").strip()
+    last = next((line for line in reversed(comments) if line.strip() and not _declared(line)), "").lstrip("#").strip()
     if not last:
         return None
     options = [_blank_separated(last)] if separator is None else [last.split(separator), _blank_separated(last)]
