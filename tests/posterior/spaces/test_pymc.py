@@ -10,6 +10,8 @@ import pytest
 from scipy import special, stats
 
 import pushforward as pf
+from pushforward.posterior.arviz import to_arviz
+from pushforward.posterior.spaces.base import UnavailablePrediction
 from pushforward.posterior.spaces.pymc import erfcx
 
 pm = pytest.importorskip("pymc", reason="PyMC is not installed")
@@ -137,3 +139,33 @@ def test_erfcx():
     np.testing.assert_allclose(erfcx(jnp.asarray(x)), special.erfcx(x), rtol=1e-13)
     slope = jax.vmap(jax.grad(erfcx))(jnp.asarray(x[:-2]))
     np.testing.assert_allclose(slope, 2 * x[:-2] * special.erfcx(x[:-2]) - 2 / np.sqrt(np.pi), rtol=1e-9, atol=1e-12)
+
+
+def test_log_likelihoods_are_those_of_each_observation():
+    with pm.Model(coords={"school": list("abcdefgh")}) as model:
+        mu, tau = pm.Normal("mu", 0, 5), pm.HalfNormal("tau", 5)
+        pm.Normal("y", mu, tau, observed=Y, dims="school")
+        pm.Poisson("count", tau, observed=pm.Data("counts", [3, 0]))
+        pm.Normal("missing", mu, 1.0, observed=np.ma.masked_invalid([1.0, np.nan]))
+    space = pf.Target.from_pymc(model).space
+    draw = {"mu": jnp.array(0.7), "tau": jnp.array(1.3), "missing_unobserved": jnp.array([0.2])}
+    found = space.pointwise_log_likelihood(draw)
+    assert set(found) == set(space.observed()) == {"y", "count", "missing_observed"}
+    np.testing.assert_allclose(found["y"], stats.norm(0.7, 1.3).logpdf(Y), rtol=1e-10)
+    np.testing.assert_allclose(found["count"], stats.poisson(1.3).logpmf([3, 0]), rtol=1e-10)
+    np.testing.assert_allclose(found["missing_observed"], stats.norm(0.7, 1).logpdf([1.0]), rtol=1e-10)
+    np.testing.assert_array_equal(space.observed()["count"], [3, 0])
+    with pytest.raises(UnavailablePrediction, match="pymc.sample_posterior_predictive"):
+        space.replicate(draw, jr.key(0))
+    data = to_arviz(
+        pf.Target.from_pymc(model), {n: a[None, None] for n, a in draw.items()}, {}, None, log_likelihood=True
+    )
+    assert data["log_likelihood"]["y"].dims[-1] == "school" and data["observed_data"]["y"].shape == (8,)
+
+
+def test_without_observations_there_are_no_log_likelihoods():
+    with pm.Model() as model:
+        pm.Normal("x", 0, 1)
+    space = pf.Target.from_pymc(model).space
+    with pytest.raises(UnavailablePrediction, match="no observations"):
+        space.pointwise_log_likelihood({"x": jnp.zeros(())})

@@ -1,6 +1,7 @@
 """PyMC models as spaces: the unconstrained density is the one that PyMC's own samplers use, compiled by JAX."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.posterior.spaces.base import AbstractSpace, Draw, Labels, SupportSpace
+from pushforward.posterior.spaces.base import AbstractSpace, Draw, Labels, SupportSpace, UnavailablePrediction
 from pushforward.posterior.spaces.large import with_likelihood
 from pushforward.posterior.spaces.minibatch import ancestors, likelihood, minibatched
 from pushforward.posterior.spaces.rows import RowNumbers
@@ -85,6 +86,21 @@ class PymcSpace(AbstractSpace):
     def labels(self):
         return self.model.labels
 
+    def observed(self):
+        return self.model.observed
+
+    def pointwise_log_likelihood(self, draw):
+        if not self.model.observed_variables:
+            return super().pointwise_log_likelihood(draw)
+        return dict(zip(self.model.observed_variables, self.model.log_likelihoods(*self.values(draw)), strict=True))
+
+    def replicate(self, draw, key):
+        if not self.model.observed_variables:
+            return super().replicate(draw, key)
+        raise UnavailablePrediction(
+            "no posterior predictive: PyMC draws it, by pymc.sample_posterior_predictive(posterior.to_arviz(), model)."
+        )
+
     def detached(self):
         unsaveable = [name for name, constraint in self.model.constraints.items() if constraint is None]
         if unsaveable:
@@ -140,7 +156,28 @@ class _Compiled:
         self.unconstrain = _compiled([*draws.values()], inverse)
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
+        observed = [rv for rv in model.observed_RVs if rv not in self.minibatched]
+        self.observed_variables = {rv.name: model.rvs_to_values[rv] for rv in observed}
+        self._inputs, self._log_likelihoods = inputs, model.logp(observed, sum=False) if observed else []
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
+
+    @functools.cached_property
+    def observed(self) -> dict[str, np.ndarray]:
+        """The observations."""
+        return {name: _value(variable) for name, variable in self.observed_variables.items()}
+
+    @functools.cached_property
+    def log_likelihoods(self) -> Any:
+        """The function that computes the log-likelihood of each observation; compiled when it is used."""
+        with jax.ensure_compile_time_eval():  # its constants are kept, so they may not belong to a program
+            return _compiled(self._inputs, self._log_likelihoods)
+
+
+def _value(variable: Any) -> np.ndarray:
+    """The value of a constant, of a shared variable, or of a function of them."""
+    if hasattr(variable, "get_value"):
+        return np.asarray(variable.get_value())
+    return np.asarray(variable.data if hasattr(variable, "data") else variable.eval())
 
 
 def _compiled(inputs: Any, outputs: Any) -> Any:
