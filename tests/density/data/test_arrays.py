@@ -59,3 +59,16 @@ def test_names_of_tables_and_records():
     for x in (pyarrow.table({"a": [1.0], "b": ["x"]}), np.array([(1.0, "x")], dtype=[("a", float), ("b", "U1")])):
         with pytest.raises(ValueError, match=r"column 1 \(b\) of x holds 'x' in row 0, which is a str"):
             as_matrix("x", x, column_names(x))
+
+
+def test_labels_of_columns_are_names():
+    xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    labeled = xarray.DataArray(GOOD[:, :2], dims=("row", "column"), coords={"column": ["a", "b"]})
+    assert column_names(labeled) == ["a", "b"]
+    assert column_names(labeled.drop_vars("column")) is None and column_names(labeled[:, 0]) is None
+    np.testing.assert_array_equal(as_matrix("x", labeled), GOOD[:, :2])
+
+
+def test_dicts_are_refused_with_advice():
+    with pytest.raises(ValueError, match=r"but is of type dict; convert it with pandas.DataFrame\(x\)"):
+        as_matrix("x", {"a": GOOD[:, 0], "b": GOOD[:, 1]})

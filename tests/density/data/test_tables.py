@@ -1,5 +1,7 @@
 """Tables in files of every format; errors name the row and column that is not a number."""
 
+import gzip
+
 import numpy as np
 import pyarrow
 import pytest
@@ -139,3 +141,17 @@ def test_parquet_columns_of_one_name(tmp_path):
 def test_a_column_named_file(tmp_path):
     tables.write(tmp_path / "x.npz", {"file": np.zeros(2), "b": np.ones(2)})
     assert tables.read(tmp_path / "x.npz").names == ["file", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (gzip.compress(b"a,b\n1,2\n"), "it is compressed by gzip; decompress it"),
+        ("a,b\n1,2\n".encode("utf-16"), "it is text in UTF-16; save it in UTF-8"),
+        ("größe,b\n1,2\n".encode("latin-1"), "it is neither text in UTF-8"),
+    ],
+)
+def test_formats_of_other_files_are_named(tmp_path, content, match):
+    (tmp_path / "rows.csv.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=match):
+        tables.read(tmp_path / "rows.csv.gz")

@@ -1,7 +1,7 @@
 """Convert arrays and data frames to matrices of floating-point numbers; errors name the column and row at fault."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -53,7 +53,7 @@ def column_index(
 
 
 def column_names(values: Any) -> list[str] | None:
-    """The names of the columns of a data frame, an Arrow table or an array of records; None for other values.
+    """The names of the columns of a data frame, an Arrow table, records or a labeled array; None for other values.
 
     Args:
         values: any object.
@@ -61,6 +61,9 @@ def column_names(values: Any) -> list[str] | None:
     if (names := getattr(getattr(values, "dtype", None), "names", None)) is None:
         # The `columns` of an Arrow table are their values.
         names = getattr(values, "column_names", getattr(values, "columns", None))
+    if names is None and len(dims := getattr(values, "dims", None) or ()) == 2 and hasattr(values, "coords"):
+        # xarray numbers the rows and columns of dimensions without coordinates.
+        names = np.asarray(values.coords[dims[1]]) if dims[1] in values.coords else None
     return None if names is None else [str(name) for name in names]
 
 
@@ -109,6 +112,7 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if array.ndim == 0:
         hint = f"; convert it with {name}.toarray()" if hasattr(values, "toarray") else ""
+        hint = f"; convert it with pandas.DataFrame({name})" if isinstance(values, Mapping) else hint
         raise ValueError(f"{name} must be an array of numbers, but is of type {type(values).__name__}{hint}.")
     if array.ndim != 2 or 0 in array.shape:
         conversion = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"

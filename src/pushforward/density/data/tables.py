@@ -18,6 +18,13 @@ from pushforward.files import replacing
 ROWS_PER_BLOCK = 100_000
 # What NumPy raises for files that are not arrays of numbers.
 DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, MemoryError, NotImplementedError)
+# The first bytes of files that are often taken for text.
+OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed by gzip; decompress it, for example with gunzip",
+    b"PK\x03\x04": "a zip archive or a spreadsheet; save the table in it as CSV",
+    b"\xff\xfe": "text in UTF-16; save it in UTF-8",
+    b"\xfe\xff": "text in UTF-16; save it in UTF-8",
+}
 # Makes an array of blocks of rows, whose number of columns it is given.
 Collect = Callable[[Blocks, int], np.ndarray]
 
@@ -125,6 +132,10 @@ def _read(path: Path, columns: Sequence[str] | None, collect: Collect, missing: 
     try:
         table = reader(path, columns, collect)
     except UnicodeDecodeError as error:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if kind := next((kind for magic, kind in OTHER_FORMATS.items() if start.startswith(magic)), None):
+            raise ValueError(f"{path} cannot be read: it is {kind}.") from None
         raise ValueError(
             f"{path} cannot be read: it is neither text in UTF-8 ({error.reason} after {error.start} bytes) nor a "
             f"{', '.join(READERS)} file; save it as one of them."
