@@ -111,6 +111,7 @@ CASES = {
     "concatenate": concatenate,
     "permutation": lambda dim, key: bj.Permutation(np.asarray(jr.permutation(key, dim))),
     "triangular": lambda dim, key: bj.Triangular(dim),
+    "quadratic": lambda dim, key: bj.QuadraticAutoregressive(dim),
     "banded": lambda dim, key: bj.Banded(dim, bands=jnp.eye(min(dim, 3), 1) + jnp.zeros((min(dim, 3), dim))),
     "arrow": lambda dim, key: bj.Arrow(bj.Triangular(1), bj.Banded(dim - 1)),
     "amortized": lambda dim, key: amortized(bj.Triangular(dim), key),

@@ -12,7 +12,8 @@ import pytest
 import pushforward as pf
 from pushforward.flow import Flow
 from pushforward.flows.default import default_flow
-from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics, unwhitened, with_base
+from pushforward.posterior.composed import unwhitened, with_base
+from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run, Trained

@@ -9,6 +9,7 @@ from pushforward.bijections.arrays import num_parameters as num_parameters, shif
 from pushforward.bijections.autoregressive.coupling import Coupling as Coupling
 from pushforward.bijections.autoregressive.masked import MaskedAutoregressive as MaskedAutoregressive
 from pushforward.bijections.autoregressive.networks import MLP as MLP
+from pushforward.bijections.autoregressive.quadratic import QuadraticAutoregressive as QuadraticAutoregressive
 from pushforward.bijections.autoregressive.recurrent import RecurrentAutoregressive as RecurrentAutoregressive
 from pushforward.bijections.banded import Arrow as Arrow, Banded as Banded
 from pushforward.bijections.base import AbstractBijection as AbstractBijection

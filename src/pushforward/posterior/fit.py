@@ -15,12 +15,13 @@ from pushforward.arguments import POSITIVE, checked
 from pushforward.flow import Flow
 from pushforward.flows.default import MAX_DENSE_DIM
 from pushforward.memory import check_memory
+from pushforward.posterior.composed import unwhitened
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.given_draws import given_draws
 from pushforward.posterior.given_structure import given_structure
 from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.properness import check_proper
-from pushforward.posterior.recipe import Recipe, StageKeys, unwhitened
+from pushforward.posterior.recipe import Recipe, StageKeys
 from pushforward.posterior.result import Posterior
 from pushforward.posterior.search.survey import num_affordable_draws, survey
 from pushforward.posterior.spaces.large import LargeDataSpace

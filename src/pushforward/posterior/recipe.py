@@ -7,7 +7,8 @@ Each part guards against a known failure of flow variational inference:
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
    3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
    In more than 512 dimensions of which few pairs interact (`structure`), these steps have sparse precision matrices
-   (`sparse_gaussian`), and a hierarchical flow follows.
+   (`sparse_gaussian`), and a hierarchical flow follows. Near a Gaussian, a quadratic map is tried (`quadratic`), which
+   is the result if it is near enough.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; in it, coordinates depend on the few others that change their scale (`interactions`).
    If it is too far from the posterior, couplings are put before it, and splines after it.
@@ -22,7 +23,7 @@ Each part guards against a known failure of flow variational inference:
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -30,10 +31,18 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
-from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Frozen, Permutation, Triangular
-from pushforward.flow import Flow, Learnable
+from pushforward.bijections import Affine, Chain, Elementwise, Frozen, Permutation, Triangular
+from pushforward.flow import Flow
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
+from pushforward.posterior.composed import (
+    composed,
+    composed_affine,
+    student_t,
+    unwhitened,
+    with_base,
+    without_permutation,
+)
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.enough import (
     FEW_DIMS,
@@ -45,6 +54,7 @@ from pushforward.posterior.enough import (
 )
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.objective import PosteriorKL
+from pushforward.posterior.quadratic import is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
 from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
@@ -85,9 +95,6 @@ affine_map = jit_quick_compilation(default.affine_map)
 default_flow = jit_quick_compilation(default.default_flow)
 hierarchical_flow = jit_quick_compilation(default.hierarchical_flow)
 spline_flow = jit_quick_compilation(default.spline_flow)
-without_permutation = jit_quick_compilation(default.without_permutation)
-# The initial degrees of freedom. Training does not reach heavy tails from a nearly normal base.
-INITIAL_DF = 4.0
 
 
 class StageKeys(NamedTuple):
@@ -123,8 +130,12 @@ class Recipe(NamedTuple):
         whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
-        if is_exact(self.diagnostics(whitened, gaussian.model, keys.check)):
+        found = self.diagnostics(whitened, gaussian.model, keys.check)
+        if is_exact(found):
             return whitened, dataclasses.replace(gaussian, reason="reached")
+        near = self.quadratic(found, whitened, gaussian.model, jr.fold_in(keys.flow, 0))
+        if near is not None:
+            return whitened, Trained(near, math.nan, 0, "reached")
         structured = self.hierarchical(affine, gaussian.model, keys)
         if structured is not None:
             whitened, trained = structured
@@ -136,6 +147,18 @@ class Recipe(NamedTuple):
         trained = self.stage(larger, whitened, FLOW, keys.training)
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
+
+    def quadratic(self, gaussian: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow | None:
+        """A quadratic map near the posterior, if there is one; in few dimensions it must be good."""
+        dim, steps_key, check_key, confirm_key = self.target.dim, *split(key, 3)
+        if not isinstance(self.target, Target) or not is_promising(gaussian, flow, self.budget):
+            return None
+        new = of_first(quadratic_fit(target, dim, steps_key, stop=lambda: self.run.ended), self.run.mesh)
+        if self.run.ended or self.is_enough(0, 0.0, target, new, check_key):
+            return new
+        before = self.diagnostics(target, new, check_key)
+        is_near = dim >= default.MODERATE_DIM and not self.needs_layers(before, target, new, confirm_key)
+        return new if is_near else None
 
     def hierarchical(self, affine: GaussianMap, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
@@ -276,7 +299,7 @@ class Recipe(NamedTuple):
             trained = Trained(Flow(standard_normal(target.dim), affine_map(target.dim)), math.nan, 0, "reached")
             if stage is GAUSSIAN or self.diagnostics(whitened, trained.model, check_key).gap < NEAR_GAP:
                 trained = self.stage(trained.model, whitened, stage, train_key)
-            affines.append(_compose(mode.affine, trained.model.bijection))
+            affines.append(composed_affine(mode.affine, trained.model.bijection))
             ended = len(modes) == 1 or self.run.ended
             found = None if ended else self.diagnostics(whitened, trained.model, check_key)
             log_evidences.append(mode.elbo if found is None else found.log_evidence)
@@ -315,7 +338,7 @@ class Recipe(NamedTuple):
         part = self.stage(Flow(student_t(dim), affine_map(dim)), target, TAILS, base_key)
         if self.run.ended or part.reason == "steps" or is_exact(self.diagnostics(target, part.model, check_key)):
             return part
-        return self.stage(_compose_flows(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
+        return self.stage(composed(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 
     def with_splines(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow, followed by couplings of splines if it is too far from the posterior.
@@ -329,18 +352,7 @@ class Recipe(NamedTuple):
         if not self.needs_layers(before, target, trained.model, confirm_key):
             return trained
         more = spline_flow(self.target.dim, key=flow_key)
-        return self.stage(_compose_flows(trained.model, more), target, SPLINES, train_key)
-
-
-def _compose_flows(flow: Flow, more: Flow) -> Flow:
-    """The composition of two flows, which initially equals the first: `more` is initialized as a permutation."""
-    return Flow(flow.base, Chain([flow.bijection, with_base(flow.base, more).bijection]))
-
-
-def student_t(dim: int) -> Learnable:
-    """Independent t distributions whose degrees of freedom, locations and scales are learned."""
-    ones = jnp.ones(dim)
-    return Learnable(dist.StudentT(INITIAL_DF * ones, 0 * ones, ones).to_event(1))
+        return self.stage(composed(trained.model, more), target, SPLINES, train_key)
 
 
 def _is_not_near(found: Diagnostics) -> bool:
@@ -364,34 +376,3 @@ def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int 
     """
     num = draws_per_call(flow.bijection.shape[0]) if num is None else num
     return diagnose(weighted_draws(target, flow, key, num)[1])
-
-
-@jit_quick_compilation
-def _compose(outer: Any, inner: Any) -> GaussianMap:
-    """The affine map outer after inner, both triangular or both diagonal."""
-    if isinstance(outer, Elementwise):
-        first, then = inner.scalars, cast(Affine, outer.scalars)
-        return Elementwise.each(Affine, outer.forward(first.loc), then.scale * first.scale)
-    return Triangular(outer.dim, outer.forward(inner.loc), jnp.tril(outer.matrix @ inner.matrix))
-
-
-def unwhitened(affine: AbstractBijection, part: Flow) -> Flow:
-    """The flow in unconstrained coordinates.
-
-    Args:
-        affine: maps whitened to unconstrained coordinates.
-        part: the flow in whitened coordinates.
-    """
-    if isinstance(part.bijection, Triangular) and isinstance(affine, Triangular):
-        return Flow(part.base, _compose(affine, part.bijection))
-    return Flow(part.base, Chain([part.bijection, affine]))
-
-
-def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
-    """The flow over another base, after a permutation of coordinates, so that its initial distribution is that base.
-
-    Args:
-        base: the other base.
-        flow: one that begins as a permutation of coordinates.
-    """
-    return Flow(base, without_permutation(flow.bijection))
