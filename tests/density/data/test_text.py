@@ -146,8 +146,18 @@ def test_numbers_of_many_digits(tmp_path):
     assert np.isinf(tables.read(tmp_path / "table.csv").values[0, 0])
 
 
-@pytest.mark.parametrize("content", [b"wind [\xb0],b\n1,2\n", b"PK\x03\x04\xff\xfe", "a,b\n1,2\n".encode("utf-16")])
-def test_files_that_are_not_text(tmp_path, content):
+UNKNOWN = r"neither text in UTF-8 .* nor a .npy, .npz, .parquet file"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"wind [\xb0],b\n1,2\n", UNKNOWN),
+        (b"PK\x03\x04\xff\xfe", "a zip archive or a spreadsheet"),
+        ("a,b\n1,2\n".encode("utf-16"), "text in UTF-16"),
+    ],
+)
+def test_files_that_are_not_text(tmp_path, content, message):
     (tmp_path / "table.xlsx").write_bytes(content)
-    with pytest.raises(ValueError, match=r"neither text in UTF-8 .* nor a .npy, .npz, .parquet file"):
+    with pytest.raises(ValueError, match=message):
         tables.read(tmp_path / "table.xlsx")
