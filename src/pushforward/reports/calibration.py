@@ -67,12 +67,3 @@ def outside_band(pit: Mapping[str, Float[np.ndarray, " _"]]) -> list[str]:
     from scipy.stats import kstest
 
     return [name for name, values in pit.items() if not kstest(values, "uniform").pvalue > LEVEL / len(pit)]
-
-
-def within_band(values: Float[np.ndarray, " n"]) -> bool:
-    """Whether a sample stays inside its band, with no other columns.
-
-    Args:
-        values: the sample, in (0, 1).
-    """
-    return not outside_band({"": values})
