@@ -108,6 +108,8 @@ def quadratic_fit(target: Whitened, dim: int, key: PRNGKeyArray, *, stop: Callab
     return best
 
 
+# Compiled as a whole; otherwise its construction compiles a dozen small programs.
+@jit_quick_compilation
 def _identity(dim: int) -> Flow:
     # With their own location and scale: a step of all four numbers changes later coordinates' inputs consistently.
     marginals = Elementwise(Chain([SinhArcsinh(), Affine()]), dim)

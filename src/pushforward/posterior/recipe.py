@@ -154,10 +154,12 @@ class Recipe(NamedTuple):
         if not isinstance(self.target, Target) or not is_promising(gaussian, flow, self.budget):
             return None
         new = of_first(quadratic_fit(target, dim, steps_key, stop=lambda: self.run.ended), self.run.mesh)
-        if self.run.ended or self.is_enough(0, 0.0, target, new, check_key):
+        if self.run.ended:
             return new
-        before = self.diagnostics(target, new, check_key)
-        is_near = dim >= default.MODERATE_DIM and not self.needs_layers(before, target, new, confirm_key)
+        if dim < default.MODERATE_DIM:
+            is_near = self.is_enough(0, 0.0, target, new, check_key)
+        else:
+            is_near = not self.needs_layers(self.diagnostics(target, new, check_key), target, new, confirm_key)
         return new if is_near else None
 
     def hierarchical(self, affine: GaussianMap, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:

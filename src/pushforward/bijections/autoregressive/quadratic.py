@@ -25,9 +25,9 @@ class QuadraticAutoregressive(AbstractBijection):
     never exceed 6, so that polynomials cannot explode in the tails.
 
     Of a density near a Gaussian, such a map after a transformation of each coordinate has all terms of first order:
-    skewness, dependences of scales, and curved ridges. It has no hidden layers, and about $d^3 / 6$
-    parameters in d dimensions. It starts as the identity. The inverse solves for one coordinate after the other, in
-    closed form.
+    skewness, dependences of scales, and curved ridges. It has no hidden layers, and $d^3 / 6$ coefficients of highest
+    order in $d$ dimensions. It starts as the identity. The inverse solves for one coordinate after the other, in closed
+    form.
 
     Args:
         dim: the dimension $d$.
