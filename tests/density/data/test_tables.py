@@ -150,6 +150,7 @@ def test_a_column_named_file(tmp_path):
         ("a,b\n1,2\n".encode("utf-16"), "it is text in UTF-16; save it in UTF-8"),
         ("größe,b\n1,2\n".encode("latin-1"), "it is neither text in UTF-8"),
     ],
+    ids=["gzip", "utf-16", "latin-1"],  # gzip's bytes hold the time, and tests keep their names
 )
 def test_formats_of_other_files_are_named(tmp_path, content, match):
     (tmp_path / "rows.csv.gz").write_bytes(content)
