@@ -8,7 +8,7 @@ VENV_OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage oldest conformance lint docs docs-check wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery worked-examples fitted larger minibatch posteriors-check calibration catalogue resumption fuzz mutation universality vae-depth vae-expressiveness \
+.PHONY: help demo test coverage oldest conformance lint docs docs-check wheel wheel-check bench throughput vae-speed solvers toys density bsds posteriors gallery worked-examples fitted larger minibatch posteriors-check calibration catalogue resumption fuzz mutation universality vae-depth vae-expressiveness \
 	vae-images posterior-depth clean distclean
 
 help:  ## list these goals
@@ -37,6 +37,9 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+wheel: $(VENV)/.installed-dev  ## build the wheel in dist, for pip install dist/*.whl
+	$(VENV)/bin/python -m build --wheel --outdir dist
 
 wheel-check: $(VENV)/.installed-dev  ## build the wheel, install it in a clean environment and fit with it, which takes minutes
 	$(VENV)/bin/pytest -m wheel tests/test_wheel.py $(ARGS)

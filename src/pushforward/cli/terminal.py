@@ -21,6 +21,7 @@ exit codes:
   1    the fit succeeded, but some files could not be written or computed
   2    an error of the arguments, the data or the model; nothing is written
   130  Ctrl-C: the best result so far is written, if there is one
+  141  the program that reads the output ended first, as head does
 """
 
 
