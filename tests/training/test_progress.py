@@ -1,5 +1,6 @@
 """Progress is shown only on request, and as the place where it is shown can take it."""
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -43,6 +44,18 @@ def test_terminals(capsys, monkeypatch, term, bar):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     advance_three_times()
     assert progress.on_terminal() is bar and "loss 10" in capsys.readouterr().err
+
+
+def test_the_bar_says_how_much_time_is_left_at_most(capsys, monkeypatch):
+    """In 80 columns, with the text of a fit."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress._Line, "seconds", 60.0)
+    with progress.progress_bar("posterior", 4.0, show=True) as advance:
+        advance(1, "flow: ELBO -31.234, best -31.234")
+    text = re.sub(r"\x1b\[[\d?]*\w", "", capsys.readouterr().err)
+    assert "flow: ELBO -31.234, best -31.234 0:00:00 at most 180 s left" in text
 
 
 def test_notebooks_get_one_line_that_is_updated(monkeypatch, capsys):

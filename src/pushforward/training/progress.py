@@ -54,32 +54,40 @@ def in_notebook() -> bool:
 def _bar(name: str, total: float) -> Iterator[Advance]:
     # Rich takes a while to import, and most fits are silent.
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    line = _Line(name, total)
+    # Narrow, so that a line of text has room in 80 columns.
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True, markup=False)) as bar:
-        task = bar.add_task(name, total=total, text="compiling")
-        yield lambda done, text: bar.update(task, completed=done, text=text)
+        task = bar.add_task(name, total=total, text="compiling", left="")
+        yield lambda done, text: bar.update(task, completed=done, text=text, left=line.left(done))
 
 
 class _Line:
-    """The text of a line, with the time that is left."""
+    """The text of a line, with the time that is left: at most, because most fits end before their budget is spent."""
 
     def __init__(self, name: str, total: float):
         self.name, self.total, self.began = name, total, time.monotonic()
         self.share = 0.0
 
-    def text(self, done: float, text: str) -> str:
-        seconds = time.monotonic() - self.began
+    def left(self, done: float) -> str:
         self.share = min(done / self.total, 1.0)
-        left = f", at most {seconds * (1 / self.share - 1):.0f} s left" if 0 < self.share < 1 else ""
-        return f"{self.name}: {self.share:.0%}, {text}, {seconds:.0f} s{left}"
+        return f"at most {self.seconds * (1 / self.share - 1):.0f} s left" if 0 < self.share < 1 else ""
+
+    def text(self, done: float, text: str) -> str:
+        left = self.left(done)
+        return f"{self.name}: {self.share:.0%}, {text}, {self.seconds:.0f} s{left and ', '}{left}"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
 
 @contextmanager
