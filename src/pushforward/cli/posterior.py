@@ -133,7 +133,6 @@ def _run(
 
     from pushforward.posterior import Target, fit_posterior
     from pushforward.reports.provenance import with_command
-    from pushforward.reports.summary import Summary
 
     began = time.perf_counter()
     key = jax.random.key(options.seed)
@@ -167,10 +166,8 @@ def _run(
         results.write(f"{kind}.png", plot(kind))
     console.print(name)
     if diagnostics.num_draws:
-        summary = posterior.summary()
         # The verdict follows below.
-        caption = summary.caption.removeprefix(f"verdict: {diagnostics.verdict}").removeprefix("; ")
-        console.print(str(Summary(summary.rows, caption)), soft_wrap=True)
+        console.print(str(posterior.summary().without_verdict()), soft_wrap=True)
     print_diagnostics(console, diagnostics)
     console.print(f"{seconds:.1f} s with compilation, {len(posterior.history.losses):,} steps of training")
     if results.written:

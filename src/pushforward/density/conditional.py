@@ -143,7 +143,7 @@ class ConditionalDensity:
         sums = np.cumsum(self._solution.weights)
         values = self._values[np.minimum(np.searchsorted(sums, levels * sums[-1]), len(sums) - 1)]
         given = ", ".join(f"{name} = {value:g}" for name, value in self.given.items())
-        return summarize(dict(zip(self.columns, values.T, strict=True)), f"given {given}")
+        return summarize(dict(zip(self.columns, values.T, strict=True)), [f"given {given}"])
 
 
 def condition_on(

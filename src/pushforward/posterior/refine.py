@@ -83,7 +83,7 @@ class Chains(Picklable):
 
     def summary(self) -> Summary:
         """The mean, standard deviation and quantiles of each scalar, from all chains."""
-        return summarize(self._columns(), f"verdict: {self.verdict}; {self.unconstrained.shape[0]} chains")
+        return summarize(self._columns(), [f"{self.unconstrained.shape[0]} chains"], self.verdict)
 
     def plot(self, kind: Literal["pairs", "marginals"] = "pairs") -> Any:
         """A Matplotlib figure of the draws of the first scalars.

@@ -288,12 +288,10 @@ class Posterior(Picklable):
             True
         """
         self._warn_if_unfinished()
-        caption = f"verdict: {self.diagnostics.verdict}"
-        if not self.diagnostics.finished:
-            caption += "; training was not finished"
-        if self.diagnostics.verdict != "good":
-            caption += "; draws corrected by importance weights"
-        return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), caption)
+        verdict = self.diagnostics.verdict
+        remarks = ["training was not finished"] * (not self.diagnostics.finished)
+        remarks += ["draws corrected by importance weights"] * (verdict != "good")
+        return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), remarks, verdict)
 
     @checked()
     def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:

@@ -34,7 +34,7 @@ def compare(data: Columns, draws: Columns, caption: str) -> Summary:
         caption: the caption of the table.
     """
     both = {f"{name}, {of}": columns[name] for name in data for of, columns in (("data", data), ("draws", draws))}
-    return summarize(both, caption)
+    return summarize(both, [caption])
 
 
 def scores_table(scores: Mapping[str, Any]) -> Table:

@@ -48,11 +48,12 @@ class Summary(Mapping[str, ScalarSummary]):
 
     Args:
         rows: the summary of each scalar.
-        caption: one line on the draws.
+        remarks: what to know of the draws.
+        verdict: the verdict on the draws, if there is one.
     """
 
-    def __init__(self, rows: Mapping[str, ScalarSummary], caption: str = ""):
-        self.rows, self.caption = dict(rows), caption
+    def __init__(self, rows: Mapping[str, ScalarSummary], remarks: Sequence[str] = (), verdict: str = ""):
+        self.rows, self.remarks, self.verdict = dict(rows), tuple(remarks), verdict
 
     def __getitem__(self, name: str) -> ScalarSummary:
         return self.rows[name]
@@ -62,6 +63,15 @@ class Summary(Mapping[str, ScalarSummary]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def caption(self) -> str:
+        """One line on the draws: the verdict and the remarks."""
+        return "; ".join([f"verdict: {self.verdict}"] * bool(self.verdict) + [*self.remarks])
+
+    def without_verdict(self) -> "Summary":
+        """The same summary where the verdict is shown elsewhere."""
+        return Summary(self.rows, self.remarks)
 
     @property
     def all_cells(self) -> list[tuple[str, ...]]:
@@ -88,19 +98,22 @@ class Summary(Mapping[str, ScalarSummary]):
         return table([*self.cells, *((note,) for note in self.notes)], HEAD)
 
 
-def summarize(columns: Mapping[str, Float[np.ndarray, " _"]], caption: str = "") -> Summary:
+def summarize(
+    columns: Mapping[str, Float[np.ndarray, " _"]], remarks: Sequence[str] = (), verdict: str = ""
+) -> Summary:
     """The summary of columns of draws.
 
     Args:
         columns: the draws of each scalar, of equal weights.
-        caption: one line on the draws.
+        remarks: what to know of the draws.
+        verdict: the verdict on the draws, if there is one.
     """
 
     def one(values: np.ndarray) -> ScalarSummary:
         numbers = values.mean(), values.std(), *np.quantile(values, (0.05, 0.5, 0.95))
         return ScalarSummary(*map(float, numbers))
 
-    return Summary({name: one(values) for name, values in columns.items()}, caption)
+    return Summary({name: one(values) for name, values in columns.items()}, remarks, verdict)
 
 
 class Facts(Mapping[str, Any]):
