@@ -1,12 +1,16 @@
 """Targets and weights shared by the tests of `posterior`."""
 
+import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 from scipy import stats
 
 import pushforward as pf
+from pushforward.flows.stack import standard_normal
+from pushforward.training import Evaluation, History
 
 
 def gaussian_target(dim, seed, widest):
@@ -42,3 +46,14 @@ def far_mode(share, distance, dim):
     return dist.MixtureSameFamily(
         dist.Categorical(jnp.array([1 - share, share])), dist.Normal(locs, 1.0).to_event(1)
     ).log_prob
+
+
+def gaussian_fit(loc, scale):
+    """A posterior of N(0, I) by N(loc, scale^2 I), with the diagnostics of 5000 draws."""
+    target = pf.Target(lambda x: dist.Normal(0, 1).log_prob(x["a"]).sum(), {"a": jnp.zeros(2)})
+    flow = pf.Flow(standard_normal(2), pf.bijections.Triangular(2, jnp.full(2, loc), scale * jnp.eye(2)))
+    u, log_q = flow.sample_and_log_prob(jr.key(2), (5000,))
+    log_weights = np.asarray(jax.vmap(target)(u) - log_q)
+    diagnostics = pf.diagnose(log_weights, draws=np.asarray(u))
+    history = History(np.zeros(250), (Evaluation("flow", 0, 250, 1.0, 0.1, 0.2, 1.0, 0, {}),))
+    return pf.Posterior.from_draws(target, flow, diagnostics, history, np.asarray(u), log_weights)

@@ -61,7 +61,7 @@ TESTED_ELSEWHERE = {
     "reports.blocks": "reports/test_page",  # every kind on a page
     "reports.charts": "reports/test_page",  # charts that a browser draws
     "reports.figures": "reports/test_density",  # ranges of axes
-    "reports.posterior": "posterior/test_result",  # its page and figures
+    "reports.posterior": "posterior/test_page",  # its page and figures
     "reports.vae": "vae/test_pictures",  # its sheets, figures and page
     "serialization.classes": "serialization/test_file",  # the classes that files hold
     "serialization.decoding": "serialization/test_file",  # what saved trees are loaded as

@@ -89,8 +89,15 @@ def to_arviz(
     # ArviZ 1.0 takes the groups as one dict.
     new = int(arviz.__version__.split(".")[0]) >= 1
     data = arviz.from_dict(groups, **names) if new else arviz.from_dict(**groups, **names)
-    data["posterior"].attrs.update(attributes)
+    data["posterior"].attrs.update({name: _for_files(value) for name, value in attributes.items()})
     return data
+
+
+def _for_files(value: Any) -> Any:
+    """An attribute without booleans and tuples of sentences, which files of ArviZ do not have."""
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return int(value) if isinstance(value, bool) else value
 
 
 def num_bytes(target: Target, num_draws: int, *, log_likelihood: bool = False, predictive: bool = False) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,44 +13,24 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from pushforward.arguments import checked
-from pushforward.bijections import num_parameters
 from pushforward.files import write_text
 from pushforward.flow import Flow
 from pushforward.posterior.arviz import Coords, Dims, num_bytes, to_arviz
 from pushforward.posterior.log_prob import log_prob_of_draws
+from pushforward.posterior.page import Kind, figure, notebook_cell, page, summary
 from pushforward.posterior.refine import Chains, Method, run_chains
 from pushforward.posterior.same_coordinates import check_same_coordinates
+from pushforward.posterior.stored import rows_at, stored
 from pushforward.posterior.target import Draw, Target, constrain
 from pushforward.posterior.verdict.agreement import Agreement
 from pushforward.posterior.verdict.assessment import ENOUGH_DRAWS, NUM_DRAWS, assess_with_draws
 from pushforward.posterior.verdict.diagnostics import Diagnostics
-from pushforward.posterior.verdict.pareto import pareto_smooth
-from pushforward.reports.blocks import Section, Table
-from pushforward.reports.columns import by_scalar, named
-from pushforward.reports.figures import plot_learning, plot_pairs
-from pushforward.reports.page import cell
-from pushforward.reports.posterior import (
-    diagnostics_table,
-    parameters,
-    plot_marginals,
-    posterior_page,
-    settings,
-    training,
-    weights,
-)
-from pushforward.reports.provenance import Facts, command_of
-from pushforward.reports.summary import HEAD, Summary, summarize
-from pushforward.reports.verdicts import of_posterior
+from pushforward.reports.provenance import Facts
+from pushforward.reports.summary import Summary
 from pushforward.serialization import Picklable, save
 from pushforward.training.history import History
 from pushforward.user_warnings import UnfinishedFit, warn_once
 
-# The stored draws have at most this number of entries, so that files stay small.
-POOL_SIZE = 2_000_000
-MIN_POOL = 10_000
-NUM_SUMMARIZED, NUM_PLOTTED = 20_000, 4_000
-# The draws for a summary or a figure have at most this number of entries, but at least a thousand draws.
-MAX_ENTRIES = 50_000_000
 UNFINISHED = (
     "the training of this posterior was ended before its ELBO reached a plateau, by a spent budget, Ctrl-C or a "
     "callback; its diagnostics describe the fit as it is."
@@ -128,13 +108,8 @@ class Posterior(Picklable):
             provenance: facts on the call, the key and the versions, for the report.
             agreement: how given draws compare with the fit.
         """
-        num = min(len(draws), max(MIN_POOL, POOL_SIZE // target.dim))
-        pool_weights = np.ones(num)
-        if np.isfinite(log_weights).any():
-            smoothed = pareto_smooth(np.where(np.isfinite(log_weights), log_weights, -np.inf))[0][:num]
-            pool_weights = np.exp(smoothed - smoothed.max()) if np.isfinite(smoothed).any() else pool_weights
-        pool_weights = jnp.asarray(pool_weights / max(pool_weights.sum(), 1.0), draws.dtype)
-        return cls(target, flow, diagnostics, history, jnp.asarray(draws[:num]), pool_weights, provenance, agreement)
+        pool, pool_weights = stored(draws, log_weights)
+        return cls(target, flow, diagnostics, history, pool, pool_weights, provenance, agreement)
 
     @classmethod
     @checked(num_draws=ENOUGH_DRAWS)
@@ -190,7 +165,7 @@ class Posterior(Picklable):
         """
         self._warn_if_unfinished()
         offset_key, order_key = jr.split(key)
-        rows = self._rows_at((jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
+        rows = rows_at(self.pool_weights, (jnp.arange(num_samples) + jr.uniform(offset_key)) / num_samples)
         return constrain(self.target, self.pool[jr.permutation(order_key, rows)])
 
     def stored_draws(self, num_samples: int = 4000) -> Draw:
@@ -207,17 +182,8 @@ class Posterior(Picklable):
         """
         if self.diagnostics.verdict == "good":
             return constrain(self.target, self.pool[:num_samples])
-        return constrain(self.target, self.pool[self._rows_at((jnp.arange(num_samples) + 0.5) / num_samples)])
-
-    def _rows_at(self, levels: Float[Array, " n"]) -> Array:
-        """The rows of the pool at levels of the cumulative weights."""
-        if not len(self.pool):
-            raise ValueError(
-                "the fit was interrupted before its diagnostics were computed, so it has no importance weights; use "
-                "sample(key), whose quality is unknown, or fit again."
-            )
-        cumulative = jnp.cumsum(self.pool_weights)
-        return jnp.searchsorted(cumulative / cumulative[-1], levels)
+        rows = rows_at(self.pool_weights, (jnp.arange(num_samples) + 0.5) / num_samples)
+        return constrain(self.target, self.pool[rows])
 
     @checked()
     def refine(self, key: PRNGKeyArray, *, method: Method = "nuts", **options: Any) -> Chains:
@@ -288,13 +254,10 @@ class Posterior(Picklable):
             True
         """
         self._warn_if_unfinished()
-        verdict = self.diagnostics.verdict
-        remarks = ["training was not finished"] * (not self.diagnostics.finished)
-        remarks += ["draws corrected by importance weights"] * (verdict != "good")
-        return summarize(by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED))), remarks, verdict)
+        return summary(self)
 
     @checked()
-    def plot(self, kind: Literal["pairs", "marginals", "training"] = "pairs") -> Any:
+    def plot(self, kind: Kind = "pairs") -> Any:
         """A Matplotlib figure.
 
         Args:
@@ -303,18 +266,7 @@ class Posterior(Picklable):
         Raises:
             ValueError: if the kind is unknown, or if the fit was interrupted before its diagnostics were computed.
         """
-        if kind == "training":
-            return plot_learning(self.history, "ELBO (nats)", self.diagnostics.log_evidence)
-        if kind not in ("pairs", "marginals"):
-            raise ValueError(f'kind must be "pairs", "marginals" or "training", got {kind!r}.')
-        columns = by_scalar(self.stored_draws(self._num_draws(NUM_PLOTTED)))
-        return plot_pairs(columns) if kind == "pairs" else plot_marginals(columns)
-
-    def _num_draws(self, most: int) -> int:
-        """A number of draws that fits into memory if the draws are large, as deterministic sites of all rows are."""
-        draw = eqx.filter_eval_shape(lambda target: target.constrain(target.start), self.target)
-        entries = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(draw))
-        return min(most, max(1000, MAX_ENTRIES // entries))
+        return figure(self, kind)
 
     @checked()
     def report(self, path: str | os.PathLike, *, title: str = "posterior", command: str = "") -> None:
@@ -331,35 +283,14 @@ class Posterior(Picklable):
         Examples:
             >>> posterior.report("posterior.html")
         """
-        d, sections, command = self.diagnostics, [], command or command_of(self.provenance)
-        if len(self.pool):
-            columns = by_scalar(self.stored_draws(self._num_draws(NUM_SUMMARIZED)))
-            sections = [parameters(columns, self.summary()), Section("Diagnostics", [diagnostics_table(d)])]
-        sections.append(training(self.history, log_evidence=d.log_evidence))
-        if len(self.pool):
-            sections.append(weights(np.asarray(self.pool_weights)))
-        sections.append(settings(self._settings(), command))
-        write_text(path, posterior_page(title, of_posterior(d, in_terminal=bool(command)), sections))
-
-    def _settings(self) -> dict[str, Any]:
-        shapes = {name: leaf.shape for name, leaf in named(self.target.constrain(self.target.start)).items()}
-        facts = {
-            "variables": ", ".join(f"{name} {shape}" if shape else name for name, shape in shapes.items()),
-            "unconstrained dimensions": self.target.dim,
-            "parameters of the flow": num_parameters(self.flow),
-        }
-        return facts | dict(self.provenance)
+        write_text(path, page(self, title, command))
 
     def _warn_if_unfinished(self) -> None:
         if not self.diagnostics.finished:
             warn_once(self, UNFINISHED, UnfinishedFit)
 
     def _repr_html_(self) -> str:
-        blocks: list[Any] = [of_posterior(self.diagnostics)]
-        if len(self.pool):
-            summary = self.summary()
-            blocks += [Table(summary.cells, HEAD, " · ".join(summary.notes)), diagnostics_table(self.diagnostics)]
-        return cell(*blocks)
+        return notebook_cell(self)
 
     @checked()
     def to_arviz(
@@ -403,12 +334,9 @@ class Posterior(Picklable):
             draw_key, predict_key = jr.split(key)
             direct = self.diagnostics.verdict == "good" or not len(self.pool)
             draws = (self.sample if direct else self.resample)(draw_key, num_samples)
-        attributes = {n: getattr(self.diagnostics, n) for n in Diagnostics.__dataclass_fields__ if n != "reasons"}
-        attributes["finished"] = int(self.diagnostics.finished)  # files have no booleans
-        attributes["reasons"] = " ".join(self.diagnostics.reasons)
         draws = jax.tree.map(lambda a: a[None], draws)
         return to_arviz(
-            self.target, draws, attributes, predict_key,
+            self.target, draws, dataclasses.asdict(self.diagnostics), predict_key,
             log_likelihood=log_likelihood, predictive=predictive, coords=coords, dims=dims,
         )  # fmt: skip
 
