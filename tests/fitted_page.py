@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from distribution_cases import DISTRIBUTIONS
 from model_cases import CASES
 from refused_cases import REFUSED, SUPPORTS
 
@@ -19,6 +20,7 @@ def page() -> str:
     """The text of the page."""
     supports = [(name, f"`{type(constraint).__name__.strip('_')}`") for name, (constraint, _) in SUPPORTS.items()]
     kinds = [(case.kind, "yes, with a warning" if case.warns else "yes") for case in CASES.values()]
+    distributions = [(f"`{name}`", case.prior, case.likelihood) for name, case in DISTRIBUTIONS.items()]
     refused = [(case.kind, "no", case.instead) for case in REFUSED.values()]
     return "\n".join(
         [
@@ -27,6 +29,8 @@ def page() -> str:
             *table(("support", "class of NumPyro's constraint"), supports),
             "\n## Models of NumPyro\n\nThe log-density equals that of NumPyro's NUTS, with the same arguments:\n",
             *table(("what is special about the model or its arguments", "fitted"), kinds),
+            "\n## Distributions of NumPyro\n\nThe log-density equals NumPyro's, with a finite gradient:\n",
+            *table(("distribution", "as a prior", "as a likelihood"), distributions),
             "\n## What is refused\n\nThe error names the site or variable, and says what to do instead:\n",
             *table(("kind", "fitted", "instead"), refused),
             "",

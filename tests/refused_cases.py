@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
@@ -81,6 +82,11 @@ def black_box(pm):
     pm.Potential("likelihood", likelihood(pm.Normal("loc")))
 
 
+def copula():
+    shape = numpyro.sample("shape", dist.Gamma(2, 1))
+    numpyro.sample("y", dist.GaussianCopulaBeta(shape, jnp.ones(2), jnp.eye(2)), obs=jnp.array([0.3, 0.6]))
+
+
 REFUSED = {
     "infinite": Refused(
         "NumPyro: a discrete site with infinitely many values (Poisson)", "marginalize it, or observe it",
@@ -97,6 +103,12 @@ REFUSED = {
     "only discrete": Refused(
         "NumPyro: only discrete latent sites", "there is nothing to fit; enumerate them",
         lambda: pf.Target.from_numpyro(only_discrete), ValueError, "k",
+    ),
+    "incomplete beta": Refused(
+        "NumPyro: incomplete beta functions of a parameter (concentrations of `GaussianCopulaBeta`, degrees of freedom "
+        "of a truncated `StudentT`)", "fix the parameter: JAX does not have this derivative",
+        lambda: pf.fit_posterior(pf.Target.from_numpyro(copula), key=jr.key(0)),
+        ValueError, "cannot be differentiated by jax.grad.*Betainc gradient",
     ),
     "no real number": Refused(
         "Python: a log-density that is no real number", "return a scalar of floating-point numbers",

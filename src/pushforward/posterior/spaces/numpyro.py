@@ -257,9 +257,10 @@ class NumpyroSpace(AbstractSpace):
         args, kwargs = self._arguments()
         try:
             sites = handlers.trace(seeded).get_trace(*args, **kwargs)
-        except NotImplementedError as error:
+        except (NotImplementedError, ImportError) as error:
+            reason = f": {error}" if str(error) else ""
             raise UnavailablePrediction(
-                f"no posterior predictive: a likelihood of the model cannot be sampled: {error}"
+                f"no posterior predictive: NumPyro cannot sample a likelihood of the model{reason}"
             ) from error
         return {name: sites[name]["value"] for name in self.observed()}
 
