@@ -1,7 +1,5 @@
 """The page "What can be fitted", and the supports, distributions and refusals that it lists."""
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -65,6 +63,7 @@ KINDS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Continuous inference poorly handles circular")
 @pytest.mark.parametrize("name", few(DISTRIBUTIONS, *KINDS))
 def test_distributions_are_priors_and_likelihoods(name):
     """The density is NumPyro's, its gradient is finite, and there are predictions where NumPyro can draw."""
@@ -74,9 +73,7 @@ def test_distributions_are_priors_and_likelihoods(name):
         with pytest.raises(ValueError, match=case.refused):
             pf.Target.from_numpyro(prior_and_likelihood, case.at, y, True)
     args = (case.at, y, case.refused is None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Continuous inference poorly handles circular")
-        target = pf.Target.from_numpyro(prior_and_likelihood, *args)
+    target = pf.Target.from_numpyro(prior_and_likelihood, *args)
     u = jnp.linspace(-0.4, 0.7, target.dim)
     value, gradient = jax.jit(jax.value_and_grad(target))(u)
     if target.space.discrete:

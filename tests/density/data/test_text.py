@@ -25,6 +25,10 @@ PLAIN = "1.5,2\n3,-4.25\n"
         ("# of 3 June\n# a b\n1.5e0 2e0\n3e0 -4.25e0\n", ["a", "b"]),
         ("# of 3 June\n" + PLAIN, ["x0", "x1"]),
         ("# a, b\n" + PLAIN, ["a", "b"]),
+        ("% a b\n1.5 2\n3 -4.25\n", ["a", "b"]),
+        ("% by hand\n% a,b\n" + PLAIN, ["a", "b"]),
+        (PLAIN + "# by hand\n\n# on 3, June\n", ["x0", "x1"]),
+        ("a,b\n" + PLAIN + "% 3,4", ["a", "b"]),
         ("#a,b\n" + PLAIN, ["a", "b"]),
         ("# wind speed\n# a b\n" + PLAIN, ["a", "b"]),
         ("  a      b\n1.5      2\n  3  -4.25\n", ["a", "b"]),
@@ -45,11 +49,23 @@ def test_layouts(tmp_path, content, names):
 
 def test_what_numpy_writes(tmp_path):
     values = np.random.default_rng(0).normal(size=(30, 3))
-    for options in ({}, {"delimiter": ","}, {"delimiter": "\t", "header": "a\tb\tc"}, {"header": "a b c"}):
+    for options in (
+        {}, {"delimiter": ","}, {"delimiter": "\t", "header": "a\tb\tc"}, {"header": "a b c"}, {"footer": "the\nend"},
+        {"header": "a b c", "comments": "% "}, {"header": "a,b,c", "comments": "%", "delimiter": ",", "footer": "end"},
+    ):  # fmt: skip
         np.savetxt(tmp_path / "x.txt", values, **options)
         table = tables.read(tmp_path / "x.txt")
         np.testing.assert_array_equal(table.values, values)
         assert table.names == (["a", "b", "c"] if "header" in options else ["x0", "x1", "x2"])
+
+
+def test_a_last_row_of_text_is_no_comment(tmp_path, monkeypatch):
+    (tmp_path / "x.csv").write_text("tag,size\n#1,3\n#2,4\n")
+    np.testing.assert_array_equal(tables.read(tmp_path / "x.csv", ["size"]).values, [[3], [4]])
+    (tmp_path / "x.csv").write_text("size,tag\n" + "3,# of a long text\n" * 9)
+    monkeypatch.setattr(text, "END_BYTES", 17)  # the end begins inside of a line, with #
+    assert len(tables.read(tmp_path / "x.csv", ["size"]).values) == 9
+    assert not text.find_layout(tmp_path / "x.csv").has_footer
 
 
 def test_one_column(tmp_path):
@@ -67,7 +83,12 @@ def test_one_column(tmp_path):
         ("a,b\n1,2\nNA,3\n", r"row 1, column 0 \(a\): 'NA' is not a number but marks a missing value"),
         ("a,b\n1,2\n,3\n", r"row 1, column 0 \(a\): the value is missing"),
         ("a,b\n1,2\n1\n", "row 1 has 1 cells, but there are 2 columns"),
-        ("a,b\n1,2\n# later\n", "row 1 has 1 cells"),
+        (
+            "a,b\n1,2\n# later\n3,4\n",
+            "row 1 has 1 cells, but there are 2 columns; comments may only be before or after",
+        ),
+        ("a,b\n1,2\n# later, too\n3,4\n# end", r"row 1, column 0 \(a\): '# later' is not a number"),
+        ("a,b\nx,2\n#y,4\n", r"row 0, column 0 \(a\): 'x' is not a number"),
         ("a b\n1 2\n1 2 3\n", "row 1 has 3 cells"),
         ("a,b\n1," + "x" * 5000 + "\n", r"'x{57}\.\.\.' is not a number"),
         ("a,a\n1,2\n", "has several columns a; rename them"),

@@ -75,11 +75,12 @@ def read(path: str | Path, columns: Sequence[str] | None = None, *, missing: boo
     """Read a table into memory.
 
     The first line of a text file holds the names of the columns if it has a cell that is not a number; comments, which
-    begin with #, may precede it, and the last of them may hold the names, as `numpy.savetxt` writes them. A first
-    column with an empty name is an index, and is left out, with a warning. The separator is a tab in .tsv files; in
-    others a line such as "sep=;" before the names declares it, or it is the most frequent of comma, semicolon and tab
-    in the first line, or any number of blanks. An .npy file holds an array of rows and columns, or of records; an .npz
-    file holds such an array, or one array for each column. Columns without names are named x0, x1, ...
+    begin with # or %, may precede it and follow the rows, and the last one before the rows may hold the names, as
+    `numpy.savetxt` writes them. A first column with an empty name is an index, and is left out, with a warning. The
+    separator is a tab in .tsv files; in others a line such as "sep=;" before the names declares it, or it is the most
+    frequent of comma, semicolon and tab in the first line, or any number of blanks. An .npy file holds an array of rows
+    and columns, or of records; an .npz file holds such an array, or one array for each column. Columns without names
+    are named x0, x1, ...
 
     Args:
         path: the file; its suffix determines the format.

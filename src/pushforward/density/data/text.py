@@ -7,6 +7,7 @@ errors should name the row and column of each cell that is not a number. Both re
 import csv
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ MISSING = ("na", "n/a", "null", "none", "?", "-")
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 # A number whose digits are in groups of three, as 1,000 and 1 000.
 GROUPED = re.compile(r"[+-]?\d{1,3}([,.' _\u00a0\u202f]\d{3})+([.,]\d*)?")
+# What comments begin with: those of NumPy, and of MATLAB and LaTeX.
+COMMENTS = ("#", "%")
+# How many bytes at the end of a file are searched for comments.
+END_BYTES = 4096
 # How many rows are compared with a first row that may be names.
 COMPARED = 100
 # Whole numbers that are probably years.
@@ -44,6 +49,7 @@ class Layout(NamedTuple):
         skipped_lines: the number of lines before the rows.
         skipped_bytes: the number of bytes before the rows.
         missing: whether cells that are empty or mark missing values become NaN; otherwise they are errors.
+        has_footer: whether there are comments after the rows.
     """
 
     path: Path
@@ -52,6 +58,7 @@ class Layout(NamedTuple):
     skipped_lines: int
     skipped_bytes: int
     missing: bool = False
+    has_footer: bool = False
 
     def named_columns(self) -> list[int]:
         """The indices of the columns with a name; warns of an index and of columns without values.
@@ -78,13 +85,16 @@ class Layout(NamedTuple):
             wanted: the indices of the columns to return.
 
         Raises:
-            pyarrow.ArrowInvalid: if a cell is not a number, or cells are separated by blanks or have quotes.
+            pyarrow.ArrowInvalid: if a cell is not a number, cells are separated by blanks or have quotes, or there are
+                comments after the rows.
         """
         import pyarrow
         from pyarrow import csv as arrow_csv
 
         if self.separator is None:
             raise pyarrow.ArrowInvalid("Arrow's cells are separated by one character")
+        if self.has_footer:
+            raise pyarrow.ArrowInvalid("Arrow reads comments as rows")
         numbers = [str(i) for i in wanted]
         with self.path.open("rb") as file:
             file.seek(self.skipped_bytes)
@@ -121,7 +131,8 @@ class Layout(NamedTuple):
         """The cells of each row as text, and the numbers of its first and its last line."""
         with _open(self.path) as file:
             lines = itertools.islice(file, self.skipped_lines, None)
-            yield from _records(self.path, lines, self.separator, self.skipped_lines)
+            found = _records(self.path, lines, self.separator, self.skipped_lines)
+            yield from _without_footer(found) if self.has_footer else found
 
     def _numbers(self, row: int, record: Record, wanted: Sequence[int]) -> list[float]:
         cells, first_line, last_line = record
@@ -130,7 +141,8 @@ class Layout(NamedTuple):
             f" (a quote that opens in line {first_line} closes in line {last_line}; it may be a stray quote)"
         )  # fmt: skip
         if len(cells) != len(self.names):
-            raise ValueError(f"{where} has {len(cells)} cells, but there are {len(self.names)} columns{quote}.")
+            place = "; comments may only be before or after all rows" if cells[0].startswith(COMMENTS) else ""
+            raise ValueError(f"{where} has {len(cells)} cells, but there are {len(self.names)} columns{quote}{place}.")
         numbers = []
         for i in wanted:
             if self.missing and (not cells[i] or _is_missing(cells[i])):
@@ -148,9 +160,10 @@ class Layout(NamedTuple):
 def find_layout(path: Path) -> Layout:
     """Find the separator and the names of the columns of a text file.
 
-    Lines at the start that begin with # are comments, and empty lines there are skipped too. A line "sep=;", as for
-    spreadsheets, declares the separator. The next line holds names if it has a cell that is not a number; otherwise the
-    last comment does, if it has a cell for each column.
+    Lines at the start that begin with # or % are comments, and empty lines there are skipped too. A line "sep=;", as
+    for spreadsheets, declares the separator. The next line holds names if it has a cell that is not a number; otherwise
+    the last comment does, if it has a cell for each column. If the first column holds numbers, lines at the end that
+    begin with # or % are comments too.
 
     Args:
         path: the file.
@@ -170,21 +183,23 @@ def find_layout(path: Path) -> Layout:
         numbers = [parse_number(cell) for cell in first]
         # Names may be numbers, such as years. But in a row with numbers, a missing value is not a name.
         has_names = any(cell and number is None for cell, number in zip(first, numbers, strict=True))
-        following = [] if has_names else [cells for cells, _, _ in itertools.islice(records, COMPARED)]
+        following = [cells for cells, _, _ in itertools.islice(records, 1 if has_names else COMPARED)]
     malformed = [cell for cell in first if _is_missing(cell) or (parse_number(cell) is None and cell[:1].isdigit())]
     if malformed and any(number is not None for number in numbers):
         raise ValueError(
             f"{path}: the first row has numbers and {_quoted(malformed[0])}, so it is neither names nor only numbers."
         )
+    row = next(iter(following), [""]) if has_names else first
+    has_footer = bool(row) and parse_number(row[0]) is not None and _ends_in_comment(path)
     if has_names:
-        return Layout(path, separator, first, last_line, _num_bytes(path, last_line))
+        return Layout(path, separator, first, last_line, _num_bytes(path, last_line), has_footer=has_footer)
     if _may_be_names(first, following):
         raise ValueError(
             f"{path}: the first row, {_shorten(', '.join(first))}, may be names or numbers; write names that are not "
             f"numbers, such as x{first[0]}, or numbers with a decimal point, such as {first[0]}.0."
         )
     names = _names_in_comment(comments, separator, len(first)) or [f"x{i}" for i in range(len(first))]
-    return Layout(path, separator, names, len(comments), _num_bytes(path, len(comments)))
+    return Layout(path, separator, names, len(comments), _num_bytes(path, len(comments)), has_footer=has_footer)
 
 
 def parse_number(cell: str) -> float | None:
@@ -211,7 +226,29 @@ def _num_bytes(path: Path, num_lines: int) -> int:
 
 
 def _is_comment(line: str) -> bool:
-    return not line.strip() or line.startswith("#")
+    return not line.strip() or line.startswith(COMMENTS)
+
+
+def _ends_in_comment(path: Path) -> bool:
+    """Whether the last line of a file that is not empty is a comment."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    whole = [line for line in lines[size > END_BYTES :] if line.strip()]  # the first one may be cut
+    return bool(whole) and whole[-1].startswith(COMMENTS)
+
+
+def _without_footer(records: Iterable[Record]) -> Iterator[Record]:
+    """The rows without the comments after the last one."""
+    comments: list[Record] = []
+    for record in records:
+        if record[0][0].startswith(COMMENTS):
+            comments.append(record)
+            continue
+        yield from comments
+        comments.clear()
+        yield record
 
 
 def _declared(line: str) -> str | None:
@@ -297,7 +334,8 @@ def _may_be_names(first: Sequence[str], following: Sequence[Sequence[str]]) -> b
 
 def _names_in_comment(comments: Sequence[str], separator: str | None, num_columns: int) -> list[str] | None:
     """The names in the last comment, as `numpy.savetxt` writes them; None if it does not have one for each column."""
-    last = next((line for line in reversed(comments) if line.strip() and not _declared(line)), "").lstrip("#").strip()
+    last = next((line for line in reversed(comments) if line.strip() and not _declared(line)), "")
+    last = last.lstrip("".join(COMMENTS)).strip()
     if not last:
         return None
     options = [_blank_separated(last)] if separator is None else [last.split(separator), _blank_separated(last)]
