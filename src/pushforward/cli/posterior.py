@@ -28,7 +28,7 @@ PLOTS: tuple[Literal["training", "marginals", "pairs"], ...] = ("training", "mar
 FILES = ("posterior.flow", "summary.json", "posterior.nc", "report.html", *(f"{kind}.png" for kind in PLOTS))
 
 # The draws in posterior.nc, if the user gives no number.
-MAX_DRAWS, MIN_DRAWS, MAX_BYTES = 4000, 400, 2**28
+MOST_WRITTEN, FEWEST_WRITTEN, MAX_BYTES = 4000, 400, 2**28
 
 COLORS = {"good": "bold green", "reweight": "bold yellow", "unreliable": "bold red"}
 
@@ -219,7 +219,7 @@ def _write_draws(posterior: Any, key: Any, path: Path, options: argparse.Namespa
     """Write the draws for ArviZ, and say before how large they are."""
     groups = {name: getattr(options, name, False) for name in ("log_likelihood", "predictive")}
     per_draw = posterior.arviz_bytes(1, **groups)
-    draws = getattr(options, "num_draws", None) or min(MAX_DRAWS, max(MIN_DRAWS, MAX_BYTES // per_draw))
+    draws = getattr(options, "num_draws", None) or min(MOST_WRITTEN, max(FEWEST_WRITTEN, MAX_BYTES // per_draw))
     size = draws * per_draw
     console.print(f"posterior.nc: {draws:,} draws, {size / 1e6:,.1f} MB before compression ({size:,} bytes)")
     posterior.to_arviz(key, draws, **groups).to_netcdf(str(path))

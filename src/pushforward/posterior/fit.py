@@ -39,8 +39,8 @@ from pushforward.training.processes import spans_processes
 from pushforward.training.run import Callback, Run, Trained
 
 DEFAULT_BUDGET = 4_000_000
-# The draws of the assessment have at most this many numbers, 64 MB in float64, but there are at least MIN_DRAWS.
-MAX_NUMBERS, MIN_DRAWS = 8_000_000, 2 * DRAWS_PER_CALL
+# The draws of the assessment have at most this many numbers, 64 MB in float64, but there are at least FEWEST_DRAWS.
+MAX_NUMBERS, FEWEST_DRAWS = 8_000_000, 2 * DRAWS_PER_CALL
 # What a fit holds at once: copies of the draws of one call, and matrices.
 COPIES, MATRICES = 4, 12
 # Of a time limit: what is kept for the assessment, as a fraction and at most (seconds).
@@ -182,7 +182,7 @@ def fit_posterior(
         fitted = unwhitened(whitened.affine, trained.model)
         agreement = None
         try:
-            num_draws = min(NUM_DRAWS, max(MIN_DRAWS, MAX_NUMBERS // target.dim))
+            num_draws = min(NUM_DRAWS, max(FEWEST_DRAWS, MAX_NUMBERS // target.dim))
             num_draws = num_affordable_draws(target, num_draws)
             exact, model = place((Whitened(target, whitened.affine), trained.model), mesh)
             with on_mesh(mesh):

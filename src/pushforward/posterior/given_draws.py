@@ -14,12 +14,13 @@ from pushforward.posterior.arviz import import_arviz
 from pushforward.posterior.log_prob import in_support
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Draw, Target
+from pushforward.posterior.thinning import stride, thinned
 from pushforward.reports.columns import named
 from pushforward.training.compilation import jit_quick_compilation
 
-MIN_DRAWS = 100
+MIN_GIVEN = 100
 # More draws are thinned: they would say no more, because those of a chain are dependent.
-MAX_DRAWS = 20_000
+MAX_GIVEN = 20_000
 GROUP, AXES = "posterior", ("chain", "draw")
 
 
@@ -51,19 +52,19 @@ def given_draws(target: Target, draws: Any) -> Float[np.ndarray, "chains draws d
         if len(bad):
             raise ValueError(f"draws of {name} hold NaN or infinite values, the first at {_place(bad[0])}.")
     num_chains, num = next(iter(values.values())).shape[:2]
-    step = -(-num_chains * num // MAX_DRAWS)
+    step = stride(num_chains * num, MAX_GIVEN)
     values = {name: value[:, ::step] for name, value in values.items()}
     # Of the target's structure.
     tree = jax.tree.unflatten(jax.tree.structure(shape), values.values())
     flat = jax.tree.map(lambda a: jnp.asarray(a.reshape(-1, *a.shape[2:]), float), tree)
     inside, u = map(np.asarray, _unconstrained(target, flat))
     _check_all(inside, step, values, "outside of the support of the target, or at its boundary")
-    if len(u) < MIN_DRAWS or len(np.unique(u, axis=0)) <= target.dim:
+    if len(u) < MIN_GIVEN or len(np.unique(u, axis=0)) <= target.dim:
         raise ValueError(
             f"draws has {num_chains * num} draws, {len(np.unique(u, axis=0))} of them different, but at least "
-            f"{MIN_DRAWS} are needed, and more different ones than the target has dimensions, {target.dim}."
+            f"{MIN_GIVEN} are needed, and more different ones than the target has dimensions, {target.dim}."
         )
-    checked = u[:: -(-len(u) // num_affordable_draws(target, len(u)))]
+    checked = thinned(u, num_affordable_draws(target, len(u)))
     possible = np.isfinite(_log_densities(target, jnp.asarray(checked)))
     if not possible.all():
         raise ValueError(

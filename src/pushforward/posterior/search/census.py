@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.linalg import solve_triangular
 
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate
+from pushforward.posterior.thinning import thinned
 
 # Many modes with less than this fraction of the mass of the best one would have to be missed.
 MIN_MASS = 1e-4
@@ -138,8 +139,7 @@ class Census(NamedTuple):
             draws: draws of a fit, in unconstrained coordinates.
             weights: their weights, up to a constant.
         """
-        step = -(-len(draws) // NUM_DRAWS)
-        draws, weights = draws[::step], weights[::step]
+        draws, weights = thinned(draws, NUM_DRAWS), thinned(weights, NUM_DRAWS)
         return self._replace(modes=[mode for mode in self.modes if _is_separate(mode.candidate, draws, weights)])
 
 

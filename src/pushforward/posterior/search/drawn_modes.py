@@ -15,6 +15,7 @@ from pushforward.gaussian_mixture import RIDGE, ROWS_PER_DIM, GaussianMixture, R
 from pushforward.posterior.curvature import LogDensity
 from pushforward.posterior.search.candidates import MAX_MODES, MIN_DISTANCE, Candidate, score_gaussians, usable
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
+from pushforward.posterior.thinning import thinned
 from pushforward.training.compilation import jit_quick_compilation
 
 SIZES = (1, 2, 4, 8, 16)
@@ -87,7 +88,7 @@ def _modes(x: Rows) -> list[np.ndarray]:
     if dim > MAX_HESSIAN_DIM:
         return [np.arange(size)]
     # No key, so that all fits see the same modes.
-    mixture = fit_mixture(x[:: -(-size // MAX_ROWS)], SIZES, np.random.default_rng(0))
+    mixture = fit_mixture(thinned(x, MAX_ROWS), SIZES, np.random.default_rng(0))
     log_densities = mixture.log_densities(x)
     component = log_densities.argmax(1)
     rows = [np.flatnonzero(np.isin(component, group)) for group in _connected(mixture, log_densities)]

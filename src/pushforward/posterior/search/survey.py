@@ -46,9 +46,9 @@ MIN_SEARCH_ROWS, MAX_SEARCH_ROWS, SEARCH_ROWS_PER_DIM = 5_000, 20_000, 20
 MAX_STEPS, TOLERANCE = 20, 0.01
 NUM_HALVINGS = 10
 NUM_NOISE_DRAWS = 64
-# An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_DRAWS draws. A Hessian costs
-# as many as it has columns.
-MAX_PAIRS, MIN_DRAWS = 1e9, 512
+# An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_ASSESSED draws. A Hessian
+# costs as many as it has columns.
+MAX_PAIRS, MIN_ASSESSED = 1e9, 512
 
 
 class Survey(NamedTuple):
@@ -142,7 +142,7 @@ def num_affordable_draws(target: Target, num: int) -> int:
     """
     if not isinstance(target.space, LargeDataSpace):
         return num
-    return min(num, max(MIN_DRAWS, int(MAX_PAIRS / target.space.num_rows)))
+    return min(num, max(MIN_ASSESSED, int(MAX_PAIRS / target.space.num_rows)))
 
 
 def _some_rows(space: LargeDataSpace, dim: int, key: PRNGKeyArray) -> PyTree[Array]:

@@ -25,13 +25,14 @@ GOOD_ESS_FRACTION = 0.9
 # If the effective sample size is below this fraction of the draws, weights are trusted only if their tail is light.
 TRUSTED_ESS_FRACTION = 0.5
 MIN_ESS = 400
+# The smallest number of draws that can be diagnosed.
 MIN_DRAWS = 100
 # The largest distance of neighboring floating-point numbers at the size of the log-density, in nats.
 MAX_SPACING = 0.1
 # The largest distance between the mean of the draws and their weighted mean, in standard deviations.
 MAX_SHIFT = 0.1
 # From this dimension on, the reasons say what the divergence means for single coordinates.
-MANY_DIMS = 100
+PER_COORDINATE_DIM = 100
 
 
 class Diagnostics(eqx.Module):
@@ -171,7 +172,7 @@ def diagnose(
     )
     if verdict == "good" and ess / num_draws <= GOOD_ESS_FRACTION:
         notes = (where, *notes)
-    if verdict == "reweight" and draws is not None and draws.shape[1] >= MANY_DIMS:
+    if verdict == "reweight" and draws is not None and draws.shape[1] >= PER_COORDINATE_DIM:
         notes = (_per_coordinate(gap, draws.shape[1]), *notes)
     return Diagnostics(**numbers, verdict=verdict, reasons=(*reasons, *notes))
 

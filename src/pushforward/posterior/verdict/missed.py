@@ -21,6 +21,7 @@ from pushforward.posterior.latent import BATCH, has_supports, latent_values, map
 from pushforward.posterior.rounding import cautious_log_density, is_noise
 from pushforward.posterior.search.candidates import MIN_DISTANCE, Candidate, is_near_mode
 from pushforward.posterior.target import Target, finite_or_zero
+from pushforward.posterior.thinning import thinned
 from pushforward.training.compilation import jit_quick_compilation, split
 
 # A fit misses evidence where the posterior density is more than this times its own.
@@ -71,7 +72,7 @@ class _Marginals:
     def __init__(self, target: Target, draws: np.ndarray, log_weights: np.ndarray):
         self._target = target
         usable = np.flatnonzero(np.isfinite(log_weights) & np.isfinite(draws).all(1))
-        usable = usable[:: -(-len(usable) // NUM_DRAWS)]
+        usable = thinned(usable, NUM_DRAWS)
         weights = np.exp(log_weights[usable] - log_weights[usable].max())
         weights /= weights.sum()
         values = self._values(draws[usable])

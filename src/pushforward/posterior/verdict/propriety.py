@@ -20,6 +20,7 @@ from pushforward.generators import numpy_generator
 from pushforward.posterior.latent import batch_size, has_supports, in_batches, latent_values, map_parts, without_density
 from pushforward.posterior.rounding import is_noise, smooth_log_density
 from pushforward.posterior.target import Target
+from pushforward.posterior.thinning import thinned
 from pushforward.posterior.verdict.saturation import is_saturated
 from pushforward.training.compilation import jit_quick_compilation
 
@@ -52,7 +53,7 @@ def is_improper(target: Target, draws: Float[np.ndarray, "draws dim"], key: PRNG
     """
     rng = numpy_generator(key)
     # Enough for medians, scales and principal axes.
-    draws = draws[:: max(1, len(draws) // MAX_DRAWS)]
+    draws = thinned(draws, MAX_DRAWS)
     directions, powers = _directions(draws, rng)
     if _any_rises(target, draws, directions, powers, draws, False):
         return True

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from pushforward.posterior.latent import has_supports, in_batches, in_parts, without_density
 from pushforward.posterior.target import Draw, Target
+from pushforward.posterior.thinning import thinned
 from pushforward.training.compilation import jit_quick_compilation
 
 MAX_DRAWS = 10_000
@@ -35,8 +36,7 @@ def saturated_mass(
     """
     if not has_supports(target):
         return 0.0
-    step = -(-len(draws) // MAX_DRAWS)
-    draws, weights = draws[::step], weights[::step]
+    draws, weights = thinned(draws, MAX_DRAWS), thinned(weights, MAX_DRAWS)
     center = np.median(draws, axis=0)
     total = weights.sum()
     beyond = np.concatenate([is_saturated(target, center + 2 * (part - center)) for part in in_parts(draws)])
