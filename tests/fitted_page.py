@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from container_cases import IMAGES, TABLES, Container
 from distribution_cases import DISTRIBUTIONS
 from model_cases import CASES
 from refused_cases import REFUSED, SUPPORTS
@@ -33,9 +34,19 @@ def page() -> str:
             *table(("distribution", "as a prior", "as a likelihood"), distributions),
             "\n## What is refused\n\nThe error names the site or variable, and says what to do instead:\n",
             *table(("kind", "fitted", "instead"), refused),
+            "\n## Tables\n\nOf `fit_density`, `pushforward density` and, for files, the rows of large data:\n",
+            *containers(TABLES),
+            "\n## Images\n\nOf `fit_vae`:\n",
+            *containers(IMAGES),
             "",
         ]
     )
+
+
+def containers(cases: dict[str, Container]) -> list[str]:
+    """The lines of a table of containers."""
+    rows = [(kind, "yes", "") if c.instead is None else (kind, "no", c.instead) for kind, c in cases.items()]
+    return table(("kind", "read", "instead"), rows)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page "What can be fitted", and the supports, distributions and refusals that it lists."""
+"""The page "What can be fitted", and the supports, distributions, containers and refusals that it lists."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,13 @@ from numpyro.infer.util import potential_energy
 import distribution_cases
 import fitted_page
 import pushforward as pf
+from container_cases import IMAGES, TABLES, VALUES
 from distribution_cases import DISTRIBUTIONS
 from products import few
+from pushforward.density.data.source import open_samples
 from pushforward.posterior.spaces.base import UnavailablePrediction
+from pushforward.vae.fit import _images as read
+from pushforward.vae.stored import StoredImages
 from refused_cases import REFUSED, SUPPORTS
 
 
@@ -92,3 +96,34 @@ def test_distributions_are_priors_and_likelihoods(name):
     else:
         replicas = jax.eval_shape(lambda draw: target.space.replicate(draw, jr.key(0)), draw)
         assert name == "Unit" or replicas["y"].shape == shape
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_are_read_or_refused(kind, tmp_path):
+    case = TABLES[kind]
+    if "xarray" in kind:
+        pytest.importorskip("xarray")
+    x = case.make(tmp_path)
+    if case.instead is not None:
+        with pytest.raises(ValueError, match=case.found):
+            pf.fit_density(x, key=jr.key(0))
+        return
+    values, names = open_samples(x)
+    np.testing.assert_array_equal(values, VALUES)
+    assert names == (None if case.found is None else list(case.found))
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images_are_read_or_refused(kind, tmp_path):
+    case = IMAGES[kind]
+    if "Pillow" in kind:
+        pytest.importorskip("PIL")
+    images = case.make(tmp_path)
+    if case.instead is not None:
+        with pytest.raises((ValueError, TypeError), match=case.found):
+            pf.fit_vae(images, key=jr.key(0))
+        return
+    found = read(images)
+    assert isinstance(found, StoredImages) == ("disk" in kind)
+    found = np.concatenate([*found.chunks()]) if isinstance(found, StoredImages) else found
+    np.testing.assert_allclose(found, case.found, atol=1e-7)

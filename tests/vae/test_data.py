@@ -18,5 +18,17 @@ def test_eight_bits_are_divided_and_masks_are_not(tmp_path):
     np.save(tmp_path / "grey.npy", 255 * mask)
     np.testing.assert_array_equal(load_images(tmp_path / "grey.npy")["train"], grey["train"])
     np.testing.assert_array_equal(check_images(255 * mask), check_images(mask))
+    np.testing.assert_array_equal(check_images([*(255 * mask)]), check_images(mask))
+    with pytest.raises(ValueError, match="they are complex"):
+        check_images(mask + 0j)
     with pytest.raises(ValueError, match="outside of compiled functions"):
         jax.jit(without_bytes)(255 * mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("", "it is a folder; read the pictures"), ("x.png", "of another format; read")]
+)
+def test_pictures_are_refused_with_advice(name, match, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=match):
+        load_images(tmp_path / name)

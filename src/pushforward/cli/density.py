@@ -23,7 +23,7 @@ from pushforward.cli.terminal import (
 DESCRIPTION = """\
 Fit a normalizing flow to the rows of a file, and evaluate it on test rows.
 
-FILE is CSV or TSV (with or without a line of names), .npy, .npz or Parquet; also columns separated by blanks.
+FILE is CSV or TSV (with or without a line of names), .npy, .npz, Parquet or Arrow; also columns separated by blanks.
 
 DIR will hold density.flow (for `pushforward sample` and pushforward.load), summary.json and report.html: scores of
 test rows, compared with a Gaussian and with a mixture of Gaussians (with scikit-learn), plots of data and draws,
@@ -43,7 +43,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         commands: the subparsers of the program.
     """
     command = add_command(commands, "density", "fit the density of the rows of a file", DESCRIPTION)
-    command.add_argument("file", type=path_argument, metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet")
+    command.add_argument(
+        "file", type=path_argument, metavar="FILE", help="the data: CSV, TSV, .npy, .npz, Parquet, Arrow"
+    )
     add = command.add_argument
     add("--columns", nargs="+", metavar="COLUMN", help="the columns to fit; by default all but those of --given")
     add("--given", nargs="+", default=[], metavar="COLUMN", help="fit the density conditional on these columns")

@@ -52,7 +52,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--out",
         type=path_argument,
         metavar="FILE",
-        help=".csv, .tsv, .npy, .npz or .parquet; by default CSV on the terminal",
+        help=".csv, .tsv, .npy, .npz, .parquet or .arrow; by default CSV on the terminal",
     )
     add(
         "--given",

@@ -97,8 +97,8 @@ def fit_density(
     Ctrl-C ends the training, and the best density so far is returned, with a warning.
 
     Args:
-        x: samples, of shape (n, dim); or the path of a file of them, .npy, CSV, TSV or Parquet, which like a
-            `numpy.memmap` may be larger than memory.
+        x: samples, of shape (n, dim); or the path of a file of them, .npy, CSV, TSV, Parquet or Arrow, which like
+            a `numpy.memmap` may be larger than memory.
         key: for all randomness; the same key gives the same result. The density keeps a key derived from it, for
             `evaluate`, `plot` and `report`.
         condition: the condition of each row, of shape (n, cond_dim): then the density is conditional, $q(x \mid c)$.

@@ -12,6 +12,7 @@ from pushforward.bijections.arrays import ArrayLike
 from pushforward.masked import check_unmasked
 
 NUM_TRAIN, NUM_VALID = 1297, 200
+PICTURES = "read the pictures into one array, such as numpy.stack([numpy.asarray(PIL.Image.open(p)) for p in paths])"
 
 
 def digits() -> tuple[dict[str, Float[np.ndarray, "_ 8 8"]], dict[str, Int[np.ndarray, "_"]]]:
@@ -71,7 +72,7 @@ def load_images(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
     except Exception as error:  # errors of zip, header and pickle have many classes
-        raise ValueError(f"{path} is not a readable .npz or .npy file of arrays: {error}") from error
+        raise ValueError(f"{path} is not a readable .npz or .npy file of arrays: {fault(path, error)}") from error
     if "train" not in arrays:
         if len(arrays) != 1:
             raise ValueError(
@@ -84,6 +85,20 @@ def load_images(path: Path) -> dict[str, np.ndarray]:
     binary = all(a.max(initial=0) <= 1 for a in arrays.values() if a.dtype == np.uint8)
     scale = np.float32(1 if binary else 255)
     return _checked({name: a / scale if a.dtype == np.uint8 else a for name, a in arrays.items()})
+
+
+def fault(path: Path, error: Exception) -> str:
+    """Why a file does not hold images: it is of another kind, or NumPy cannot read it.
+
+    Args:
+        path: the file, or a folder.
+        error: the error of NumPy.
+    """
+    if path.is_dir():
+        return f"it is a folder; {PICTURES}."
+    with path.open("rb") as file:
+        start = file.read(6)
+    return str(error) if start.startswith((b"\x93NUMPY", b"PK")) else f"it is of another format; {PICTURES}."
 
 
 def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -156,7 +171,10 @@ def check_images(x: ArrayLike) -> Float[np.ndarray, "n *shape"]:
     """
     check_unmasked("the images", x, "fill or leave out the masked pixels")
     try:
-        x = np.asarray(without_bytes(x), dtype=jnp.result_type(float))
+        x = np.asarray(without_bytes(x if hasattr(x, "dtype") else np.asarray(x)))
+        if x.dtype.kind == "c":
+            raise ValueError("they are complex.")
+        x = x.astype(jnp.result_type(float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"images must be an array of numbers: {error}") from error
     check_shape(x.shape)

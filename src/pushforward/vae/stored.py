@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from pushforward.training.data import evenly_spaced
 from pushforward.training.mapped import Mapped
-from pushforward.vae.data import check_pixels, check_shape
+from pushforward.vae.data import check_pixels, check_shape, fault
 
 # How many images are in memory when all are checked, and how many a checkpoint compares.
 CHUNK, COMPARED = 1_000, 1_000
@@ -104,7 +104,7 @@ def _opened(path: Path) -> np.memmap:
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not an .npy file of images: {error}") from error
+        raise ValueError(f"{path} is not an .npy file of images: {fault(path, error)}") from error
     if not isinstance(array, np.memmap):
         raise ValueError(f"{path} is not an .npy file of images, but holds several arrays or none; save one of them.")
     return array

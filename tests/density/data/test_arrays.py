@@ -72,3 +72,5 @@ def test_labels_of_columns_are_names():
 def test_dicts_are_refused_with_advice():
     with pytest.raises(ValueError, match=r"but is of type dict; convert it with pandas.DataFrame\(x\)"):
         as_matrix("x", {"a": GOOD[:, 0], "b": GOOD[:, 1]})
+    with pytest.raises(ValueError, match=r"but holds dicts; convert it with pandas.DataFrame\(x\)"):
+        as_matrix("x", [{"a": 1.0, "b": 2.0}])

@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pyarrow
+import pyarrow.feather
 import pytest
 from pyarrow import parquet
 
@@ -31,9 +32,10 @@ def test_all_formats(folder, monkeypatch, rows_per_block):
     np.savez("a.npz", **dict(zip(NAMES, DATA.T, strict=True)))
     np.savez("one.npz", data=DATA)
     tables.write(folder / "a.parquet", dict(zip(NAMES, DATA.T, strict=True)))
+    pyarrow.feather.write_feather(pyarrow.table(dict(zip(NAMES, DATA.T, strict=True))), "a.arrow", chunksize=7)
     numbered = ["x0", "x1", "x2", "x3"]
     for name, names in (
-        ("data.csv", NAMES), ("t.tsv", NAMES), ("semicolons.csv", NAMES), ("a.npz", NAMES),
+        ("data.csv", NAMES), ("t.tsv", NAMES), ("semicolons.csv", NAMES), ("a.npz", NAMES), ("a.arrow", NAMES),
         ("bare.csv", numbered), ("a.npy", numbered), ("one.npz", numbered), ("a.parquet", NAMES),
     ):  # fmt: skip
         table, mapped = tables.read(name), tables.open_mapped(name)
@@ -53,7 +55,7 @@ def test_all_formats(folder, monkeypatch, rows_per_block):
     (folder / "wide.csv").write_text("a,b\n" + "1,2,3\n" * 20)
     with pytest.raises(ValueError, match="row 0 has 3 cells"):
         tables.read("wide.csv")
-    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv", "draws.parquet"):
+    for name in ("draws.npy", "draws.npz", "draws.tsv", "draws.csv", "draws.parquet", "draws.arrow", "draws.feather"):
         tables.write(folder / name, dict(zip(NAMES, DATA.T, strict=True)))
         np.testing.assert_array_equal(tables.read(name).values, DATA)
 
@@ -136,6 +138,9 @@ def test_parquet_columns_of_one_name(tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="is not a Parquet file"):
         tables.read(tmp_path / "broken.parquet")
+    (tmp_path / "broken.arrow").write_bytes(b"ARROW1")
+    with pytest.raises(ValueError, match="is not an Arrow file"):
+        tables.read(tmp_path / "broken.arrow")
 
 
 def test_a_column_named_file(tmp_path):

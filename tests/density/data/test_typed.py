@@ -9,7 +9,7 @@ from pushforward.density.data.typed import read_typed
 ROWS = {"group": np.array([0, 1, 2]), "y": np.array([1.0, 2.0, 4.0]), "x": np.array([0.5, -1e300, 3.0])}
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.parquet", "rows.npz", "records.npy"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.parquet", "rows.arrow", "rows.npz", "records.npy"])
 def test_whole_numbers_stay_whole(name, tmp_path):
     path = tmp_path / name
     if name == "records.npy":

@@ -106,6 +106,10 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
     columns = column_arrays(values)
     if columns and all(column.ndim == 1 for column in columns):
         return _from_columns(name, columns, names)
+    if hasattr(values, "data_vars"):
+        raise ValueError(
+            f"{name} must be an array of numbers, but is a Dataset; convert it with {name}.to_dataframe()."
+        )
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -116,6 +120,10 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
         raise ValueError(f"{name} must be an array of numbers, but is of type {type(values).__name__}{hint}.")
     if array.ndim != 2 or 0 in array.shape:
         conversion = f"{name}.to_frame()" if hasattr(values, "to_frame") else f"{name}[:, None]"
+        if array.size and isinstance(array.flat[0], Mapping):
+            raise ValueError(
+                f"{name} must be an array of numbers, but holds dicts; convert it with pandas.DataFrame({name})."
+            )
         hint = f"; {conversion} converts it to one column" if array.ndim == 1 else ""
         raise ValueError(f"{name} must have shape (rows, columns), both positive, but has shape {array.shape}{hint}.")
     if array.dtype.kind in "biuf":

@@ -1,10 +1,10 @@
-"""Read and write tables of numbers: text, .npy, .npz and Parquet files, which may be larger than memory."""
+"""Read and write tables of numbers: text, .npy, .npz, Parquet and Arrow files, which may be larger than memory."""
 
 import csv
 import functools
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; save the table in it as CSV",
     b"\xff\xfe": "text in UTF-16; save it in UTF-8",
     b"\xfe\xff": "text in UTF-16; save it in UTF-8",
+    b"\x89HDF": "an HDF5 or NetCDF file; read it, for example with pandas or xarray, and give the table",
+    b"\x80\x04": "a pickle; load it, and give the table",
+    b"\x80\x05": "a pickle; load it, and give the table",
 }
 # Makes an array of blocks of rows, whose number of columns it is given.
 Collect = Callable[[Blocks, int], np.ndarray]
@@ -97,7 +100,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None, *, missing: boo
 def open_mapped(path: str | Path, *, missing: bool = False) -> Table:
     """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
-    An .npy file is mapped without a copy. CSV, TSV and Parquet files are copied, block by block, to an unnamed
+    An .npy file is mapped without a copy. CSV, TSV, Parquet and Arrow files are copied, block by block, to an unnamed
     temporary file with 8 bytes per number, which is deleted with the array. An .npz file is always read into memory.
 
     Args:
@@ -127,8 +130,12 @@ def _map(blocks: Blocks, num_columns: int) -> np.ndarray:
 
 
 def _read(path: Path, columns: Sequence[str] | None, collect: Collect, missing: bool = False) -> Table:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a file in it.")
     if not path.is_file():
         raise ValueError(f"there is no file {path}.")
+    if "json" in path.suffix.lower():
+        raise ValueError(f"{path} is JSON; read it, for example with pandas.read_json, and give the table.")
     reader = READERS.get(path.suffix.lower(), functools.partial(_read_text, missing=missing))
     try:
         table = reader(path, columns, collect)
@@ -212,13 +219,28 @@ def _check_numbers(path: Path, name: str, kind: np.dtype) -> None:
         raise ValueError(f"{path}: {name} has values of type {kind}, which are not numbers.")
 
 
-def _read_parquet(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
-    import pyarrow
-    from pyarrow import parquet, types
+def open_batches(path: Path) -> tuple[Any, Callable[[Sequence[str]], Iterable[Any]]]:
+    """The schema of a Parquet or Arrow file, and the function that reads the batches of rows of some columns.
+
+    Args:
+        path: the file; its suffix determines the format.
+    """
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(path)
+        return file.schema_arrow, lambda names: file.iter_batches(ROWS_PER_BLOCK, columns=names)
+    from pyarrow import ipc, memory_map
+
+    reader = ipc.open_file(memory_map(str(path)))
+    return reader.schema, lambda names: map(reader.get_batch, range(reader.num_record_batches))
+
+
+def _read_batches(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
+    from pyarrow import ArrowException, types
 
     try:
-        file = parquet.ParquetFile(path)
-        schema = file.schema_arrow
+        schema, batches = open_batches(path)
         wanted = column_indices(schema.names if columns is None else columns, schema.names, path)
         names = [schema.names[i] for i in wanted]
         for i, name in zip(wanted, names, strict=True):
@@ -230,12 +252,13 @@ def _read_parquet(path: Path, columns: Sequence[str] | None, collect: Collect) -
             # Missing values become NaN.
             return np.stack([batch[name].to_numpy(zero_copy_only=False).astype(float) for name in names], axis=1)
 
-        return Table(names, collect(map(block, file.iter_batches(ROWS_PER_BLOCK, columns=names)), len(names)))
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is not a Parquet file: {error}.") from None
+        return Table(names, collect(map(block, batches(names)), len(names)))
+    except ArrowException as error:
+        raise ValueError(f"{path} is not {BATCHES[path.suffix.lower()]} file: {error}.") from None
 
 
-READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+BATCHES = {".parquet": "a Parquet", ".arrow": "an Arrow", ".feather": "an Arrow"}
+READERS = {".npy": _read_npy, ".npz": _read_npz} | dict.fromkeys(BATCHES, _read_batches)
 
 
 def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
@@ -246,7 +269,8 @@ def write(path: Path, columns: dict[str, Real[np.ndarray, " n"]]) -> None:
     """Write columns to a file.
 
     Args:
-        path: the file; its suffix determines the format: .npy, .npz, .tsv, .parquet, or CSV for all others.
+        path: the file; its suffix determines the format: .npy, .npz, .tsv, .parquet, .arrow, .feather, or CSV for all
+            others.
         columns: the values of each column, by its name.
     """
     suffix = path.suffix.lower()
@@ -257,6 +281,11 @@ def write(path: Path, columns: dict[str, Real[np.ndarray, " n"]]) -> None:
             from pyarrow import parquet
 
             parquet.write_table(pyarrow.Table.from_pydict(arrays), part)
+        elif suffix in BATCHES:
+            import pyarrow
+            from pyarrow import feather
+
+            feather.write_feather(pyarrow.Table.from_pydict(arrays), str(part))
         elif suffix == ".npy":
             with part.open("wb") as file:
                 np.save(file, np.stack([*columns.values()], axis=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pushforward.density.data.tables import DAMAGED, column_indices, read
+from pushforward.density.data.tables import BATCHES, DAMAGED, column_indices, open_batches, read
 from pushforward.density.data.text import find_layout
 
 WHOLE = re.compile(r"[+-]?\d+")
@@ -18,8 +18,8 @@ LARGEST = 2**53
 def read_typed(path: str | Path, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Read the columns of a table, each as a vector, or the arrays of an .npz file, of any shapes.
 
-    A column is whole if the file says so: the type of the array or of the Parquet column, or, in text, digits without
-    a decimal point in every cell. A Parquet column with missing values is not.
+    A column is whole if the file says so: the type of the array or of the Parquet or Arrow column, or, in text, digits
+    without a decimal point in every cell. A column with missing values is not.
 
     Args:
         path: the file, as for `pushforward.density.data.tables.read`.
@@ -72,10 +72,8 @@ def _record_kinds(path: Path, names: Sequence[str]) -> dict[str, Any]:
     return _whole_kinds({name: kind if kind.names is None else kind[name] for name in names})
 
 
-def _parquet_kinds(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    from pyarrow import parquet
-
-    schema = parquet.read_schema(path)
+def _batch_kinds(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    schema, _ = open_batches(path)
     return _whole_kinds({name: np.dtype(schema.field(name).type.to_pandas_dtype()) for name in names})
 
 
@@ -83,4 +81,4 @@ def _whole_kinds(kinds: dict[str, np.dtype]) -> dict[str, Any]:
     return {name: kind for name, kind in kinds.items() if kind.kind in "biu"}
 
 
-KINDS = {".npy": _record_kinds, ".parquet": _parquet_kinds}
+KINDS = {".npy": _record_kinds} | dict.fromkeys(BATCHES, _batch_kinds)
