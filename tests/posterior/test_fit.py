@@ -17,6 +17,7 @@ import pushforward as pf
 from posterior_cases import banana, gaussian_target
 from products import few, first
 from pushforward.posterior.objective import NUM_SAMPLES
+from pushforward.posterior.quadratic import NUM_DRAWS
 from training_cases import Killed
 
 
@@ -267,6 +268,29 @@ def test_resumes_to_the_bit_in_each_stage(stage, whole, tmp_path):
     assert len(seen) == len([r for r in whole.history.evaluations if r.training_loss == r.training_loss])
     assert_same(resumed, whole)
     assert_same(fit(path, callback=lambda progress: pytest.fail("there is nothing left to train")), whole)
+
+
+def test_a_quadratic_map_is_a_stage_of_the_fit(tmp_path):
+    """Its gradients are in the history, and a fit that was killed in it resumes."""
+    path, seen = tmp_path / "checkpoint", []
+
+    def skewed(x):
+        return jnp.sum(0.4 * x - jnp.exp(0.4 * x)) / 0.16
+
+    def kill(progress):
+        seen.append(progress)
+        if progress.stage == "quadratic":
+            raise Killed
+
+    whole = fit(density=skewed)
+    steps = [record.step for record in whole.history.stage("quadratic")]
+    assert len(steps) > 3 and whole.history.evaluations[-1].step == steps[-1] == len(whole.history.losses)
+    assert {*np.diff(steps)} == {NUM_DRAWS // NUM_SAMPLES} and whole.diagnostics.verdict == "good"
+    with pytest.raises(Killed):
+        fit(path, density=skewed, callback=kill)
+    assert seen[-1].model.shape == (2,)
+    assert_same(fit(path, density=skewed), whole)
+    assert_same(fit(path, density=skewed, callback=lambda progress: pytest.fail("nothing is left to train")), whole)
 
 
 def test_a_fit_that_its_callback_has_ended_stays_as_it_is(tmp_path):

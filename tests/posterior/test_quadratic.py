@@ -13,7 +13,8 @@ import pushforward as pf
 from pushforward.bijections import Triangular
 from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
-from pushforward.posterior.quadratic import _inverse_of_scalars, is_promising, quadratic_fit
+from pushforward.posterior.objective import NUM_SAMPLES
+from pushforward.posterior.quadratic import NUM_DRAWS, _inverse_of_scalars, is_promising, quadratic_fit
 from pushforward.posterior.recipe import quick_diagnostics
 from pushforward.posterior.target import Whitened
 from pushforward.posterior.verdict.diagnostics import diagnose
@@ -60,6 +61,20 @@ def test_draws_with_no_finite_gradient_are_left_out():
     target = whitened(lambda x: jnp.where(x[0] > -2.5, -0.5 * jnp.sum(x**2) + 0.1 * x[0] ** 3, jnp.nan), 2)
     flow = quadratic_fit(target, 2, jr.key(0))
     assert np.isfinite(flow.sample(jr.key(1), (100,))).all()
+
+
+def test_its_gradients_are_counted():
+    """Each step reports the losses of its draws, as of steps of training, and the flow that they are of."""
+    target, calls = whitened(regression, 3), []
+
+    def took(loss, losses, flow):
+        calls.append(losses)
+        assert losses.size * NUM_SAMPLES == NUM_DRAWS and np.mean(losses) == pytest.approx(loss)
+        assert quick_diagnostics(target, flow, jr.key(1)).elbo == pytest.approx(-loss, abs=0.05)
+        return loss
+
+    quadratic_fit(target, 3, jr.key(0), took=took)
+    assert 3 < len(calls) < 13
 
 
 def test_a_stop_ends_it_with_the_identity():

@@ -16,7 +16,8 @@ from pushforward.posterior.composed import unwhitened, with_base
 from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
-from pushforward.training.run import Run, Trained
+from pushforward.training.run import Run
+from pushforward.training.trainer import Trained
 
 
 @pytest.mark.conformance

@@ -32,9 +32,10 @@ from pushforward.density.whitening.tails import condition_scaling
 from pushforward.density.whitening.whiten import whiten
 from pushforward.flow import Flow
 from pushforward.reports.provenance import provenance
+from pushforward.training.callbacks import Callback
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.devices import check_mesh
-from pushforward.training.run import Callback, Run
+from pushforward.training.run import Run
 from pushforward.training.stopping import RATE_AFTER_DIVERGENCE, has_diverged
 from pushforward.user_warnings import warn
 from pushforward.weights import effective_sample_size

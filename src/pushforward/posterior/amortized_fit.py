@@ -30,11 +30,12 @@ from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.modes import match_moments
 from pushforward.posterior.spaces.rows import AbstractRows, RandomNumbers, RowsInMemory, data_rows
 from pushforward.reports.provenance import provenance
+from pushforward.training.callbacks import Callback
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.data import evenly_spaced
 from pushforward.training.devices import check_mesh
 from pushforward.training.objectives import AbstractObjective, sample_and_path_log_prob
-from pushforward.training.run import Callback, Run
+from pushforward.training.run import Run
 
 DATA_PER_STEP = 32
 DRAWS_PER_DATUM = 8

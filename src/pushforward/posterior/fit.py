@@ -31,12 +31,14 @@ from pushforward.posterior.verdict.agreement import compare
 from pushforward.posterior.verdict.assessment import DRAWS_PER_CALL, NUM_DRAWS, assess_draws, check_fit, weighted_draws
 from pushforward.posterior.verdict.diagnostics import unassessed
 from pushforward.reports.provenance import provenance
+from pushforward.training.callbacks import Callback
 from pushforward.training.checkpoint import Checkpoint, fingerprint, shapes
 from pushforward.training.compilation import split
 from pushforward.training.data import evenly_spaced
 from pushforward.training.devices import check_mesh, on_mesh, place
 from pushforward.training.processes import spans_processes
-from pushforward.training.run import Callback, Run, Trained
+from pushforward.training.run import Run
+from pushforward.training.trainer import Trained
 
 DEFAULT_BUDGET = 4_000_000
 # The draws of the assessment have at most this many numbers, 64 MB in float64, but there are at least FEWEST_DRAWS.
@@ -79,7 +81,7 @@ def fit_posterior(
         key: for all randomness; the same key gives the same result.
         flow: a flow of shape (target.dim,) to use instead of the recipe's. It is trained in whitened coordinates.
         budget: the largest number of gradients of the log-density to spend on training, by default 4 million. Most
-            posteriors need less.
+            posteriors need less. A step in the history has 64. The search for modes and their Gaussians is not counted.
         seconds: about how long the fit may take, by the clock, with compilation and assessment. Training ends early
             enough for the assessment, which is not cut short, and no stage is begun that cannot be finished. The
             result then depends on the speed of the machine. By default there is no limit.

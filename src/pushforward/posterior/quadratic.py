@@ -32,12 +32,14 @@ from pushforward.bijections.arrays import trainable
 from pushforward.flow import Flow
 from pushforward.flows.default import MODERATE_DIM
 from pushforward.flows.stack import standard_normal
+from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.target import Whitened
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, Diagnostics
 from pushforward.posterior.verdict.pareto import MAX_KHAT
 from pushforward.training import ReverseKL
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread
 from pushforward.training.interruption import never_stop
+from pushforward.training.run import Took
 
 # The draws of a step, and how many of them are in memory.
 NUM_DRAWS, DRAWS_AT_ONCE = 8192, 128
@@ -77,7 +79,14 @@ def _num_averaging(dim: int) -> int:
 
 
 @one_blas_thread()
-def quadratic_fit(target: Whitened, dim: int, key: PRNGKeyArray, *, stop: Callable[[], bool] = never_stop) -> Flow:
+def quadratic_fit(
+    target: Whitened,
+    dim: int,
+    key: PRNGKeyArray,
+    *,
+    stop: Callable[[], bool] = never_stop,
+    took: Took[Flow] = lambda loss, losses, flow: loss,
+) -> Flow:
     """The quadratic map of N(0, I) with the highest ELBO of all steps.
 
     Args:
@@ -85,15 +94,17 @@ def quadratic_fit(target: Whitened, dim: int, key: PRNGKeyArray, *, stop: Callab
         dim: the dimension.
         key: the key for the draws.
         stop: a function that returns whether to end early; it is called before each step.
+        took: called after each step, with minus the ELBO before it, the losses of its draws, `NUM_SAMPLES` at a time,
+            and the flow before it; returns minus the ELBO that counts.
     """
-    flow = best = _identity(dim)
+    flow = best = identity(dim)
     highest, last, scale, shorter = -math.inf, -math.inf, 1.0, 0
     for index in range(_max_steps(dim) + 1):
         if stop():
             break
         length = scale * LENGTH / (1 + LENGTH * shorter)
-        new, elbo = _step(flow, target, jr.fold_in(key, index), jnp.asarray(length))
-        elbo = float(elbo)
+        new, elbo, losses = _step(flow, target, jr.fold_in(key, index), jnp.asarray(length))
+        elbo = -took(-float(elbo), np.repeat(np.asarray(losses), DRAWS_AT_ONCE // NUM_SAMPLES), flow)
         # Also if it is not a number.
         if not elbo > highest - MAX_FALL:
             flow, scale = best, scale / 2
@@ -110,7 +121,12 @@ def quadratic_fit(target: Whitened, dim: int, key: PRNGKeyArray, *, stop: Callab
 
 # Compiled as a whole; otherwise its construction compiles a dozen small programs.
 @jit_quick_compilation
-def _identity(dim: int) -> Flow:
+def identity(dim: int) -> Flow:
+    """The identity as a quadratic map.
+
+    Args:
+        dim: the dimension.
+    """
     # With their own location and scale: a step of all four numbers changes later coordinates' inputs consistently.
     marginals = Elementwise(Chain([SinhArcsinh(), Affine()]), dim)
     return Flow(standard_normal(dim), Chain([marginals, QuadraticAutoregressive(dim)]))
@@ -118,8 +134,13 @@ def _identity(dim: int) -> Flow:
 
 # It runs a dozen times, for seconds.
 @functools.partial(jit_quick_compilation, level=1)
-def _step(flow: Flow, target: Whitened, key: PRNGKeyArray, length: Float[Array, ""]) -> tuple[Flow, Float[Array, ""]]:
-    """The flow after a step, and its ELBO before it. Groups of draws whose gradient is not finite are left out."""
+def _step(
+    flow: Flow, target: Whitened, key: PRNGKeyArray, length: Float[Array, ""]
+) -> tuple[Flow, Float[Array, ""], Float[Array, " groups"]]:
+    """The flow after a step, its ELBO before it, and the losses of groups of draws.
+
+    Groups whose gradient is not finite are left out, and have the loss NaN.
+    """
     parameters, static = eqx.partition(flow, trainable(flow))
     objective = ReverseKL(target, DRAWS_AT_ONCE)
 
@@ -129,15 +150,14 @@ def _step(flow: Flow, target: Whitened, key: PRNGKeyArray, length: Float[Array, 
     def add(sums, key):
         terms = jax.value_and_grad(loss)(parameters, key)
         usable = jnp.array([jnp.isfinite(term).all() for term in jax.tree.leaves(terms)]).all()
-        return jax.tree.map(
-            lambda total, term: total + jnp.where(usable, term, 0), sums, (*terms, jnp.array(1.0))
-        ), None
+        sums = jax.tree.map(lambda total, term: total + jnp.where(usable, term, 0), sums, (*terms, jnp.array(1.0)))
+        return sums, jnp.where(usable, terms[0], jnp.nan)
 
     zeros = jax.tree.map(jnp.zeros_like, (jnp.array(0.0), parameters, jnp.array(0.0)))
-    (value, gradient, count), _ = jax.lax.scan(add, zeros, jr.split(key, NUM_DRAWS // DRAWS_AT_ONCE))
+    (value, gradient, count), losses = jax.lax.scan(add, zeros, jr.split(key, NUM_DRAWS // DRAWS_AT_ONCE))
     natural = _natural(jax.tree.map(lambda g: g / count, gradient))
     moved = jax.tree.map(lambda p, g: p - length * g, parameters, natural)
-    return eqx.combine(moved, static), -value / count
+    return eqx.combine(moved, static), -value / count, losses
 
 
 def _natural(gradient: Flow) -> Flow:

@@ -21,6 +21,7 @@ Each part guards against a known failure of flow variational inference:
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -54,7 +55,7 @@ from pushforward.posterior.enough import (
 )
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.objective import PosteriorKL
-from pushforward.posterior.quadratic import is_promising, quadratic_fit
+from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
 from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
@@ -79,7 +80,8 @@ from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, 
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.processes import of_first
-from pushforward.training.run import Run, Trained
+from pushforward.training.run import Run
+from pushforward.training.trainer import Trained
 
 # How many times as many draws must confirm that a flow is good, or needs another base or more layers.
 CONFIRMATION, CONFIRMATION_IN_MANY = 8, 2
@@ -153,7 +155,12 @@ class Recipe(NamedTuple):
         dim, steps_key, check_key, confirm_key = self.target.dim, *split(key, 3)
         if not isinstance(self.target, Target) or not is_promising(gaussian, flow, self.budget):
             return None
-        new = of_first(quadratic_fit(target, dim, steps_key, stop=lambda: self.run.ended), self.run.mesh)
+
+        def fitted(took):
+            return quadratic_fit(target, dim, steps_key, stop=lambda: self.run.ended, took=took)
+
+        to_result = functools.partial(unwhitened, target.affine)
+        new = self.run.train_by("quadratic", identity(dim), fitted, to_result=to_result).model
         if self.run.ended:
             return new
         if dim < default.MODERATE_DIM:

@@ -1,5 +1,6 @@
 """How is anything trained? An objective, batches, an optimizer, a stopping rule, a history and a checkpoint."""
 
+from pushforward.training.callbacks import Progress as Progress
 from pushforward.training.data import (
     AbstractBatches as AbstractBatches,
     Epochs as Epochs,
@@ -15,6 +16,5 @@ from pushforward.training.objectives import (
     Renyi as Renyi,
     ReverseKL as ReverseKL,
 )
-from pushforward.training.run import Progress as Progress
 from pushforward.training.single import train as train
 from pushforward.training.stopping import EarlyStopping as EarlyStopping

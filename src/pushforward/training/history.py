@@ -47,7 +47,7 @@ class History(eqx.Module):
 
     Attributes:
         losses: the loss of every step, NaN where the step was skipped.
-        evaluations: a record of every evaluation, the first of each stage before its first step.
+        evaluations: a record of every evaluation, the first of most stages before their first step.
     """
 
     losses: Float[np.ndarray, " steps"]

@@ -1,18 +1,19 @@
 """A fit from beginning to end: stages of training with one history, progress, callback, checkpoint and Ctrl-C."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
+from pushforward.training.callbacks import Callback, Progress
 from pushforward.training.checkpoint import Checkpoint, FinishedStage, FitState, Reason
 from pushforward.training.compilation import one_blas_thread
 from pushforward.training.data import AbstractBatches
@@ -20,66 +21,20 @@ from pushforward.training.devices import gather, on_mesh, place
 from pushforward.training.history import Evaluation, History
 from pushforward.training.interruption import Interruption, deferred_interrupts
 from pushforward.training.objectives import AbstractObjective
-from pushforward.training.processes import in_any, spans_processes, writes_files
+from pushforward.training.processes import in_any, of_first, spans_processes, writes_files
 from pushforward.training.progress import progress_bar
 from pushforward.training.rounds import Round, Rounds
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.time_limit import TimeLimit
-from pushforward.training.trainer import Chunk, State, Trainer, buffer_size, partition, raveled
+from pushforward.training.trainer import Chunk, State, Trained, Trainer, buffer_size, partition, raveled
 from pushforward.user_warnings import InterruptedFit, warn
 
 M = TypeVar("M")
+# What a step of another method reports: the loss of the model before it, the losses of its batches, and this model.
+Took = Callable[[float, np.ndarray, M], float]
 
 # A quick compilation takes as many arrays of parameters as one vector.
 MANY_ARRAYS = 16
-
-
-class Progress(NamedTuple):
-    """What a callback is given after each evaluation.
-
-    Attributes:
-        stage: the name of the stage of the fit.
-        step: the steps of all stages so far.
-        loss: the newest estimate of the loss, in nats; for `fit_posterior` and `fit_vae` it is minus the ELBO.
-        best_loss: the lowest estimate of this stage.
-        seconds: the time since the fit began.
-        metrics: further numbers of the evaluation.
-        model: the best model so far, as the fit would return it.
-    """
-
-    stage: str
-    step: int
-    loss: float
-    best_loss: float
-    seconds: float
-    metrics: dict[str, float]
-    model: Any
-
-    def __repr__(self) -> str:
-        """Without the model, whose arrays would fill thousands of lines."""
-        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "model")
-        return f"Progress({', '.join(shown)})"
-
-
-Callback = Callable[[Progress], bool | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained(Generic[M]):
-    """The result of a stage.
-
-    Attributes:
-        model: the one with the lowest loss of all evaluations.
-        loss: that loss.
-        best_step: the step of this stage that it was reached at.
-        reason: why the stage ended: its "steps" were used up, the loss reached a "plateau" at the last learning rate,
-            the result was good before any step ("reached"), or the user "stopped" it.
-    """
-
-    model: M
-    loss: float
-    best_step: int
-    reason: Reason
 
 
 def _format_loss(loss: float) -> str:
@@ -118,6 +73,7 @@ class Run:
         self.interruption, self._requests = Interruption(), 0
         before = checkpoint.state
         self._finished, self._current, self.stopped = [*before.finished], before.current, before.stopped
+        self._writes = True  # not during a stage that cannot be resumed
         self._num_restored = len(before.finished) + (before.current is not None)
         self._losses, self._evaluations = [before.history.losses], [*before.history.evaluations]
         self._began = time.monotonic() - before.seconds
@@ -201,24 +157,20 @@ class Run:
         trainer = Trainer(objective, optimizer, static, unravel)
         compiled = Trainer.advance_quick_compilation if quick_compilation else Trainer.advance
         batches = (objective.batches if batches is None else batches).on(self.mesh)
-        stage_index = self._stages
-        self._stages += 1
-        if stage_index < len(self._finished):
-            done = self._finished[stage_index]
+        done = self._begin_stage()
+        if done is not None:
             best = self.checkpoint.restore(parameters, done.best)
-            self.steps += done.steps
             return Trained(trainer.model(best), done.loss, done.best_step, done.reason)
         if self.ended and (self._last_stage is not None or self._current is None):
             return Trained(model, float("inf"), 0, "stopped")
-        if self._last_stage is not None:
-            self._finished.append(self._last_stage)
-            self._current = None
+        self._keep_last_stage()
         before = self.steps
         first = self._finished[-1].evaluations if self._finished else 0
         state = trainer.init(parameters, key)
 
-        def best_result(best):
-            return to_result(trainer.model(gather(best, self.mesh)))
+        def call_back(state):
+            result = lambda: to_result(trainer.model(gather(state.best, self.mesh)))  # noqa: E731
+            self._call_back(float(state.best_loss), result)
 
         # No step: the given model may be the best.
         given = batches.at(0)
@@ -234,7 +186,7 @@ class Run:
         if self._current is None:
             self._record(stage, before, 0, state, chunk)
             if steps == 0:
-                self._call_back(state, best_result)
+                call_back(state)
         else:
             self.checkpoint.check_loss(self._evaluations[first].loss, float(chunk.loss))
             state = self.checkpoint.restore(state, self._current)
@@ -268,7 +220,7 @@ class Run:
                 given, source = new_source, place(new_source, self.mesh)
             state, chunk = advance(state, source, stop)
             self._record(stage, before, stop - start, state, chunk)
-            self._call_back(state, best_result)
+            call_back(state)
             if self.checkpoint.due:
                 self._write()
         losses = [record.loss for record in records]
@@ -283,6 +235,70 @@ class Run:
             reason,
         )
         return Trained(trainer.model(gather(state.best, self.mesh)), float(state.best_loss), best_step, reason)
+
+    def train_by(
+        self,
+        stage: str,
+        model: M,
+        method: Callable[[Took[M]], M],
+        *,
+        to_result: Callable[[M], Any] = lambda model: model,
+    ) -> Trained[M]:
+        """Train a model by a method that has steps of its own, each of which counts as several.
+
+        A stage that Ctrl-C or the time limit ends is not kept in the checkpoint: a resumed fit begins it again.
+
+        Args:
+            stage: its name, for history and progress.
+            model: where to start.
+            method: returns the best model. It calls the function that it is given after each of its steps, with the
+                loss of the model before the step, the losses of the step's batches, each of which is a step of the
+                history, and this model; the result is the loss, the same in all processes. It should end if the fit
+                has `ended`.
+            to_result: as in `train`.
+        """
+        parameters, static = partition(model)
+        done = self._begin_stage()
+        if done is not None:
+            best = eqx.combine(self.checkpoint.restore(parameters, done.best), static)
+            return Trained(best, done.loss, done.best_step, done.reason)
+        self._keep_last_stage()
+        self._write()
+        self._writes, before = False, self.steps
+        best = Trained(model, float("inf"), 0, "reached")
+
+        def took(loss: float, losses: np.ndarray, model: M) -> float:
+            nonlocal best
+            loss = of_first(loss, self.mesh)
+            if loss < best.loss:
+                best = Trained(model, loss, self.steps - before, "reached")
+            self.steps += losses.size
+            self._add(stage, self.steps, loss, losses, best.loss)
+            self._call_back(best.loss, lambda: to_result(best.model))
+            return loss
+
+        model = of_first(method(took), self.mesh)
+        result = Trained(model, best.loss, best.best_step, "stopped" if self.ended else "reached")
+        # A fit that its callback has ended stays as it is.
+        if self.stopped or not self.ended:
+            self._writes, leaves = True, jax.tree.leaves(partition(model)[0])
+            numbers = result.loss, result.best_step, self.steps - before, len(self._evaluations), result.reason
+            self._finished.append(FinishedStage(leaves, *numbers))
+        return result
+
+    def _begin_stage(self) -> FinishedStage | None:
+        """Begin the next stage; the result is its record if the checkpoint has it."""
+        index = self._stages
+        self._stages += 1
+        if index >= len(self._finished):
+            return None
+        self.steps += self._finished[index].steps
+        return self._finished[index]
+
+    def _keep_last_stage(self) -> None:
+        if self._last_stage is not None:
+            self._finished.append(self._last_stage)
+            self._current = self._last_stage = None
 
     def _begin_round(
         self, trainer: Trainer, state: State, index: int, new: Round, steps: int, evaluate_every: int
@@ -299,33 +315,41 @@ class Run:
         return "steps" if used_up else None
 
     def _record(self, stage: str, before: int, taken: int, state: State, chunk: Chunk) -> None:
-        losses = np.asarray(chunk.losses)[:taken]
-        finite = losses[np.isfinite(losses)]
+        self._current = jax.tree.leaves(state)
         means = {name: float(value) for name, value in chunk.means.items()}
-        step, loss = before + int(state.step), float(chunk.loss)
+        norm = means.pop("gradient_norm")
+        metrics = means | {name: float(value) for name, value in chunk.metrics.items()}
+        losses, best_loss = np.asarray(chunk.losses)[:taken], float(state.best_loss)
+        index = int(state.round_index)
+        self._add(stage, before + int(state.step), float(chunk.loss), losses, best_loss, index, norm, metrics)
+
+    def _add(
+        self,
+        stage: str,
+        step: int,
+        loss: float,
+        losses: np.ndarray,
+        best_loss: float,
+        rate_index: int = 0,
+        gradient_norm: float = float("nan"),
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        """Add an evaluation, and the steps since the last one, to the history and to the progress bar."""
+        finite = losses[np.isfinite(losses)]
+        mean = float(finite.mean()) if finite.size else float("nan")
+        skipped = losses.size - finite.size
         self._losses.append(losses)
         self._evaluations.append(
-            Evaluation(
-                stage=stage,
-                rate_index=int(state.round_index),
-                step=step,
-                seconds=self.seconds,
-                loss=loss,
-                training_loss=float(finite.mean()) if finite.size else float("nan"),
-                gradient_norm=means.pop("gradient_norm"),
-                skipped=losses.size - finite.size,
-                metrics=means | {name: float(value) for name, value in chunk.metrics.items()},
-            )
+            Evaluation(stage, rate_index, step, self.seconds, loss, mean, gradient_norm, skipped, metrics or {})
         )
-        self._current = jax.tree.leaves(state)
         self._requests = in_any(self.interruption.count, self.mesh)
-        self.show(step, f"{stage}: {self.format_loss(loss)}, best {self.format_loss(float(state.best_loss))}")
+        self.show(step, f"{stage}: {self.format_loss(loss)}, best {self.format_loss(best_loss)}")
 
-    def _call_back(self, state: State, best_result: Callable[[PyTree], Any]) -> None:
+    def _call_back(self, best_loss: float, best_result: Callable[[], Any]) -> None:
         if self.callback is None:
             return
         newest = self._evaluations[-1]
-        best_loss, model = float(state.best_loss), best_result(state.best)
+        model = best_result()
         progress = Progress(newest.stage, newest.step, newest.loss, best_loss, newest.seconds, newest.metrics, model)
         try:
             self.stopped = bool(self.callback(progress))
@@ -334,7 +358,7 @@ class Run:
         self.stopped = bool(in_any(self.stopped, self.mesh))
 
     def _write(self) -> None:
-        if self.checkpoint.path is not None:
+        if self.checkpoint.path is not None and self._writes:
             state = FitState(tuple(self._finished), self._current, self.history, self.seconds, self.stopped)
             self.checkpoint.write(state)
 

@@ -10,12 +10,13 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from pushforward.arguments import checked
+from pushforward.training.callbacks import Callback
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.data import AbstractBatches
 from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
 from pushforward.training.objectives import AbstractObjective
-from pushforward.training.run import Callback, Run
+from pushforward.training.run import Run
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import partition
 

@@ -1,7 +1,8 @@
 """The one loop that trains everything: a compiled chunk of steps, an evaluation, and so on until a rule says stop."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from pushforward.arguments import in_words
 from pushforward.bijections.arrays import trainable
+from pushforward.training.checkpoint import Reason
 from pushforward.training.compilation import jit_low_concurrency, jit_quick_compilation
 from pushforward.training.data import AbstractBatches
 from pushforward.training.devices import replicate, spread
@@ -39,6 +41,24 @@ def update_where(
         return optax.apply_updates(parameters, updates), optimizer_state
 
     return jax.lax.cond(finite, update, lambda *unchanged: unchanged, parameters, optimizer_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(Generic[M]):
+    """The result of a stage.
+
+    Attributes:
+        model: the one with the lowest loss of all evaluations.
+        loss: that loss.
+        best_step: the step of this stage that it was reached at.
+        reason: why the stage ended: its "steps" were used up, the loss reached a "plateau" at the last learning rate,
+            the result was good before any step ("reached"), or the user "stopped" it.
+    """
+
+    model: M
+    loss: float
+    best_step: int
+    reason: Reason
 
 
 class State(eqx.Module):

@@ -15,11 +15,12 @@ from jaxtyping import PRNGKeyArray
 
 from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.training.callbacks import Callback
 from pushforward.training.checkpoint import Checkpoint, fingerprint, fingerprint_optimizer, shapes
 from pushforward.training.devices import check_mesh
 from pushforward.training.history import History
 from pushforward.training.optimizers import clip_by_running_norm
-from pushforward.training.run import Callback, Run
+from pushforward.training.run import Run
 from pushforward.training.stopping import EarlyStopping
 from pushforward.training.trainer import partition
 from pushforward.vae.data import check_images
