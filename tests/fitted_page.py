@@ -12,7 +12,8 @@ HEAD = """\
 # What can be fitted
 
 This page is generated from the tables of the tests by `make fitted`: every line is a test. [From a model, samples or
-images](sources.md) shows how each of them is given. `make gallery` compares models of NumPyro's and PyMC's example
+images](sources.md) shows how each of them is given, and [Models and log-densities](targets.md) what a log-density
+needs. `make gallery` compares models of NumPyro's and PyMC's example
 galleries with NUTS, and [Benchmarks](benchmarks.md#example-galleries) has the outcomes.
 """
 
