@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -43,6 +44,39 @@ def test_observed_entries_are_not_part_of_the_fit(name):
     assert target(u) == pytest.approx(dist.Normal(0, 1).log_prob(draw["loc"]) + rows.sum() + volumes)
     assert target.log_volume(u) == pytest.approx(volumes)
     np.testing.assert_allclose(target.detached().constrain(u)["y_unobserved"], draw["y_unobserved"])
+
+
+@pytest.mark.parametrize("event", [dist.Bernoulli(0.3), dist.Categorical(jnp.array([0.2, 0.3, 0.5]))])
+def test_discrete_entries_that_are_not_observed_are_summed_out(event):
+    """The log-density has no constant of the observed entries: they would be a part of the evidence."""
+    y, mask, w = jnp.array([1, 1, 0]), jnp.array([True, False, True]), jnp.array([0.3, 0.2, 0.1])
+
+    def mixed():
+        loc = numpyro.sample("loc", dist.Normal(0, 1))
+        with numpyro.plate("rows", 3):
+            k = numpyro.sample("y", event, obs=y, obs_mask=mask)
+            numpyro.sample("w", dist.Normal(loc * k, 1), obs=w)
+
+    target = pf.Target.from_numpyro(mixed)
+    values = event.enumerate_support()
+
+    def log_joint(k, row):
+        return event.log_prob(k) + dist.Normal(0.7 * k, 1).log_prob(w[row])
+
+    expected = dist.Normal(0, 1).log_prob(0.7) + log_joint(1, 0) + log_joint(0, 2)
+    expected += jax.nn.logsumexp(jax.vmap(lambda k: log_joint(k, 1))(values))
+    assert target(jnp.array([0.7])) == pytest.approx(float(expected))
+    assert target.log_volume(jnp.array([0.7])) == pytest.approx(0)
+
+
+def test_discrete_sites_of_infinite_support_are_named():
+    def counts():
+        rate = numpyro.sample("rate", dist.Gamma(2, 1))
+        with numpyro.plate("rows", 3):
+            numpyro.sample("y", dist.Poisson(rate), obs=jnp.arange(3), obs_mask=jnp.array([True, False, True]))
+
+    with pytest.raises(ValueError, match=r"sites y with obs_mask are discrete.*obs=y\[mask\]"):
+        pf.Target.from_numpyro(counts)
 
 
 def test_models_without_partly_observed_sites_keep_their_space():

@@ -21,6 +21,12 @@ def check_enumerable(discrete: dict[str, Any]) -> None:
             `infer={"enumerate": "parallel"}`.
     """
     infinite = [name for name, site in discrete.items() if not site["fn"].has_enumerate_support]
+    partly = [name.removesuffix("_unobserved") for name in infinite if name.endswith("_unobserved")]
+    if partly:
+        raise ValueError(
+            f"the sites {', '.join(partly)} with obs_mask are discrete and cannot be enumerated: leave out the entries "
+            "that are not observed, for example by obs=y[mask] and a plate of their number."
+        )
     if infinite:
         raise ValueError(
             f"the latent sites {', '.join(infinite)} are discrete and cannot be enumerated: marginalize them (for "

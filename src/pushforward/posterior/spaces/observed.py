@@ -20,19 +20,23 @@ class PartlyObserved(AbstractSpace):
 
     For `sample("y", fn, obs=y, obs_mask=mask)` NumPyro makes a latent site "y_unobserved" with the shape of y, and
     hides those of its entries that are observed from the density. They have no distribution, so they are not part of a
-    fit: they are held fixed, where the transform of the site takes 0.
+    fit: they are held fixed, where the transform of the site takes 0. Of a discrete site, NumPyro's sum over the values
+    of an observed entry is their number, by which the density is divided.
 
     Attributes:
         inner: the space with all entries.
         kept: the flat indices of the entries of each of these sites that are not observed, by the name of the site.
         fixed: all entries of each of these sites.
         fixed_log_volume: the log-volume of the observed entries, which NumPyro hides too.
+        log_num_values: the logarithm of the number of values that NumPyro sums over at observed entries of discrete
+            sites.
     """
 
     inner: AbstractSpace
     kept: dict[str, Array | np.ndarray]
     fixed: dict[str, Array | np.ndarray]
     fixed_log_volume: Float[Array, ""]
+    log_num_values: Float[Array, ""] | float = 0.0
 
     @classmethod
     def reduce(
@@ -47,16 +51,22 @@ class PartlyObserved(AbstractSpace):
             args: the positional arguments of the model.
             kwargs: the keyword arguments of the model.
         """
-        if not isinstance(space, NumpyroSpace) or not any(name.endswith("_unobserved") for name in example):
+        if not isinstance(space, NumpyroSpace):
+            return space, example
+        if not any(name.endswith("_unobserved") for name in (*example, *space.discrete)):
             return space, example
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they came when the space was made
             sites = traced(model, args, kwargs, seed=0)
-        kept, fixed, log_volume = {}, {}, jnp.zeros(())
+        kept, fixed, log_volume, log_num_values = {}, {}, jnp.zeros(()), jnp.zeros(())
         for name, site in sites.items():
             whole = sites.get(name.removesuffix("_unobserved"))
-            mask = _mask(site.get("fn")) if name in example else None
+            mask = _mask(site.get("fn")) if name in (*example, *space.discrete) else None
             if mask is None or whole is None or whole["type"] != "deterministic":
+                continue
+            if name in space.discrete:
+                hidden = ~np.broadcast_to(mask, site["fn"].batch_shape)
+                log_num_values += hidden.sum() * np.log(len(site["fn"].enumerate_support(expand=False)))
                 continue
             z = jnp.zeros_like(example[name])
             transform = dist.biject_to(site["fn"].support)
@@ -65,9 +75,9 @@ class PartlyObserved(AbstractSpace):
             log_volume += jnp.sum(jnp.where(hidden, volumes, 0.0))
             entries = np.broadcast_to(hidden.reshape(hidden.shape + (1,) * (z.ndim - hidden.ndim)), z.shape)
             kept[name], fixed[name] = np.flatnonzero(~entries), z
-        if not kept:
+        if not kept and not log_num_values:
             return space, example
-        reduced = cls(space, kept, fixed, log_volume)
+        reduced = cls(space, kept, fixed, log_volume, log_num_values)
         return reduced, reduced.without_fixed(example)
 
     def with_fixed(self, z: Unconstrained) -> Unconstrained:
@@ -102,7 +112,7 @@ class PartlyObserved(AbstractSpace):
         return eqx.tree_at(lambda s: s.inner, self, self.inner.with_data(data))
 
     def log_density(self, z):
-        return self.inner.log_density(self.with_fixed(z))
+        return self.inner.log_density(self.with_fixed(z)) - self.log_num_values
 
     def constrain(self, z):
         return self.inner.constrain(self.with_fixed(z))
