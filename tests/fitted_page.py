@@ -1,10 +1,12 @@
 """Writes the page "What can be fitted" from the tables of the tests: python tests/fitted_page.py."""
 
 from pathlib import Path
+from typing import Any
 
 from container_cases import IMAGES, TABLES, Container
 from distribution_cases import DISTRIBUTIONS
 from model_cases import CASES
+from pymc_cases import DISTRIBUTIONS as OF_PYMC
 from refused_cases import REFUSED, SUPPORTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "fitted.md"
@@ -22,7 +24,6 @@ def page() -> str:
     """The text of the page."""
     supports = [(name, f"`{type(constraint).__name__.strip('_')}`") for name, (constraint, _) in SUPPORTS.items()]
     kinds = [(case.kind, "yes, with a warning" if case.warns else "yes") for case in CASES.values()]
-    distributions = [(f"`{name}`", case.prior, case.likelihood) for name, case in DISTRIBUTIONS.items()]
     refused = [(case.kind, "no", case.instead) for case in REFUSED.values()]
     return "\n".join(
         [
@@ -32,7 +33,9 @@ def page() -> str:
             "\n## Models of NumPyro\n\nThe log-density equals that of NumPyro's NUTS, with the same arguments:\n",
             *table(("what is special about the model or its arguments", "fitted"), kinds),
             "\n## Distributions of NumPyro\n\nThe log-density equals NumPyro's, with a finite gradient:\n",
-            *table(("distribution", "as a prior", "as a likelihood"), distributions),
+            *distributions(DISTRIBUTIONS),
+            "\n## Distributions of PyMC\n\nThe log-density equals PyMC's, with a finite gradient:\n",
+            *distributions(OF_PYMC),
             "\n## What is refused\n\nThe error names the site or variable, and says what to do instead:\n",
             *table(("kind", "fitted", "instead"), refused),
             "\n## Tables\n\nOf `fit_density`, `pushforward density` and, for files, the rows of large data:\n",
@@ -42,6 +45,12 @@ def page() -> str:
             "",
         ]
     )
+
+
+def distributions(cases: dict[str, Any]) -> list[str]:
+    """The lines of a table of distributions."""
+    rows = [(f"`{name}`", case.prior, case.likelihood) for name, case in cases.items()]
+    return table(("distribution", "as a prior", "as a likelihood"), rows)
 
 
 def containers(cases: dict[str, Container]) -> list[str]:

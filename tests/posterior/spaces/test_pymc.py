@@ -10,9 +10,11 @@ import pytest
 from scipy import special, stats
 
 import pushforward as pf
+from products import few
 from pushforward.posterior.arviz import to_arviz
 from pushforward.posterior.spaces.base import UnavailablePrediction
 from pushforward.posterior.spaces.pymc import erfcx
+from pymc_cases import DISTRIBUTIONS, OTHERS
 
 pm = pytest.importorskip("pymc", reason="PyMC is not installed")
 
@@ -169,3 +171,38 @@ def test_without_observations_there_are_no_log_likelihoods():
     space = pf.Target.from_pymc(model).space
     with pytest.raises(UnavailablePrediction, match="no observations"):
         space.pointwise_log_likelihood({"x": jnp.zeros(())})
+
+
+def with_distribution(case, *, prior, likelihood):
+    with pm.Model() as model:
+        t = pm.Normal("t")
+        if prior:
+            case.make(pm, t, name="x")
+        if likelihood and case.value is not None:
+            case.make(pm, t, name="y", observed=np.asarray(case.value))
+    return model
+
+
+def test_all_distributions_are_listed():
+    assert set(DISTRIBUTIONS) == set(pm.distributions.__all__) - OTHERS
+
+
+@pytest.mark.filterwarnings("ignore:The Wishart distribution")
+@pytest.mark.parametrize("name", few(DISTRIBUTIONS, "GARCH11", "LKJCholeskyCov", "Poisson", "Simulator", "Wishart"))
+def test_distributions_are_priors_and_likelihoods(name):
+    """The density is PyMC's, and its gradient is finite."""
+    case = DISTRIBUTIONS[name]
+    for words, chosen in ((case.refused, "prior"), (case.unobserved, "likelihood")):
+        if words is not None:
+            with pytest.raises(ValueError, match=words):
+                pf.Target.from_pymc(with_distribution(case, **{"prior": False, "likelihood": False, chosen: True}))
+    model = with_distribution(case, prior=case.refused is None, likelihood=case.unobserved is None)
+    target = pf.Target.from_pymc(model)
+    u = jnp.linspace(-0.4, 0.7, target.dim)
+    value, gradient = jax.jit(jax.value_and_grad(target))(u)
+    z = target.unravel(u)
+    point = {model.rvs_to_values[rv].name: np.asarray(z[rv.name]) for rv in model.free_RVs}
+    log_density = model.compile_fn(model.logp(), inputs=model.value_vars, point_fn=False, mode="FAST_COMPILE")
+    np.testing.assert_allclose(value, log_density(*[point[v.name] for v in model.value_vars]), rtol=1e-7)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(target.unconstrain(target.constrain(u)), u, atol=1e-6)

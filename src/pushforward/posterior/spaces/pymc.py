@@ -42,13 +42,11 @@ class PymcSpace(AbstractSpace):
         Raises:
             ImportError: if PyMC is not installed.
             TypeError: if `model` is not a `pymc.Model`.
-            ValueError: if the model has discrete free variables, no free variable, a random density, an operation
-                without a version in JAX, or a minibatch whose rows cannot be found.
+            ValueError: if the model has discrete free variables, no free variable, a random density, a prior that PyMC
+                cannot sample, an operation without a version in JAX, or a minibatch whose rows cannot be found.
         """
         compiled = _Compiled(model)
-        start = model.initial_point()
-        names = zip(compiled.free, model.free_RVs, strict=True)
-        values = {name: start[model.rvs_to_values[rv].name] for name, rv in names}
+        values = dict(zip(compiled.free, compiled.start, strict=True))
         space, example = cls(compiled), {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
         if not compiled.minibatched:
             return space, example
@@ -143,22 +141,27 @@ class _Compiled:
         drawn = [*model.free_RVs, *drawn]
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
-        inputs: Any = [model.rvs_to_values[rv] for rv in model.free_RVs]
+        start = model.initial_point()
+        values = [model.rvs_to_values[rv] for rv in model.free_RVs]
+        self.start = [start[value.name] for value in values]
+        # JAX needs the shapes before it runs.
+        sized = [v.type.clone(shape=array.shape)() for v, array in zip(values, self.start, strict=True)]
+        self._sized = [*zip(values, sized, strict=True)]
         summed = [v for v in (*model.basic_RVs, *model.potentials) if v not in self.minibatched]
         densities: Any = [model.logp(summed), model.logp(summed, jacobian=False)]
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
         draws = {rv: rv.type() for rv in transforms}
         inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
-        self.log_density = _compiled(inputs, densities[:1])
-        self.both_densities = _compiled(inputs, densities)
-        self.constrain = _compiled(inputs, model.replace_rvs_by_values(drawn))
+        self.log_density = self._compiled(densities[:1])
+        self.both_densities = self._compiled(densities)
+        self.constrain = self._compiled(model.replace_rvs_by_values(drawn))
         inverse = graph_replace(inverse, [*draws.items()], strict=False)
         self.unconstrain = _compiled([*draws.values()], inverse)
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         observed = [rv for rv in model.observed_RVs if rv not in self.minibatched]
         self.observed_variables = {rv.name: model.rvs_to_values[rv] for rv in observed}
-        self._inputs, self._log_likelihoods = inputs, model.logp(observed, sum=False) if observed else []
+        self._log_likelihoods = model.logp(observed, sum=False) if observed else []
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
 
     @functools.cached_property
@@ -170,7 +173,13 @@ class _Compiled:
     def log_likelihoods(self) -> Any:
         """The function that computes the log-likelihood of each observation; compiled when it is used."""
         with jax.ensure_compile_time_eval():  # its constants are kept, so they may not belong to a program
-            return _compiled(self._inputs, self._log_likelihoods)
+            return self._compiled(self._log_likelihoods)
+
+    def _compiled(self, outputs: Any) -> Any:
+        """The function of the unconstrained values."""
+        from pytensor.graph.replace import graph_replace
+
+        return _compiled([v for _, v in self._sized], graph_replace(outputs, self._sized, strict=False))
 
 
 def _value(variable: Any) -> np.ndarray:
@@ -230,8 +239,16 @@ def erfcx(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _check_density(model: Any) -> None:
-    """Refuse models whose likelihood is a simulation, by name."""
+    """Refuse by name models whose likelihood is a simulation, and priors that have no transform to their support."""
+    from pymc.distributions.multivariate import WishartRV
     from pymc.distributions.simulator import SimulatorRV
+
+    matrices = [rv.name for rv in model.free_RVs if isinstance(rv.owner.op, WishartRV)]
+    if matrices:
+        raise ValueError(
+            f"the variables {', '.join(matrices)} are a pm.Wishart, which has no transform to positive definite "
+            "matrices: use pm.LKJCholeskyCov or pm.WishartBartlett."
+        )
 
     simulated = [rv.name for rv in model.basic_RVs if isinstance(rv.owner.op, SimulatorRV)]
     if simulated:
