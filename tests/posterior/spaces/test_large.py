@@ -8,6 +8,7 @@ import pytest
 from numpyro.distributions import constraints
 
 import pushforward as pf
+from pushforward.posterior.spaces.base import UnavailablePrediction
 
 X = np.random.default_rng(0).normal(size=501)
 
@@ -34,6 +35,13 @@ def test_the_density_is_that_of_all_rows_with_its_gradient():
         np.testing.assert_allclose(of(target)(u), of(whole)(u), rtol=1e-10)
     np.testing.assert_allclose(target.log_volume(u), whole.log_volume(u))
     np.testing.assert_allclose(target.unconstrain(target.constrain(u)), u)
+
+
+def test_predictions_of_rows_are_named_as_missing():
+    space = large().space
+    for predict in (space.pointwise_log_likelihood, lambda draw: space.replicate(draw, jax.random.key(0))):
+        with pytest.raises(UnavailablePrediction, match="501 rows"):
+            predict(EXAMPLE)
 
 
 def test_a_detached_target_holds_no_data():

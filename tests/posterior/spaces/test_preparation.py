@@ -89,10 +89,30 @@ def test_models_that_raise_everywhere_are_refused():
         traced(model, (), {}, seed=0)
 
 
-def test_errors_of_the_code_are_raised_as_they_are():
-    def model():
-        numpyro.sample("x", dist.Normal(0, 1))
-        raise KeyError("missing column")
+@pytest.mark.parametrize(
+    ("error", "runs"),
+    [(KeyError, 1), (TypeError, 1), (NameError, 1), (NotImplementedError, 1), (RecursionError, 1), (ValueError, 8)],
+)
+def test_errors_of_the_code_are_raised_as_they_are(error, runs):
+    found = []
 
-    with pytest.raises(KeyError, match="missing column"):
+    def model():
+        found.append(numpyro.sample("x", dist.Normal(0, 1)))
+        raise error(f"missing column, run {len(found)}")
+
+    with pytest.raises(error, match="missing column, run 1"):
         traced(model, (), {}, seed=0)
+    assert len(found) == runs
+
+
+@pytest.mark.parametrize("error", [ValueError, FloatingPointError, np.linalg.LinAlgError, AssertionError])
+def test_errors_that_may_come_from_values_are_tried_again(error):
+    def model():
+        x = numpyro.sample("x", dist.Normal(0, 1))
+        found.append(x)
+        if abs(x) > 0.3:
+            raise error("too large")
+
+    found = []
+    assert abs(traced(model, (), {}, seed=1)["x"]["value"]) <= 0.3
+    assert len(found) > 1

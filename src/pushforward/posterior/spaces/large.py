@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.posterior.spaces.base import AbstractSpace, Draw, Unconstrained
+from pushforward.posterior.spaces.base import AbstractSpace, Draw, UnavailablePrediction, Unconstrained
 from pushforward.posterior.spaces.rows import AbstractDataRows
 
 DEFAULT_BATCH_SIZE = 1000
@@ -78,6 +78,18 @@ class LargeDataSpace(AbstractSpace):
 
     def labels(self):
         return self.prior.labels()
+
+    def pointwise_log_likelihood(self, draw):
+        raise UnavailablePrediction(
+            f"no pointwise log-likelihoods: there would be one for each draw and each of {self.num_rows:,} rows; "
+            "compute those of some rows from the model and the draws."
+        )
+
+    def replicate(self, draw, key):
+        raise UnavailablePrediction(
+            f"no posterior predictive: the {self.num_rows:,} rows of large data have a log-likelihood here, but are "
+            "not drawn; draw them from the model and the draws."
+        )
 
     def detached(self):
         return self.prior.detached()

@@ -23,6 +23,9 @@ from pushforward.user_warnings import warn
 
 # Where a model is run to find its sites: first as NumPyro's samplers start, then nearer to 0, where fewer models fail.
 NEAR = [init_to_uniform(radius=radius) for radius in (0.5, 0.1)]  # pyright: ignore[reportArgumentType]
+# Errors that may come from values; all others are those of the code, wherever the model is run.
+OF_VALUES = (RuntimeError, ArithmeticError, ValueError, AssertionError)
+OF_CODE = (NotImplementedError, RecursionError)
 STARTS = (*[init_to_uniform] * 4, *NEAR, *[init_to_median] * 2)
 
 
@@ -178,6 +181,7 @@ def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> d
 
     Raises:
         ValueError: if a plate inside a loop is subsampled, or if the model raises runtime errors at all values.
+        Exception: an error of the model's code, at once if it cannot come from the values.
     """
     checked = CompletePlatesInLoops(ObservedArrays(model))
     errors = []
@@ -186,10 +190,12 @@ def traced(model: Callable, args: tuple, kwargs: dict[str, Any], seed: int) -> d
         seeded = handlers.seed(checked, seed if attempt == 0 else jr.fold_in(jr.key(seed), attempt))
         try:
             return handlers.trace(handlers.substitute(seeded, substitute_fn=values)).get_trace(*args, **kwargs)
-        except Exception as error:  # whatever the code of the model raises
+        except OF_CODE:
+            raise
+        except OF_VALUES as error:
             errors.append(error)
     first, last = errors[0], errors[-1]
-    if not isinstance(last, RuntimeError | ArithmeticError) or isinstance(last, NotImplementedError):
+    if not isinstance(last, RuntimeError | ArithmeticError):
         raise first  # an error of the model's code, which does not depend on the values
     raise ValueError(
         f"the model raises an error at all of {len(STARTS)} random values of its latent sites, around 0 in "
