@@ -38,8 +38,8 @@ lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
-wheel: $(VENV)/.installed-dev  ## build the wheel in dist, for pip install dist/*.whl
-	$(VENV)/bin/python -m build --wheel --outdir dist
+wheel: | $(VENV)/bin/pip  ## build the wheel in dist, for pip install dist/*.whl
+	$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
 
 wheel-check: $(VENV)/.installed-dev  ## build the wheel, install it in a clean environment and fit with it, which takes minutes
 	$(VENV)/bin/pytest -m wheel tests/test_wheel.py $(ARGS)
