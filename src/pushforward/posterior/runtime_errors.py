@@ -3,7 +3,7 @@
 `equinox.error_if`, and with it the solvers of Diffrax, Optimistix and Lineax, raise an error from inside a compiled
 program. One such point in a batch of thousands ends the whole program. Here the function is traced and its equations
 are evaluated again without these errors; whether a point would have raised one is a second result. The errors of all
-points are separate, also under `jax.vmap`.
+points are separate, also under `jax.vmap`. So are exceptions of functions outside of JAX, in `jax.pure_callback`.
 
 A function with its own derivative rule that holds an error loses the rule. So differentiate first: this module removes
 the errors of the function and those of its gradient.
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
 from jaxtyping import Array, Bool, Float
 
+from pushforward.posterior.callbacks import CALLBACKS, calls_user, function_of, without_exceptions
 from pushforward.posterior.equations import bind, evaluate
 
 # Equinox checks whole batches at once by these primitives.
@@ -96,6 +97,8 @@ def _evaluate_with_errors(equation: JaxprEqn, values: list) -> tuple[list, Bool[
     """The results of an equation that holds errors."""
     parameters = equation.params
     match equation.primitive.name:
+        case name if name in CALLBACKS:
+            return without_exceptions(equation, values)
         case "cond" if _is_error(equation):
             index, *operands = values
             safe = next(i for i, branch in enumerate(parameters["branches"]) if not _calls_error(branch.jaxpr))
@@ -160,7 +163,11 @@ def _holds_error(part: Jaxpr | JaxprEqn) -> bool:
     """Whether some equation, also of an inner function, raises an error."""
     if isinstance(part, Jaxpr):
         return any(map(_holds_error, part.eqns))
-    return _is_error(part) or any(_holds_error(getattr(j, "jaxpr", j)) for j in jaxprs_in_params(part.params))
+    return (
+        _is_error(part)
+        or calls_user(part)
+        or any(_holds_error(getattr(j, "jaxpr", j)) for j in jaxprs_in_params(part.params))
+    )
 
 
 def _is_check(equation: JaxprEqn) -> bool:
@@ -176,8 +183,8 @@ def _is_error(equation: JaxprEqn) -> bool:
 
 def _calls_error(jaxpr: Jaxpr) -> bool:
     """Whether it is a branch that only raises an error."""
-    callbacks = [equation.params["callback"] for equation in jaxpr.eqns if equation.primitive.name == "pure_callback"]
-    return any(getattr(call, "callback_func", call).__module__ == "equinox._errors" for call in callbacks)
+    callbacks = [function_of(equation) for equation in jaxpr.eqns if equation.primitive.name == "pure_callback"]
+    return any(getattr(call, "__module__", None) == "equinox._errors" for call in callbacks)
 
 
 def _called(equation: JaxprEqn) -> list[ClosedJaxpr]:

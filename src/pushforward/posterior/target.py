@@ -46,9 +46,9 @@ class Target(eqx.Module):
         batch_size: the number of rows of a training batch; the memory of all computations is in proportion to it. By
             default 1,000, or all if there are fewer.
 
-    Where the log-density raises an error while it runs (`equinox.error_if`, or a solver of Diffrax that throws), the
-    density is zero. Where JAX knows its derivative in forward mode only (`jax.lax.while_loop`), a gradient costs as
-    many evaluations as there are dimensions.
+    Where the log-density raises an error while it runs (`equinox.error_if`, a solver of Diffrax that throws, or a
+    function that `jax.pure_callback` calls), the density is zero. Where JAX knows its derivative in forward mode only
+    (`jax.lax.while_loop`), a gradient costs as many evaluations as there are dimensions.
 
     Raises:
         ValueError: if the example is empty, not real-valued or not finite; if the support does not match it; if the
