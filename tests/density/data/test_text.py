@@ -167,7 +167,7 @@ def test_numbers_of_many_digits(tmp_path):
     assert np.isinf(tables.read(tmp_path / "table.csv").values[0, 0])
 
 
-UNKNOWN = r"neither text in UTF-8 .* nor a .npy, .npz, .parquet file"
+UNKNOWN = r"neither text in UTF-8 .* nor a .npy, .npz, .parquet, .arrow, .feather file"
 
 
 @pytest.mark.parametrize(
