@@ -119,3 +119,9 @@ def test_a_solver_that_needs_too_many_steps(adjoint):
 def test_a_function_without_errors():
     assert not can_raise(lambda x: jnp.sum(x**2), jnp.ones(2))
     assert not can_raise(lambda x: jax.lax.cond(x[0] > 0, jnp.sum, jnp.max, x), jnp.ones(2))
+
+
+def test_errors_inside_of_shard_map_stay():
+    mesh = jax.make_mesh((1,), ("devices",))
+    shared_out = jax.shard_map(plain, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())
+    assert zero_at_errors(jnp.array([1.0]), eqx.Partial(shared_out)) == -0.5

@@ -40,4 +40,4 @@ def bind(equation: JaxprEqn, values: list) -> list:
     functions, parameters = parameters if isinstance(parameters, tuple) else ((), parameters)
     with equation.ctx.manager:
         results = equation.primitive.bind(*functions, *values, **parameters)
-    return results if equation.primitive.multiple_results else [results]
+    return [*results] if equation.primitive.multiple_results else [results]

@@ -120,8 +120,11 @@ def _evaluate_with_errors(equation: JaxprEqn, values: list) -> tuple[list, Bool[
                 policy=parameters["policy"],
             )
             return again(*values)
-        case _:  # a call, whose equations join the others
-            (inner,) = _called(equation)
+        case _:
+            called = _called(equation)
+            if len(called) != 1:  # such as `jax.shard_map`, which shares values out among devices: errors stay
+                return bind(equation, values), jnp.array(False)
+            (inner,) = called  # a call, whose equations join the others
             return _evaluate(inner.jaxpr, inner.consts, values)
 
 
