@@ -12,7 +12,9 @@ from pushforward.bijections import (
     Concatenate,
     Coupling,
     Elementwise,
+    Frozen,
     Identity,
+    Orthogonal,
     Permutation,
     RationalQuadraticSpline,
     SinhArcsinh,
@@ -82,14 +84,20 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
 
 
 def hierarchical_flow(
-    affine: AbstractBijection, num_global: int, neighbors: Neighbors | None = None, *, key: PRNGKeyArray
+    affine: AbstractBijection,
+    num_global: int,
+    neighbors: Neighbors | None = None,
+    rotation: Orthogonal | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> Flow:
     r"""A flow for hierarchical models: global parameters first, then local parameters given the global ones.
 
     $v_G = T(u_G)$ with couplings and splines $T$; then the local coordinates get a scale and a shift that depend on
     $v_G$; then follows an affine map $A$, whose global part depends on $v_G$ alone; then the local coordinates get
     again a scale and a shift, which depend on the global coordinates of $A(v)$. So the scales of local noise and the
-    scales of local parameters can both depend on the global ones, as in (partial) non-centering. At the end,
+    scales of local parameters can both depend on the global ones, as in (partial) non-centering. A fixed rotation
+    before $A$ lets correlations depend on them too. At the end,
     sinh-arcsinh transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so
     a step of training is cheap. It starts as $A(u)$ with $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh
     transformations come before and after the affine map.
@@ -102,6 +110,7 @@ def hierarchical_flow(
         num_global: the number of global coordinates, which come first.
         neighbors: True for the coordinates of the first group, and for each coordinate of the second and of the first
             group indices of its parents in the other.
+        rotation: a rotation of the local coordinates after their first scales, which stays as it is.
         key: the key for the initial parameters.
 
     References:
@@ -126,7 +135,8 @@ def hierarchical_flow(
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
         of_globals = [without_permutation(couplings), *of_globals]
     globals_first = Concatenate([Chain(of_globals), others])
-    parts = [globals_first, before, *local_before, affine, *local_after, after, marginals]
+    turn = [] if rotation is None else [Concatenate([Identity((num_global,)), Frozen(rotation)])]
+    parts = [globals_first, before, *turn, *local_before, affine, *local_after, after, marginals]
     return Flow(standard_normal(dim), Chain(parts))
 
 

@@ -61,6 +61,7 @@ from pushforward.posterior.search.gaussians import refined, uses_natural_gradien
 from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
 from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
+from pushforward.posterior.search.rotation import find_rotation
 from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.stages import (
     COUPLINGS,
@@ -181,7 +182,7 @@ class Recipe(NamedTuple):
         if dim < default.MODERATE_DIM or self.run.ended:
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
-        neighbors_key = jr.fold_in(influence_key, 0)
+        neighbors_key, rotation_key = (jr.fold_in(influence_key, i) for i in range(2))
         found = of_first(np.asarray(influence(target, affine, influence_key)), self.run.mesh)
         order, num_global = order_by_influence(found)
         if num_global == 0 and dim <= FEW_DIMS:
@@ -195,7 +196,8 @@ class Recipe(NamedTuple):
         pairs = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
         # A step that trains a matrix of thousands of rows takes three times as long.
         inner = factor if dim <= MANY_DIMS else Frozen(factor)
-        flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], key=keys.flow)
+        rotation = of_first(find_rotation(whitened, factor, num_global, rotation_key), self.run.mesh)
+        flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], rotation, key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
         if not self.can_have_layers(trained):
             return whitened, trained
