@@ -56,7 +56,6 @@ TESTED_ELSEWHERE = {
     "posterior.amortized": "posterior/test_amortized_fit",  # the result of such a fit
     "posterior.arviz": "posterior/test_result",  # the groups of a posterior
     "posterior.objective": "posterior/test_fit",  # what fits of known targets reach
-    "posterior.ranks": "posterior/test_amortized_fit",  # calibration over simulated data sets
     "reports.columns": "posterior/test_result",  # the names of scalars
     "reports.blocks": "reports/test_page",  # every kind on a page
     "reports.charts": "reports/test_page",  # charts that a browser draws
