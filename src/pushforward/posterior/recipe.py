@@ -58,7 +58,7 @@ from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
-from pushforward.posterior.search.influence import MAX_GLOBAL, influence, order_by_influence
+from pushforward.posterior.search.influence import MAX_GLOBAL, find_global
 from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.rotation import find_rotation
@@ -183,8 +183,7 @@ class Recipe(NamedTuple):
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
         neighbors_key, rotation_key = (jr.fold_in(influence_key, i) for i in range(2))
-        found = of_first(np.asarray(influence(target, affine, influence_key)), self.run.mesh)
-        order, num_global = order_by_influence(found)
+        order, num_global = of_first(find_global(target, affine, influence_key), self.run.mesh)
         if num_global == 0 and dim <= FEW_DIMS:
             return None
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]

@@ -1,18 +1,22 @@
 """Global coordinates are found by their influence on the shape of the others."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
+import scipy.optimize
 
 from pushforward.bijections import Triangular
-from pushforward.posterior.search.influence import influence, order_by_influence
+from pushforward.posterior.search.influence import MAX_GLOBAL_FRACTION, find_global, order_by_influence
 
 
-def test_a_gaussian_has_no_influence():
-    matrix = jnp.array([[2.0, 0, 0], [1, 0.5, 0], [0, 0, 1e3]])
-    precision = jnp.linalg.inv(matrix @ matrix.T)
-    found = influence(lambda x: -0.5 * x @ precision @ x, Triangular(3, matrix=matrix), jr.key(0))
-    np.testing.assert_allclose(found, 0.0, atol=1e-8)
+def test_a_gaussian_has_no_global_coordinates():
+    matrix = np.tril(np.random.default_rng(0).normal(size=(20, 20))) * np.logspace(-2, 3, 20)[:, None] + np.eye(20)
+    affine = Triangular(20, matrix=np.where(np.eye(20), np.abs(matrix), matrix))
+    order, num_global = find_global(lambda x: -0.5 * jnp.sum(affine.inverse(x) ** 2), affine, jr.key(0))
+    assert num_global == 0
+    np.testing.assert_array_equal(order, np.arange(20))
 
 
 def test_the_scale_of_many_is_global():
@@ -25,17 +29,57 @@ def test_the_scale_of_many_is_global():
         prior = -0.5 * jnp.sum(local**2 * jnp.exp(-2 * scales[:, None])) - 20 * scales.sum()
         return prior - 0.5 * jnp.sum(scales**2) - 0.5 * jnp.sum((local - 1) ** 2)
 
-    found = influence(log_density, Triangular(42, matrix=0.5 * jnp.eye(42)), jr.key(0))
-    first, num_global = order_by_influence(np.asarray(found))
+    first, num_global = find_global(log_density, Triangular(42, matrix=0.5 * jnp.eye(42)), jr.key(0))
     assert num_global == 2 and set(first[:2]) == set(order[:2])
     assert sorted(first) == list(range(42))
 
 
-def test_independent_coordinates_and_damaged_values():
-    found = influence(lambda x: -jnp.sum(x**4), Triangular(40), jr.key(0))
-    assert order_by_influence(np.asarray(found))[1] == 0
-    assert order_by_influence(np.array([np.nan] * 5 + [1.0] * 35))[1] == 0
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scales_are_global_although_correlations_are_strong(dtype):
+    """Counts whose logarithms are a random walk, in terms of its innovations."""
+    counts = np.random.default_rng(0).poisson(20, size=40)
+
+    def log_density(x):
+        start, log_scale, steps = x[0], x[1], x[2:]
+        logits = 3 + start + jnp.cumsum(0.3 * jnp.exp(0.5 * log_scale) * steps)
+        return jnp.sum(counts * logits - jnp.exp(logits)) - 0.5 * jnp.sum(x**2)
+
+    mode = scipy.optimize.minimize(lambda x: -log_density(x), np.zeros(42), jac=lambda x: -jax.grad(log_density)(x)).x
+    covariance = np.linalg.inv(-jax.hessian(log_density)(mode) + 1e-3 * np.eye(42))
+    affine = Triangular(42, jnp.asarray(mode, dtype), jnp.asarray(np.linalg.cholesky(covariance), dtype))
+    order, num_global = find_global(log_density, affine, jr.key(0))
+    assert order[0] == 1 and num_global <= 3
 
 
-def test_rounding_noise_is_no_influence():
-    assert order_by_influence(np.array([1.0, 0.5] + [1e-12] * 20 + [1e-9] * 10))[1] == 2
+def test_what_moves_with_a_global_coordinate_is_not_global():
+    """Curvatures change with coordinate 2 alone, and coordinate 3 is almost the same."""
+    matrix = np.eye(20)
+    matrix[3, 2:4] = 0.99, 0.1
+    changes = np.random.default_rng(0).normal(size=(512, 20)) * np.where(np.arange(20) == 2, 10, 0.1)
+    order, num_global = order_by_influence(changes, matrix)
+    assert num_global == 1 and order[0] == 2
+    # The same in other units.
+    assert order_by_influence(changes, 1e3 * matrix)[1] == 1
+
+
+def test_independent_coordinates_have_no_global_one():
+    assert find_global(lambda x: -jnp.sum(x**4), Triangular(40), jr.key(0))[1] == 0
+
+
+def test_values_that_are_not_finite_do_not_count():
+    def log_density(x):
+        scale = jnp.exp(x[0])
+        return -0.5 * x[0] ** 2 - 0.5 * jnp.sum((x[1:] / scale) ** 2) - 39 * x[0] + jnp.where(x[1] > 1, jnp.nan, 0)
+
+    order, num_global = find_global(log_density, Triangular(40), jr.key(0))
+    assert order[0] == 0 and num_global == 1
+    assert find_global(lambda x: jnp.sum(x) * jnp.nan, Triangular(40), jr.key(0))[1] == 0
+
+
+def test_rounding_noise_is_no_influence_and_there_is_a_largest_number():
+    rng = np.random.default_rng(0)
+    sizes = np.array([1.0, 0.5] + [1e-12] * 20 + [1e-9] * 10)
+    assert order_by_influence(rng.normal(size=(512, 32)) * sizes, np.eye(32))[1] == 2
+    sizes = np.where(np.arange(32) < 15, 1.0, 0.01)
+    order, num_global = order_by_influence(rng.normal(size=(512, 32)) * sizes, np.eye(32))
+    assert num_global == int(32 * MAX_GLOBAL_FRACTION) and sorted(order) == list(range(32))
