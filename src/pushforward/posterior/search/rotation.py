@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import Orthogonal, Triangular
@@ -44,7 +43,7 @@ def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: 
         return None
     which = np.arange(min(num_global, MAX_TURNING))
     which = np.repeat(which[:, None], NUM_PAIRS // len(which) // 2 * 2, axis=1)
-    halves = np.asarray(_changes(target, affine, which, jnp.eye(dim)[num_global:], key), float)
+    halves = np.asarray(_changes(target, affine, jnp.asarray(which), jnp.eye(dim)[num_global:], key), float)
     first, second = halves[:, 0], halves[:, 1]
     axes = joint_axes((first + second) / 2)
     gain = _loss(first, second) - _loss(axes.T @ first @ axes, axes.T @ second @ axes)
@@ -125,8 +124,8 @@ def as_reflections(matrix: Float[np.ndarray, "dim dim"]) -> Orthogonal:
         matrix: the matrix.
     """
     dim = len(matrix)
-    (reflectors, _), _ = scipy.linalg.qr(matrix, mode="raw")
-    below = jnp.asarray(np.asarray(reflectors)[np.tril_indices(dim, -1)])
+    reflectors = np.linalg.qr(matrix, mode="raw")[0].T
+    below = jnp.asarray(reflectors[np.tril_indices(dim, -1)])
     return eqx.tree_at(lambda rotation: rotation.below, Orthogonal(dim, key=jr.key(0)), below)
 
 
