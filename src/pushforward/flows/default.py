@@ -99,8 +99,8 @@ def hierarchical_flow(
     scales of local parameters can both depend on the global ones, as in (partial) non-centering. A fixed rotation
     before $A$ lets correlations depend on them too. At the end,
     sinh-arcsinh transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so
-    a step of training is cheap. It starts as $A(u)$ with $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh
-    transformations come before and after the affine map.
+    a step of training is cheap. It starts as $A(u)$, or the same distribution in rotated coordinates, with
+    $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh transformations come before and after the affine map.
 
     If coordinates of two groups influence the scales of each other, further couplings on both sides of $A$ give each
     coordinate a scale and a shift that depend on a few of the other group, by a small network of its own.
@@ -110,7 +110,7 @@ def hierarchical_flow(
         num_global: the number of global coordinates, which come first.
         neighbors: True for the coordinates of the first group, and for each coordinate of the second and of the first
             group indices of its parents in the other.
-        rotation: a rotation of the local coordinates after their first scales, which stays as it is.
+        rotation: with global coordinates, a rotation of the others after their first scales; it is not trained.
         key: the key for the initial parameters.
 
     References:

@@ -1,5 +1,7 @@
 """A rotation of local coordinates after which global ones change their scales, but not their correlations."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,17 +10,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import Orthogonal, Triangular
-from pushforward.posterior.curvature import LogDensity, hessian_products
+from pushforward.posterior.curvature import LogDensity, hessian, hessian_products
 from pushforward.training.compilation import jit_quick_compilation
 
-# The changes of the Hessian with this many global coordinates, from this many pairs of Hessians in all.
-MAX_TURNING, NUM_PAIRS = 8, 32
-# A rotation is of no use if it gains less than this (nats).
-MIN_GAIN = 0.002
-# Two sweeps are enough if one of them removes less than this fraction of what is not diagonal.
-MAX_SWEEPS, MIN_PROGRESS = 10, 0.05
-# Sweeps take too long in more dimensions.
-MAX_DIM = 512
+# The rotation suits this many global coordinates, the first ones; it takes this many pairs of Hessians.
+MAX_TURNING, NUM_PAIRS = 6, 36
+# A rotation is of no use if it gains less than this (nats), or less than this many standard errors.
+MIN_GAIN, MIN_ERRORS = 0.002, 3.0
+# Sweeps end if one removes less than this fraction of the squares off the diagonals, or if these are rounding noise.
+MAX_SWEEPS, MIN_PROGRESS, NOISE = 10, 0.05, 1e-20
+# In more dimensions sweeps take too long; in many more, Hessians do.
+MAX_SWEEP_DIM, MAX_DIM = 200, 512
 
 
 def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: PRNGKeyArray) -> Orthogonal | None:
@@ -27,10 +29,11 @@ def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: 
     In coordinates in which the Gaussian is N(0, I), let $C_k = E[\partial_k H]$ be the mean change of the local
     coordinates' Hessian with the global coordinate k. Given the global coordinates $z$, the local ones are about
     $N(\cdot, (I - \sum_k z_k C_k)^{-1})$, and a flow that gives each of them a scale loses a quarter of the sum of
-    squares of the other entries of all $C_k$, in nats. A rotation to joint eigenvectors makes these zero, which exist
-    if there is one global coordinate: then a random walk whose innovations have an unknown scale, or a regression
-    whose coefficients have one, needs no further layers. Each $C_k$ is a mean of central differences of steps of one
-    standard deviation, and the product of two independent estimates has no bias from their noise.
+    squares of the entries of all $C_k$ off their diagonals, in nats. The columns of Q are joint eigenvectors, which
+    make these entries zero if the $C_k$ commute. So a random walk whose innovations have an unknown scale, or a
+    regression whose coefficients have one, needs no further layers. Each $C_k$ is a mean of central differences of
+    steps of one standard deviation, of which those above the median norm are scaled down to it. Three independent
+    estimates tell a gain from noise: one gives axes, and the product of the other two is without bias.
 
     Args:
         target: the log-density.
@@ -42,46 +45,53 @@ def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: 
     if num_global == 0 or dim > MAX_DIM:
         return None
     which = np.arange(min(num_global, MAX_TURNING))
-    which = np.repeat(which[:, None], NUM_PAIRS // len(which) // 2 * 2, axis=1)
-    halves = np.asarray(_changes(target, affine, jnp.asarray(which), jnp.eye(dim)[num_global:], key), float)
-    first, second = halves[:, 0], halves[:, 1]
-    axes = joint_axes((first + second) / 2)
-    gain = _loss(first, second) - _loss(axes.T @ first @ axes, axes.T @ second @ axes)
-    return as_reflections(axes) if gain > MIN_GAIN else None
+    which = np.repeat(which[:, None], NUM_PAIRS // len(which) // 3 * 3, axis=1)
+    found = np.asarray(_changes(target, affine, jnp.asarray(which), key), float)[..., num_global:, num_global:]
+    first, second, third = found.swapaxes(0, 1)
+    if not _counts(_losses(first, second)):
+        return None
+    axes = joint_axes(third)
+    if not _counts(_losses(first, second) - _losses(axes.T @ first @ axes, axes.T @ second @ axes)):
+        return None
+    return as_reflections(joint_axes(found.mean(1)))
 
 
-def _loss(first: Float[np.ndarray, "k local local"], second: Float[np.ndarray, "k local local"]) -> float:
-    return (np.sum(first * second) - np.einsum("kii,kii->", first, second)) / 4
+def _losses(first: Float[np.ndarray, "k n n"], second: Float[np.ndarray, "k n n"]) -> Float[np.ndarray, "k n n"]:
+    """What the entries off the diagonals cost, in nats."""
+    return first * second * (1 - np.eye(first.shape[-1])) / 4
 
 
-@jit_quick_compilation
+def _counts(nats: Float[np.ndarray, "k n n"]) -> bool:
+    """Whether the sum is large enough; its terms, of which two are equal by symmetry, have independent errors."""
+    return bool(nats.sum() > max(MIN_GAIN, MIN_ERRORS * np.sqrt(2 * np.sum(nats**2))))
+
+
+@functools.partial(jit_quick_compilation, level=1)
 def _changes(
-    target: LogDensity,
-    affine: Triangular,
-    which: Int[Array, "k pairs"],
-    directions: Float[Array, "local dim"],
-    key: PRNGKeyArray,
-) -> Float[Array, "k 2 local local"]:
-    """For each global coordinate two independent estimates of the change of the local coordinates' Hessian.
+    target: LogDensity, affine: Triangular, which: Int[Array, "k pairs"], key: PRNGKeyArray
+) -> Float[Array, "k 3 dim dim"]:
+    """For each of some coordinates, three independent estimates of the mean change of the Hessian.
 
     Changes larger than the median are scaled down to it: a single one far out would outweigh all others.
     """
-    num_global, dtype = affine.shape[0] - len(directions), affine.loc.dtype
-    directions = directions.astype(dtype)
-    products = hessian_products(lambda v: target(affine.forward(v)), jnp.zeros_like(affine.loc))
+    dim, dtype = affine.shape[0], affine.loc.dtype
+
+    def whitened(v):
+        return target(affine.forward(v))
+
+    hessian_at = hessian(hessian_products(whitened, jnp.zeros_like(affine.loc)), dim)
 
     def change(pair):
         k, draw = pair
-        low, high = (products(draw.at[k].set(end), directions)[:, num_global:] for end in (-1.0, 1.0))
-        return (high - low + (high - low).T) / 4
+        found = (hessian_at(draw.at[k].set(1)) - hessian_at(draw.at[k].set(-1))) / 2
+        return (found + found.T) / 2
 
-    draws = jr.normal(key, (which.size, *affine.loc.shape), dtype)
-    found = jax.lax.map(change, (which.ravel(), draws))
-    found = found.reshape(len(which), 2, -1, *found.shape[1:])
+    draws = jr.normal(key, (which.size, dim), dtype)
+    found = jax.lax.map(change, (which.ravel(), draws)).reshape(len(which), 3, -1, dim, dim)
     norms = jnp.linalg.norm(found, axis=(-2, -1), keepdims=True)
-    largest = jnp.nanmedian(norms, axis=(1, 2), keepdims=True)
-    shrunk = found * jnp.minimum(1, largest / jnp.where(norms > 0, norms, 1))
     usable = jnp.isfinite(norms)
+    largest = jnp.nanmedian(jnp.where(usable, norms, jnp.nan), axis=(1, 2), keepdims=True)
+    shrunk = found * jnp.minimum(1, largest / jnp.where(norms > 0, norms, 1))
     return jnp.where(usable, shrunk, 0).sum(2) / jnp.maximum(1, usable.sum(2))
 
 
@@ -90,7 +100,7 @@ def joint_axes(matrices: Float[np.ndarray, "matrices dim dim"]) -> Float[np.ndar
 
     It starts from the eigenvectors of the leading combination of the matrices, or from the unit vectors. A sweep turns
     each pair of coordinates by the angle that leaves the smallest squares off the diagonals, disjoint pairs at a time,
-    so that no turn is for the worse.
+    so that no turn increases their sum.
 
     Args:
         matrices: symmetric matrices.
@@ -103,8 +113,10 @@ def joint_axes(matrices: Float[np.ndarray, "matrices dim dim"]) -> Float[np.ndar
     starts = np.eye(dim), np.linalg.eigh(np.einsum("k,kij->ij", weights, matrices))[1]
     axes = min(starts, key=lambda axes: _squares_off(axes.T @ matrices @ axes)).copy()
     turned = axes.T @ matrices @ axes
-    rounds, squares = _disjoint_pairs(dim), _squares_off(turned)
-    for _ in range(MAX_SWEEPS):
+    rounds, squares, all_squares = _disjoint_pairs(dim), _squares_off(turned), np.sum(matrices**2)
+    for _ in range(MAX_SWEEPS if dim <= MAX_SWEEP_DIM else 0):
+        if squares <= NOISE * all_squares:
+            break
         for i, j in rounds:
             gap, twice = turned[:, i, i] - turned[:, j, j], 2 * turned[:, i, j]
             cosine, sine = (gap**2 - twice**2).sum(0), 2 * (gap * twice).sum(0)
