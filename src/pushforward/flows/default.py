@@ -97,10 +97,10 @@ def hierarchical_flow(
     $v_G$; then follows an affine map $A$, whose global part depends on $v_G$ alone; then the local coordinates get
     again a scale and a shift, which depend on the global coordinates of $A(v)$. So the scales of local noise and the
     scales of local parameters can both depend on the global ones, as in (partial) non-centering. A fixed rotation
-    before $A$ lets correlations depend on them too. At the end,
-    sinh-arcsinh transformations give each coordinate a skewness and tails of its own. The networks have few inputs, so
-    a step of training is cheap. It starts as $A(u)$, or the same distribution in rotated coordinates, with
-    $u \sim N(0, I)$. Without global coordinates, sinh-arcsinh transformations come before and after the affine map.
+    before $A$ lets correlations depend on them too. At the end, sinh-arcsinh transformations give each coordinate a
+    skewness and tails of its own. The networks have few inputs, so a step of training is cheap. It starts as $A(u)$,
+    or as $A$ after the rotation, which is the same distribution, with $u \sim N(0, I)$. Without global coordinates,
+    sinh-arcsinh transformations come before and after the affine map.
 
     If coordinates of two groups influence the scales of each other, further couplings on both sides of $A$ give each
     coordinate a scale and a shift that depend on a few of the other group, by a small network of its own.

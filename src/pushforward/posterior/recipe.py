@@ -11,8 +11,8 @@ Each part guards against a known failure of flow variational inference:
    is the result if it is near enough.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; in it, coordinates depend on the few others that change their scale (`interactions`),
-   and correlations on global coordinates (`rotation`).
-   If it is too far from the posterior, couplings are put before it, and splines after it.
+   and correlations on global coordinates (`rotation`). If it is too far from the posterior, couplings are put before
+   it, and splines after it.
 4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.

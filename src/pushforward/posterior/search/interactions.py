@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import Triangular
 from pushforward.posterior.curvature import LogDensity
+from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation
 
 NUM_DRAWS = 4096
@@ -77,7 +78,7 @@ def _mean_changes(target: LogDensity, affine: Triangular, key: PRNGKeyArray) -> 
     dtype = affine.loc.dtype
     shape = (NUM_DRAWS, affine.shape[0])
     u, v = jr.normal(draw_key, shape, dtype), jr.rademacher(sign_key, shape, dtype)
-    gradient = jax.grad(lambda u: target(affine.forward(u)))
+    gradient = jax.grad(Whitened(target, affine))
 
     def curvatures(pair):
         u, v = pair

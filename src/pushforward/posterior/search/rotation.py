@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import Orthogonal, Triangular
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products
+from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation
 
 # The rotation suits this many global coordinates, the first ones; it takes this many pairs of Hessians.
@@ -48,10 +49,11 @@ def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: 
     which = np.repeat(which[:, None], NUM_PAIRS // len(which) // 3 * 3, axis=1)
     found = np.asarray(_changes(target, affine, jnp.asarray(which), key), float)[..., num_global:, num_global:]
     first, second, third = found.swapaxes(0, 1)
-    if not _counts(_losses(first, second)):
+    losses = _losses(first, second)
+    if not _counts(losses):
         return None
     axes = joint_axes(third)
-    if not _counts(_losses(first, second) - _losses(axes.T @ first @ axes, axes.T @ second @ axes)):
+    if not _counts(losses - _losses(axes.T @ first @ axes, axes.T @ second @ axes)):
         return None
     return as_reflections(joint_axes(found.mean(1)))
 
@@ -75,11 +77,7 @@ def _changes(
     Changes larger than the median are scaled down to it: a single one far out would outweigh all others.
     """
     dim, dtype = affine.shape[0], affine.loc.dtype
-
-    def whitened(v):
-        return target(affine.forward(v))
-
-    hessian_at = hessian(hessian_products(whitened, jnp.zeros_like(affine.loc)), dim)
+    hessian_at = hessian(hessian_products(Whitened(target, affine), jnp.zeros_like(affine.loc)), dim)
 
     def change(pair):
         k, draw = pair
@@ -111,7 +109,7 @@ def joint_axes(matrices: Float[np.ndarray, "matrices dim dim"]) -> Float[np.ndar
     dim = matrices.shape[-1]
     weights = np.linalg.eigh(np.einsum("kij,lij->kl", matrices, matrices))[1][:, -1]
     starts = np.eye(dim), np.linalg.eigh(np.einsum("k,kij->ij", weights, matrices))[1]
-    axes = min(starts, key=lambda axes: _squares_off(axes.T @ matrices @ axes)).copy()
+    axes = min(starts, key=lambda axes: _squares_off(axes.T @ matrices @ axes))
     turned = axes.T @ matrices @ axes
     rounds, squares, all_squares = _disjoint_pairs(dim), _squares_off(turned), np.sum(matrices**2)
     for _ in range(MAX_SWEEPS if dim <= MAX_SWEEP_DIM else 0):
