@@ -14,6 +14,7 @@ from pushforward.flow import Flow
 from pushforward.flows.default import default_flow
 from pushforward.posterior.composed import unwhitened, with_base
 from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics
+from pushforward.posterior.search.influence import CLEAR_RATIO
 from pushforward.posterior.target import Whitened
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run
@@ -65,6 +66,11 @@ def test_a_hierarchical_flow_begins_as_the_gaussian(tmp_path):
         found = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
             affine, Flow(gaussian.base, identity), keys
         )
+        # The first coordinate has a third derivative of three times the others'.
+        unclear = pf.Target(lambda x: -0.5 * jnp.sum(x**2) - 0.05 * jnp.sum(x**3) - 0.1 * x[0] ** 3, jnp.zeros(dim))
+        arguments = pf.bijections.Triangular(dim, matrix=0.5 * jnp.eye(dim)), gaussian, keys
+        assert Recipe(unclear, run, 1).hierarchical(*arguments) is not None
+        assert Recipe(unclear, run, 1).hierarchical(*arguments, CLEAR_RATIO) is None
         independent = pf.Target(lambda x: -jnp.sum(x**4), jnp.zeros(dim))
         assert Recipe(independent, run, 1).hierarchical(identity, gaussian, keys) is None
     whitened, trained = found

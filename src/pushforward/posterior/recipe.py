@@ -8,11 +8,10 @@ Each part guards against a known failure of flow variational inference:
    3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
    In more than 512 dimensions of which few pairs interact (`structure`), these steps have sparse precision matrices
    (`sparse_gaussian`), and a hierarchical flow follows. Near a Gaussian, a quadratic map is tried (`quadratic`), which
-   is the result if it is near enough.
+   is the result if it is good, or if weights correct it and no coordinate is clearly global.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; in it, coordinates depend on the few others that change their scale (`interactions`),
-   and correlations on global coordinates (`rotation`). If it is too far from the posterior, couplings are put before
-   it, and splines after it.
+   and correlations on global coordinates (`rotation`). Far from the posterior, couplings and splines are added.
 4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
@@ -59,7 +58,7 @@ from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
-from pushforward.posterior.search.influence import MAX_GLOBAL, find_global
+from pushforward.posterior.search.influence import CLEAR_RATIO, MAX_GLOBAL, MIN_RATIO, find_global
 from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.rotation import find_rotation
@@ -137,10 +136,12 @@ class Recipe(NamedTuple):
         found = self.diagnostics(whitened, gaussian.model, keys.check)
         if is_exact(found):
             return whitened, dataclasses.replace(gaussian, reason="reached")
-        near = self.quadratic(found, whitened, gaussian.model, jr.fold_in(keys.flow, 0))
+        near, is_good = self.quadratic(found, whitened, gaussian.model, jr.fold_in(keys.flow, 0))
+        first_ratio = MIN_RATIO if near is None else CLEAR_RATIO
+        structured = None if is_good else self.hierarchical(affine, gaussian.model, keys, first_ratio)
         if near is not None:
-            return whitened, Trained(near, math.nan, 0, "reached")
-        structured = self.hierarchical(affine, gaussian.model, keys)
+            fits = [(whitened, Trained(near, math.nan, 0, "reached")), *([] if structured is None else [structured])]
+            return max(fits, key=lambda fit: self.diagnostics(fit[0], fit[1].model, keys.check).elbo)
         if structured is not None:
             whitened, trained = structured
             # In more dimensions a base with learned tails is trained too slowly.
@@ -152,11 +153,13 @@ class Recipe(NamedTuple):
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
 
-    def quadratic(self, gaussian: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray) -> Flow | None:
-        """A quadratic map near the posterior, if there is one; in few dimensions it must be good."""
+    def quadratic(
+        self, gaussian: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray
+    ) -> tuple[Flow | None, bool]:
+        """A quadratic map near the posterior, and whether it is good; in few dimensions it must be."""
         dim, steps_key, check_key, confirm_key = self.target.dim, *split(key, 3)
         if not isinstance(self.target, Target) or not is_promising(gaussian, flow, self.budget):
-            return None
+            return None, False
 
         def fitted(took):
             return quadratic_fit(target, dim, steps_key, stop=lambda: self.run.ended, took=took)
@@ -164,17 +167,21 @@ class Recipe(NamedTuple):
         to_result = functools.partial(unwhitened, target.affine)
         new = self.run.train_by("quadratic", identity(dim), fitted, to_result=to_result).model
         if self.run.ended:
-            return new
+            return new, True
         if dim < default.MODERATE_DIM:
-            is_near = self.is_enough(0, 0.0, target, new, check_key)
-        else:
-            is_near = not self.needs_layers(self.diagnostics(target, new, check_key), target, new, confirm_key)
-        return new if is_near else None
+            is_good = self.is_enough(0, 0.0, target, new, check_key)
+            return new if is_good else None, is_good
+        if self.needs_layers(self.diagnostics(target, new, check_key), target, new, confirm_key):
+            return None, False
+        return new, self.full_diagnostics(target, new, confirm_key).verdict == "good"
 
-    def hierarchical(self, affine: GaussianMap, flow: Flow, keys: StageKeys) -> tuple[Whitened, Trained[Flow]] | None:
+    def hierarchical(
+        self, affine: GaussianMap, flow: Flow, keys: StageKeys, first_ratio: float = MIN_RATIO
+    ) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
         Couplings are put before it if it is too far from the posterior; in few dimensions also if it is almost good.
+        `first_ratio` says how clearly a coordinate must be global.
         """
         target, dim = self.target, self.target.dim
         if not isinstance(affine, Triangular) or isinstance(flow.base, dist.MixtureSameFamily):
@@ -184,7 +191,7 @@ class Recipe(NamedTuple):
             return None
         influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
         neighbors_key, rotation_key = (jr.fold_in(influence_key, i) for i in range(2))
-        order, num_global = of_first(find_global(target, affine, influence_key), self.run.mesh)
+        order, num_global = of_first(find_global(target, affine, influence_key, first_ratio), self.run.mesh)
         if num_global == 0 and dim <= FEW_DIMS:
             return None
         loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
@@ -229,6 +236,11 @@ class Recipe(NamedTuple):
         """The diagnostics of a few draws, the same in all processes."""
         return of_first(quick_diagnostics(target, flow, key, num), self.run.mesh)
 
+    def full_diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
+        """The diagnostics of more draws, with those of each coordinate."""
+        draws, log_weights = weighted_draws(target, flow, key, self.num_confirming)
+        return of_first(diagnose(log_weights, draws=draws), self.run.mesh)
+
     @property
     def num_confirming(self) -> int:
         """The number of draws that confirm what a few draws show: fewer in many dimensions, where each takes longer."""
@@ -255,8 +267,7 @@ class Recipe(NamedTuple):
         found = self.diagnostics(target, flow, key)
         if found.gap >= limit:
             return is_another_round_too_much(found, dim, index, gain)
-        draws, log_weights = weighted_draws(target, flow, key, self.num_confirming)
-        found = of_first(diagnose(log_weights, draws=draws), self.run.mesh)
+        found = self.full_diagnostics(target, flow, key)
         return found.verdict == "good" and found.gap < limit
 
     def can_have_layers(self, trained: Trained[Flow]) -> bool:

@@ -88,3 +88,10 @@ def test_rounding_noise_is_no_influence_and_there_is_a_largest_number():
     sizes = np.where(np.arange(32) < 15, 1.0, 0.01)
     order, num_global = order_by_influence(rng.normal(size=(512, 32)) * sizes, np.eye(32))
     assert num_global == int(32 * MAX_GLOBAL_FRACTION) and sorted(order) == list(range(32))
+
+
+def test_the_first_coordinate_may_have_to_be_clearly_global():
+    """Three coordinates with 6, 5 and 3 times the influence of the others: if the first is clear, all count."""
+    changes = np.random.default_rng(0).normal(size=(512, 32)) * np.array([6.0, 5.0, 3.0] + [1.0] * 29)
+    for first_ratio, expected in ((2.0, 3), (4.0, 3), (8.0, 0)):
+        assert order_by_influence(changes, np.eye(32), first_ratio)[1] == expected

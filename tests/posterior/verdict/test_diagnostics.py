@@ -56,6 +56,24 @@ def test_far_draws_that_hardly_count_are_seen_in_means():
     assert diagnose(log_weights, draws=draws).verdict == "reweight"
 
 
+def test_a_wrong_standard_deviation_of_one_coordinate_is_seen():
+    """One coordinate's standard deviation is wrong; what an examination says replaces it, and chance does not count."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(50_000, 3))
+
+    def log_weights(scale, num):
+        return stats.norm.logpdf(draws[:num, 1], scale=scale) - stats.norm.logpdf(draws[:num, 1])
+
+    d = diagnose(log_weights(1.1, 50_000), draws=draws)
+    assert d.verdict == "reweight" and d.gap < 0.03 and "a standard deviation is off by 9" in d.reasons[0]
+    assert diagnose(log_weights(1.04, 50_000), draws=draws).verdict == "good"
+    assert diagnose(log_weights(1.1, 400), draws=draws[:400]).verdict == "good"
+    assert diagnose(log_weights(1.1, 50_000), draws=draws, examination=Examination(complete=True)).verdict == "good"
+    # In a direction of infinite values there is no standard deviation, only a shift.
+    draws[7, 0] = np.inf
+    assert diagnose(log_weights(1.0, 50_000), draws=draws).verdict == "reweight"
+
+
 def test_means_of_few_good_draws_differ_by_chance():
     numbers = {"gap": 0.01, "ess": 93.0, "ess_fraction": 0.93, "khat": 0.2}
     assert decide_verdict(**numbers, shift=0.15)[0] == "good"

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.arguments import Range, checked
-from pushforward.posterior.verdict.examination import MISSED_MASS, Examination
+from pushforward.posterior.verdict.examination import MAX_SD_ERROR, MISSED_MASS, Examination
 from pushforward.posterior.verdict.missed import MISSED_RATIO
 from pushforward.posterior.verdict.pareto import MAX_KHAT, pareto_smooth
 from pushforward.reports.page import cell
@@ -93,7 +93,8 @@ def diagnose(
     Args:
         log_weights: the log-weights of 100 or more draws; -inf where p is zero. NaN counts as -inf and is reported.
         draws: the draws themselves. Their means are compared with the weighted means, because a few draws far outside
-            the posterior hardly change the divergence, but they do change a mean.
+            the posterior hardly change the divergence, but they do change a mean. Without an examination, their
+            standard deviations are compared too.
         missed_mass: the fraction of the evidence that is known, or estimated, to lie where q has almost no mass.
         notes: further sentences for the reasons.
         examination: what was found where q has few draws, if it was examined.
@@ -166,7 +167,13 @@ def diagnose(
     shift = 0.0 if draws is None else largest_shift(draws, weights)
     gap = numbers["log_evidence"] - elbo
     covered, where = _covered_sample_size(weights / mean) if examination.complete else (0.0, "")
-    found = tuple(doubts), examination.flaws, examination.uncorrected
+    flaws = examination.flaws
+    # An examination also knows the tails.
+    if draws is not None and not examination.complete:
+        error, error_se = largest_sd_error(draws, weights)
+        if error - 3 * error_se > MAX_SD_ERROR:
+            flaws = (f"a standard deviation is off by {error:.1%} ± {error_se:.1%}", *flaws)
+    found = tuple(doubts), flaws, examination.uncorrected
     verdict, reasons = decide_verdict(
         gap, ess, ess / num_draws, numbers["khat"], *found, shift=shift, covered_fraction=covered / num_draws
     )
@@ -314,3 +321,30 @@ def largest_shift(draws: Float[np.ndarray, "draws dim"], weights: Float[np.ndarr
     with np.errstate(all="ignore"):
         shifts = np.array([shift(column.astype(float)) for column in draws.T])
     return float(np.where(np.isnan(shifts), np.inf, shifts).max())
+
+
+def largest_sd_error(
+    draws: Float[np.ndarray, "draws dim"], weights: Float[np.ndarray, " draws"]
+) -> tuple[float, float]:
+    """The largest relative error of a coordinate's standard deviation, as far as it is significant, and its own error.
+
+    Args:
+        draws: the draws; coordinates with values that are not finite are left out.
+        weights: the weights of the draws, not negative, up to a constant factor.
+
+    Returns:
+        The error, in weighted standard deviations, and its standard error by the delta method.
+    """
+    normalized_weights = weights / weights.sum()
+
+    def error(column: np.ndarray) -> tuple[float, float]:
+        squares = (column - normalized_weights @ column) ** 2
+        variance = normalized_weights @ squares
+        spread = np.sqrt(np.sum((normalized_weights * (squares - variance)) ** 2)) / (2 * variance)
+        return abs(column.std() / np.sqrt(variance) - 1), spread
+
+    # One column at a time, to limit the memory.
+    with np.errstate(all="ignore"):
+        errors = [error(column.astype(float)) for column in draws.T]
+    finite = [pair for pair in errors if np.isfinite(pair).all()]
+    return max(finite, key=lambda pair: pair[0] - 3 * pair[1], default=(0.0, math.inf))
