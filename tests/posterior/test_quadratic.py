@@ -15,8 +15,8 @@ from pushforward.flow import Flow
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.objective import NUM_SAMPLES
 from pushforward.posterior.quadratic import NUM_DRAWS, _inverse_of_scalars, is_promising, quadratic_fit
-from pushforward.posterior.recipe import quick_diagnostics
 from pushforward.posterior.target import Whitened
+from pushforward.posterior.verdict.assessment import quick_diagnostics
 from pushforward.posterior.verdict.diagnostics import diagnose
 
 

@@ -13,9 +13,10 @@ import pushforward as pf
 from pushforward.flow import Flow
 from pushforward.flows.default import default_flow
 from pushforward.posterior.composed import unwhitened, with_base
-from pushforward.posterior.recipe import Recipe, StageKeys, quick_diagnostics
-from pushforward.posterior.search.influence import CLEAR_RATIO
+from pushforward.posterior.recipe import Recipe, StageKeys
+from pushforward.posterior.search.influence import CLEAR_RATIO, MIN_RATIO
 from pushforward.posterior.target import Whitened
+from pushforward.posterior.verdict.assessment import quick_diagnostics
 from pushforward.training.checkpoint import Checkpoint
 from pushforward.training.run import Run
 from pushforward.training.trainer import Trained
@@ -64,15 +65,21 @@ def test_a_hierarchical_flow_begins_as_the_gaussian(tmp_path):
     # No budget, no steps.
     with Run("posterior", 1, Checkpoint(None, dict, jr.key(0))) as run:
         found = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
-            affine, Flow(gaussian.base, identity), keys
+            affine, Flow(gaussian.base, identity), keys, None, MIN_RATIO
         )
+        # With a structure the map keeps it.
+        structure = pf.Target(log_density, jnp.zeros(dim)).structure
+        _, sparse = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
+            identity, Flow(gaussian.base, identity), keys, structure, MIN_RATIO
+        )
+        assert [type(part) for part in sparse.model.bijection.bijections].count(pf.bijections.Arrow) == 1
         # The first coordinate has a third derivative of three times the others'.
         unclear = pf.Target(lambda x: -0.5 * jnp.sum(x**2) - 0.05 * jnp.sum(x**3) - 0.1 * x[0] ** 3, jnp.zeros(dim))
         arguments = pf.bijections.Triangular(dim, matrix=0.5 * jnp.eye(dim)), gaussian, keys
-        assert Recipe(unclear, run, 1).hierarchical(*arguments) is not None
-        assert Recipe(unclear, run, 1).hierarchical(*arguments, CLEAR_RATIO) is None
+        assert Recipe(unclear, run, 1).hierarchical(*arguments, None, MIN_RATIO) is not None
+        assert Recipe(unclear, run, 1).hierarchical(*arguments, None, CLEAR_RATIO) is None
         independent = pf.Target(lambda x: -jnp.sum(x**4), jnp.zeros(dim))
-        assert Recipe(independent, run, 1).hierarchical(identity, gaussian, keys) is None
+        assert Recipe(independent, run, 1).hierarchical(identity, gaussian, keys, None, MIN_RATIO) is None
     whitened, trained = found
     assert whitened.affine.forward(jnp.arange(float(dim)))[last] == pytest.approx(
         float(affine.loc[last]), abs=1e-12

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pushforward as pf
-from pushforward.posterior.structure import find_pattern, find_structure
+from pushforward.posterior.structure import find_pattern, find_structure, structure_of
 
 
 def hierarchical(order):
@@ -35,6 +35,14 @@ def test_hubs_and_chains_in_any_order():
     assert dense[order[3], order[4]] and not dense[order[3], order[5]] and not dense[order[5], order[30]]
     assert "2 interact with many others" in str(found)
     assert found.plot().axes
+
+
+def test_hubs_that_are_asked_for_come_first():
+    names = [f"x[{i}]" for i in range(42)]
+    found = find_structure(hierarchical(np.arange(42)), jr.normal(jr.key(0), (2, 42)), names)
+    other = structure_of(found.pattern, names, [7, 1])
+    assert list(other.order[:2]) == [7, 1] and other.num_hubs >= 3 and set(other.order[: other.num_hubs]) >= {0, 1, 7}
+    assert sorted(other.order) == list(range(42)) and other.bandwidth == 1
 
 
 def test_a_dense_density_has_no_pattern():

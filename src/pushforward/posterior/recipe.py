@@ -6,9 +6,10 @@ Each part guards against a known failure of flow variational inference:
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
    3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
-   In more than 512 dimensions of which few pairs interact (`structure`), these steps have sparse precision matrices
-   (`sparse_gaussian`), and a hierarchical flow follows. Near a Gaussian, a quadratic map is tried (`quadratic`), which
-   is the result if it is good, or if weights correct it and no coordinate is clearly global.
+   In more than 64 dimensions of which few pairs interact (`structure`), a Gaussian with a sparse precision matrix takes
+   its place (`sparse_gaussian`), and a hierarchical flow with the same sparsity follows. Near a Gaussian, a quadratic
+   map is tried (`quadratic`), which is the result if it is good, or if weights correct it and no coordinate is clearly
+   global.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; in it, coordinates depend on the few others that change their scale (`interactions`),
    and correlations on global coordinates (`rotation`). Far from the posterior, couplings and splines are added.
@@ -26,13 +27,11 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
-from pushforward.bijections import Affine, Chain, Elementwise, Frozen, Permutation, Triangular
+from pushforward.bijections import Chain, Frozen, Triangular
 from pushforward.flow import Flow
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
@@ -44,7 +43,6 @@ from pushforward.posterior.composed import (
     with_base,
     without_permutation,
 )
-from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.enough import (
     FEW_DIMS,
     HEAVY_KHAT,
@@ -54,6 +52,7 @@ from pushforward.posterior.enough import (
     is_exact,
 )
 from pushforward.posterior.estimate import Estimate
+from pushforward.posterior.globals_first import globals_first
 from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
@@ -76,8 +75,9 @@ from pushforward.posterior.stages import (
     adam,
     chunk,
 )
+from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target, Whitened
-from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, weighted_draws
+from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, quick_diagnostics, weighted_draws
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.processes import of_first
@@ -127,9 +127,13 @@ class Recipe(NamedTuple):
             affine = modes[0].affine if sparse is None else Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, GIVEN, keys.training)
-        if sparse is not None:
+        if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MANY_DIMS:
             return self.sparse(sparse, keys)
-        affine, gaussian = self.gaussians(modes, keys.gaussians)
+        if sparse is not None and len(modes) <= 1:
+            affine, gaussian = sparse.triangular(), Flow(standard_normal(self.target.dim), affine_map(self.target.dim))
+            gaussian, structure = Trained(gaussian, math.nan, 0, "reached"), sparse.structure
+        else:
+            (affine, gaussian), structure = self.gaussians(modes, keys.gaussians), None
         whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
@@ -138,7 +142,7 @@ class Recipe(NamedTuple):
             return whitened, dataclasses.replace(gaussian, reason="reached")
         near, is_good = self.quadratic(found, whitened, gaussian.model, jr.fold_in(keys.flow, 0))
         first_ratio = MIN_RATIO if near is None else CLEAR_RATIO
-        structured = None if is_good else self.hierarchical(affine, gaussian.model, keys, first_ratio)
+        structured = None if is_good else self.hierarchical(affine, gaussian.model, keys, structure, first_ratio)
         if near is not None:
             fits = [(whitened, Trained(near, math.nan, 0, "reached")), *([] if structured is None else [structured])]
             return max(fits, key=lambda fit: self.diagnostics(fit[0], fit[1].model, keys.check).elbo)
@@ -176,7 +180,7 @@ class Recipe(NamedTuple):
         return new, self.full_diagnostics(target, new, confirm_key).verdict == "good"
 
     def hierarchical(
-        self, affine: GaussianMap, flow: Flow, keys: StageKeys, first_ratio: float = MIN_RATIO
+        self, affine: GaussianMap, flow: Flow, keys: StageKeys, structure: Structure | None, first_ratio: float
     ) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
@@ -194,12 +198,7 @@ class Recipe(NamedTuple):
         order, num_global = of_first(find_global(target, affine, influence_key, first_ratio), self.run.mesh)
         if num_global == 0 and dim <= FEW_DIMS:
             return None
-        loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
-        scales = np.linalg.norm(matrix, axis=1)
-        # Without squaring the matrix, which float32 may not bear.
-        factor = Triangular(dim, matrix=lower_factor(jnp.asarray(matrix / scales[:, None])))
-        back = Permutation(np.argsort(order))
-        whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), back]))
+        whitened, factor = globals_first(target, affine, order, num_global, structure)
         pairs = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
         # A step that trains a matrix of thousands of rows takes three times as long.
         inner = factor if dim <= MANY_DIMS else Frozen(factor)
@@ -229,7 +228,8 @@ class Recipe(NamedTuple):
         gaussian = Flow(standard_normal(self.target.dim), found.inner)
         if self.run.ended or is_exact(self.diagnostics(whitened, gaussian, keys.check)):
             return whitened, Trained(gaussian, math.nan, 0, "reached")
-        flow = hierarchical_flow(found.inner, min(found.num_hubs, MAX_GLOBAL), key=keys.flow)
+        num_global = min(found.structure.num_hubs, MAX_GLOBAL)
+        flow = hierarchical_flow(found.inner, num_global, key=keys.flow)
         return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
 
     def diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
@@ -385,16 +385,3 @@ def _has_heavy_tail(found: Diagnostics) -> bool:
     """Whether the weights have a heavy tail, and the flow is neither good nor near the posterior."""
     far = found.gap >= NEAR_GOOD_GAP or found.ess_fraction < TRUSTED_ESS_FRACTION
     return found.verdict != "good" and far and found.khat > HEAVY_KHAT
-
-
-def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
-    """The diagnostics of a few draws.
-
-    Args:
-        target: in whitened coordinates.
-        flow: in the same coordinates.
-        key: for the draws.
-        num: the number of draws, by default `draws_per_call`.
-    """
-    num = draws_per_call(flow.bijection.shape[0]) if num is None else num
-    return diagnose(weighted_draws(target, flow, key, num)[1])

@@ -144,20 +144,23 @@ def hessian_rows(target: LogDensity, point: Float[Array, " dim"], chosen: Array)
     return hessian_products(target, point)(point, directions)
 
 
-def structure_of(pattern: csr_array | None, names: Sequence[str]) -> Structure:
+def structure_of(pattern: csr_array | None, names: Sequence[str], hubs: Sequence[int] = ()) -> Structure:
     """The structure with a pattern: it chooses the hubs that make an affine map in this order cheapest.
 
     Args:
         pattern: which coordinates interact, with the diagonal.
         names: the names of the coordinates.
+        hubs: coordinates that are the first hubs in any case, in this order.
     """
     dim = len(names)
     if pattern is None:
         return Structure(tuple(names), None, np.arange(dim), 0, max(dim - 1, 0))
     degrees = np.diff(pattern.indptr).astype(float)
+    first = np.array(hubs, int)
     by_degree = np.argsort(-degrees, kind="stable")
+    by_degree = np.concatenate([first, by_degree[~np.isin(by_degree, first)]])
     best = None
-    for num_hubs in _candidates(degrees[by_degree]):
+    for num_hubs in sorted({max(num, len(first)) for num in _candidates(np.sort(degrees)[::-1])}):
         rest = np.sort(by_degree[num_hubs:])
         part = pattern[rest][:, rest]
         order = reverse_cuthill_mckee(part, symmetric_mode=True)

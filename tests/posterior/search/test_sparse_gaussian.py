@@ -5,9 +5,18 @@ import jax.random as jr
 import numpy as np
 import pytest
 from scipy.linalg import LinAlgError
+from scipy.sparse import csr_array
 
 import pushforward as pf
-from pushforward.posterior.search.sparse_gaussian import ArrowMatrix, SparseGaussian, fit_sparse_gaussian
+from pushforward.bijections import Affine, Chain, Elementwise, Permutation
+from pushforward.posterior.search.sparse_gaussian import (
+    ArrowMatrix,
+    SparseGaussian,
+    SparseMap,
+    fit_sparse_gaussian,
+    sparse_map,
+)
+from pushforward.posterior.structure import structure_of
 
 DIM = 520
 
@@ -45,6 +54,22 @@ def test_maps_and_moves_against_dense_matrices(shape):
     np.testing.assert_allclose(scaled @ scaled.T * scales[:, None] * scales, matrix @ matrix.T, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 2), (0, 5, 1)])
+def test_a_sparse_map_has_the_covariance_of_a_dense_one(shape):
+    precision = dense(arrow(*shape))
+    dim = shape[0] + shape[1]
+    structure = structure_of(csr_array(precision != 0), ["x"] * dim)._replace(
+        order=np.arange(dim), num_hubs=shape[0], bandwidth=shape[2]
+    )
+    affine = sparse_map(np.linalg.cholesky(np.linalg.inv(precision)), structure)
+    matrix = np.asarray(affine.forward_batch(jnp.eye(dim))[0])
+    np.testing.assert_allclose(matrix @ matrix.T, np.linalg.inv(precision), rtol=1e-9, atol=1e-12)
+    scaling = Chain([Elementwise.each(Affine, np.arange(float(dim)), np.full(dim, 2.0)), Permutation(np.arange(dim))])
+    full = SparseMap(affine, scaling, structure, 0.0).triangular()
+    np.testing.assert_allclose(full.loc, np.arange(dim), atol=1e-12)
+    np.testing.assert_allclose(full.matrix @ full.matrix.T, 4 * np.linalg.inv(precision), rtol=1e-9, atol=1e-12)
+
+
 def test_indefinite_precisions_are_refused():
     with pytest.raises(LinAlgError):
         SparseGaussian(np.zeros(3), ArrowMatrix(np.zeros((0, 0)), np.zeros((0, 3)), -np.ones((1, 3)))).affine()
@@ -61,7 +86,7 @@ def walk(x):
 def test_a_gaussian_process_is_found_exactly():
     target = pf.Target(walk, jnp.ones(DIM))
     found = fit_sparse_gaussian(target, jr.key(0))
-    assert found is not None and found.num_hubs == 2
+    assert found is not None and found.structure.num_hubs == 2
     log_evidence = 0.5 * DIM * np.log(2 * np.pi) + (DIM - 3) * np.log(0.6)
     np.testing.assert_allclose(found.elbo, log_evidence, atol=1e-6)
     u = jr.normal(jr.key(1), (3, DIM))

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from pushforward.bijections import Triangular
+from pushforward.bijections import AbstractBijection
 from pushforward.posterior.curvature import LogDensity
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation
@@ -42,7 +42,7 @@ class Interactions(NamedTuple):
 
 
 def find_interactions(
-    target: LogDensity, affine: Triangular, num_global: int, key: PRNGKeyArray
+    target: LogDensity, affine: AbstractBijection, num_global: int, key: PRNGKeyArray
 ) -> Interactions | None:
     r"""Interactions near a Gaussian, apart from those of local coordinates with global ones; None if they are small.
 
@@ -72,12 +72,12 @@ def find_interactions(
 
 
 @functools.partial(jit_quick_compilation, level=1)
-def _mean_changes(target: LogDensity, affine: Triangular, key: PRNGKeyArray) -> tuple[Array, Array]:
+def _mean_changes(target: LogDensity, affine: AbstractBijection, key: PRNGKeyArray) -> tuple[Array, Array]:
     """m, and its standard errors."""
     draw_key, sign_key = jr.split(key)
-    dtype = affine.loc.dtype
     shape = (NUM_DRAWS, affine.shape[0])
-    u, v = jr.normal(draw_key, shape, dtype), jr.rademacher(sign_key, shape, dtype)
+    u = jr.normal(draw_key, shape)
+    v = jr.rademacher(sign_key, shape, u.dtype)
     gradient = jax.grad(Whitened(target, affine))
 
     def curvatures(pair):

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections import Orthogonal, Triangular
+from pushforward.bijections import AbstractBijection, Orthogonal
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation
@@ -24,7 +24,9 @@ MAX_SWEEPS, MIN_PROGRESS, NOISE = 10, 0.05, 1e-20
 MAX_SWEEP_DIM, MAX_DIM = 200, 512
 
 
-def find_rotation(target: LogDensity, affine: Triangular, num_global: int, key: PRNGKeyArray) -> Orthogonal | None:
+def find_rotation(
+    target: LogDensity, affine: AbstractBijection, num_global: int, key: PRNGKeyArray
+) -> Orthogonal | None:
     r"""Q such that global coordinates change the scales of $Q^T v$ only; None if that gains little over v itself.
 
     In coordinates in which the Gaussian is N(0, I), let $C_k = E[\partial_k H]$ be the mean change of the local
@@ -70,21 +72,22 @@ def _counts(nats: Float[np.ndarray, "k n n"]) -> bool:
 
 @functools.partial(jit_quick_compilation, level=1)
 def _changes(
-    target: LogDensity, affine: Triangular, which: Int[Array, "k pairs"], key: PRNGKeyArray
+    target: LogDensity, affine: AbstractBijection, which: Int[Array, "k pairs"], key: PRNGKeyArray
 ) -> Float[Array, "k 3 dim dim"]:
     """For each of some coordinates, three independent estimates of the mean change of the Hessian.
 
     Changes larger than the median are scaled down to it: a single one far out would outweigh all others.
     """
-    dim, dtype = affine.shape[0], affine.loc.dtype
-    hessian_at = hessian(hessian_products(Whitened(target, affine), jnp.zeros_like(affine.loc)), dim)
+    dim = affine.shape[0]
+    center = jnp.zeros(dim)
+    hessian_at = hessian(hessian_products(Whitened(target, affine), center), dim)
 
     def change(pair):
         k, draw = pair
         found = (hessian_at(draw.at[k].set(1)) - hessian_at(draw.at[k].set(-1))) / 2
         return (found + found.T) / 2
 
-    draws = jr.normal(key, (which.size, dim), dtype)
+    draws = jr.normal(key, (which.size, dim), center.dtype)
     found = jax.lax.map(change, (which.ravel(), draws)).reshape(len(which), 3, -1, dim, dim)
     norms = jnp.linalg.norm(found, axis=(-2, -1), keepdims=True)
     usable = jnp.isfinite(norms)

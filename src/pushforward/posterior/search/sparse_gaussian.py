@@ -1,4 +1,4 @@
-r"""Natural-gradient steps towards the best Gaussian with a sparse precision matrix, in many thousands of dimensions.
+r"""Natural-gradient steps towards the best Gaussian with a sparse precision matrix, for thousands of dimensions too.
 
 In the order of a `Structure`, the Hessian of the log-density is an arrow: dense rows for the hubs, a few diagonals for
 the rest. So its products with few directions give all of it: one direction for each hub, and for the rest one for each
@@ -25,14 +25,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
 
 from pushforward.bijections import Affine, Arrow, Banded, Chain, Elementwise, Permutation, Triangular
-from pushforward.posterior.curvature import LogDensity, hessian_products
+from pushforward.posterior.curvature import LogDensity, hessian_products, lower_factor
 from pushforward.posterior.structure import Structure, find_pattern, structure_of
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
 # In fewer dimensions full matrices are as quick.
-MIN_SPARSE_DIM = 512
+MIN_SPARSE_DIM = 64
 MAX_STEPS = 60
 NUM_PAIRS = 8
 # The shortest step that is tried is 2^-MAX_HALVINGS.
@@ -138,16 +138,38 @@ class SparseMap(NamedTuple):
     """The map from N(0, I) to a Gaussian with a sparse precision matrix, in two parts.
 
     Attributes:
-        inner: the map to coordinates of order one, in the order of a structure.
+        inner: the map to coordinates of order one, in the order of the structure.
         scaling: the map from these to the coordinates of the target.
-        num_hubs: the number of hubs, which come first.
+        structure: which coordinates interact.
         elbo: the ELBO of the Gaussian.
     """
 
     inner: Arrow | Banded
     scaling: Chain
-    num_hubs: int
+    structure: Structure
     elbo: float
+
+    def triangular(self) -> Triangular:
+        """The map to the same Gaussian with a full matrix."""
+        dim = self.structure.dim
+        columns = self.scaling.forward_batch(self.inner.forward_batch(jnp.eye(dim, dim + 1))[0])[0]
+        loc = columns[:, dim]
+        return Triangular(dim, loc, lower_factor(columns[:, :dim] - loc[:, None]))
+
+
+def sparse_map(matrix: Float[np.ndarray, "dim dim"], structure: Structure) -> Arrow | Banded:
+    r"""The map from N(0, I) to $N(0, M M^T)$ with a sparse precision matrix.
+
+    Args:
+        matrix: M, in the order of the structure.
+        structure: the pattern of the precision matrix; entries outside of it count as 0.
+    """
+    inverse, num = np.linalg.inv(matrix), structure.num_hubs
+    precision = inverse.T @ inverse
+    rest = precision[num:, num:]
+    bands = [np.pad(np.diagonal(rest, -j), (0, j)) for j in range(structure.bandwidth + 1)]
+    arrow = ArrowMatrix(precision[:num, :num], precision[:num, num:], np.stack(bands))
+    return SparseGaussian(np.zeros(len(matrix)), arrow).affine()
 
 
 @one_blas_thread()
@@ -193,7 +215,7 @@ def fit_sparse_gaussian(
             scales = np.std(draws, axis=1)
             scaling = Chain([Elementwise.each(Affine, gaussian.loc, scales), Permutation(back)])
             elbo = float(_elbo(target, back, affine, score_key))
-            return SparseMap(gaussian.scaled(scales).affine(), scaling, structure.num_hubs, elbo)
+            return SparseMap(gaussian.scaled(scales).affine(), scaling, structure, elbo)
         pattern = None if more is None else more + pattern
     return None
 

@@ -191,6 +191,19 @@ def weighted_draws(
     return np.concatenate(draws)[:num], np.concatenate(log_weights)[:num]
 
 
+def quick_diagnostics(target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
+    """The diagnostics of a few draws.
+
+    Args:
+        target: in whitened coordinates.
+        flow: in the same coordinates.
+        key: for the draws.
+        num: the number of draws, by default `draws_per_call`.
+    """
+    num = draws_per_call(flow.bijection.shape[0]) if num is None else num
+    return diagnose(weighted_draws(target, flow, key, num)[1])
+
+
 def draws_per_call(dim: int) -> int:
     """The number of draws at a time.
 
