@@ -145,6 +145,7 @@ CATALOGUE = {
     "plu": lambda dim, key: bj.PLU(dim, key=key),
     "qr": lambda dim, key: bj.QR(dim, key=key),
     "orthogonal": lambda dim, key: bj.Orthogonal(dim, key=key),
+    "rotation": lambda dim, key: bj.Rotation(bj.Orthogonal(dim, key=key).matrix),
     "coupling affine": CASES["coupling_affine_conditional"],
     "coupling spline": CASES["coupling_spline_conditional"],
     "coupling with transformed head": CASES["coupling_transformed_head"],

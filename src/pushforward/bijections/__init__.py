@@ -61,6 +61,7 @@ from pushforward.bijections.monotone import (
     IntegralNetwork as IntegralNetwork,
     MonotoneNetwork as MonotoneNetwork,
 )
+from pushforward.bijections.rotation import Rotation as Rotation
 from pushforward.bijections.splines import (
     CubicSpline as CubicSpline,
     LinearRationalSpline as LinearRationalSpline,

@@ -12,11 +12,10 @@ from pushforward.bijections import (
     Concatenate,
     Coupling,
     Elementwise,
-    Frozen,
     Identity,
-    Orthogonal,
     Permutation,
     RationalQuadraticSpline,
+    Rotation,
     SinhArcsinh,
     Triangular,
 )
@@ -87,7 +86,7 @@ def hierarchical_flow(
     affine: AbstractBijection,
     num_global: int,
     neighbors: Neighbors | None = None,
-    rotation: Orthogonal | None = None,
+    rotation: Rotation | None = None,
     *,
     key: PRNGKeyArray,
 ) -> Flow:
@@ -110,7 +109,7 @@ def hierarchical_flow(
         num_global: the number of global coordinates, which come first.
         neighbors: True for the coordinates of the first group, and for each coordinate of the second and of the first
             group indices of its parents in the other.
-        rotation: with global coordinates, a rotation of the others after their first scales; it is not trained.
+        rotation: with global coordinates, a fixed rotation of the others after their first scales.
         key: the key for the initial parameters.
 
     References:
@@ -135,7 +134,7 @@ def hierarchical_flow(
         couplings = realnvp(num_global, num_layers=6, hidden=_hidden(num_global), key=global_key).bijection
         of_globals = [without_permutation(couplings), *of_globals]
     globals_first = Concatenate([Chain(of_globals), others])
-    turn = [] if rotation is None else [Concatenate([Identity((num_global,)), Frozen(rotation)])]
+    turn = [] if rotation is None else [Concatenate([Identity((num_global,)), rotation])]
     parts = [globals_first, before, *turn, *local_before, affine, *local_after, after, marginals]
     return Flow(standard_normal(dim), Chain(parts))
 

@@ -56,6 +56,12 @@ class Structure(NamedTuple):
         """Whether an affine map in this order is much cheaper than one with a full matrix."""
         return self.pattern is not None and _cost(self.dim, self.num_hubs, self.bandwidth) < self.dim**2 / 2
 
+    @property
+    def num_entries(self) -> int:
+        """The number of entries of an affine map with this structure."""
+        rest = self.dim - self.num_hubs
+        return self.num_hubs * (self.num_hubs + 1) // 2 + self.num_hubs * rest + rest * (1 + self.bandwidth)
+
     def __str__(self) -> str:
         if self.pattern is None:
             return f"{self.dim} coordinates, most of which interact with most others"

@@ -10,7 +10,7 @@ import pytest
 
 from pushforward.bijections import Triangular
 from pushforward.posterior.search import rotation
-from pushforward.posterior.search.rotation import as_reflections, find_rotation, joint_axes
+from pushforward.posterior.search.rotation import find_rotation, joint_axes
 
 RANDOM = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
 
@@ -121,9 +121,3 @@ def test_noise_leaves_joint_eigenvectors_about_as_good():
         return np.sum(turned**2) - np.einsum("kii,kii->", turned, turned)
 
     assert squares_off(joint_axes(matrices)) <= squares_off(axes) < 0.1 * squares_off(np.eye(40))
-
-
-def test_a_matrix_as_reflections():
-    found = np.asarray(as_reflections(RANDOM).matrix)
-    np.testing.assert_allclose(np.abs(found), np.abs(RANDOM), atol=1e-12)
-    np.testing.assert_allclose(np.abs(found.T @ RANDOM), np.eye(12), atol=1e-12)

@@ -2,14 +2,13 @@
 
 import functools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pushforward.bijections import AbstractBijection, Orthogonal
+from pushforward.bijections import AbstractBijection, Rotation
 from pushforward.posterior.curvature import LogDensity, hessian, hessian_products
 from pushforward.posterior.target import Whitened
 from pushforward.training.compilation import jit_quick_compilation
@@ -24,9 +23,7 @@ MAX_SWEEPS, MIN_PROGRESS, NOISE = 10, 0.05, 1e-20
 MAX_SWEEP_DIM, MAX_DIM = 200, 512
 
 
-def find_rotation(
-    target: LogDensity, affine: AbstractBijection, num_global: int, key: PRNGKeyArray
-) -> Orthogonal | None:
+def find_rotation(target: LogDensity, affine: AbstractBijection, num_global: int, key: PRNGKeyArray) -> Rotation | None:
     r"""Q such that global coordinates change the scales of $Q^T v$ only; None if that gains little over v itself.
 
     In coordinates in which the Gaussian is N(0, I), let $C_k = E[\partial_k H]$ be the mean change of the local
@@ -57,7 +54,7 @@ def find_rotation(
     axes = joint_axes(third)
     if not _counts(losses - _losses(axes.T @ first @ axes, axes.T @ second @ axes)):
         return None
-    return as_reflections(joint_axes(found.mean(1)))
+    return Rotation(joint_axes(found.mean(1)))
 
 
 def _losses(first: Float[np.ndarray, "k n n"], second: Float[np.ndarray, "k n n"]) -> Float[np.ndarray, "k n n"]:
@@ -128,18 +125,6 @@ def joint_axes(matrices: Float[np.ndarray, "matrices dim dim"]) -> Float[np.ndar
         if squares > (1 - MIN_PROGRESS) * before:
             break
     return axes
-
-
-def as_reflections(matrix: Float[np.ndarray, "dim dim"]) -> Orthogonal:
-    """An orthogonal matrix as a product of reflections; some of its columns may have the other sign.
-
-    Args:
-        matrix: the matrix.
-    """
-    dim = len(matrix)
-    reflectors = np.linalg.qr(matrix, mode="raw")[0].T
-    below = jnp.asarray(reflectors[np.tril_indices(dim, -1)])
-    return eqx.tree_at(lambda rotation: rotation.below, Orthogonal(dim, key=jr.key(0)), below)
 
 
 def _turn_rows(array: np.ndarray, i: np.ndarray, j: np.ndarray, angle: np.ndarray) -> None:
