@@ -67,12 +67,6 @@ def test_a_hierarchical_flow_begins_as_the_gaussian(tmp_path):
         found = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
             affine, Flow(gaussian.base, identity), keys, None, MIN_RATIO
         )
-        # With a structure the map keeps it.
-        structure = pf.Target(log_density, jnp.zeros(dim)).structure
-        _, sparse = Recipe(pf.Target(log_density, jnp.zeros(dim)), run, 1).hierarchical(
-            identity, Flow(gaussian.base, identity), keys, structure, MIN_RATIO
-        )
-        assert [type(part) for part in sparse.model.bijection.bijections].count(pf.bijections.Arrow) == 1
         # The first coordinate has a third derivative of three times the others'.
         unclear = pf.Target(lambda x: -0.5 * jnp.sum(x**2) - 0.05 * jnp.sum(x**3) - 0.1 * x[0] ** 3, jnp.zeros(dim))
         arguments = pf.bijections.Triangular(dim, matrix=0.5 * jnp.eye(dim)), gaussian, keys

@@ -94,8 +94,8 @@ def fit_posterior(
             result equals that of one device up to rounding.
         structure: which coordinates interact, by default found from the Hessian: a square matrix from NumPy or SciPy,
             or a dict from the name of each array of a draw to the names of its parents, on which its prior depends;
-            further names may stand for data. Arrays of the same shape interact entry by entry, as in a plate. The fit
-            then has a sparse precision matrix in any dimension, if that saves time. Not with large data.
+            further names may stand for data. Arrays of the same shape interact entry by entry, as in a plate. The first
+            Gaussian then has a sparse precision matrix in any dimension, if that saves time. Not with large data.
         draws: draws of the posterior that you have, of Stan's or other chains: ArviZ's `InferenceData` or `DataTree`,
             the path of a NetCDF file of it, or a dict of arrays by site, with the axes (chains, draws, *shape) or
             (draws, *shape). Their modes join those that the search finds, and the fit begins with their moments. It is

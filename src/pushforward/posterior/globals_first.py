@@ -1,18 +1,18 @@
 """Coordinates of order one in which global ones come first."""
 
+import contextlib
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
+from scipy.linalg import LinAlgError
 
 from pushforward.bijections import Affine, Arrow, Banded, Chain, Elementwise, Permutation, Triangular
 from pushforward.posterior.curvature import lower_factor
 from pushforward.posterior.estimate import Estimate
-from pushforward.posterior.search.sparse_gaussian import sparse_map
-from pushforward.posterior.structure import Structure, structure_of
+from pushforward.posterior.search.sparse_gaussian import SparseMap, sparse_map
+from pushforward.posterior.structure import structure_of
 from pushforward.posterior.target import Target, Whitened
-
-# The largest part of a full matrix's numbers with which a sparse one is better.
-MAX_SHARE = 0.25
 
 
 def globals_first(
@@ -20,7 +20,7 @@ def globals_first(
     affine: Triangular,
     order: Int[np.ndarray, " dim"],
     num_global: int,
-    structure: Structure | None = None,
+    sparse: SparseMap | None = None,
 ) -> tuple[Whitened, Triangular | Arrow | Banded]:
     """The target in these coordinates, and the map from N(0, I) to the Gaussian in them.
 
@@ -29,19 +29,21 @@ def globals_first(
         affine: the map from N(0, I) to the Gaussian near the target.
         order: the coordinates, global ones first.
         num_global: the number of global coordinates.
-        structure: which coordinates interact. If that leaves few numbers, the map has a sparse precision matrix, and
-            the coordinates after the global ones are in another order.
+        sparse: the same Gaussian with a sparse precision matrix, if it has one. If the global coordinates leave few
+            entries, the map has one too, and the coordinates after the global ones are in another order.
     """
-    if structure is not None:
-        structure = structure_of(structure.pattern, structure.names, order[:num_global].tolist())
-        # Far from a Gaussian, the numbers of a full matrix are of use.
-        structure = structure if structure.num_entries <= MAX_SHARE * len(order) ** 2 / 2 else None
-    order = order if structure is None else structure.order
-    loc, matrix = np.asarray(affine.loc)[order], np.asarray(affine.matrix)[order]
-    scales = np.linalg.norm(matrix, axis=1)
-    matrix = matrix / scales[:, None]
-    whitened = Whitened(target, Chain([Elementwise.each(Affine, loc, scales), Permutation(np.argsort(order))]))
-    if structure is not None:
-        return whitened, sparse_map(matrix.astype(float), structure)
-    # Without squaring the matrix, which float32 may not bear.
-    return whitened, Triangular(len(order), matrix=lower_factor(jnp.asarray(matrix)))
+    factor, scales = None, np.linalg.norm(np.asarray(affine.matrix), axis=1)
+    if sparse is not None:
+        structure = structure_of(sparse.pattern, [str(i) for i in range(len(order))], order[:num_global].tolist())
+        if structure.has_few_entries:
+            # Rounding may make a matrix that is nearly singular indefinite.
+            with contextlib.suppress(LinAlgError):
+                precision = sparse.precision(scales.astype(float))
+                factor = sparse_map(precision[np.ix_(structure.order, structure.order)], structure)
+                order = structure.order
+    if factor is None:
+        # Without squaring the matrix, which float32 may not bear.
+        matrix = np.asarray(affine.matrix)[order] / scales[order, None]
+        factor = Triangular(len(order), matrix=lower_factor(jnp.asarray(matrix)))
+    place = Elementwise.each(Affine, np.asarray(affine.loc)[order], scales[order])
+    return Whitened(target, Chain([place, Permutation(np.argsort(order))])), factor

@@ -6,8 +6,8 @@ Each part guards against a known failure of flow variational inference:
 2. In its coordinates, where the posterior is of order one, a full-rank Gaussian is trained. If there are several modes,
    one Gaussian is trained for each, and they form a mixture (`modes`). If it is exact, it is the result. Between 65 and
    3,072 dimensions natural-gradient steps come first, and training follows if they are near the posterior or no help.
-   In more than 64 dimensions of which few pairs interact (`structure`), a Gaussian with a sparse precision matrix takes
-   its place (`sparse_gaussian`), and a hierarchical flow with the same sparsity follows. Near a Gaussian, a quadratic
+   In more than 64 dimensions of which few pairs interact (`structure`), and with one mode, a Gaussian with a sparse
+   precision matrix takes its place (`sparse_gaussian`), and the flow that follows is as sparse. Near it, a quadratic
    map is tried (`quadratic`), which is the result if it is good, or if weights correct it and no coordinate is clearly
    global.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
@@ -60,7 +60,7 @@ from pushforward.posterior.search.gaussians import refined, uses_natural_gradien
 from pushforward.posterior.search.influence import CLEAR_RATIO, MAX_GLOBAL, MIN_RATIO, find_global
 from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
-from pushforward.posterior.search.rotation import find_rotation
+from pushforward.posterior.search.rotation import MAX_DIM, find_rotation
 from pushforward.posterior.search.sparse_gaussian import SparseMap
 from pushforward.posterior.stages import (
     COUPLINGS,
@@ -75,7 +75,6 @@ from pushforward.posterior.stages import (
     adam,
     chunk,
 )
-from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target, Whitened
 from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, quick_diagnostics, weighted_draws
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
@@ -127,13 +126,13 @@ class Recipe(NamedTuple):
             affine = modes[0].affine if sparse is None else Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, GIVEN, keys.training)
-        if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MANY_DIMS:
+        if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MAX_DIM:
             return self.sparse(sparse, keys)
-        if sparse is not None and len(modes) <= 1:
+        if sparse is not None:
             affine, gaussian = sparse.triangular(), Flow(standard_normal(self.target.dim), affine_map(self.target.dim))
-            gaussian, structure = Trained(gaussian, math.nan, 0, "reached"), sparse.structure
+            gaussian = Trained(gaussian, math.nan, 0, "reached")
         else:
-            (affine, gaussian), structure = self.gaussians(modes, keys.gaussians), None
+            affine, gaussian = self.gaussians(modes, keys.gaussians)
         whitened = Whitened(self.target, affine)
         if self.run.ended:
             return whitened, gaussian
@@ -142,9 +141,11 @@ class Recipe(NamedTuple):
             return whitened, dataclasses.replace(gaussian, reason="reached")
         near, is_good = self.quadratic(found, whitened, gaussian.model, jr.fold_in(keys.flow, 0))
         first_ratio = MIN_RATIO if near is None else CLEAR_RATIO
-        structured = None if is_good else self.hierarchical(affine, gaussian.model, keys, structure, first_ratio)
+        structured = None if is_good else self.hierarchical(affine, gaussian.model, keys, sparse, first_ratio)
         if near is not None:
-            fits = [(whitened, Trained(near, math.nan, 0, "reached")), *([] if structured is None else [structured])]
+            if structured is None:
+                return whitened, Trained(near, math.nan, 0, "reached")
+            fits = [(whitened, Trained(near, math.nan, 0, structured[1].reason)), structured]
             return max(fits, key=lambda fit: self.diagnostics(fit[0], fit[1].model, keys.check).elbo)
         if structured is not None:
             whitened, trained = structured
@@ -180,7 +181,7 @@ class Recipe(NamedTuple):
         return new, self.full_diagnostics(target, new, confirm_key).verdict == "good"
 
     def hierarchical(
-        self, affine: GaussianMap, flow: Flow, keys: StageKeys, structure: Structure | None, first_ratio: float
+        self, affine: GaussianMap, flow: Flow, keys: StageKeys, sparse: SparseMap | None, first_ratio: float
     ) -> tuple[Whitened, Trained[Flow]] | None:
         """Other coordinates, global ones first, and a hierarchical flow in them; None if it does not suit the target.
 
@@ -198,11 +199,13 @@ class Recipe(NamedTuple):
         order, num_global = of_first(find_global(target, affine, influence_key, first_ratio), self.run.mesh)
         if num_global == 0 and dim <= FEW_DIMS:
             return None
-        whitened, factor = globals_first(target, affine, order, num_global, structure)
+        whitened, factor = globals_first(target, affine, order, num_global, sparse)
         pairs = of_first(find_interactions(whitened, factor, num_global, neighbors_key), self.run.mesh)
-        # A step that trains a matrix of thousands of rows takes three times as long.
-        inner = factor if dim <= MANY_DIMS else Frozen(factor)
-        rotation = of_first(find_rotation(whitened, factor, num_global, rotation_key), self.run.mesh)
+        # A step that trains a full matrix of thousands of rows takes three times as long.
+        is_large = dim > MANY_DIMS and isinstance(factor, Triangular)
+        inner = Frozen(factor) if is_large else factor
+        rotation = None if is_large else find_rotation(whitened, factor, num_global, rotation_key)
+        rotation = of_first(rotation, self.run.mesh)
         flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], rotation, key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
         if not self.can_have_layers(trained):
@@ -228,7 +231,7 @@ class Recipe(NamedTuple):
         gaussian = Flow(standard_normal(self.target.dim), found.inner)
         if self.run.ended or is_exact(self.diagnostics(whitened, gaussian, keys.check)):
             return whitened, Trained(gaussian, math.nan, 0, "reached")
-        num_global = min(found.structure.num_hubs, MAX_GLOBAL)
+        num_global = min(found.num_hubs, MAX_GLOBAL)
         flow = hierarchical_flow(found.inner, num_global, key=keys.flow)
         return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
 

@@ -27,6 +27,8 @@ from pushforward.training.compilation import jit_quick_compilation
 MAX_DENSITY = 0.5
 # An entry near the diagonal costs this many times as much as one of a dense matrix, because it is part of a recursion.
 COST_OF_RECURSION = 10
+# With more of a full matrix's numbers a fit was worse: far from a Gaussian they are of use.
+MAX_SHARE = 0.25
 
 
 class Structure(NamedTuple):
@@ -57,10 +59,11 @@ class Structure(NamedTuple):
         return self.pattern is not None and _cost(self.dim, self.num_hubs, self.bandwidth) < self.dim**2 / 2
 
     @property
-    def num_entries(self) -> int:
-        """The number of entries of an affine map with this structure."""
+    def has_few_entries(self) -> bool:
+        """Whether an affine map in this order has at most a quarter of the numbers of one with a full matrix."""
         rest = self.dim - self.num_hubs
-        return self.num_hubs * (self.num_hubs + 1) // 2 + self.num_hubs * rest + rest * (1 + self.bandwidth)
+        num = self.num_hubs**2 / 2 + self.num_hubs * rest + rest * (1 + self.bandwidth)
+        return self.pattern is not None and num <= MAX_SHARE * self.dim**2 / 2
 
     def __str__(self) -> str:
         if self.pattern is None:
@@ -163,10 +166,10 @@ def structure_of(pattern: csr_array | None, names: Sequence[str], hubs: Sequence
         return Structure(tuple(names), None, np.arange(dim), 0, max(dim - 1, 0))
     degrees = np.diff(pattern.indptr).astype(float)
     first = np.array(hubs, int)
-    by_degree = np.argsort(-degrees, kind="stable")
-    by_degree = np.concatenate([first, by_degree[~np.isin(by_degree, first)]])
+    natural = np.argsort(-degrees, kind="stable")
+    by_degree = np.concatenate([first, natural[~np.isin(natural, first)]])
     best = None
-    for num_hubs in sorted({max(num, len(first)) for num in _candidates(np.sort(degrees)[::-1])}):
+    for num_hubs in sorted({len(np.union1d(first, natural[:num])) for num in _candidates(degrees[natural])}):
         rest = np.sort(by_degree[num_hubs:])
         part = pattern[rest][:, rest]
         order = reverse_cuthill_mckee(part, symmetric_mode=True)

@@ -20,7 +20,7 @@ MIN_GAIN, MIN_ERRORS = 0.002, 3.0
 # Sweeps end if one removes less than this fraction of the squares off the diagonals, or if these are rounding noise.
 MAX_SWEEPS, MIN_PROGRESS, NOISE = 10, 0.05, 1e-20
 # In more dimensions sweeps take too long; in many more, Hessians do.
-MAX_SWEEP_DIM, MAX_DIM = 200, 512
+MAX_SWEEP_DIM, MAX_DIM = 200, 1024
 
 
 def find_rotation(target: LogDensity, affine: AbstractBijection, num_global: int, key: PRNGKeyArray) -> Rotation | None:

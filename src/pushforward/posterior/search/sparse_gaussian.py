@@ -21,18 +21,20 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
+from scipy.sparse import coo_array, csr_array
 
 from pushforward.bijections import Affine, Arrow, Banded, Chain, Elementwise, Permutation, Triangular
-from pushforward.posterior.curvature import LogDensity, hessian_products, lower_factor
+from pushforward.posterior.curvature import LogDensity, hessian_products
 from pushforward.posterior.structure import Structure, find_pattern, structure_of
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
-# In fewer dimensions full matrices are as quick.
-MIN_SPARSE_DIM = 64
+# In fewer dimensions the noise of a full matrix's numbers is small. Up to MAX_FULL_DIM dimensions full matrices are as
+# quick, and only structures with few entries are used.
+MIN_SPARSE_DIM, MAX_FULL_DIM = 64, 512
 MAX_STEPS = 60
 NUM_PAIRS = 8
 # The shortest step that is tried is 2^-MAX_HALVINGS.
@@ -45,6 +47,8 @@ START_SCALE = 0.3
 # A fit shows whether the structure that was found elsewhere holds where the mass is. If not, it is fitted again.
 MAX_FITS = 3
 NUM_SCALE_DRAWS = 256
+# The ELBO is the mean over this many sets of draws.
+NUM_SCORES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,41 +139,83 @@ class SparseGaussian(NamedTuple):
 
 
 class SparseMap(NamedTuple):
-    """The map from N(0, I) to a Gaussian with a sparse precision matrix, in two parts.
+    """A Gaussian with a sparse precision matrix, in the order of a structure, as the map from N(0, I) to it.
 
     Attributes:
-        inner: the map to coordinates of order one, in the order of the structure.
-        scaling: the map from these to the coordinates of the target.
-        structure: which coordinates interact.
+        gaussian: the Gaussian.
+        scales: the scales of the coordinates.
+        order: the order, as in `Structure`.
+        pairs: the coordinates that interact, two in each column.
         elbo: the ELBO of the Gaussian.
     """
 
-    inner: Arrow | Banded
-    scaling: Chain
-    structure: Structure
+    gaussian: SparseGaussian
+    scales: Float[np.ndarray, " dim"]
+    order: Int[np.ndarray, " dim"]
+    pairs: Int[np.ndarray, "2 pairs"]
     elbo: float
 
+    @property
+    def num_hubs(self) -> int:
+        """The number of hubs, which come first."""
+        return len(self.gaussian.precision.head)
+
+    @property
+    def pattern(self) -> csr_array:
+        """Which coordinates interact, as in `Structure`."""
+        dim = len(self.order)
+        return coo_array((np.ones(self.pairs.shape[1], bool), tuple(self.pairs)), shape=(dim, dim)).tocsr()
+
+    @property
+    def inner(self) -> Arrow | Banded:
+        """The map from N(0, I) to coordinates of order one."""
+        return self.gaussian.scaled(self.scales).affine()
+
+    @property
+    def scaling(self) -> Chain:
+        """The map from these to the coordinates of the target."""
+        back = Permutation(np.argsort(self.order))
+        return Chain([Elementwise.each(Affine, self.gaussian.loc, self.scales), back])
+
+    def precision(self, scales: Float[np.ndarray, " dim"]) -> Float[np.ndarray, "dim dim"]:
+        """The precision matrix of the target's coordinates divided by some scales, with its zeros.
+
+        Args:
+            scales: the scales, in the order of the target.
+        """
+        scaled = self.gaussian.scaled(scales[self.order]).precision
+        tail = sum(np.diag(band[: len(band) - j], -j) for j, band in enumerate(scaled.bands))
+        back = np.argsort(self.order)
+        matrix = np.block([[scaled.head, scaled.cross], [scaled.cross.T, tail + np.tril(tail, -1).T]])
+        return matrix[np.ix_(back, back)]
+
     def triangular(self) -> Triangular:
-        """The map to the same Gaussian with a full matrix."""
-        dim = self.structure.dim
-        columns = self.scaling.forward_batch(self.inner.forward_batch(jnp.eye(dim, dim + 1))[0])[0]
-        loc = columns[:, dim]
-        return Triangular(dim, loc, lower_factor(columns[:, :dim] - loc[:, None]))
+        """The map to the same Gaussian with a full matrix.
+
+        Raises:
+            LinAlgError: if rounding has made the precision indefinite.
+        """
+        back = np.argsort(self.order)
+        scales = self.scales[back]
+        factor = np.linalg.inv(np.linalg.cholesky(self.precision(scales)[::-1, ::-1])[::-1, ::-1]).T
+        return Triangular(len(back), self.gaussian.loc[back], np.tril(scales[:, None] * factor))
 
 
-def sparse_map(matrix: Float[np.ndarray, "dim dim"], structure: Structure) -> Arrow | Banded:
-    r"""The map from N(0, I) to $N(0, M M^T)$ with a sparse precision matrix.
+def sparse_map(precision: Float[np.ndarray, "dim dim"], structure: Structure) -> Arrow | Banded:
+    """The map from N(0, I) to the Gaussian with mean 0 and a precision matrix.
 
     Args:
-        matrix: M, in the order of the structure.
-        structure: the pattern of the precision matrix; entries outside of it count as 0.
+        precision: the precision matrix, in the order of the structure.
+        structure: its pattern; entries outside of it count as 0.
+
+    Raises:
+        LinAlgError: if the precision is not positive definite.
     """
-    inverse, num = np.linalg.inv(matrix), structure.num_hubs
-    precision = inverse.T @ inverse
+    num = structure.num_hubs
     rest = precision[num:, num:]
-    bands = [np.pad(np.diagonal(rest, -j), (0, j)) for j in range(structure.bandwidth + 1)]
-    arrow = ArrowMatrix(precision[:num, :num], precision[:num, num:], np.stack(bands))
-    return SparseGaussian(np.zeros(len(matrix)), arrow).affine()
+    bands = np.stack([np.pad(np.diagonal(rest, -j), (0, j)) for j in range(structure.bandwidth + 1)])
+    arrow = ArrowMatrix(precision[:num, :num], precision[:num, num:], bands)
+    return SparseGaussian(np.zeros(len(precision)), arrow).affine()
 
 
 @one_blas_thread()
@@ -202,7 +248,8 @@ def fit_sparse_gaussian(
         if pattern is None or stop():
             return None
         structure = structure_of(pattern, target.coordinate_names())
-        if not structure.is_sparse:
+        few = structure.is_sparse if given or dim > MAX_FULL_DIM else structure.has_few_entries
+        if not few:
             return None
         climb_key, draw_key, score_key = split(fit_key, 3)
         gaussian = _climb(target, structure, np.asarray(target.start), climb_key, stop)
@@ -213,9 +260,8 @@ def fit_sparse_gaussian(
         more = pattern if given else find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
         if more is not None and (more + pattern).nnz == pattern.nnz:
             scales = np.std(draws, axis=1)
-            scaling = Chain([Elementwise.each(Affine, gaussian.loc, scales), Permutation(back)])
-            elbo = float(_elbo(target, back, affine, score_key))
-            return SparseMap(gaussian.scaled(scales).affine(), scaling, structure, elbo)
+            elbo = float(np.mean([_elbo(target, back, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
+            return SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
         pattern = None if more is None else more + pattern
     return None
 

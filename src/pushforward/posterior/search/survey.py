@@ -31,7 +31,7 @@ from pushforward.posterior.search.census import Census
 from pushforward.posterior.search.drawn_modes import drawn_modes, with_drawn
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
-from pushforward.posterior.search.sparse_gaussian import SparseMap, fit_sparse_gaussian
+from pushforward.posterior.search.sparse_gaussian import MAX_FULL_DIM, SparseMap, fit_sparse_gaussian
 from pushforward.posterior.spaces.large import LargeDataSpace
 from pushforward.posterior.structure import Structure
 from pushforward.posterior.target import Target
@@ -49,6 +49,8 @@ NUM_NOISE_DRAWS = 64
 # An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_ASSESSED draws. A Hessian
 # costs as many as it has columns.
 MAX_PAIRS, MIN_ASSESSED = 1e9, 512
+# A sparse Gaussian is the best one also if its ELBO seems lower by less than this (nats).
+ELBO_NOISE = 0.5
 
 
 class Survey(NamedTuple):
@@ -59,7 +61,7 @@ class Survey(NamedTuple):
         candidates: all Gaussians whose neighborhoods are searched for mass that a fit misses.
         density: the log-density for training: the target, or with large data estimates of it.
         census: how often the search reached each mode.
-        sparse: the Gaussian with a sparse precision matrix, if the target is large and sparse.
+        sparse: the Gaussian with a sparse precision matrix, if few pairs of coordinates interact.
     """
 
     modes: list[Candidate]
@@ -96,11 +98,13 @@ def survey(
     if not isinstance(target.space, LargeDataSpace):
         check_gradient(target, target.start)
         sparse = fit_sparse_gaussian(target, jr.fold_in(key, target.dim), given=structure, stop=stop)
-        found = find_candidates(target, target.start, key, stop=stop, any_mass=sparse is None)
+        found = find_candidates(
+            target, target.start, key, stop=stop, any_mass=sparse is None or target.dim <= MAX_FULL_DIM
+        )
         found, sparse, drawn = of_first((found, sparse, _drawn(target, draws, key)), mesh)
         modes = with_drawn(found.modes, drawn) if drawn else found.modes
         candidates = sorted([*found.candidates, *drawn], key=lambda c: -c.elbo)
-        if sparse is not None and modes and not sparse.elbo > modes[0].elbo:
+        if sparse is not None and modes and not _is_best(sparse, modes):
             sparse = None
         return Survey(modes, candidates, target, found.census, sparse)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
@@ -124,6 +128,15 @@ def survey(
     scored = of_first(_scored(density, [c for c, _ in climbed] + modes, score_key), mesh)
     modes = separate_modes(sorted(scored, key=lambda c: -c.elbo)) if scored else []
     return Survey(modes, modes, density, found.census)
+
+
+def _is_best(sparse: SparseMap, modes: list[Candidate]) -> bool:
+    """Whether a sparse Gaussian is at least as good as the best one near a mode, and there is no second mode.
+
+    In more than MAX_FULL_DIM dimensions a mixture would take too long.
+    """
+    one_mode = len(modes) == 1 or len(sparse.order) > MAX_FULL_DIM
+    return one_mode and sparse.elbo > modes[0].elbo - ELBO_NOISE
 
 
 def _drawn(
