@@ -82,3 +82,16 @@ def test_a_density_that_is_not_finite_for_all_rows_is_named():
     )
     with pytest.raises(ValueError, match="NaN or infinite"):
         pf.fit_posterior(target, key=jr.key(0))
+
+
+@pytest.mark.parametrize("num_modes", [1, 2])
+def test_a_sparse_gaussian_does_not_replace_a_mixture(num_modes):
+    """A chain with one or two wells in its first coordinate, at 1 or at 1 and -1."""
+
+    def log_density(x):
+        well = 2 * (x[0] ** 2 - 1) ** 2 if num_modes == 2 else 8 * (x[0] - 1) ** 2
+        return -well - 0.5 * jnp.sum((x[1:] - 0.1 * x[:-1]) ** 2)
+
+    found = survey.survey(pf.Target(log_density, jnp.zeros(70)), jr.key(0))
+    assert len(found.modes) == num_modes
+    assert (found.sparse is not None) == (num_modes == 1)

@@ -49,8 +49,9 @@ NUM_NOISE_DRAWS = 64
 # An assessment evaluates at most this many pairs of a draw and a row, but has at least MIN_ASSESSED draws. A Hessian
 # costs as many as it has columns.
 MAX_PAIRS, MIN_ASSESSED = 1e9, 512
-# A sparse Gaussian is the best one also if its ELBO seems lower by less than this (nats).
-ELBO_NOISE = 0.5
+# A sparse Gaussian is preferred, having fewer numbers, if its ELBO is not lower by more than this (nats a dimension):
+# the training that follows gains it.
+MAX_LOSS = 0.01
 
 
 class Survey(NamedTuple):
@@ -104,7 +105,7 @@ def survey(
         found, sparse, drawn = of_first((found, sparse, _drawn(target, draws, key)), mesh)
         modes = with_drawn(found.modes, drawn) if drawn else found.modes
         candidates = sorted([*found.candidates, *drawn], key=lambda c: -c.elbo)
-        if sparse is not None and modes and not _is_best(sparse, modes):
+        if sparse is not None and modes and not _is_preferred(sparse, modes):
             sparse = None
         return Survey(modes, candidates, target, found.census, sparse)
     search_key, rows_key, batches_key, noise_key, score_key = split(key, 5)
@@ -130,13 +131,13 @@ def survey(
     return Survey(modes, modes, density, found.census)
 
 
-def _is_best(sparse: SparseMap, modes: list[Candidate]) -> bool:
-    """Whether a sparse Gaussian is at least as good as the best one near a mode, and there is no second mode.
+def _is_preferred(sparse: SparseMap, modes: list[Candidate]) -> bool:
+    """Whether a sparse Gaussian is about as good as the best one near a mode, and there is no second mode.
 
     In more than MAX_FULL_DIM dimensions a mixture would take too long.
     """
     one_mode = len(modes) == 1 or len(sparse.order) > MAX_FULL_DIM
-    return one_mode and sparse.elbo > modes[0].elbo - ELBO_NOISE
+    return one_mode and sparse.elbo > modes[0].elbo - MAX_LOSS * len(sparse.order)
 
 
 def _drawn(
