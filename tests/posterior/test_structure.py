@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import pushforward as pf
-from pushforward.posterior.structure import find_pattern, find_structure, structure_of
+from pushforward.posterior.structure import Structure, find_pattern, find_structure, structure_of
 
 
 def hierarchical(order):
@@ -43,6 +44,12 @@ def test_hubs_that_are_asked_for_come_first():
     other = structure_of(found.pattern, names, [7, 1])
     assert list(other.order[:2]) == [7, 1] and other.num_hubs >= 3 and set(other.order[: other.num_hubs]) >= {0, 1, 7}
     assert sorted(other.order) == list(range(42)) and other.bandwidth == 1
+
+
+def test_few_entries_are_a_quarter_of_a_full_matrix_or_cheaper_in_many_dimensions():
+    for dim, num_hubs, expected in ((100, 5, True), (100, 20, False), (600, 120, True), (600, 590, False)):
+        structure = Structure((), csr_array(np.eye(dim, dtype=bool)), np.arange(dim), num_hubs, 1)
+        assert structure.has_few_entries == expected
 
 
 def test_a_dense_density_has_no_pattern():

@@ -60,8 +60,8 @@ from pushforward.posterior.search.gaussians import refined, uses_natural_gradien
 from pushforward.posterior.search.influence import CLEAR_RATIO, MAX_GLOBAL, MIN_RATIO, find_global
 from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
-from pushforward.posterior.search.rotation import MAX_DIM, find_rotation
-from pushforward.posterior.search.sparse_gaussian import SparseMap
+from pushforward.posterior.search.rotation import find_rotation
+from pushforward.posterior.search.sparse_gaussian import MAX_DIM, SparseMap
 from pushforward.posterior.stages import (
     COUPLINGS,
     FLOW,
@@ -123,7 +123,9 @@ class Recipe(NamedTuple):
     ) -> tuple[Whitened, Trained[Flow]]:
         """Coordinates in which the posterior is of order one, and the best flow in them."""
         if flow is not None:
-            affine = modes[0].affine if sparse is None else Chain([sparse.inner, sparse.scaling])
+            # Which is not trained.
+            dense = sparse is None or (modes and modes[0].elbo > sparse.elbo)
+            affine = modes[0].affine if dense else Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, GIVEN, keys.training)
         if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MAX_DIM:

@@ -29,6 +29,8 @@ MAX_DENSITY = 0.5
 COST_OF_RECURSION = 10
 # With more of a full matrix's numbers a fit was worse: far from a Gaussian they are of use.
 MAX_SHARE = 0.25
+# Up to this dimension, full matrices are as quick as sparse ones.
+MAX_FULL_DIM = 512
 
 
 class Structure(NamedTuple):
@@ -60,7 +62,12 @@ class Structure(NamedTuple):
 
     @property
     def has_few_entries(self) -> bool:
-        """Whether an affine map in this order has at most a quarter of the numbers of one with a full matrix."""
+        """Whether an affine map in this order is better than one with a full matrix.
+
+        In many dimensions it is if it is cheaper, in fewer if it has at most a quarter of the numbers.
+        """
+        if self.dim > MAX_FULL_DIM:
+            return self.is_sparse
         rest = self.dim - self.num_hubs
         num = self.num_hubs**2 / 2 + self.num_hubs * rest + rest * (1 + self.bandwidth)
         return self.pattern is not None and num <= MAX_SHARE * self.dim**2 / 2

@@ -70,6 +70,8 @@ def test_a_sparse_map_as_a_full_one(shape, precision):
     others = np.linspace(1, 3, dim)
     expected = dense(matrix)[np.ix_(back, back)] * others[:, None] * others
     np.testing.assert_allclose(found.precision(others), expected, rtol=1e-12, atol=1e-12)
+    assert found.is_usable
+    assert not found._replace(scales=np.zeros(dim)).is_usable
     # Other processes get it.
     again = from_bytes(to_bytes(found))
     np.testing.assert_array_equal(again.precision(others), found.precision(others))

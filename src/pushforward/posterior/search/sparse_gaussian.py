@@ -32,9 +32,10 @@ from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation, one_blas_thread, split
 from pushforward.training.interruption import never_stop
 
-# In fewer dimensions the noise of a full matrix's numbers is small. Up to MAX_FULL_DIM dimensions full matrices are as
-# quick, and only structures with few entries are used.
-MIN_SPARSE_DIM, MAX_FULL_DIM = 64, 512
+# In fewer dimensions the noise of a full matrix's numbers is small.
+MIN_SPARSE_DIM = 64
+# Up to this dimension the Gaussian is also needed as a full matrix, to find global coordinates and a rotation.
+MAX_DIM = 1024
 MAX_STEPS = 60
 NUM_PAIRS = 8
 # The shortest step that is tried is 2^-MAX_HALVINGS.
@@ -177,6 +178,17 @@ class SparseMap(NamedTuple):
         back = Permutation(np.argsort(self.order))
         return Chain([Elementwise.each(Affine, self.gaussian.loc, self.scales), back])
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether rounding has left the precision matrix definite in other units and as a full matrix."""
+        try:
+            self.inner  # noqa: B018
+            if len(self.order) <= MAX_DIM:
+                self.triangular()
+        except LinAlgError:
+            return False
+        return True
+
     def precision(self, scales: Float[np.ndarray, " dim"]) -> Float[np.ndarray, "dim dim"]:
         """The precision matrix of the target's coordinates divided by some scales, with its zeros.
 
@@ -248,8 +260,7 @@ def fit_sparse_gaussian(
         if pattern is None or stop():
             return None
         structure = structure_of(pattern, target.coordinate_names())
-        few = structure.is_sparse if given or dim > MAX_FULL_DIM else structure.has_few_entries
-        if not few:
+        if not (structure.is_sparse if given else structure.has_few_entries):
             return None
         climb_key, draw_key, score_key = split(fit_key, 3)
         gaussian = _climb(target, structure, np.asarray(target.start), climb_key, stop)
@@ -259,9 +270,13 @@ def fit_sparse_gaussian(
         draws = np.asarray(affine.forward_batch(jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype))[0])
         more = pattern if given else find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
         if more is not None and (more + pattern).nnz == pattern.nnz:
-            scales = np.std(draws, axis=1)
+            # Without the mean, which float32 may round to more than a standard deviation.
+            centered = gaussian._replace(loc=np.zeros(dim)).affine()
+            deviations = centered.forward_batch(jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype))[0]
+            scales = np.std(np.asarray(deviations), axis=1)
             elbo = float(np.mean([_elbo(target, back, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
-            return SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
+            found = SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
+            return found if found.is_usable else None
         pattern = None if more is None else more + pattern
     return None
 

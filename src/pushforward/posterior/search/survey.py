@@ -31,9 +31,9 @@ from pushforward.posterior.search.census import Census
 from pushforward.posterior.search.drawn_modes import drawn_modes, with_drawn
 from pushforward.posterior.search.gaussians import find_candidates
 from pushforward.posterior.search.newton import MAX_HESSIAN_DIM
-from pushforward.posterior.search.sparse_gaussian import MAX_FULL_DIM, SparseMap, fit_sparse_gaussian
+from pushforward.posterior.search.sparse_gaussian import SparseMap, fit_sparse_gaussian
 from pushforward.posterior.spaces.large import LargeDataSpace
-from pushforward.posterior.structure import Structure
+from pushforward.posterior.structure import MAX_FULL_DIM, Structure
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_low_concurrency, one_blas_thread, split
 from pushforward.training.devices import gather, on_mesh, place, replicate, spread
