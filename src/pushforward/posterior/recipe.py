@@ -123,9 +123,11 @@ class Recipe(NamedTuple):
     ) -> tuple[Whitened, Trained[Flow]]:
         """Coordinates in which the posterior is of order one, and the best flow in them."""
         if flow is not None:
-            # Which is not trained.
-            dense = sparse is None or (modes and modes[0].elbo > sparse.elbo)
-            affine = modes[0].affine if dense else Chain([sparse.inner, sparse.scaling])
+            # The better one, since it is not trained.
+            if sparse is None or (modes and modes[0].elbo > sparse.elbo):
+                affine = modes[0].affine
+            else:
+                affine = Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, GIVEN, keys.training)
         if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MAX_DIM:
