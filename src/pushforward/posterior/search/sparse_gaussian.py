@@ -109,8 +109,8 @@ class SparseGaussian(NamedTuple):
         if num == 0:
             return tail
         # The covariance of the hubs is the inverse of `head`.
-        factor = np.linalg.inv(np.linalg.cholesky(head[::-1, ::-1])[::-1, ::-1]).T
-        return Arrow(Triangular(num, jnp.asarray(self.loc[:num]), jnp.asarray(np.tril(factor))), tail, -gain @ factor)
+        factor = _covariance_factor(head)
+        return Arrow(Triangular(num, jnp.asarray(self.loc[:num]), jnp.asarray(factor)), tail, -gain @ factor)
 
     def moved(self, gradient: np.ndarray, length: float) -> "SparseGaussian":
         """The Gaussian whose mean is moved by `length` times the inverse precision times the gradient.
@@ -209,8 +209,13 @@ class SparseMap(NamedTuple):
         """
         back = np.argsort(self.order)
         scales = self.scales[back]
-        factor = np.linalg.inv(np.linalg.cholesky(self.precision(scales)[::-1, ::-1])[::-1, ::-1]).T
-        return Triangular(len(back), self.gaussian.loc[back], np.tril(scales[:, None] * factor))
+        factor = _covariance_factor(self.precision(scales))
+        return Triangular(len(back), self.gaussian.loc[back], scales[:, None] * factor)
+
+
+def _covariance_factor(precision: Float[np.ndarray, "dim dim"]) -> Float[np.ndarray, "dim dim"]:
+    r"""The lower triangular L with $L L^T = P^{-1}$."""
+    return np.tril(np.linalg.inv(np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]).T)
 
 
 def sparse_map(precision: Float[np.ndarray, "dim dim"], structure: Structure) -> Arrow | Banded:
@@ -267,13 +272,14 @@ def fit_sparse_gaussian(
         if gaussian is None:
             return None
         back, affine = jnp.asarray(np.argsort(structure.order)), gaussian.affine()
-        draws = np.asarray(affine.forward_batch(jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype))[0])
+        # Without the mean, which float32 may round to more than a standard deviation.
+        centered = gaussian._replace(loc=np.zeros(dim)).affine()
+        noise = jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype)
+        deviations = np.asarray(centered.forward_batch(noise)[0])
+        draws = gaussian.loc[:, None] + deviations
         more = pattern if given else find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
         if more is not None and (more + pattern).nnz == pattern.nnz:
-            # Without the mean, which float32 may round to more than a standard deviation.
-            centered = gaussian._replace(loc=np.zeros(dim)).affine()
-            deviations = centered.forward_batch(jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype))[0]
-            scales = np.std(np.asarray(deviations), axis=1)
+            scales = np.std(deviations, axis=1)
             elbo = float(np.mean([_elbo(target, back, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
             found = SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
             return found if found.is_usable else None
