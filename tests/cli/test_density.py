@@ -93,7 +93,9 @@ def test_ctrl_c_saves_the_best_and_the_same_command_continues(folder, capsys):
     assert main(["density", "data.csv", "--out", "whole", *SMALL]) == 0
     with ctrl_c_in_training(call=4):
         assert main(["density", "data.csv", "--out", "out", *SMALL]) == 130
-    assert "the same command continues the training from out/checkpoint" in " ".join(capsys.readouterr().out.split())
+    assert "the same command continues the training from its checkpoint in out" in " ".join(
+        capsys.readouterr().out.split()
+    )
     files = {"density.flow", "report.html", "summary.json"}
     assert {p.name for p in (folder / "out").iterdir()} == files | {"checkpoint"}
     interrupted = json.loads((folder / "out" / "summary.json").read_text())

@@ -71,6 +71,9 @@ def test_vaes(folder, capsys):
     assert "Verdict: not evaluated" in page and page.count("data:image/png") == 1
     assert main(["report", "model.vae", "--data", "images.npz"]) == 0
     assert "<td>test images<td>6" in (folder / "model.html").read_text()
+    # Gray pixels are drawn as black and white, as for training.
+    np.savez("gray.npz", train=0.3 + 0.4 * images(6))
+    assert main(["report", "model.vae", "--data", "gray.npz"]) == 0
     said(capsys)
     assert main(["report", "model.vae", "--data", "other.npz"]) == 2
     assert f"images have shape (2, 2), but those of the model have {SHAPE}" in said(capsys)

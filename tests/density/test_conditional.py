@@ -111,7 +111,10 @@ def test_angles_are_directions():
     assert found.given == {"x0": 5.0}
     draws = found.sample(jr.key(0), 2000)
     assert ((draws >= 0) & (draws < 360)).all()
-    np.testing.assert_allclose(found.quantiles([0.25, 0.5])[:, 0], [90, 180], atol=1.0)
+    # From the opposite of the mean direction, which is anywhere.
+    low, median, high = found.quantiles([0.25, 0.5, 0.75])[:, 0]
+    np.testing.assert_allclose([(median - low) % 360, (high - median) % 360], 90, atol=1.0)
+    assert found.std()[0] == pytest.approx(360 / 12**0.5, rel=0.01)
     assert found.log_evidence == pytest.approx(-np.log(360), abs=1e-3)
 
 
@@ -154,3 +157,21 @@ def test_values_outside_of_the_support_are_named():
     joint = density_of(dist.Normal(jnp.zeros(2), 1.0).to_event(1), OntoBox([constraints.positive, constraints.real]))
     with pytest.raises(ValueError, match="x0. lies between 0 and inf, but got -1"):
         joint.condition(x0=-1.0)
+
+
+def test_angles_on_both_sides_of_the_cut():
+    """Angles of N(0, 10 degrees), of which half lie just below 360, beside an independent column."""
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(0, 10, 1000) % 360, rng.normal(size=1000)], 1)
+    joint = pf.fit_density(x, key=jr.key(0), support={0: pf.Circular(360.0)}, max_epochs=5)
+    found = joint.condition(x1=0.0)
+    angles = np.linspace(0, 360, 2000, endpoint=False) + 0.09
+    p = np.exp(np.asarray(found.log_prob(angles[:, None]))) * 0.18
+    mean = np.rad2deg(np.angle(p @ np.exp(1j * np.deg2rad(angles))))
+    around = (angles - mean + 180) % 360 - 180
+    sd = np.sqrt(p @ around**2 - (p @ around) ** 2)
+    assert abs((found.mean()[0] - mean + 180) % 360 - 180) < 0.2 and found.std()[0] == pytest.approx(sd, rel=0.02)
+    (row,) = found.summary().values()
+    assert abs((row.mean - mean + 180) % 360 - 180) < 5 and row.sd == pytest.approx(sd, rel=0.02)
+    assert row.q05 < row.median < row.q95 < row.q05 + 180
+    np.testing.assert_allclose(found.quantiles([0.05, 0.95])[:, 0] % 360, np.array([row.q05, row.q95]) % 360, atol=0.2)

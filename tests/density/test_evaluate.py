@@ -90,3 +90,8 @@ def test_refused_conditions():
     for condition, match in ((None, "needs values of c0"), (TEST[:9, :1], "equally many rows, but have 500 and 9")):
         with pytest.raises(ValueError, match=match):
             density.evaluate(TEST, condition, key=jr.key(0))
+
+
+def test_one_training_row_has_no_baselines():
+    found = evaluate(gaussian([1.0, 3.0]), Samples(TEST), Samples(TEST[:1]), COLUMNS, np.zeros(2), jr.key(0))
+    assert list(found.scores) == ["flow"] and "no covariance" in found.mixture

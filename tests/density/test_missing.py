@@ -126,3 +126,42 @@ def test_what_cannot_be_fitted_is_named(options, message):
     x = np.where(RNG.uniform(size=(100, 2)) < 0.1, np.nan, RNG.normal(size=(100, 2)))
     with pytest.raises(ValueError, match=message):
         pf.fit_density(**{"x": x, "key": jr.key(0)} | options)
+
+
+def test_rows_without_weight_may_hold_anything():
+    x, condition, weights = RNG.normal(size=(300, 2)), RNG.normal(size=(300, 1)), np.ones(300)
+    x[1:20, 1], x[0, 0], condition[0], weights[0] = np.nan, np.inf, np.nan, 0
+    assert dict(fit(x, weights=weights, condition=condition).summary())["rows"] == 299
+    x[0, 0], x[1:20, 1], x[5] = np.nan, 0, np.nan
+    facts = dict(fit(x, weights=weights).summary())
+    assert facts["rows"] == 298 and facts["rows without any value, left out"] == 1
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_all_rounds_resume(tmp_path, stopped_after):
+    x, file, calls = RNG.normal(size=(200, 2)), tmp_path / "checkpoint", []
+    x[1:40, 1] = np.nan
+
+    def stop(progress):
+        calls.append(progress)
+        if len(calls) == stopped_after:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fit(x, checkpoint=file, callback=stop)
+    resumed = fit(x, checkpoint=file)
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+    points = RNG.normal(size=(9, 2))
+    np.testing.assert_array_equal(resumed.log_prob(points), fit(x).log_prob(points))
+
+
+def test_the_last_step_of_a_circle():
+    """Missing values of an angle whose grid begins within a step of the end of its circle."""
+    x = np.stack([RNG.choice(np.arange(5.0, 360, 10), 400), RNG.normal(size=400)], 1)
+    x[:40, 0] = np.nan
+    density = fit(x, support={0: pf.Circular(360.0)}, discrete=[0])
+    assert set(np.unique(density.sample(jr.key(1), (500,))[:, 0])) <= set(np.arange(5.0, 360, 10))
+    rest = density.condition({0: 355.0})
+    # Half of the step is beyond the end of the circle.
+    both = np.exp([rest.log_evidence, density.condition({0: 345.0}).log_evidence])
+    np.testing.assert_allclose(both, 1 / 36, rtol=0.4)

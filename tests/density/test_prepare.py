@@ -22,3 +22,16 @@ def test_test_rows_are_held_out():
         pf.density.hold_out(np.where(np.arange(200)[:, None] == 7, np.nan, x), 0.2, key=jr.key(0))
     with pytest.raises(ValueError, match="0.01 of 200 rows gives 2 test rows, but at least 10 are needed"):
         pf.density.hold_out(x, 0.01, key=jr.key(0))
+
+
+def test_rows_with_missing_values_are_training_rows():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.choice([0.0, 2.0], 200), rng.normal(size=200)], 1)
+    # Only rows that are not complete have the value 1.
+    x[:50, 0], x[:50, 1] = 1, np.nan
+    holdout = pf.density.hold_out(x, 0.2, key=jr.key(0), discrete=[0], missing="impute")
+    assert sorted([*holdout.training, *holdout.test]) == [*range(200)] and holdout.discrete == {0: 1.0}
+    assert 20 <= len(holdout.test) <= 40 and holdout.test.min() >= 50
+    x[50:, 1], x[:50, 0], x[:50, 1] = np.nan, np.nan, rng.normal(size=50)
+    with pytest.raises(ValueError, match="0.2 of 0 complete rows gives 0 test rows"):
+        pf.density.hold_out(x, 0.2, key=jr.key(0), missing="impute")

@@ -153,21 +153,18 @@ def _fit_and_evaluate(
     kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
-    # Only complete rows have a score.
-    incomplete = np.isnan(x).any(1) & (options.missing == "impute")
-    complete = np.flatnonzero(~incomplete)
+    kinds["missing"] = options.missing
     holdout = hold_out(
-        x[complete], options.held_out, key=test_key, condition=of(complete), discrete=options.discrete, **kinds
+        x, options.held_out, key=test_key, condition=condition, discrete=options.discrete, **kinds
     )  # fmt: skip
-    test = complete[holdout.test]
-    training = np.concatenate([complete[holdout.training], np.flatnonzero(incomplete)])
+    test, training = holdout.test, holdout.training
     checkpoint, began, results = options.out / CHECKPOINT, time.perf_counter(), Results(str(options.file), options.out)
     options.results.append(results)
     with results.fit(), folder(options.out):
         density = fit_density(
             x[training], key=fit_key, condition=of(training), discrete=holdout.discrete, **kinds,
             max_epochs=options.epochs, checkpoint=checkpoint, progress=not options.quiet,
-            mesh=mesh(options), missing=options.missing,
+            mesh=mesh(options),
         )  # fmt: skip
         density = with_command(density, options.command_line)
         # Save first, so that an error in the evaluation does not lose the result of the training.
@@ -177,7 +174,7 @@ def _fit_and_evaluate(
         return results.exit_code
     results.written.append(DENSITY)
     if results.interrupted:
-        console.print(f"the same command continues the training from {checkpoint}", soft_wrap=True)
+        console.print(f"the same command continues the training from its checkpoint in {options.out}", soft_wrap=True)
     else:
         checkpoint.unlink(missing_ok=True)
     evaluation = results.attempt(

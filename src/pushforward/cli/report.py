@@ -100,7 +100,7 @@ def _writer(saved: Any, options: argparse.Namespace) -> Any:
         evaluation = None if options.data is None else _evaluation(saved, options, key)
         return lambda path: saved.report(path, evaluation, title=title)
     if isinstance(saved, VAE):
-        images = None if options.data is None else _images(options.data)
+        images = None if options.data is None else _images(options.data, saved, options.seed)
         evaluation = None if images is None else _vae_evaluation(saved, images, key)
         return lambda path: saved.report(
             path, images, key=key, evaluation=evaluation, title=title, command=options.command_line
@@ -122,12 +122,14 @@ def _evaluation(density: Any, options: argparse.Namespace, key: Any) -> Any:
     return density.evaluate(x, condition if density.condition_names else None, key=key)
 
 
-def _images(path: Path) -> Any:
-    """The test images of a file, or all that it has."""
-    from pushforward.vae.data import load_images
+def _images(path: Path, model: Any, seed: int) -> Any:
+    """The test images of a file, or all that it has; binarized for a Bernoulli likelihood, as for training."""
+    from pushforward.vae import Bernoulli
+    from pushforward.vae.data import binarized, load_images
 
-    images = load_images(path)
-    return images.get("test", images["train"])
+    found = load_images(path)
+    images = found.get("test", found["train"])
+    return binarized(images, seed) if isinstance(model.likelihood, Bernoulli) else images
 
 
 def _vae_evaluation(model: Any, images: Any, key: Any) -> Any:

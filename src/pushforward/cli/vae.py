@@ -113,7 +113,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     from pushforward.reports.summary import text_table
     from pushforward.reports.vae import EVALUATION_HEAD, evaluation_rows, write_image_grid
     from pushforward.vae import Bernoulli, Categorical, Gaussian, build, evaluate, fit_vae
-    from pushforward.vae.data import digits, load_images, with_test_images
+    from pushforward.vae.data import binarized, digits, load_images, with_test_images
     from pushforward.vae.layout import find_channels
     from pushforward.vae.pictures import all_pictures
 
@@ -150,7 +150,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     epochs = len(history.evaluations) - 1
     test = np.asarray(images["test"], np.float32)
     if binarize:
-        test = (np.random.default_rng(options.seed).random(test.shape) < test).astype(np.float32)
+        test = binarized(test, options.seed)
     key, picture_key = jr.key(options.seed + 1), jr.key(options.seed + 2)
     evaluation = results.attempt(
         "the model was not evaluated, so there is no report",

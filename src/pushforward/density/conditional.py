@@ -113,12 +113,14 @@ class ConditionalDensity:
         return means
 
     def std(self) -> Float[np.ndarray, " free"]:
-        """The standard deviation of each column that is left."""
-        weights, values = self._solution.weights, self._values
+        """The standard deviation of each column that is left; of an angle that of its turns from the mean direction."""
+        weights, values = self._solution.weights, self._unrolled()
         return np.sqrt(weights @ (values - weights @ values) ** 2)
 
     def quantiles(self, levels: ArrayLike) -> Float[np.ndarray, "*levels free"]:
         """The quantiles of each column that is left, of shape levels + (number of columns,).
+
+        Those of an angle are counted from the opposite of its mean direction.
 
         Args:
             levels: numbers between 0 and 1.
@@ -130,18 +132,31 @@ class ConditionalDensity:
         if not ((wanted >= 0) & (wanted <= 1)).all():
             raise ValueError(f"levels must be between 0 and 1, but are {levels}.")
         found = []
-        for column in self._values.T:
+        for column in self._unrolled().T:
             order = np.argsort(column, kind="stable")
             sums = np.cumsum(self._solution.weights[order])
             rows = np.minimum(np.searchsorted(sums, wanted * sums[-1]), len(order) - 1)
             found.append(column[order][rows])
-        return np.stack(found, -1)
+        return wrap(np.stack(found, -1), self._circles)
+
+    def _unrolled(self) -> Float[np.ndarray, "points free"]:
+        """The values, angles moved by whole turns to within half a turn of their mean direction."""
+        if self._circles is None:
+            return self._values
+        around = [
+            circle and (mean - (circle[1] - circle[0]) / 2, mean + (circle[1] - circle[0]) / 2)
+            for circle, mean in zip(self._circles, self.mean(), strict=True)
+        ]
+        return wrap(self._values, around)
 
     def summary(self) -> Summary:
-        """The mean, standard deviation and quantiles of each column that is left, from 20,000 resampled values."""
+        """The mean, standard deviation and quantiles of each column that is left, from 20,000 resampled values.
+
+        Angles are within half a turn of their mean direction, so that they may be outside of their interval.
+        """
         levels = (np.arange(20_000) + 0.5) / 20_000
         sums = np.cumsum(self._solution.weights)
-        values = self._values[np.minimum(np.searchsorted(sums, levels * sums[-1]), len(sums) - 1)]
+        values = self._unrolled()[np.minimum(np.searchsorted(sums, levels * sums[-1]), len(sums) - 1)]
         given = ", ".join(f"{name} = {value:g}" for name, value in self.given.items())
         return summarize(dict(zip(self.columns, values.T, strict=True)), [f"given {given}"])
 

@@ -206,6 +206,8 @@ def _log_prob(flow: Flow, rows: Samples) -> Float[np.ndarray, " n"]:
 def _baselines(training: Samples, test: Samples) -> tuple[Mapping[str, Float[np.ndarray, " test"]], str]:
     """The log-density of the test rows under each baseline, and a remark on the mixture."""
     cond_dim = 0 if test.condition is None else test.condition.shape[1]
+    if len(training.x) < 2:
+        return {}, "none; one training row has no covariance"
     found = {"Gaussian": baselines.gaussian(training.joint(), test.joint(), cond_dim)}
     mixture = baselines.mixture(training.joint(), test.joint(), cond_dim)
     if mixture is None:

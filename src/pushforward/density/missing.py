@@ -15,7 +15,9 @@ References:
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
@@ -26,9 +28,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, OntoBox
 from pushforward.density.conditional import on_grids
-from pushforward.density.data.arrays import column_labels, column_names
+from pushforward.density.data.arrays import column_names
 from pushforward.density.data.columns import Circle, wrap
-from pushforward.density.data.source import open_samples
+from pushforward.density.data.incomplete import IncompleteRows, read_incomplete
 from pushforward.density.data.validation import check_condition, check_weights
 from pushforward.density.normalization import interval
 from pushforward.density.prepare import prepare
@@ -216,34 +218,32 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     Raises:
         ValueError: if a column has fewer than two different observed values, or for what `fit_density` refuses.
     """
-    samples, names = open_samples(np.ma.filled(x.astype(float), np.nan) if np.ma.isMaskedArray(x) else x, missing=True)
-    names = options["names"] if options["names"] is not None else names
-    # In double precision, also of a file: the missing values must be in memory.
-    samples = np.array(samples, float)
-    missing = np.isnan(samples)
-    kept = np.flatnonzero(~missing.all(1))
-    options = options | {"names": names}
+    found = read_incomplete(x, options["names"])
+    missing, options = found.missing, options | {"names": found.names}
     if options["condition_names"] is None:
         options["condition_names"] = column_names(options["condition"])
-    for name in ("condition", "weights"):
-        if options[name] is not None:
-            options[name] = _rows_of(options[name], kept, len(samples), name)
     facts = {"rows with missing values": int(missing.any(1).sum()), "missing values": int(missing.sum())}
-    if len(kept) < len(samples):
-        facts["rows without any value, left out"] = len(samples) - len(kept)
-    if not facts["missing values"]:
-        return fit(x, key=key, **options)
+    kept, options = _rows_of_use(missing, options, facts)
+    if not missing[kept].any():
+        density = fit(x if len(kept) == len(missing) else found.x[kept], key=key, **options)
+        return dataclasses.replace(density, facts=(*density.facts, *facts.items())) if missing.any() else density
     start_key, *keys = jr.split(key, 1 + 2 * NUM_ROUNDS)
     generator = numpy_generator(start_key)
-    rows, options, z = _prepared(samples[kept], missing[kept], options, generator)
+    rows, options, z = _prepared(found._replace(x=found.x[kept], missing=missing[kept]), options, generator)
     z, _ = rows.propose(z, generator, None)
-    checkpoint, rate = options.pop("checkpoint"), math.nan
+    checkpoint, rate, files = options.pop("checkpoint"), math.nan, []
     for number in range(1, NUM_ROUNDS + 1):
         last, fit_key = number == NUM_ROUNDS, keys.pop()
-        density = fit(rows.completed(z), key=fit_key, checkpoint=checkpoint if last else None, **options)
+        file = checkpoint
+        if checkpoint is not None and not last:
+            files.append(file := Path(f"{os.fspath(checkpoint)}-round{number}"))
+        density = fit(rows.completed(z), key=fit_key, checkpoint=file, **options)
         if last or density.interrupted:
             break
         z, rate = rows.redrawn(density.flow, options["condition"], z, numpy_generator(keys.pop()))
+    if not density.interrupted:
+        for file in files:
+            file.unlink(missing_ok=True)
     if rate < MIN_ACCEPTANCE:
         warn(
             f"only {rate:.1%} of the proposals for missing values were accepted, so they are hardly distributed as "
@@ -256,30 +256,35 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     return dataclasses.replace(density, facts=(*density.facts, *facts.items()), provenance=tuple(origin.items()))
 
 
-def _rows_of(values: Any, kept: Int[np.ndarray, " kept"], size: int, name: str) -> Any:
-    if name == "weights":
-        return check_weights(values, size, 1)[kept]
-    return check_condition(values, size, column_names(values))[kept]
+def _rows_of_use(
+    missing: Mask, options: dict[str, Any], facts: dict[str, int]
+) -> tuple[Int[np.ndarray, " kept"], dict[str, Any]]:
+    """The rows that have a value and a positive weight, and the arguments of the fit for these rows."""
+    size, is_of_use, weights = len(missing), ~missing.all(1), None
+    if not is_of_use.all():
+        facts["rows without any value, left out"] = int((~is_of_use).sum())
+    if options["weights"] is not None:
+        weights = check_weights(options["weights"], size, 1)
+        is_of_use &= weights > 0
+    kept = np.flatnonzero(is_of_use)
+    options = options | {"weights": None if weights is None else weights[kept]}
+    if (condition := options["condition"]) is not None:
+        options["condition"] = check_condition(condition, size, options["condition_names"], weights)[kept]
+    return kept, options
 
 
 def _prepared(
-    x: Matrix, missing: Mask, options: dict[str, Any], generator: np.random.Generator
+    found: IncompleteRows, options: dict[str, Any], generator: np.random.Generator
 ) -> tuple[Incomplete, dict[str, Any], Matrix]:
     """The rows in unconstrained coordinates, the arguments of the fits of completed rows, and the observed values."""
-    labels = column_labels(x.shape[1], options["names"])
-    filled = x.copy()
-    for i, label in enumerate(labels):
-        observed = x[~missing[:, i], i]
-        if len(np.unique(observed)) < 2:
-            raise ValueError(f"{label} of x has fewer than two different observed values; leave it out.")
-        # Values of other rows, so that all checks of complete samples apply.
-        filled[missing[:, i], i] = generator.choice(observed, missing[:, i].sum())
+    x, missing, filled = found.x, found.missing, found.filled(generator)
     names = ("condition", "support", "discrete", "weights", "names", "condition_names")
     prepared = prepare(filled, **{name: options[name] for name in names}, rows_at_once=len(x))
     steps, circles = prepared.steps, prepared.circles
     grids = [(float(np.nanmin(x[:, i])), float(step)) if step else None for i, step in enumerate(steps)]
     box = OntoBox([interval(*(c or ends)) for c, ends in zip(circles, prepared.to_support.ends, strict=True)])
-    filled = wrap(filled, circles) + steps * generator.random(x.shape)
+    # The last step of a circle may end beyond its cut.
+    filled = wrap(wrap(filled, circles) + steps * generator.random(x.shape), circles)
     z = np.asarray(box.batched.inverse(jnp.asarray(filled, float)), float)
     weights = np.ones(len(x)) if prepared.source.weights is None else prepared.source.weights
     weights = weights / weights.sum()

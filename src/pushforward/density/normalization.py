@@ -26,6 +26,7 @@ from numpyro.distributions import constraints
 
 from pushforward.bijections import OntoBox
 from pushforward.bijections.intervals import bounds
+from pushforward.density.data.columns import wrap
 from pushforward.density.proposal import Proposal
 from pushforward.flow import Flow
 from pushforward.generators import numpy_generator
@@ -182,7 +183,9 @@ def joint_at(flow: Flow, condition: Array | None, given: dict[int, float], steps
 
         offsets = np.zeros((NUM_OFFSETS, len(columns)))
         offsets[:, discrete] = qmc.Sobol(len(discrete), scramble=False).random(NUM_OFFSETS) + 0.5 / NUM_OFFSETS
-    values = np.array([given[i] for i in columns]) + offsets * widths
+    circles = flow.bijection.circles or (None,) * dim
+    # The last step of a circle may end beyond its cut.
+    values = wrap(np.array([given[i] for i in columns]) + offsets * widths, [circles[i] for i in columns])
     log_step = float(np.log(widths[discrete]).sum())
     return JointAt(flow, condition, jnp.asarray(values, float), free, log_step, box_of(flow, free))
 
@@ -229,7 +232,8 @@ def solve(joint: JointAt, key: PRNGKeyArray) -> Solution:
     others = tuple(i for i in range(joint.flow.shape[0]) if i not in joint.free)
     box = box_of(joint.flow, others)
     given = np.asarray(box.batched.inverse(x[:, list(others)]), float)
-    at = np.asarray(box.batched.inverse(joint.given.mean(0)), float)
+    # Not the mean, which is far from all of them if they lie on both sides of the cut of a circle.
+    at = np.asarray(box.batched.inverse(joint.given[0]), float)
     finite = np.isfinite(z).all(1) & np.isfinite(given).all(1)
     return _importance_sampling(joint, _near(z[finite], given[finite], at), numpy_generator(round_key))
 

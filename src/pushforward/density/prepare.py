@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.random as jr
 import numpy as np
@@ -20,9 +20,11 @@ from pushforward.density.data.columns import (
     parse_discrete,
     parse_support,
 )
+from pushforward.density.data.incomplete import read_incomplete
 from pushforward.density.data.source import Source, open_samples
 from pushforward.density.data.splitting import hash_rows, split_rows
 from pushforward.density.data.validation import check_condition, check_inside, check_samples, check_weights
+from pushforward.generators import numpy_generator
 
 # Scores of fewer test rows are too noisy.
 MIN_TEST_ROWS = 10
@@ -141,22 +143,24 @@ def hold_out(
     discrete: Discrete = (),
     names: Sequence[str] | None = None,
     condition_names: Sequence[str] | None = None,
+    missing: Literal["error", "impute"] = "error",
 ) -> Holdout:
     """Choose a random fraction of the rows as test rows.
 
     Equal rows stay together, because a test row that equals a training row does not measure generalization. Rows of
-    discrete columns alone are equal by coincidence, so each is chosen by itself. All samples are checked as
-    `fit_density` checks them.
+    discrete columns alone are equal by coincidence, so each is chosen by itself. Rows with missing values have no
+    score, so they are training rows. All samples are checked as `fit_density` checks them.
 
     Args:
         x: all samples, of shape (n, dim).
-        test_fraction: the fraction of the rows to use as test rows.
+        test_fraction: the fraction of the rows to use as test rows, of those without missing values.
         key: the key for the choice.
         condition: the condition of each row, of shape (n, cond_dim).
         support: the supports of the columns, as for `fit_density`.
         discrete: the discrete columns, as for `fit_density`.
         names: the names of the columns, by default those of the data frame.
         condition_names: the names of the columns of the condition, by default those of the data frame.
+        missing: what to do with missing values of `x`, as for `fit_density`.
 
     Returns:
         The indices of the training and test rows, and the steps of the discrete columns.
@@ -169,21 +173,29 @@ def hold_out(
         raise TypeError(f"hold_out needs an array or a numpy.memmap, but got the path {x}; read the file first.")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie between 0 and 1, but is {test_fraction!r}.")
+    complete = None
+    if missing == "impute":
+        found = read_incomplete(x, names)
+        complete, names = np.flatnonzero(~found.missing.any(1)), found.names
+        x = found.filled(numpy_generator(key))
     prepared = prepare(
         x, condition, support=support, discrete=discrete, weights=None, names=names, condition_names=condition_names,
         rows_at_once=np.shape(x)[0],
     )  # fmt: skip
-    num_test = round(test_fraction * prepared.size)
-    if num_test < MIN_TEST_ROWS:
-        raise ValueError(
-            f"test_fraction={test_fraction:g} of {prepared.size} rows gives {num_test} test rows, but at least "
-            f"{MIN_TEST_ROWS} are needed."
-        )
-    split_key, order_key = jr.split(key)
     rows, chunk = next(prepared.source.chunks())
     condition = prepared.source.condition
+    if complete is not None:
+        rows, chunk = rows[complete], chunk[complete]
+        condition = None if condition is None else condition[complete]
+    num_test = round(test_fraction * len(rows))
+    if num_test < MIN_TEST_ROWS:
+        raise ValueError(
+            f"test_fraction={test_fraction:g} of {len(rows)} {'' if complete is None else 'complete '}rows gives "
+            f"{num_test} test rows, but at least {MIN_TEST_ROWS} are needed."
+        )
+    split_key, order_key = jr.split(key)
     split = split_rows(rows, chunk, condition, prepared.steps, num_test, split_key)
-    is_test = split.is_held_out(rows, hash_rows((chunk, condition)))
-    test = np.asarray(jr.permutation(order_key, np.flatnonzero(is_test)))
+    held_out = rows[split.is_held_out(rows, hash_rows((chunk, condition)))]
+    test = np.asarray(jr.permutation(order_key, held_out))
     steps = {i: float(step) for i, step in enumerate(prepared.steps) if step}
-    return Holdout(np.flatnonzero(~is_test), test, steps)
+    return Holdout(np.setdiff1d(np.arange(prepared.size), held_out), test, steps)

@@ -285,7 +285,7 @@ class Density(Picklable):
                 "this density has no validation rows, because files do not keep them; evaluate it on test rows, "
                 "density.evaluate(x_test), and pass the result: density.report(path, evaluation)."
             )
-        return self.validation.equally_weighted(jr.fold_in(self._key(None), 1))
+        return self.validation.equally_weighted(jr.fold_in(self._key(None), 2**32 - 1))
 
     @checked()
     def save(self, path: str | os.PathLike) -> None:

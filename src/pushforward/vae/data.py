@@ -120,6 +120,16 @@ def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return checked
 
 
+def binarized(images: Float[np.ndarray, "n *shape"], seed: int) -> Float[np.ndarray, "n *shape"]:
+    """Black and white pixels, drawn with the gray levels as probabilities; pixels that are 0 or 1 stay.
+
+    Args:
+        images: the images.
+        seed: the seed of the draws.
+    """
+    return (np.random.default_rng(seed).random(images.shape) < images).astype(np.float32)
+
+
 def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
     """The images, where a random fraction of the training images becomes test images if there are none.
 

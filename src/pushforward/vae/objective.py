@@ -134,7 +134,8 @@ class NegativeBound(AbstractObjective):
         return jnp.minimum(1.0, epochs / self.warmup).astype(self.images.dtype)
 
     def _binarized(self, x, key):
-        return jr.bernoulli(jr.fold_in(key, 1), x).astype(x.dtype) if self.binarize else x
+        # No key that splitting `key` for the latent variables gives.
+        return jr.bernoulli(jr.fold_in(key, 2**32 - 1), x).astype(x.dtype) if self.binarize else x
 
 
 def _placed(images: ArrayLike | StoredImages) -> Array | StoredImages:

@@ -1,5 +1,6 @@
 """Data frames and objects as matrices; errors name the row and column of values that are not numbers."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pandas
@@ -74,3 +75,8 @@ def test_dicts_are_refused_with_advice():
         as_matrix("x", {"a": GOOD[:, 0], "b": GOOD[:, 1]})
     with pytest.raises(ValueError, match=r"but holds dicts; convert it with pandas.DataFrame\(x\)"):
         as_matrix("x", [{"a": 1.0, "b": 2.0}])
+
+
+def test_half_precision():
+    for dtype in (jnp.bfloat16, jnp.float16):
+        np.testing.assert_array_equal(as_matrix("x", jnp.ones((4, 2), dtype)), np.ones((4, 2)))

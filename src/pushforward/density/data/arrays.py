@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -126,7 +127,7 @@ def as_matrix(name: str, values: ArrayLike, names: Sequence[str] | None = None) 
             )
         hint = f"; {conversion} converts it to one column" if array.ndim == 1 else ""
         raise ValueError(f"{name} must have shape (rows, columns), both positive, but has shape {array.shape}{hint}.")
-    if array.dtype.kind in "biuf":
+    if _is_numeric(array.dtype):
         return as_floats(array)
     return _from_columns(name, array.T, names)
 
@@ -139,7 +140,7 @@ def _from_columns(name: str, columns: Iterable[np.ndarray], names: Sequence[str]
 
 def _parse_column(values: np.ndarray, label: str) -> Float[np.ndarray, " n"]:
     """Convert a column of numbers, Python objects or text to floating-point numbers."""
-    if values.dtype.kind in "biuf":
+    if _is_numeric(values.dtype):
         return as_floats(values)
     try:
         # Only these types: NumPy would turn dates into nanoseconds, and drop the imaginary part of complex numbers.
@@ -153,6 +154,11 @@ def _parse_column(values: np.ndarray, label: str) -> Float[np.ndarray, " n"]:
         f"{label} holds {str(value)!r} in row {row}, which is a {type(value).__name__}, not a number; convert the "
         "column, for example to days since a date or to one column of 0 and 1 per category, or leave it out."
     )
+
+
+def _is_numeric(dtype: np.dtype) -> bool:
+    """Whether values are real numbers; NumPy does not know JAX's types, such as bfloat16, as such."""
+    return dtype.kind in "biuf" or jnp.issubdtype(dtype, jnp.floating)
 
 
 def _is_pandas_na(value: Any) -> bool:

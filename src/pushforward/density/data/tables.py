@@ -97,7 +97,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None, *, missing: boo
     return _read(Path(path), columns, _gather, missing)
 
 
-def open_mapped(path: str | Path, *, missing: bool = False) -> Table:
+def open_mapped(path: str | Path, columns: Sequence[str] | None = None, *, missing: bool = False) -> Table:
     """Open a table that may be larger than memory: like `read`, but the values are a `numpy.memmap`.
 
     An .npy file is mapped without a copy. CSV, TSV, Parquet and Arrow files are copied, block by block, to an unnamed
@@ -105,12 +105,13 @@ def open_mapped(path: str | Path, *, missing: bool = False) -> Table:
 
     Args:
         path: the file; its suffix determines the format.
+        columns: the names of the columns to read, in this order; all by default.
         missing: whether cells of text may be empty or mark missing values, which become NaN.
 
     Raises:
-        ValueError: if the file does not exist, or a value is not a number; the message names its place.
+        ValueError: if the file or a column does not exist, or a value is not a number; the message names its place.
     """
-    return _read(Path(path), None, _map, missing)
+    return _read(Path(path), columns, _map, missing)
 
 
 def _gather(blocks: Blocks, num_columns: int) -> np.ndarray:
@@ -173,7 +174,7 @@ def _read_npy(path: Path, columns: Sequence[str] | None, collect: Collect) -> Ta
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGED as error:
         raise ValueError(f"{path} is not an .npy file of numbers: {error}.") from None
-    return _pick(_as_table(path, {"x": values}, collect), columns, path)
+    return _pick(_as_table(path, {"x": values}, collect), columns, path, collect)
 
 
 def _read_npz(path: Path, columns: Sequence[str] | None, collect: Collect) -> Table:
@@ -182,7 +183,7 @@ def _read_npz(path: Path, columns: Sequence[str] | None, collect: Collect) -> Ta
             arrays = {name: archive[name] for name in archive}
     except DAMAGED as error:
         raise ValueError(f"{path} is not an .npz file of numbers: {error}.") from None
-    return _pick(_as_table(path, arrays, collect), columns, path)
+    return _pick(_as_table(path, arrays, collect), columns, path, collect)
 
 
 def _as_table(path: Path, arrays: dict[str, np.ndarray], collect: Collect) -> Table:
@@ -261,8 +262,12 @@ BATCHES = {".parquet": "a Parquet", ".arrow": "an Arrow", ".feather": "an Arrow"
 READERS = {".npy": _read_npy, ".npz": _read_npz} | dict.fromkeys(BATCHES, _read_batches)
 
 
-def _pick(table: Table, columns: Sequence[str] | None, path: Path) -> Table:
-    return table if columns is None else Table(list(columns), table.pick(columns, path))
+def _pick(table: Table, columns: Sequence[str] | None, path: Path, collect: Collect) -> Table:
+    if columns is None:
+        return table
+    wanted = column_indices(columns, table.names, path)
+    parts = (table.values[start : start + ROWS_PER_BLOCK] for start in range(0, len(table.values), ROWS_PER_BLOCK))
+    return Table(list(columns), collect((np.asarray(part[:, wanted], float) for part in parts), len(wanted)))
 
 
 def write(path: Path, columns: dict[str, Real[np.ndarray, " n"]]) -> None:
