@@ -11,8 +11,10 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from pushforward.posterior.amortized import AllNumbers, AmortizedPosterior
 from pushforward.reports.calibration import outside_band, plot_calibration
 from pushforward.serialization import to_bytes
+from pushforward.training.history import History
 from training_cases import Killed
 
 
@@ -113,6 +115,9 @@ def test_a_numpyro_model(tmp_path):
     np.testing.assert_allclose(
         loaded.log_prob(draws, y[0]), fitted.posterior(jr.key(3), y[0], 100).log_prob(draws), rtol=1e-6
     )
+    # The verdict of a posterior is from a search too.
+    assert any("not searched" in reason for reason in fitted.diagnose(jr.key(3), y[0]).reasons)
+    assert not any("not searched" in reason for reason in fitted.posterior(jr.key(3), y[0]).diagnostics.reasons)
     with pytest.raises(ValueError, match="does not hold the density"):
         loaded.diagnose(jr.key(3), y[0])
     with pytest.raises(ValueError, match=r"shapes \(6,\)"):
@@ -167,3 +172,17 @@ def test_data_sets_on_disk_give_the_fit_of_those_in_memory(tmp_path):
     wrong = pf.ConditionalTarget(log_density, jnp.zeros(()), data[0, :2])
     with pytest.raises(ValueError, match=r"data sets of shapes \(2,\) along a first axis, but has shapes \(1500, 3\)"):
         pf.fit_amortized(wrong, stored, key=jr.key(1))
+
+
+def test_a_missed_mode_of_one_data_set():
+    """Two modes 20 apart, of which the flow has one."""
+
+    def joint(draw, data):
+        return jnp.logaddexp(*(dist.Normal(data + at, 1.0).log_prob(draw).sum() for at in (0.0, 20.0)))
+
+    target = pf.ConditionalTarget(joint, jnp.zeros(2), jnp.zeros(()))
+    flow = pf.flows.realnvp(2, num_layers=2, hidden=(8,), cond_dim=1, key=jr.key(0))  # at first N(0, I)
+    fitted = AmortizedPosterior(target, flow, AllNumbers(), History(np.zeros(0), ()))
+    assert fitted.diagnose(jr.key(1), jnp.zeros(())).verdict == "good"
+    found = fitted.posterior(jr.key(1), jnp.zeros(())).diagnostics
+    assert found.verdict == "unreliable" and "lies in another region" in " ".join(found.reasons)

@@ -57,3 +57,10 @@ def test_control_variates_remove_noise_near_the_mode():
     draws = 1 + 0.05 * jr.normal(jr.key(1), (32, 2))
     none, first, second = (float(noise(estimate(order), draws)) for order in (0, 1, 2))
     assert second < 0.05 * first < 0.05**2 * none
+
+
+@pytest.mark.parametrize("num", [1, 7])
+def test_fewer_rows_than_groups(num):
+    few = estimate(0).on(jax.tree.map(lambda a: a[:num], logistic().space.rows.values))
+    found = float(noise(few, jnp.zeros((4, 2)) + jnp.arange(4.0)[:, None]))
+    assert np.isfinite(found) and (found > 0) == (num > 1)

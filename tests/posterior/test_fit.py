@@ -311,6 +311,15 @@ def test_a_time_limit_ends_the_training_and_the_verdict_says_so(whole, tmp_path)
     assert_same(long, whole)
 
 
+def test_a_search_that_takes_all_of_the_time_has_a_result():
+    """A dense Gaussian, for which the search finds diagonal ones."""
+    dim = 260
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(dim, dim))) / dim**0.5 + jnp.eye(dim)
+    target = pf.Target(lambda x: -0.5 * jnp.sum((matrix @ x) ** 2), jnp.zeros(dim))
+    posterior = pf.fit_posterior(target, key=jr.key(0), seconds=1e-3)
+    assert not posterior.diagnostics.finished and jnp.isfinite(posterior.sample(jr.key(1), 10)).all()
+
+
 def test_another_fit_is_named_and_its_checkpoint_untouched(tmp_path):
     path = tmp_path / "checkpoint"
     fit(path, budget=1000)

@@ -75,3 +75,17 @@ def test_targets_show_their_structure(example, names):
     target = pf.Target(lambda draw: -sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(draw)), example)
     assert target.structure.names == names
     assert target.structure.bandwidth == 0 and target.structure.num_hubs == 0
+
+
+def test_interactions_through_kinks():
+    """The Hessian of a fused lasso is diagonal, that of a median regression is that of the prior."""
+
+    def fused(x):
+        return -3 * jnp.sum(jnp.abs(jnp.diff(x))) - 0.5 * jnp.sum((x - jnp.sin(jnp.arange(60.0))) ** 2)
+
+    chain = find_pattern(fused, jr.normal(jr.key(0), (6, 60)), np.full(60, 2.0))
+    assert chain is not None
+    row, column = chain.nonzero()
+    assert np.abs(row - column).max() == 1 and len(row) > 150
+    x = jr.normal(jr.key(1), (100, 40))
+    assert find_pattern(lambda b: -jnp.sum(jnp.abs(1 - x @ b)) - 0.5 * jnp.sum(b**2), jnp.zeros((1, 40))) is None

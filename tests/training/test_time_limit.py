@@ -34,6 +34,10 @@ def test_steps_leave_time_for_their_evaluation(per_step, expected):
     assert limit_with(per_step, 10.0).affordable(250) == expected
 
 
+def test_no_time_is_left_for_steps_too_short_to_be_measured():
+    assert limit_with(0.0, 1.0).affordable(250) == 1
+
+
 def test_a_round_leaves_time_for_its_evaluations():
     assert limit_with(0.1, 10.0).affordable(250, evaluate_every=50) == 57  # (10 - 2) / (0.1 + 2 / 50)
     assert limit_with(0.1, 1000.0).affordable(250, evaluate_every=50) == 250

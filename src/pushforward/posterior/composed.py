@@ -31,7 +31,10 @@ def student_t(dim: int) -> Learnable:
 
 @jit_quick_compilation
 def composed_affine(outer: Any, inner: Any) -> GaussianMap:
-    """The affine map outer after inner, both triangular or both diagonal."""
+    """The affine map outer after inner, which are triangular or diagonal; a diagonal one after a triangular one too."""
+    if isinstance(outer, Elementwise) and isinstance(inner, Triangular):
+        scale = jnp.broadcast_to(cast(Affine, outer.scalars).scale, outer.shape)
+        return Triangular(inner.dim, outer.forward(inner.loc), scale[:, None] * inner.matrix)
     if isinstance(outer, Elementwise):
         first, then = inner.scalars, cast(Affine, outer.scalars)
         return Elementwise.each(Affine, outer.forward(first.loc), then.scale * first.scale)

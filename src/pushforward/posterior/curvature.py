@@ -76,18 +76,34 @@ def hessian_products(target: LogDensity, u: Float[Array, " dim"]) -> HessianProd
     """
     gradient = jax.grad(target)
 
+    def differences(u, v):
+        step = _difference_step(u, v)
+        return (gradient(u + step * v) - gradient(u - step * v)) / (2 * step)
+
+    return jax.vmap(_derivative(target, u) or differences, in_axes=(None, 0))
+
+
+def has_hessian(target: LogDensity, u: Float[Array, " dim"]) -> bool:
+    """Whether the products of `hessian_products` are derivatives, not differences.
+
+    Args:
+        target: the log-density.
+        u: any point.
+    """
+    return _derivative(target, u) is not None
+
+
+def _derivative(target: LogDensity, u: Float[Array, " dim"]) -> Callable[[Array, Array], Array] | None:
+    """The function that differentiates the gradient at a point along a direction, if JAX can."""
+    gradient = jax.grad(target)
+
     def forward(u, v):
         return jax.jvp(gradient, (u,), (v,))[1]
 
     def reverse(u, v):
         return jax.vjp(gradient, u)[1](v)[0]
 
-    def differences(u, v):
-        step = _difference_step(u, v)
-        return (gradient(u + step * v) - gradient(u - step * v)) / (2 * step)
-
-    product = next((fn for fn in (forward, reverse) if _is_possible(fn, u)), differences)
-    return jax.vmap(product, in_axes=(None, 0))
+    return next((fn for fn in (forward, reverse) if _is_possible(fn, u)), None)
 
 
 def _is_possible(product: Callable[[Array, Array], Array], u: Array) -> bool:

@@ -158,7 +158,9 @@ def noise(estimate: Estimate, draws: Float[Array, "draws dim"]) -> Float[Array, 
         estimate: the estimate.
         draws: draws, as unconstrained vectors.
     """
-    size = jax.tree.leaves(estimate.rows)[0].shape[0] // NUM_GROUPS
-    groups = jax.tree.map(lambda a: a[: NUM_GROUPS * size].reshape(NUM_GROUPS, size, *a.shape[1:]), estimate.rows)
+    rows = jax.tree.leaves(estimate.rows)[0].shape[0]
+    num = min(NUM_GROUPS, rows)
+    size = rows // num
+    groups = jax.tree.map(lambda a: a[: num * size].reshape(num, size, *a.shape[1:]), estimate.rows)
     values = jax.lax.map(lambda rows: jax.vmap(estimate.on(rows))(draws), groups)
     return jnp.mean(jnp.var(values - values.mean(1, keepdims=True), axis=0))

@@ -207,7 +207,7 @@ def fit_posterior(
         run.show(steps, f"ELBO {diagnostics.elbo:.3f}, {diagnostics.verdict}")
         # Inside the block, so that Ctrl-C does not lose a finished fit.
         facts = provenance(
-            _call(flow, budget, seconds, draws),
+            _call(flow, budget, seconds, structure, draws),
             key,
             model=target.space.description,
             budget=f"{budget:,} gradients of the log-density",
@@ -215,9 +215,10 @@ def fit_posterior(
         return Posterior.from_draws(target, fitted, diagnostics, run.history, fresh, log_weights, facts, agreement)
 
 
-def _call(flow: Flow | None, budget: int, seconds: float | None, draws: Any) -> str:
+def _call(flow: Flow | None, budget: int, seconds: float | None, structure: Structure | None, draws: Any) -> str:
     options = ["flow=flow"] * (flow is not None) + [f"budget={budget}"] * (budget != DEFAULT_BUDGET)
     options += [f"seconds={seconds}"] * (seconds is not None)
+    options += ["structure=structure"] * (structure is not None)
     options += ["draws=draws"] * (draws is not None)
     return f"pf.fit_posterior({', '.join(['target', 'key={key}', *options])})"
 
@@ -261,7 +262,9 @@ def _facts(
         "flow": "default" if flow is None else fingerprint(flow),
         "budget": budget,
     }
-    facts |= {} if structure is None else {"structure": fingerprint(structure.order)}
+    if structure is not None:
+        pattern = structure.pattern
+        facts["structure"] = fingerprint(None if pattern is None else (pattern.indptr, pattern.indices))
     return facts | ({} if given is None else {"draws": fingerprint(given)})
 
 

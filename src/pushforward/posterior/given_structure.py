@@ -12,12 +12,17 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from pushforward.arguments import in_words
+from pushforward.posterior.curvature import has_hessian
 from pushforward.posterior.structure import Structure, hessian_rows, structure_of
 from pushforward.posterior.target import Target
 from pushforward.training.compilation import jit_quick_compilation
 
-# A given structure is compared with this many columns of the Hessian, at one point.
+# A given structure is compared with this many columns of the Hessian, at one point: so far from the start, in units of
+# unconstrained coordinates, that interactions show, or nearer if the density is not finite there.
 NUM_CHECKED = 64
+SCALES = (1.0, 0.1, 0.01)
+# The rounding noise of differences of gradients, in square roots of the precision.
+NOISE_OF_DIFFERENCES = 100.0
 
 
 def given_structure(target: Target, given: Any) -> Structure:
@@ -67,12 +72,17 @@ def _is_matrix(given: Any) -> bool:
 
 def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> None:
     """Raise if a column of the Hessian has an entry that the pattern has not."""
-    key = jr.key(0)
-    chosen = np.asarray(jr.permutation(key, target.dim)[:NUM_CHECKED])
-    point = target.start + jr.normal(key, (target.dim,), target.start.dtype)
-    columns = np.asarray(_columns(target, point, jnp.asarray(chosen)))
-    # Differences of gradients, and sums in another order, leave rounding noise.
-    tolerance = 1e3 * np.finfo(columns.dtype).eps ** 0.5 * np.abs(columns).max(axis=1, keepdims=True)
+    chosen_key, point_key = jr.split(jr.key(0))
+    chosen = np.asarray(jr.permutation(chosen_key, target.dim)[:NUM_CHECKED])
+    deviation = jr.normal(point_key, (target.dim,), target.start.dtype)
+    for scale in SCALES:
+        columns = np.asarray(_columns(target, target.start + scale * deviation, jnp.asarray(chosen)))
+        if np.isfinite(columns).all():
+            break
+    # Sums in another order leave rounding noise, and differences of gradients more.
+    eps = np.finfo(columns.dtype).eps
+    noise = 1e3 * eps if has_hessian(target, target.start) else NOISE_OF_DIFFERENCES * eps**0.5
+    tolerance = noise * np.nanmax(np.abs(columns), axis=1, keepdims=True, initial=0.0)
     wrong = np.argwhere((np.abs(columns) > tolerance) & ~pattern[chosen].toarray())
     if wrong.size:
         first, second = names[int(chosen[wrong[0, 0]])], names[int(wrong[0, 1])]

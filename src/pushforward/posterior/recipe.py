@@ -130,7 +130,7 @@ class Recipe(NamedTuple):
                 affine = Chain([sparse.inner, sparse.scaling])
             whitened = Whitened(self.target, affine)
             return whitened, self.stage(flow, whitened, GIVEN, keys.training)
-        if sparse is not None and not default.MODERATE_DIM <= self.target.dim <= MAX_DIM:
+        if sparse is not None and self.target.dim > MAX_DIM:
             return self.sparse(sparse, keys)
         if sparse is not None:
             affine, gaussian = sparse.triangular(), Flow(standard_normal(self.target.dim), affine_map(self.target.dim))

@@ -71,7 +71,7 @@ class TimeLimit:
         per_step = self.per_step + (0.0 if evaluate_every is None else self.per_evaluation / evaluate_every)
         if time_for_steps >= steps * per_step:
             return steps
-        return max(1, int(time_for_steps / per_step))
+        return max(1, int(time_for_steps / per_step)) if per_step > 0 else 1
 
 
 def _seconds(call: Callable[[], Any]) -> float:

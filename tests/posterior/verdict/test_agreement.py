@@ -72,3 +72,15 @@ def test_which_is_at_fault(weight, draws, verdict, reason, of_fit):
     assert applied.verdict == of_fit
     assert found.reason in applied.reasons
     assert re.search(reason, found.reason), found.reason
+
+
+@pytest.mark.parametrize("shape", [(500, 100), (2000, 5)])
+def test_many_short_chains(shape):
+    """Wrong draws are noticed, although thinning could leave too few of each chain for R-hat."""
+    fit = pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), pf.bijections.Identity((2,)))
+    target = pf.Target(lambda x: dist.Normal(0.0, 1.0).log_prob(x).sum(), jnp.zeros(2))
+    fresh, log_weights = np.asarray(fit.sample(jr.key(0), (8192,))), np.zeros(8192)
+    for shift, verdict in ((0.0, "agree"), (1.0, "draws at fault")):
+        draws = RNG.normal(size=(*shape, 2)) + shift
+        found = compare(target, target, fit, diagnose(log_weights), draws, fresh, log_weights, jr.key(1))
+        assert found.verdict == verdict

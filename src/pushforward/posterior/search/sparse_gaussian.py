@@ -277,9 +277,10 @@ def fit_sparse_gaussian(
         noise = jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype)
         deviations = np.asarray(centered.forward_batch(noise)[0])
         draws = gaussian.loc[:, None] + deviations
-        more = pattern if given else find_pattern(target, jnp.asarray(draws[np.asarray(back), :2].T))
+        scales = np.std(deviations, axis=1)
+        some = jnp.asarray(draws[np.asarray(back), :2].T)
+        more = pattern if given else find_pattern(target, some, scales[np.asarray(back)])
         if more is not None and (more + pattern).nnz == pattern.nnz:
-            scales = np.std(deviations, axis=1)
             elbo = float(np.mean([_elbo(target, back, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
             found = SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
             return found if found.is_usable else None

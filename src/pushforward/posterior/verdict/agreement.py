@@ -20,7 +20,7 @@ from pushforward.posterior.search.candidates import gaussian_map
 from pushforward.posterior.search.drawn_modes import gaussians_of
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Target, finite_or_zero
-from pushforward.posterior.thinning import stride
+from pushforward.posterior.thinning import thinned_chains
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.examination import MISSED_MASS
 from pushforward.posterior.verdict.missed import missed_draws
@@ -155,8 +155,7 @@ def compare(
 def _thinned(target, given, draws, log_weights):
     """Parts of all arrays that can be evaluated in seconds."""
     most = num_affordable_draws(target, BATCH)
-    num = given.shape[0] * given.shape[1]
-    return given[:, :: stride(num, most)], draws[:most], log_weights[:most]
+    return thinned_chains(given, most), draws[:most], log_weights[:most]
 
 
 def _binomial_error(fraction: float, size: float) -> float:
