@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from pushforward.posterior.enough import good_gap, is_another_round_too_much, is_exact
+from pushforward.posterior.enough import gap_of_most, good_gap, is_another_round_too_much, is_exact
 from pushforward.posterior.verdict.diagnostics import diagnose
 
 
@@ -53,3 +53,13 @@ def test_exact():
     assert is_exact(diagnostics(0.001, 0.999))
     assert not is_exact(diagnostics(0.001, 0.9))
     assert not is_exact(diagnostics(0.01, 0.999))
+
+
+def test_a_few_large_weights_leave_nothing_to_gain():
+    exact = np.zeros(1000)
+    assert gap_of_most(exact) == pytest.approx(0.0, abs=1e-12)
+    exact[:5], exact[5:9] = 12.0, -np.inf
+    assert gap_of_most(exact) == pytest.approx(0.0, abs=1e-12) and diagnose(exact).gap > 5
+    # Half of the variance, as of all draws, where all of them differ.
+    assert gap_of_most(0.5 * np.random.default_rng(0).normal(size=20_000)) == pytest.approx(0.125, rel=0.1)
+    assert gap_of_most(np.full(10, -np.inf)) == math.inf

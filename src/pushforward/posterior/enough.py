@@ -1,5 +1,11 @@
 """When a fit is so good that its training ends, according to the diagnostics of a few draws."""
 
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+
 from pushforward.flows.default import MODERATE_DIM
 from pushforward.posterior.verdict.assessment import MANY_DIMS
 from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics
@@ -21,6 +27,8 @@ CORRECTED_GAP = 0.1
 # In more than MANY_DIMS dimensions a step takes so long that weights with this effective fraction are enough after any
 # round, if they have no heavy tail: they are a thousand effective draws.
 MANY_DIMS_ESS_FRACTION = 0.1
+# The fraction of draws with the largest weights, which are a tail.
+TAIL_FRACTION = 0.01
 # Above this k-hat, weights have no finite variance.
 HEAVY_KHAT = 0.5
 
@@ -32,6 +40,19 @@ def is_exact(found: Diagnostics) -> bool:
         found: its diagnostics.
     """
     return found.gap < EXACT_GAP and found.ess_fraction > EXACT_ESS_FRACTION
+
+
+def gap_of_most(log_weights: Float[np.ndarray, " draws"]) -> float:
+    """The divergence (nats) without the largest weights: what training can gain.
+
+    A few draws in another mode, or far in a tail, can have most of the weight. Training by reverse KL divergence does
+    not reach what so few of its draws do.
+
+    Args:
+        log_weights: the log-weights of draws.
+    """
+    kept = np.sort(log_weights[np.isfinite(log_weights)])[: math.ceil((1 - TAIL_FRACTION) * log_weights.size)]
+    return float(logsumexp(kept) - math.log(kept.size) - kept.mean()) if kept.size else math.inf
 
 
 def good_gap(dim: int, index: int) -> float:

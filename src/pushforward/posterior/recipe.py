@@ -47,6 +47,7 @@ from pushforward.posterior.enough import (
     FEW_DIMS,
     HEAVY_KHAT,
     NEAR_GOOD_GAP,
+    gap_of_most,
     good_gap,
     is_another_round_too_much,
     is_exact,
@@ -285,13 +286,16 @@ class Recipe(NamedTuple):
         """Whether a flow is so far from the posterior that it needs further layers.
 
         From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is
-        near enough. More draws decide, because a few may not show a heavy tail of the weights.
+        near enough, and one that is in a few weights alone is no reason. More draws decide, because a few may not show
+        a heavy tail of the weights.
         """
         if before.gap < GOOD_GAP:
             return False
-        found = self.diagnostics(target, flow, key, self.num_confirming)
+        log_weights = weighted_draws(target, flow, key, self.num_confirming)[1]
+        found, most = of_first((diagnose(log_weights), gap_of_most(log_weights)), self.run.mesh)
         corrected = found.verdict != "unreliable" and found.ess_fraction >= CORRECTED_ESS_FRACTION
-        return found.gap >= GOOD_GAP and not (corrected and self.target.dim >= default.MODERATE_DIM)
+        is_of_no_use = corrected or most < NEAR_GOOD_GAP
+        return found.gap >= GOOD_GAP and not (is_of_no_use and self.target.dim >= default.MODERATE_DIM)
 
     def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
         """Train by path gradients until another round is of no use, or the budget is spent."""
