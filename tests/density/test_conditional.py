@@ -115,6 +115,9 @@ def test_angles_are_directions():
     low, median, high = found.quantiles([0.25, 0.5, 0.75])[:, 0]
     np.testing.assert_allclose([(median - low) % 360, (high - median) % 360], 90, atol=1.0)
     assert found.std()[0] == pytest.approx(360 / 12**0.5, rel=0.01)
+    # Half of the last step is beyond the cut.
+    grid = Density(**fields | {"flow": joint.flow, "grids": ((5.0, 10.0), None)})
+    assert grid.condition(x0=355.0).log_evidence == pytest.approx(np.log(1 / 36), abs=1e-3)
     assert found.log_evidence == pytest.approx(-np.log(360), abs=1e-3)
 
 

@@ -62,4 +62,4 @@ def test_a_few_large_weights_leave_nothing_to_gain():
     assert gap_of_most(exact) == pytest.approx(0.0, abs=1e-12) and diagnose(exact).gap > 5
     # Half of the variance, as of all draws, where all of them differ.
     assert gap_of_most(0.5 * np.random.default_rng(0).normal(size=20_000)) == pytest.approx(0.125, rel=0.1)
-    assert gap_of_most(np.full(10, -np.inf)) == math.inf
+    assert gap_of_most(np.full(10, -np.inf)) == gap_of_most(np.repeat([0.0, -np.inf], 50)) == math.inf

@@ -1,5 +1,6 @@
 """Structures that users give, and those that do not match."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -83,3 +84,16 @@ def test_a_structure_is_checked_near_the_start_where_the_density_is_finite():
 
     with pytest.raises(ValueError, match="interact, but not in the structure"):
         given_structure(pf.Target(log_density, jnp.zeros(10)), np.eye(10))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
+def test_rounding_is_no_interaction(precision):
+    """The Markov structure of a process of long correlations, whose covariance is nearly singular."""
+    times = jnp.arange(70.0)
+    factor = jnp.linalg.cholesky(jnp.exp(-jnp.abs(times[:, None] - times) / 1000))
+
+    def log_density(x):
+        return -0.5 * jnp.sum(jax.scipy.linalg.solve_triangular(factor, x, lower=True) ** 2) - 0.5 * jnp.sum(x**2)
+
+    chain = np.abs(np.subtract.outer(np.arange(70), np.arange(70))) <= 1
+    assert given_structure(pf.Target(log_density, jnp.zeros(70)), chain).bandwidth == 1

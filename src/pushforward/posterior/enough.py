@@ -46,13 +46,15 @@ def gap_of_most(log_weights: Float[np.ndarray, " draws"]) -> float:
     """The divergence (nats) without the largest weights: what training can gain.
 
     A few draws in another mode, or far in a tail, can have most of the weight. Training by reverse KL divergence does
-    not reach what so few of its draws do.
+    not reach what so few of its draws do. It is infinite if more draws than that have weight 0.
 
     Args:
         log_weights: the log-weights of draws.
     """
     kept = np.sort(log_weights[np.isfinite(log_weights)])[: math.ceil((1 - TAIL_FRACTION) * log_weights.size)]
-    return float(logsumexp(kept) - math.log(kept.size) - kept.mean()) if kept.size else math.inf
+    if kept.size < (1 - TAIL_FRACTION) * log_weights.size:
+        return math.inf
+    return float(logsumexp(kept) - math.log(kept.size) - kept.mean())
 
 
 def good_gap(dim: int, index: int) -> float:

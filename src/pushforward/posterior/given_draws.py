@@ -14,13 +14,14 @@ from pushforward.posterior.arviz import import_arviz
 from pushforward.posterior.log_prob import in_support
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Draw, Target
-from pushforward.posterior.thinning import thinned, thinned_chains
+from pushforward.posterior.thinning import stride, thinned
 from pushforward.reports.columns import named
 from pushforward.training.compilation import jit_quick_compilation
 
 MIN_GIVEN = 100
 # More draws are thinned: they would say no more, because those of a chain are dependent.
 MAX_GIVEN = 20_000
+MIN_PER_CHAIN = 8
 GROUP, AXES = "posterior", ("chain", "draw")
 
 
@@ -52,15 +53,14 @@ def given_draws(target: Target, draws: Any) -> Float[np.ndarray, "chains draws d
         if len(bad):
             raise ValueError(f"draws of {name} hold NaN or infinite values, the first at {_place(bad[0])}.")
     num_chains, num = next(iter(values.values())).shape[:2]
-    places = thinned_chains(np.arange(num_chains * num).reshape(num_chains, num), MAX_GIVEN)
-    values = {name: value.reshape(-1, *value.shape[2:])[places] for name, value in values.items()}
+    # Of short chains enough draws are left for R-hat.
+    step = max(1, min(stride(num_chains * num, MAX_GIVEN), num // MIN_PER_CHAIN))
+    values = {name: value[:, ::step] for name, value in values.items()}
     # Of the target's structure.
     tree = jax.tree.unflatten(jax.tree.structure(shape), values.values())
     flat = jax.tree.map(lambda a: jnp.asarray(a.reshape(-1, *a.shape[2:]), float), tree)
     inside, u = map(np.asarray, _unconstrained(target, flat))
-    _check_all(
-        inside, np.divmod(places.ravel(), num), values, "outside of the support of the target, or at its boundary"
-    )
+    _check_all(inside, step, values, "outside of the support of the target, or at its boundary")
     if len(u) < MIN_GIVEN or len(np.unique(u, axis=0)) <= target.dim:
         raise ValueError(
             f"draws has {num_chains * num} draws, {len(np.unique(u, axis=0))} of them different, but at least "
@@ -73,7 +73,7 @@ def given_draws(target: Target, draws: Any) -> Float[np.ndarray, "chains draws d
             f"the log-density is not finite at {(~possible).sum()} of {len(checked)} draws: they are draws of another "
             "target, or of one with other data."
         )
-    return u.reshape(*places.shape, target.dim)
+    return u.reshape(num_chains, -1, target.dim)
 
 
 def _latent(target: Target) -> Draw:
@@ -156,17 +156,15 @@ def _place(index: np.ndarray) -> str:
     return f"chain {chain}, draw {draw}" + (f", entry {rest}" if rest else "")
 
 
-def _check_all(
-    inside: np.ndarray, places: tuple[np.ndarray, np.ndarray], values: dict[str, np.ndarray], problem: str
-) -> None:
+def _check_all(inside: np.ndarray, step: int, values: dict[str, np.ndarray], problem: str) -> None:
     if inside.all():
         return
     first = int(np.argmin(inside))
-    chain, draw = (part[first] for part in places)
-    at = np.unravel_index(first, next(iter(values.values())).shape[:2])
-    found = ", ".join(f"{name} = {_short(value[at])}" for name, value in values.items())
+    chain, draw = np.unravel_index(first, next(iter(values.values())).shape[:2])
+    found = ", ".join(f"{name} = {_short(value[chain, draw])}" for name, value in values.items())
     raise ValueError(
-        f"{(~inside).sum()} of {inside.size} draws are {problem}; the first is chain {chain}, draw {draw}: {found}."
+        f"{(~inside).sum()} of {inside.size} draws are {problem}; the first is chain {chain}, draw {draw * step}: "
+        f"{found}."
     )
 
 

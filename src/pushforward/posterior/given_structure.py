@@ -21,8 +21,9 @@ from pushforward.training.compilation import jit_quick_compilation
 # unconstrained coordinates, that interactions show, or nearer if the density is not finite there.
 NUM_CHECKED = 64
 SCALES = (1.0, 0.1, 0.01)
-# The rounding noise of differences of gradients, in square roots of the precision.
-NOISE_OF_DIFFERENCES = 100.0
+# Rounding noise in square roots of the precision: that of derivatives through matrices that are nearly singular, and
+# that of differences of gradients.
+NOISE, NOISE_OF_DIFFERENCES = 10.0, 100.0
 
 
 def given_structure(target: Target, given: Any) -> Structure:
@@ -79,10 +80,10 @@ def _check_pattern(target: Target, pattern: csr_array, names: Sequence[str]) -> 
         columns = np.asarray(_columns(target, target.start + scale * deviation, jnp.asarray(chosen)))
         if np.isfinite(columns).all():
             break
-    # Sums in another order leave rounding noise, and differences of gradients more.
-    eps = np.finfo(columns.dtype).eps
-    noise = 1e3 * eps if has_hessian(target, target.start) else NOISE_OF_DIFFERENCES * eps**0.5
-    tolerance = noise * np.nanmax(np.abs(columns), axis=1, keepdims=True, initial=0.0)
+    noise = NOISE if has_hessian(target, target.start) else NOISE_OF_DIFFERENCES
+    tolerance = (
+        noise * np.finfo(columns.dtype).eps ** 0.5 * np.nanmax(np.abs(columns), axis=1, keepdims=True, initial=0.0)
+    )
     wrong = np.argwhere((np.abs(columns) > tolerance) & ~pattern[chosen].toarray())
     if wrong.size:
         first, second = names[int(chosen[wrong[0, 0]])], names[int(wrong[0, 1])]

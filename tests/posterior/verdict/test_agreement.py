@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import pushforward as pf
+from pushforward.posterior.verdict import agreement
 from pushforward.posterior.verdict.agreement import compare
 from pushforward.posterior.verdict.diagnostics import diagnose
 
@@ -74,13 +75,37 @@ def test_which_is_at_fault(weight, draws, verdict, reason, of_fit):
     assert re.search(reason, found.reason), found.reason
 
 
-@pytest.mark.parametrize("shape", [(500, 100), (2000, 5)])
-def test_many_short_chains(shape):
-    """Wrong draws are noticed, although thinning could leave too few of each chain for R-hat."""
+def compare_with_normal(draws):
+    """Draws of shape (chains, draws, 2) compared with the exact fit of N(0, I)."""
     fit = pf.Flow(dist.Normal(jnp.zeros(2), 1.0).to_event(1), pf.bijections.Identity((2,)))
     target = pf.Target(lambda x: dist.Normal(0.0, 1.0).log_prob(x).sum(), jnp.zeros(2))
     fresh, log_weights = np.asarray(fit.sample(jr.key(0), (8192,))), np.zeros(8192)
-    for shift, verdict in ((0.0, "agree"), (1.0, "draws at fault")):
-        draws = RNG.normal(size=(*shape, 2)) + shift
-        found = compare(target, target, fit, diagnose(log_weights), draws, fresh, log_weights, jr.key(1))
-        assert found.verdict == verdict
+    return compare(target, target, fit, diagnose(log_weights), draws, fresh, log_weights, jr.key(1))
+
+
+@pytest.mark.parametrize("shape", [(500, 34), (2000, 5), (4000, 1)])
+def test_many_short_chains(shape):
+    draws = RNG.normal(size=(*shape, 2))
+    assert compare_with_normal(draws).verdict == "agree"
+    assert compare_with_normal(draws + 1.0).verdict == "draws at fault"
+
+
+@pytest.mark.parametrize("num", [6, 60, 99, 100])
+def test_short_chains_that_differ(num):
+    """Chains alternate between the two halves of the posterior."""
+    draws = np.abs(RNG.normal(size=(8, num, 2))) * np.where(np.arange(8) % 2, 1, -1)[:, None, None]
+    found = compare_with_normal(draws)
+    assert found.verdict == "draws at fault" and found.rhat > 1.5
+
+
+def test_all_of_many_chains_are_seen(monkeypatch):
+    """One chain of eight is in a mode that the fit misses; of large data, only 512 draws are evaluated."""
+    monkeypatch.setattr(agreement, "num_affordable_draws", lambda target, num: 512)
+    fit = flow(1e-12)
+    fresh, log_q = fit.sample_and_log_prob(jr.key(0), (8192,))
+    log_weights = np.asarray(jax.vmap(log_density)(fresh) - log_q)
+    signs = np.full((8, 1), -1.0)
+    signs[1] = 1
+    draws = RNG.normal(size=(8, 1000, 2)) + 5 * np.stack([signs, 0 * signs], -1)
+    found = compare(TARGET, TARGET, fit, diagnose(log_weights), draws, np.asarray(fresh), log_weights, jr.key(1))
+    assert found.verdict == "fit at fault"

@@ -20,7 +20,7 @@ from pushforward.posterior.search.candidates import gaussian_map
 from pushforward.posterior.search.drawn_modes import gaussians_of
 from pushforward.posterior.search.survey import num_affordable_draws
 from pushforward.posterior.target import Target, finite_or_zero
-from pushforward.posterior.thinning import thinned_chains
+from pushforward.posterior.thinning import thinned
 from pushforward.posterior.verdict.diagnostics import Diagnostics
 from pushforward.posterior.verdict.examination import MISSED_MASS
 from pushforward.posterior.verdict.missed import missed_draws
@@ -29,6 +29,8 @@ from pushforward.weights import effective_sample_size
 
 # Where the fit has less than a tenth of the posterior's density, it has almost no draws.
 LOG_COVERED = math.log(10.0)
+# ArviZ needs this many draws of each chain.
+MIN_FOR_RHAT = 4
 MAX_RHAT = 1.1
 # The largest difference of two distribution functions that counts as none, apart from sampling noise.
 MAX_DIFFERENCE = 0.02
@@ -98,8 +100,10 @@ def compare(
         log_weights: their log-weights.
         key: for further draws.
     """
-    given, draws, log_weights = _thinned(target, given, draws, log_weights)
-    u = given.reshape(-1, target.dim)
+    rhat, sizes = _chain_diagnostics(given)
+    # Parts that can be evaluated in seconds; of the given draws from all chains.
+    most = num_affordable_draws(target, BATCH)
+    u, draws, log_weights = thinned(given.reshape(-1, target.dim), most), draws[:most], log_weights[:most]
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf).astype(float)
     if not np.isfinite(log_weights).any():
         reason = "The density is zero at all draws of the fit, so it cannot be compared with the given draws."
@@ -113,11 +117,11 @@ def compare(
     size, fraction = effective_sample_size(weights), float(bare.mean())
     uncovered = fraction - predicted
     error = math.hypot(_binomial_error(fraction, len(u)), _binomial_error(predicted, size))
-    columns = np.concatenate([given, log_p.reshape(*given.shape[:2], 1)], 2)
-    rhat, sizes = _chain_diagnostics(columns)
+    columns = np.concatenate([u, log_p[:, None]], 1)
+    sizes = np.minimum(np.append(sizes, _chain_diagnostics(log_p[None, :, None])[1]), len(u))
     names = [*target.coordinate_names(), "the log-density"]
     fresh = np.concatenate([draws, _log_densities(target, flow, draws)[1][:, None]], 1)
-    differences = np.array([_difference(columns[..., i].ravel(), fresh[:, i], weights) for i in range(len(names))])
+    differences = np.array([_difference(columns[:, i], fresh[:, i], weights) for i in range(len(names))])
     noise = math.sqrt(0.5 * math.log(2 * len(names) / SIGNIFICANCE)) * np.sqrt(1 / sizes + 1 / size)
     worst = int(np.argmax(differences - noise))
 
@@ -150,12 +154,6 @@ def compare(
             "their chains did not reach.",
         )
     return found("agree", f"The fit agrees with the {len(u):,} given draws, as far as their number shows.")
-
-
-def _thinned(target, given, draws, log_weights):
-    """Parts of all arrays that can be evaluated in seconds."""
-    most = num_affordable_draws(target, BATCH)
-    return thinned_chains(given, most), draws[:most], log_weights[:most]
 
 
 def _binomial_error(fraction: float, size: float) -> float:
@@ -198,9 +196,15 @@ def _evidence_at(
 def _chain_diagnostics(
     columns: Float[np.ndarray, "chains draws columns"],
 ) -> tuple[float, Float[np.ndarray, " columns"]]:
-    """The largest R-hat of halves of chains, and the effective sample size of each column."""
+    """The largest R-hat of halves of chains, and the effective sample size of each column.
+
+    Chains too short for halves are taken as they are, and shorter ones one after the other, as a single chain.
+    """
+    if columns.shape[1] < MIN_FOR_RHAT:
+        columns = columns.reshape(1, -1, columns.shape[-1])
     half = columns.shape[1] // 2
-    rhats, sizes = rhat_and_ess(np.concatenate([columns[:, :half], columns[:, half : 2 * half]]), ("bulk",))
+    parts = columns if half < MIN_FOR_RHAT else np.concatenate([columns[:, :half], columns[:, half : 2 * half]])
+    rhats, sizes = rhat_and_ess(parts, ("bulk",))
     # NaN where a column is constant.
     sizes = np.where(np.isfinite(sizes), np.clip(sizes, 1, columns.shape[0] * columns.shape[1]), 1.0)
     return float(np.nanmax(rhats, initial=1.0)), sizes
