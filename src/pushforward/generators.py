@@ -1,4 +1,4 @@
-"""Random numbers of NumPy from the keys of JAX."""
+"""Generators of NumPy and further keys from the keys of JAX."""
 
 import jax.random as jr
 import numpy as np
@@ -12,3 +12,12 @@ def numpy_generator(key: PRNGKeyArray) -> np.random.Generator:
         key: the key.
     """
     return np.random.default_rng(np.asarray(jr.key_data(key)).tolist())
+
+
+def separate_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A key that differs from all into which `key` is split, which `fold_in(key, i)` does not for small i.
+
+    Args:
+        key: the key, which is split too.
+    """
+    return jr.fold_in(key, 2**32 - 1)

@@ -150,10 +150,12 @@ def _fit_and_evaluate(
     from pushforward.reports.density import compare
     from pushforward.reports.provenance import with_command
 
-    kinds: dict[str, Any] = {"support": _supports(options, names, x), "names": names, "condition_names": options.given}
+    kinds: dict[str, Any] = {
+        "support": _supports(options, names, x), "names": names, "condition_names": options.given,
+        "missing": options.missing,
+    }  # fmt: skip
     key, test_key, fit_key = jr.split(jr.key(options.seed), 3)
     of = lambda rows: None if condition is None else condition[rows]  # noqa: E731
-    kinds["missing"] = options.missing
     holdout = hold_out(
         x, options.held_out, key=test_key, condition=condition, discrete=options.discrete, **kinds
     )  # fmt: skip

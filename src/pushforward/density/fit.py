@@ -133,9 +133,8 @@ def fit_density(
         missing: what to do with missing values of `x`: NaN, None, masked values and empty cells. "error" refuses them.
             "impute" draws them given the observed values of their row, first under a Gaussian and then under the fitted
             density, which is fitted three times in all (stochastic expectation-maximization). That is right if what is
-            missing depends on observed values only. `x` is read into memory. Until the
-            last fit ends, the earlier ones have a `checkpoint` each, of the same name with "-round1" or
-            "-round2" after it.
+            missing depends on observed values only. `x` is read into memory. Until the last fit ends, the earlier ones
+            have a `checkpoint` each, of the same name with "-round1" or "-round2" after it.
 
     Returns:
         A `Density`, with `log_prob` in nats and in the units of `x`, and `sample`.

@@ -223,7 +223,9 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     if options["condition_names"] is None:
         options["condition_names"] = column_names(options["condition"])
     facts = {"rows with missing values": int(missing.any(1).sum()), "missing values": int(missing.sum())}
-    kept, options = _rows_of_use(missing, options, facts)
+    if without := int(missing.all(1).sum()):
+        facts["rows without any value, left out"] = without
+    kept, options = _rows_of_use(missing, options)
     if not missing[kept].any():
         density = fit(x if len(kept) == len(missing) else found.x[kept], key=key, **options)
         return dataclasses.replace(density, facts=(*density.facts, *facts.items())) if missing.any() else density
@@ -231,18 +233,16 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     generator = numpy_generator(start_key)
     rows, options, z = _prepared(found._replace(x=found.x[kept], missing=missing[kept]), options, generator)
     z, _ = rows.propose(z, generator, None)
-    checkpoint, rate, files = options.pop("checkpoint"), math.nan, []
-    for number in range(1, NUM_ROUNDS + 1):
-        last, fit_key = number == NUM_ROUNDS, keys.pop()
-        file = checkpoint
-        if checkpoint is not None and not last:
-            files.append(file := Path(f"{os.fspath(checkpoint)}-round{number}"))
+    *earlier, last = _checkpoints(options.pop("checkpoint"))
+    rate = math.nan
+    for number, file in enumerate([*earlier, last], 1):
+        fit_key = keys.pop()
         density = fit(rows.completed(z), key=fit_key, checkpoint=file, **options)
-        if last or density.interrupted:
+        if number == NUM_ROUNDS or density.interrupted:
             break
         z, rate = rows.redrawn(density.flow, options["condition"], z, numpy_generator(keys.pop()))
-    if not density.interrupted:
-        for file in files:
+    if last is not None and not density.interrupted:
+        for file in earlier:
             file.unlink(missing_ok=True)
     if rate < MIN_ACCEPTANCE:
         warn(
@@ -256,13 +256,16 @@ def fit_incomplete(fit: Callable[..., "Density"], x: Any, key: PRNGKeyArray, opt
     return dataclasses.replace(density, facts=(*density.facts, *facts.items()), provenance=tuple(origin.items()))
 
 
-def _rows_of_use(
-    missing: Mask, options: dict[str, Any], facts: dict[str, int]
-) -> tuple[Int[np.ndarray, " kept"], dict[str, Any]]:
+def _checkpoints(last: Any) -> list[Any]:
+    """The file of each round; None without a checkpoint."""
+    if last is None:
+        return [None] * NUM_ROUNDS
+    return [*(Path(f"{os.fspath(last)}-round{number}") for number in range(1, NUM_ROUNDS)), last]
+
+
+def _rows_of_use(missing: Mask, options: dict[str, Any]) -> tuple[Int[np.ndarray, " kept"], dict[str, Any]]:
     """The rows that have a value and a positive weight, and the arguments of the fit for these rows."""
     size, is_of_use, weights = len(missing), ~missing.all(1), None
-    if not is_of_use.all():
-        facts["rows without any value, left out"] = int((~is_of_use).sum())
     if options["weights"] is not None:
         weights = check_weights(options["weights"], size, 1)
         is_of_use &= weights > 0

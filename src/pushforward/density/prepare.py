@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.random as jr
 import numpy as np
@@ -173,7 +173,7 @@ def hold_out(
         raise TypeError(f"hold_out needs an array or a numpy.memmap, but got the path {x}; read the file first.")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie between 0 and 1, but is {test_fraction!r}.")
-    complete = None
+    complete: Any = slice(None)
     if missing == "impute":
         found = read_incomplete(x, names)
         complete, names = np.flatnonzero(~found.missing.any(1)), found.names
@@ -182,15 +182,12 @@ def hold_out(
         x, condition, support=support, discrete=discrete, weights=None, names=names, condition_names=condition_names,
         rows_at_once=np.shape(x)[0],
     )  # fmt: skip
-    rows, chunk = next(prepared.source.chunks())
-    condition = prepared.source.condition
-    if complete is not None:
-        rows, chunk = rows[complete], chunk[complete]
-        condition = None if condition is None else condition[complete]
+    rows, chunk = (part[complete] for part in next(prepared.source.chunks()))
+    condition = None if prepared.source.condition is None else prepared.source.condition[complete]
     num_test = round(test_fraction * len(rows))
     if num_test < MIN_TEST_ROWS:
         raise ValueError(
-            f"test_fraction={test_fraction:g} of {len(rows)} {'' if complete is None else 'complete '}rows gives "
+            f"test_fraction={test_fraction:g} of {len(rows)} {'complete ' * (missing == 'impute')}rows gives "
             f"{num_test} test rows, but at least {MIN_TEST_ROWS} are needed."
         )
     split_key, order_key = jr.split(key)

@@ -18,6 +18,7 @@ from pushforward.density.data.validation import check_finite
 from pushforward.density.evaluate import Evaluation, Samples, by_name, dequantize, evaluate
 from pushforward.files import write_text
 from pushforward.flow import Flow
+from pushforward.generators import separate_key
 from pushforward.reports.density import density_page
 from pushforward.reports.figures import plot_pairs
 from pushforward.reports.provenance import Facts as Provenance, command_of
@@ -285,7 +286,7 @@ class Density(Picklable):
                 "this density has no validation rows, because files do not keep them; evaluate it on test rows, "
                 "density.evaluate(x_test), and pass the result: density.report(path, evaluation)."
             )
-        return self.validation.equally_weighted(jr.fold_in(self._key(None), 2**32 - 1))
+        return self.validation.equally_weighted(separate_key(self._key(None)))
 
     @checked()
     def save(self, path: str | os.PathLike) -> None:

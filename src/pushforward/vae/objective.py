@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.generators import separate_key
 from pushforward.training.data import Epochs
 from pushforward.training.objectives import AbstractObjective
 from pushforward.vae.data import check_images
@@ -134,8 +135,8 @@ class NegativeBound(AbstractObjective):
         return jnp.minimum(1.0, epochs / self.warmup).astype(self.images.dtype)
 
     def _binarized(self, x, key):
-        # No key that splitting `key` for the latent variables gives.
-        return jr.bernoulli(jr.fold_in(key, 2**32 - 1), x).astype(x.dtype) if self.binarize else x
+        # `key` is split for the latent variables.
+        return jr.bernoulli(separate_key(key), x).astype(x.dtype) if self.binarize else x
 
 
 def _placed(images: ArrayLike | StoredImages) -> Array | StoredImages:

@@ -271,17 +271,16 @@ def fit_sparse_gaussian(
         gaussian = _climb(target, structure, np.asarray(target.start), climb_key, stop)
         if gaussian is None:
             return None
-        back, affine = jnp.asarray(np.argsort(structure.order)), gaussian.affine()
+        back, affine = np.argsort(structure.order), gaussian.affine()
         # Without the mean, which float32 may round to more than a standard deviation.
         centered = gaussian._replace(loc=np.zeros(dim)).affine()
         noise = jr.normal(draw_key, (dim, NUM_SCALE_DRAWS), near.dtype)
         deviations = np.asarray(centered.forward_batch(noise)[0])
-        draws = gaussian.loc[:, None] + deviations
-        scales = np.std(deviations, axis=1)
-        some = jnp.asarray(draws[np.asarray(back), :2].T)
-        more = pattern if given else find_pattern(target, some, scales[np.asarray(back)])
+        draws, scales = (gaussian.loc[:, None] + deviations[:, :2])[back].T, np.std(deviations, axis=1)
+        more = pattern if given else find_pattern(target, jnp.asarray(draws), scales[back])
         if more is not None and (more + pattern).nnz == pattern.nnz:
-            elbo = float(np.mean([_elbo(target, back, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
+            place = jnp.asarray(back)
+            elbo = float(np.mean([_elbo(target, place, affine, k) for k in jr.split(score_key, NUM_SCORES)]))
             found = SparseMap(gaussian, scales, structure.order, np.stack(pattern.nonzero()), elbo)
             return found if found.is_usable else None
         pattern = None if more is None else more + pattern
