@@ -1,7 +1,7 @@
 """Couplings: some coordinates condition the transformer of the others."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from pushforward.bijections.arrays import detach, num_parameters
-from pushforward.bijections.autoregressive.networks import MLP, with_condition
+from pushforward.bijections.autoregressive.networks import MLP, LocalMLPs, with_condition
 from pushforward.bijections.autoregressive.transformer import (
     Shifts,
     as_slice,
@@ -25,6 +25,8 @@ from pushforward.bijections.autoregressive.transformer import (
 from pushforward.bijections.base import AbstractBijection
 from pushforward.bijections.composition import Elementwise, Identity
 from pushforward.bijections.intervals import bounds
+
+T = TypeVar("T")
 
 
 class Coupling(AbstractBijection):
@@ -168,3 +170,25 @@ class Coupling(AbstractBijection):
         head_score = head_score - pull(shift_cotangents(self.transformer, shifts, tail, tail_score))[0]
         x_head, log_det, head_score = self.head.push_score_batch(head, head_score)
         return self._join(x_head, x_tail), log_slopes.sum(0) + log_det, self._join(head_score, tail_score)
+
+
+def with_float32_networks(model: T) -> T:
+    """A model whose couplings compute their networks in float32, which takes about two thirds of the time of a step.
+
+    Networks of other bijections, and those that users write, stay as they are: only a coupling's inverse is exact for
+    any network.
+
+    Args:
+        model: a tree with couplings.
+    """
+
+    def lower(node):
+        if not isinstance(node, Coupling) or not isinstance(node.network, MLP | LocalMLPs):
+            return node
+        return eqx.tree_at(lambda coupling: coupling.network, node, jax.tree.map(_float32, node.network))
+
+    return jax.tree.map(lower, model, is_leaf=lambda node: isinstance(node, Coupling))
+
+
+def _float32(leaf: Any) -> Any:
+    return leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf
