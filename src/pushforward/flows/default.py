@@ -82,6 +82,15 @@ def spline_flow(dim: int, *, key: PRNGKeyArray) -> Flow:
     return Flow(couplings.base, Chain([couplings.bijection, affine_map(dim)]))
 
 
+def marginal_splines(dim: int) -> Elementwise:
+    """A monotone spline of each coordinate, for values of order one; at first the identity.
+
+    Args:
+        dim: the dimension.
+    """
+    return Elementwise(RationalQuadraticSpline(8, 4.0), dim)
+
+
 def hierarchical_flow(
     affine: AbstractBijection,
     num_global: int,

@@ -4,8 +4,9 @@ from typing import Any, cast
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
 
-from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Triangular
+from pushforward.bijections import AbstractBijection, Affine, Chain, Elementwise, Frozen, Triangular
 from pushforward.flow import Flow, Learnable
 from pushforward.flows import default
 from pushforward.posterior.search.candidates import GaussianMap
@@ -61,3 +62,18 @@ def with_base(base: dist.Distribution | Learnable, flow: Flow) -> Flow:
         flow: one that begins as a permutation of coordinates.
     """
     return Flow(base, without_permutation(flow.bijection))
+
+
+@jit_quick_compilation
+def marginals_in_axes_of(affine: Triangular) -> Chain:
+    """A spline of each coordinate that an affine map leads to, as a bijection before the map.
+
+    Two fixed matrices lead there, to coordinates of unit variance, and back. It starts as the identity.
+
+    Args:
+        affine: the affine map from whitened coordinates.
+    """
+    dim, there = affine.dim, affine.matrix / jnp.linalg.norm(affine.matrix, axis=1, keepdims=True)
+    back = solve_triangular(there, jnp.eye(dim, dtype=there.dtype), lower=True)
+    to, fro = (Frozen(Triangular(dim, matrix=matrix)) for matrix in (there, back))
+    return Chain([to, default.marginal_splines(dim), fro])

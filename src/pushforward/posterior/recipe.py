@@ -12,8 +12,10 @@ Each part guards against a known failure of flow variational inference:
    global.
 3. If some coordinates have a large influence on the shape of the others (`influence`), a hierarchical flow is trained,
    which begins as the Gaussian; in it, coordinates depend on the few others that change their scale (`interactions`),
-   and correlations on global coordinates (`rotation`). Far from the posterior, couplings and splines are added.
-4. Otherwise a flow over it, which begins as the identity, is trained. If the result is neither good nor near the
+   and correlations on global coordinates (`rotation`). Far from the posterior, splines of each coordinate are added,
+   then couplings, then couplings of splines.
+4. Otherwise a flow over it, which begins as the identity, is trained. From 32 dimensions on, splines of each coordinate
+   follow if it is far from the posterior. If the result is neither good nor near the
    posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
    flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
 5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam in rounds, in each of which
@@ -24,20 +26,20 @@ Each part guards against a known failure of flow variational inference:
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.random as jr
 import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
-from pushforward.bijections import Chain, Frozen, Triangular
+from pushforward.bijections import AbstractBijection, Chain, Frozen, Triangular
 from pushforward.flow import Flow
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
 from pushforward.posterior.composed import (
     composed,
     composed_affine,
+    marginals_in_axes_of,
     student_t,
     unwhitened,
     with_base,
@@ -47,14 +49,9 @@ from pushforward.posterior.enough import (
     FEW_DIMS,
     HEAVY_KHAT,
     NEAR_GOOD_GAP,
-    gap_of_most,
-    good_gap,
-    is_another_round_too_much,
     is_exact,
 )
-from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.globals_first import globals_first
-from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
 from pushforward.posterior.search.gaussians import refined, uses_natural_gradient
@@ -63,33 +60,25 @@ from pushforward.posterior.search.interactions import find_interactions
 from pushforward.posterior.search.modes import mixture_base, reweight_modes
 from pushforward.posterior.search.rotation import find_rotation
 from pushforward.posterior.search.sparse_gaussian import MAX_DIM, SparseMap
+from pushforward.posterior.stage_fit import StageFit
 from pushforward.posterior.stages import (
     COUPLINGS,
     FLOW,
     GAUSSIAN,
     GIVEN,
     HIERARCHICAL,
+    MARGINALS,
     POLISH,
     SPLINES,
     TAILS,
-    Stage,
-    adam,
-    chunk,
 )
 from pushforward.posterior.target import Target, Whitened
-from pushforward.posterior.verdict.assessment import MANY_DIMS, draws_per_call, quick_diagnostics, weighted_draws
-from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRACTION, Diagnostics, diagnose
+from pushforward.posterior.verdict.assessment import MANY_DIMS
+from pushforward.posterior.verdict.diagnostics import TRUSTED_ESS_FRACTION, Diagnostics
 from pushforward.training.compilation import jit_quick_compilation, split
 from pushforward.training.processes import of_first
-from pushforward.training.run import Run
 from pushforward.training.trainer import Trained
 
-# How many times as many draws must confirm that a flow is good, or needs another base or more layers.
-CONFIRMATION, CONFIRMATION_IN_MANY = 8, 2
-# Where steps take long, weights with this effective fraction are enough. In more than MAX_COUPLING_DIM dimensions the
-# couplings' networks are as wide as the posterior, and training gains too little.
-CORRECTED_ESS_FRACTION = 0.3
-MAX_COUPLING_DIM = 256
 # If the Gaussian of natural-gradient steps is within this (nats), it is trained.
 NEAR_GAP = 0.1
 
@@ -97,6 +86,7 @@ NEAR_GAP = 0.1
 affine_map = jit_quick_compilation(default.affine_map)
 default_flow = jit_quick_compilation(default.default_flow)
 hierarchical_flow = jit_quick_compilation(default.hierarchical_flow)
+marginal_splines = jit_quick_compilation(default.marginal_splines)
 spline_flow = jit_quick_compilation(default.spline_flow)
 
 
@@ -112,12 +102,8 @@ class StageKeys(NamedTuple):
     structure: PRNGKeyArray
 
 
-class Recipe(NamedTuple):
+class Recipe(StageFit):
     """The stages of a fit."""
-
-    target: Target | Estimate
-    run: Run
-    budget: int
 
     def train(
         self, modes: list[Candidate], sparse: SparseMap | None, flow: Flow | None, keys: StageKeys
@@ -160,6 +146,9 @@ class Recipe(NamedTuple):
             return whitened, self.with_splines(whitened, trained, keys.splines)
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
+        if self.target.dim >= default.MODERATE_DIM and isinstance(affine, Triangular):
+            marginals = marginals_in_axes_of(affine)
+            trained = self.with_marginals(whitened, trained, marginals, jr.fold_in(keys.flow, 1))
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
 
@@ -213,6 +202,7 @@ class Recipe(NamedTuple):
         rotation = of_first(rotation, self.run.mesh)
         flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], rotation, key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
+        trained = self.with_marginals(whitened, trained, marginal_splines(dim), jr.fold_in(train_key, 0))
         if not self.can_have_layers(trained):
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)
@@ -239,80 +229,6 @@ class Recipe(NamedTuple):
         num_global = min(found.num_hubs, MAX_GLOBAL)
         flow = hierarchical_flow(found.inner, num_global, key=keys.flow)
         return whitened, self.stage(flow, whitened, HIERARCHICAL, keys.training)
-
-    def diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray, num: int | None = None) -> Diagnostics:
-        """The diagnostics of a few draws, the same in all processes."""
-        return of_first(quick_diagnostics(target, flow, key, num), self.run.mesh)
-
-    def full_diagnostics(self, target: Whitened, flow: Flow, key: PRNGKeyArray) -> Diagnostics:
-        """The diagnostics of more draws, with those of each coordinate."""
-        draws, log_weights = weighted_draws(target, flow, key, self.num_confirming)
-        return of_first(diagnose(log_weights, draws=draws), self.run.mesh)
-
-    @property
-    def num_confirming(self) -> int:
-        """The number of draws that confirm what a few draws show: fewer in many dimensions, where each takes longer."""
-        dim = self.target.dim
-        return draws_per_call(dim) * max(CONFIRMATION_IN_MANY, CONFIRMATION * FEW_DIMS // max(FEW_DIMS, dim))
-
-    def is_confirmed(
-        self,
-        has_problem: Callable[[Diagnostics], bool],
-        before: Diagnostics,
-        target: Whitened,
-        flow: Flow,
-        key: PRNGKeyArray,
-    ) -> bool:
-        """Whether a problem found with few draws is also found with more draws.
-
-        A single large weight does not justify minutes of training.
-        """
-        return has_problem(before) and has_problem(self.diagnostics(target, flow, key, self.num_confirming))
-
-    def is_enough(self, index: int, gain: float, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
-        dim, limit = self.target.dim, good_gap(self.target.dim, index)
-        found = self.diagnostics(target, flow, key)
-        if found.gap >= limit:
-            return is_another_round_too_much(found, dim, index, gain)
-        found = self.full_diagnostics(target, flow, key)
-        return found.verdict == "good" and found.gap < limit
-
-    def can_have_layers(self, trained: Trained[Flow]) -> bool:
-        """Whether further layers could follow a flow, or be put before it."""
-        return not self.run.ended and trained.reason != "steps" and self.target.dim <= MAX_COUPLING_DIM
-
-    def needs_layers(self, before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
-        """Whether a flow is so far from the posterior that it needs further layers.
-
-        From MODERATE_DIM dimensions on their training takes long, so there a divergence that resampling corrects is
-        near enough, and one that is in a few weights alone is no reason. More draws decide, because a few may not show
-        a heavy tail of the weights.
-        """
-        if before.gap < GOOD_GAP:
-            return False
-        log_weights = weighted_draws(target, flow, key, self.num_confirming)[1]
-        found, most = of_first((diagnose(log_weights), gap_of_most(log_weights)), self.run.mesh)
-        corrected = found.verdict != "unreliable" and found.ess_fraction >= CORRECTED_ESS_FRACTION
-        is_of_no_use = corrected or most < NEAR_GOOD_GAP
-        return found.gap >= GOOD_GAP and not (is_of_no_use and self.target.dim >= default.MODERATE_DIM)
-
-    def stage(self, flow: Flow, target: Whitened, stage: Stage, key: PRNGKeyArray) -> Trained[Flow]:
-        """Train by path gradients until another round is of no use, or the budget is spent."""
-        train_key, check_key = split(key)
-
-        def enough(flow, index, gain):
-            return self.is_enough(index, gain, target, flow, check_key)
-
-        return self.run.train(
-            stage.name, flow, PosteriorKL(target), train_key,
-            optimizer=adam(),
-            steps=stage.num_steps(self.budget, self.run.steps),
-            evaluate_every=chunk(self.target.dim),
-            rounds=stage.rounds(self.target.dim, enough),
-            to_result=lambda flow: unwhitened(target.affine, flow),
-            quick_compilation=True,
-        )  # fmt: skip
 
     def gaussians(self, modes: list[Candidate], key: PRNGKeyArray) -> tuple[GaussianMap, Trained[Flow]]:
         """The affine map of whitened coordinates, and in them the Gaussian or the mixture of the Gaussians of modes.
@@ -343,6 +259,22 @@ class Recipe(NamedTuple):
         else:
             affine, base = mixture_base(affines, log_evidences)
         return affine, Trained(Flow(base, identity), math.nan, 0, reason)
+
+    def with_marginals(
+        self, target: Whitened, trained: Trained[Flow], marginals: AbstractBijection, key: PRNGKeyArray
+    ) -> Trained[Flow]:
+        """The flow, followed by `marginals`, splines of each coordinate, if it is too far from the posterior.
+        Skewed or peaked marginal distributions of a hundred coordinates are out of reach of couplings, which see all
+        coordinates at once; these splines see one each, and leave the copula to the flow.
+        """
+        check_key, confirm_key, train_key = split(key, 3)
+        if self.run.ended or trained.reason == "steps":
+            return trained
+        before = self.diagnostics(target, trained.model, check_key)
+        if not self.needs_layers(before, target, trained.model, confirm_key):
+            return trained
+        more = Flow(trained.model.base, Chain([trained.model.bijection, marginals]))
+        return self.stage(more, target, MARGINALS, train_key)
 
     def with_better_base(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
         """The flow over a base that is closer to the posterior's shape, if that is better.
