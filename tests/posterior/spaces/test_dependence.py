@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from pushforward.posterior.spaces.dependence import dependence
+from pushforward.posterior.spaces.dependence import dependence, dependent
 
 
 def test_dependence_follows_operations_not_values():
@@ -19,3 +19,21 @@ def test_dependence_follows_operations_not_values():
     shapes, sources = dependence(fn, (1.0, 2.0, 3.0))
     assert shapes["w"].shape == (2,)
     assert dict(zip(sorted(shapes), sources, strict=True)) == {"w": set(), "x": {0}, "y": {0, 1}, "z": {2}}
+
+
+def test_compiled_functions_and_scans_are_looked_into():
+    both = jax.jit(lambda a, b: (jnp.sin(a), jnp.cos(b)))
+
+    def fn(inputs):
+        a, b, c = inputs
+        # The third part of the carry reaches the first after two steps.
+        last, each = jax.lax.scan(lambda s, x: ((s[1], s[2] + x, s[2]), (s[0], 2.0, x)), (a, 0.0, b), c * jnp.ones(4))
+        return {"jit": both(a, b), "carry": last, "each": each}
+
+    _, sources = dependence(fn, (1.0, 2.0, 3.0))
+    assert sources == [{1, 2}, {1, 2}, {1}, {0, 1, 2}, set(), {2}, {0}, {1}]
+
+
+def test_names_of_what_depends_on_an_argument():
+    result = {"a": lambda x: (1.0, x), "b": lambda x: jnp.zeros_like(x), "c": lambda x: [2 * x, "text"]}
+    assert dependent(lambda x: {name: fn(x) for name, fn in result.items()}, 1.0) == {"a", "c"}

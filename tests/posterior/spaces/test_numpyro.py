@@ -9,10 +9,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import initialize_model, potential_energy
 
 import pushforward as pf
 from model_cases import CASES
+from pushforward.posterior.latent import latent_values
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -94,6 +96,58 @@ def test_numpyro_dynamic_support():
         np.testing.assert_allclose(target.unconstrain(draw), u, atol=1e-6)
     with pytest.raises(ValueError, match="depends on another site"):
         target.detached()
+
+
+BOUNDS = {
+    "clipped": lambda x: jnp.clip(x, 3.0, 10.0),
+    "at least": lambda x: jnp.maximum(x, 5.0),
+    "chosen": lambda x: jnp.where(x > 4, 1.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_supports_that_are_equal_near_the_start_only_are_not_saved(name):
+    def model():
+        x = numpyro.sample("x", dist.Normal(0.0, 5.0))
+        numpyro.sample("w", dist.Uniform(0.0, BOUNDS[name](x)))
+
+    target = pf.Target.from_numpyro(model)
+    with pytest.raises(ValueError, match="depends on another site"):
+        target.detached()
+    assert target.coordinate_names() == ["w", "x"]
+    u = np.array([0.0, 9.0])
+    draw = target.constrain(jnp.asarray(u))
+    assert draw["w"] == BOUNDS[name](draw["x"]) / 2
+    np.testing.assert_allclose(latent_values(target, u[None])[0, 0], draw["w"])
+
+
+def test_fixed_supports_in_scans_and_plates_are_saved():
+    def model():
+        loc = numpyro.sample("loc", dist.Normal(0, 1))
+        with numpyro.plate("groups", 2):
+            numpyro.sample("share", dist.Uniform(0.0, jnp.array([1.0, 2.0])))
+
+        def step(before, _):
+            now = numpyro.sample("now", dist.TruncatedNormal(before, 1.0, low=-3.0))
+            return now, now
+
+        scan(step, loc, None, 3)
+
+    target = pf.Target.from_numpyro(model)
+    u = jnp.linspace(-1, 1, target.dim)
+    draw = target.constrain(u)
+    for name, value in target.detached().constrain(u).items():
+        np.testing.assert_allclose(value, draw[name])
+
+
+def test_supports_that_depend_on_a_discrete_site_are_refused():
+    def model():
+        with numpyro.plate("rows", 3):
+            k = numpyro.sample("k", dist.Bernoulli(0.3))
+            numpyro.sample("x", dist.Uniform(0.0, 1.0 + k))
+
+    with pytest.raises(ValueError, match="supports of the sites x depend on discrete latent sites"):
+        pf.Target.from_numpyro(model)
 
 
 def test_numpyro_model_that_looks_at_its_data():

@@ -16,7 +16,7 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy, unco
 
 from pushforward.posterior.spaces.arguments import bind, has_constants, unbind
 from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace, UnavailablePrediction
-from pushforward.posterior.spaces.dependence import dependence
+from pushforward.posterior.spaces.dependence import dependence, dependent
 from pushforward.posterior.spaces.enumeration import (
     draw_discrete,
     enumerated,
@@ -63,8 +63,8 @@ class NumpyroSpace(AbstractSpace):
     names: tuple[str, ...] = eqx.field(static=True)
     discrete: tuple[str, ...] = eqx.field(static=True)
     first_free_dim: int = eqx.field(static=True)
-    hidden: frozenset[str] = eqx.field(static=True)
-    plain: SupportSpace | None
+    hidden: frozenset[str] = eqx.field(static=True, default=frozenset())
+    plain: SupportSpace | None = None
 
     @property
     def description(self):
@@ -81,22 +81,19 @@ class NumpyroSpace(AbstractSpace):
 
         Raises:
             ImportError: if the model has discrete latent sites and funsor is not installed.
-            ValueError: if a discrete latent site cannot be summed out, or if the model has subsampled plates or no
-                continuous latent site.
+            ValueError: if a discrete latent site cannot be summed out, or the support of another site depends on it; or
+                if the model has subsampled plates or no continuous latent site.
         """
         keys = KeysAsked(model)
         sites = traced(keys, args, kwargs, seed=0)
         held = held_values(sites)
         latent, discrete = latent_sites(sites)
         check_sites(sites, latent, discrete)
-        values, supports = _values_and_supports(latent)
-        # A support that differs at another point depends on other sites.
-        fixed = eqx.tree_equal(supports, _values_and_supports(latent_sites(traced(model, args, kwargs, seed=1))[0])[1])
-        plain = SupportSpace(None, supports, values) if fixed else None
+        values = {name: site["value"] for name, site in latent.items()}
         first = first_free_dim(sites)
 
-        def space(arguments: tuple[tuple, dict[str, Any]], hidden: frozenset[str] = frozenset()) -> NumpyroSpace:
-            return cls(model, *arguments, held, tuple(latent), tuple(discrete), first, hidden, plain)
+        def space(arguments: tuple[tuple, dict[str, Any]]) -> NumpyroSpace:
+            return cls(model, *arguments, held, tuple(latent), tuple(discrete), first)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they came with the trace above
@@ -110,7 +107,15 @@ class NumpyroSpace(AbstractSpace):
                 return True
 
             bound = bind((args, kwargs), traceable)
-        result = space(bound, space(bound)._depending_on_discrete(example))
+            result = space(bound)
+            result._check_supports(example)
+            try:
+                fixed = not dependent(result._supports, example)
+            except Exception:  # JAX cannot trace the model at all, which a later error says better
+                fixed = False
+        supports = {name: site["fn"].support for name, site in latent.items()}
+        plain = SupportSpace(None, supports, values) if fixed else None
+        result = dataclasses.replace(result, hidden=result._depending_on_discrete(example), plain=plain)
         result._report_held(example)
         if keys.any:
             result._report_keys(example)
@@ -162,12 +167,27 @@ class NumpyroSpace(AbstractSpace):
         constrained, _ = density(self._density_model(), *self._arguments(), self.latent(draw))
         return self.log_density(z) - constrained
 
+    def _supports(self, z: dict[str, Array], key: PRNGKeyArray | None = None) -> dict[str, dist.constraints.Constraint]:
+        """The supports of the latent sites, of which some may depend on the values of other sites."""
+        model = handlers.substitute(self._plain_model(key), data=self.latent(self._constrain(z, key)))
+        args, kwargs = self._arguments()
+        sites = handlers.trace(model).get_trace(*args, **kwargs)
+        return {name: sites[name]["fn"].support for name in self.names}
+
+    def _check_supports(self, z: dict[str, Array]) -> None:
+        """Refuse supports that depend on discrete latent sites, that is, on the key that draws those."""
+        names = dependent(lambda key: self._supports(z, key), jr.key(0)) if self.discrete else None
+        if names:
+            raise ValueError(
+                f"the supports of the sites {', '.join(sorted(names))} depend on discrete latent sites, which are "
+                "summed out: give these sites a support that does not depend on them, or marginalize."
+            )
+
     def _depending_on_discrete(self, z: dict[str, Array]) -> frozenset[str]:
         """The deterministic sites that depend on discrete latent sites, that is, on the key that draws those."""
         if not self.discrete:
             return frozenset()
-        draw, sources = dependence(lambda key: self._constrain(z, key), jr.key(0))
-        names = frozenset(name for name, source in zip(sorted(draw), sources, strict=True) if source)
+        names = dependent(lambda key: self._constrain(z, key), jr.key(0))
         if names:
             warn(
                 f"the deterministic sites {', '.join(sorted(names))} depend on discrete latent sites, which are summed "
@@ -271,7 +291,3 @@ class NumpyroSpace(AbstractSpace):
                 "file does not hold; save draws instead (posterior.to_arviz())."
             )
         return self.plain
-
-
-def _values_and_supports(latent: dict) -> tuple[dict, dict]:
-    return {n: site["value"] for n, site in latent.items()}, {n: site["fn"].support for n, site in latent.items()}
