@@ -87,7 +87,7 @@ class ConditionalTarget(eqx.Module):
                 "the model's Python code uses the values of its data (for example in an `if` or as an array size), so "
                 "JAX cannot trace it for all data sets; use jax.numpy.where, and take sizes from array shapes."
             )
-        return cls(space, example, data)
+        return cls(space.for_all_data(example), example, data)
 
     @property
     def data(self) -> PyTree:
@@ -111,7 +111,11 @@ class ConditionalTarget(eqx.Module):
         return eqx.tree_at(lambda t: t.space, self.target, self.target.space.with_data(data))
 
     def detached(self) -> "ConditionalTarget":
-        """The target without its density and the user's code: it can still transform vectors to draws and back."""
+        """The target without its density and the user's code: it can still transform vectors to draws and back.
+
+        Raises:
+            ValueError: if a support depends on the data, or on another site.
+        """
         space = eqx.tree_at(
             lambda s: s.density,
             self.target.space.detached(),

@@ -53,7 +53,8 @@ class NumpyroSpace(AbstractSpace):
         discrete: the names of the discrete latent sites.
         first_free_dim: the first dimension, from the right, that no plate uses.
         hidden: the deterministic sites that depend on discrete latent sites; draws do not have them.
-        plain: the latent sites as a space without the model's code; None if a support depends on another site.
+        plain: the latent sites as a space without the model's code; None if a support depends on another site, or, in a
+            `ConditionalTarget`, on the data.
     """
 
     model: Callable = eqx.field(static=True)
@@ -132,6 +133,15 @@ class NumpyroSpace(AbstractSpace):
     def is_conditional(self) -> bool:
         """Whether the first argument can be replaced: JAX traces all of it."""
         return not has_constants(self.args[0])
+
+    def for_all_data(self, z: dict[str, Array]) -> "NumpyroSpace":
+        """The space without `plain` if the support of a site depends on the data.
+
+        Args:
+            z: unconstrained values.
+        """
+        moving = dependent(lambda data: self.with_data(data)._supports(z), self.data)
+        return dataclasses.replace(self, plain=None) if moving else self
 
     def _arguments(self) -> tuple[tuple, dict[str, Any]]:
         return unbind(self.args), unbind(self.kwargs)
@@ -287,7 +297,7 @@ class NumpyroSpace(AbstractSpace):
     def detached(self):
         if self.plain is None:
             raise ValueError(
-                "the support of a site of this model depends on another site, so draws need the model's code, which a "
-                "file does not hold; save draws instead (posterior.to_arviz())."
+                "the support of a site of this model depends on another site, or on the data of a ConditionalTarget. "
+                "So draws need the model's code, which a file does not hold; save draws instead (posterior.to_arviz())."
             )
         return self.plain
