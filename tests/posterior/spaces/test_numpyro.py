@@ -3,12 +3,15 @@
 import warnings
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import initialize_model, potential_energy
 
@@ -138,6 +141,60 @@ def test_fixed_supports_in_scans_and_plates_are_saved():
     draw = target.constrain(u)
     for name, value in target.detached().constrain(u).items():
         np.testing.assert_allclose(value, draw[name])
+
+
+def scaled():
+    with handlers.scale(scale=3.0):
+        numpyro.sample("x", dist.HalfNormal(1.0))
+
+
+def masked():
+    with handlers.mask(mask=False):
+        x = numpyro.sample("x", dist.HalfNormal(1.0))
+    numpyro.sample("y", dist.Normal(x, 1.0), obs=2.0)
+
+
+def cut():
+    x = numpyro.sample("x", dist.HalfNormal(1.0))
+    numpyro.factor("f", jnp.where(x < 1, 0.0, -jnp.inf))
+
+
+def many():
+    x = numpyro.sample("x", dist.HalfNormal(1.0))
+    numpyro.sample("y", dist.Normal(0.0, x), obs=1e5 * jnp.ones(1000))
+
+
+def enumerated():
+    x = numpyro.sample("x", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", 3):
+        k = numpyro.sample("k", dist.Bernoulli(0.3))
+        numpyro.sample("y", dist.Normal(k * x, 1.0), obs=jnp.arange(3.0))
+
+
+@pytest.mark.parametrize("model", [scaled, masked, cut, many, enumerated])
+def test_log_volume_is_that_of_the_transform(model):
+    """Whatever the density is: NumPyro scales and masks its terms, and it may be zero or a huge number."""
+    target = pf.Target.from_numpyro(model)
+    assert target.log_volume(jnp.array([0.7])) == pytest.approx(0.7, abs=1e-12)
+
+
+def test_log_volume_of_supports_that_depend_on_other_sites():
+    def model():
+        start = numpyro.sample("start", dist.HalfNormal(1.0))
+
+        def step(top, _):
+            with numpyro.plate("two", 2):
+                now = numpyro.sample("now", dist.Uniform(0.0, top))
+            return 1 + now[0], now
+
+        scan(step, start, None, 3)
+        with handlers.scale(scale=2.0):
+            numpyro.sample("shares", dist.Uniform(0.0, start).expand([2]).to_event(1))
+
+    target = pf.Target.from_numpyro(model)
+    u = jnp.linspace(-1.0, 1.0, target.dim)
+    jacobian = jax.jacobian(lambda u: ravel_pytree(target.constrain(u))[0])(u)
+    assert target.log_volume(u) == pytest.approx(jnp.linalg.slogdet(jacobian)[1])
 
 
 def test_supports_that_depend_on_a_discrete_site_are_refused():

@@ -82,3 +82,20 @@ def test_discrete_sites_of_infinite_support_are_named():
 def test_models_without_partly_observed_sites_keep_their_space():
     target = pf.Target.from_numpyro(lambda: numpyro.sample("x", dist.Normal().mask(jnp.array(True))))
     assert not isinstance(target.space, PartlyObserved) and target.dim == 1
+
+
+def test_log_volume_where_the_support_depends_on_another_site():
+    def model():
+        top = numpyro.sample("top", dist.LogNormal(0, 1))
+        numpyro.sample("y", dist.Uniform(0, top).expand([3]), obs=jnp.full(3, 0.1), obs_mask=np.arange(3) != 1)
+
+    target = pf.Target.from_numpyro(model)
+    u = jnp.array([0.7, -0.3])
+    slope = jax.grad(lambda v: target.constrain(u.at[1].set(v))["y"][1])(u[1])
+    assert target.coordinate_names()[1] == "y_unobserved[0]"
+    assert target.log_volume(u) == pytest.approx(float(u[0] + jnp.log(slope)))
+
+
+def test_files_of_older_versions():
+    fields = {"inner": None, "kept": {}, "fixed": {}, "log_num_values": 0.0}
+    assert PartlyObserved.upgraded_fields({**fields, "fixed_log_volume": 0.3}) == fields

@@ -107,6 +107,18 @@ def test_potentials_data_and_custom_distributions():
     assert float(target(jnp.array([0.7]))) == pytest.approx(float(expected))
 
 
+def test_log_volume_where_the_density_is_zero():
+    with pm.Model() as model:
+        s = pm.HalfNormal("s")
+        pm.Uniform("x", 0, s)
+        pm.Potential("p", pm.math.switch(s < 1, 0.0, -np.inf))
+    target = pf.Target.from_pymc(model)
+    u = jnp.array([0.7, 0.2])  # of s and x
+    assert target(u) == -np.inf
+    slope = jax.grad(lambda v: target.constrain(u.at[1].set(v))["x"])(u[1])
+    assert target.log_volume(u) == pytest.approx(float(u[0] + jnp.log(slope)))
+
+
 def test_bad_models():
     with pm.Model() as discrete:
         k = pm.Poisson("k", 3.0)
@@ -202,7 +214,10 @@ def test_distributions_are_priors_and_likelihoods(name):
     value, gradient = jax.jit(jax.value_and_grad(target))(u)
     z = target.unravel(u)
     point = {model.rvs_to_values[rv].name: np.asarray(z[rv.name]) for rv in model.free_RVs}
-    log_density = model.compile_fn(model.logp(), inputs=model.value_vars, point_fn=False, mode="FAST_COMPILE")
-    np.testing.assert_allclose(value, log_density(*[point[v.name] for v in model.value_vars]), rtol=1e-7)
+    outputs = [model.logp(), model.logp(jacobian=False)]
+    densities = model.compile_fn(outputs, inputs=model.value_vars, point_fn=False, mode="FAST_COMPILE")
+    log_density, constrained = densities(*[point[v.name] for v in model.value_vars])
+    np.testing.assert_allclose(value, log_density, rtol=1e-7)
+    np.testing.assert_allclose(target.log_volume(u), log_density - constrained, rtol=1e-7, atol=1e-9)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(target.unconstrain(target.constrain(u)), u, atol=1e-6)

@@ -181,11 +181,28 @@ class SupportSpace(AbstractSpace):
             raise ValueError(f"draw must have the structure of the example, {self.structure}, but has {found}.")
         return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t.inv(leaf), draw))
 
+    def log_volumes(self, z: Unconstrained) -> PyTree:
+        """The log-volumes of which `log_volume` is the sum, in a pytree like the draw: one for each event of a leaf.
+
+        Args:
+            z: unconstrained values.
+        """
+        return jax.tree.unflatten(self.structure, self._map(lambda t, leaf: t.log_abs_det_jacobian(leaf, t(leaf)), z))
+
     def log_volume(self, z):
-        return sum(self._map(lambda t, leaf: jnp.sum(t.log_abs_det_jacobian(leaf, t(leaf))), z), jnp.zeros(()))
+        return total(self.log_volumes(z))
 
     def detached(self):
         return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
+
+
+def total(tree: PyTree) -> Float[Array, ""]:
+    """The sum of all entries of arrays.
+
+    Args:
+        tree: a pytree of arrays.
+    """
+    return sum(map(jnp.sum, jax.tree.leaves(tree)), jnp.zeros(()))
 
 
 def match_support(support: PyTree, example: Draw) -> list[dist.constraints.Constraint]:

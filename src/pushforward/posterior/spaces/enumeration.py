@@ -94,13 +94,6 @@ def enumerated(model: Callable, first: int) -> Callable:
     return enum(marked(model), first_available_dim=first)
 
 
-def enumerated_log_density() -> Callable:
-    """NumPyro's function for the log-density of an enumerated model."""
-    from numpyro.contrib.funsor import log_density
-
-    return log_density
-
-
 def draw_discrete(
     model: Callable, names: tuple[str, ...], key: PRNGKeyArray, args: tuple, kwargs: dict[str, Any]
 ) -> dict[str, Array]:

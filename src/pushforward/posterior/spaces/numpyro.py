@@ -12,15 +12,14 @@ import jax.random as jr
 import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
-from numpyro.infer.util import constrain_fn, log_density, potential_energy, unconstrain_fn
+from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from pushforward.posterior.spaces.arguments import bind, has_constants, unbind
-from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace, UnavailablePrediction
+from pushforward.posterior.spaces.base import AbstractSpace, Labels, SupportSpace, UnavailablePrediction, total
 from pushforward.posterior.spaces.dependence import dependence, dependent
 from pushforward.posterior.spaces.enumeration import (
     draw_discrete,
     enumerated,
-    enumerated_log_density,
     first_free_dim,
     marked,
 )
@@ -171,11 +170,17 @@ class NumpyroSpace(AbstractSpace):
     def latent(self, draw):
         return {name: draw[name] for name in self.names}
 
+    def log_volumes(self, z: dict[str, Array]) -> dict[str, Array]:
+        """The log-volumes of which `log_volume` is the sum: one for each event of a latent site.
+
+        Args:
+            z: unconstrained values.
+        """
+        plain = SupportSpace(None, self._supports(z), z) if self.plain is None else self.plain
+        return plain.log_volumes(z)
+
     def log_volume(self, z):
-        draw = constrain_fn(self._plain_model(), *self._arguments(), z)
-        density = enumerated_log_density() if self.discrete else log_density
-        constrained, _ = density(self._density_model(), *self._arguments(), self.latent(draw))
-        return self.log_density(z) - constrained
+        return total(self.log_volumes(z))
 
     def _supports(self, z: dict[str, Array], key: PRNGKeyArray | None = None) -> dict[str, dist.constraints.Constraint]:
         """The supports of the latent sites, of which some may depend on the values of other sites."""

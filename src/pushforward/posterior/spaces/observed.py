@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PyTree
 
-from pushforward.posterior.spaces.base import AbstractSpace, SupportSpace, Unconstrained
+from pushforward.posterior.spaces.base import AbstractSpace, SupportSpace, Unconstrained, total
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.spaces.preparation import traced
 
@@ -27,16 +27,19 @@ class PartlyObserved(AbstractSpace):
         inner: the space with all entries.
         kept: the flat indices of the entries of each of these sites that are not observed, by the name of the site.
         fixed: all entries of each of these sites.
-        fixed_log_volume: the log-volume of the observed entries, which NumPyro hides too.
         log_num_values: the logarithm of the number of values that NumPyro sums over at observed entries of discrete
             sites.
     """
 
-    inner: AbstractSpace
+    inner: NumpyroSpace | SupportSpace
     kept: dict[str, Array | np.ndarray]
     fixed: dict[str, Array | np.ndarray]
-    fixed_log_volume: Float[Array, ""]
     log_num_values: Float[Array, ""] | float = 0.0
+
+    @staticmethod
+    def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of version 0.3.0, which also had the log-volume of the observed entries."""
+        return {name: value for name, value in fields.items() if name != "fixed_log_volume"}
 
     @classmethod
     def reduce(
@@ -58,26 +61,22 @@ class PartlyObserved(AbstractSpace):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they came when the space was made
             sites = traced(model, args, kwargs, seed=0)
-        kept, fixed, log_volume, log_num_values = {}, {}, jnp.zeros(()), jnp.zeros(())
+        kept, fixed, log_num_values = {}, {}, jnp.zeros(())
         for name, site in sites.items():
             whole = sites.get(name.removesuffix("_unobserved"))
             mask = _mask(site.get("fn")) if name in (*example, *space.discrete) else None
             if mask is None or whole is None or whole["type"] != "deterministic":
                 continue
+            hidden = ~np.broadcast_to(mask, site["fn"].batch_shape)
             if name in space.discrete:
-                hidden = ~np.broadcast_to(mask, site["fn"].batch_shape)
                 log_num_values += hidden.sum() * np.log(len(site["fn"].enumerate_support(expand=False)))
                 continue
             z = jnp.zeros_like(example[name])
-            transform = dist.biject_to(site["fn"].support)
-            volumes = transform.log_abs_det_jacobian(z, transform(z))
-            hidden = ~np.broadcast_to(mask, volumes.shape)
-            log_volume += jnp.sum(jnp.where(hidden, volumes, 0.0))
             entries = np.broadcast_to(hidden.reshape(hidden.shape + (1,) * (z.ndim - hidden.ndim)), z.shape)
             kept[name], fixed[name] = np.flatnonzero(~entries), z
         if not kept and not log_num_values:
             return space, example
-        reduced = cls(space, kept, fixed, log_volume, log_num_values)
+        reduced = cls(space, kept, fixed, log_num_values)
         return reduced, reduced.without_fixed(example)
 
     def with_fixed(self, z: Unconstrained) -> Unconstrained:
@@ -127,9 +126,13 @@ class PartlyObserved(AbstractSpace):
         return draw | self.without_fixed({name: draw[name] for name, match in sizes_match.items() if match})
 
     def log_volume(self, z):
-        log_volume = self.inner.log_volume(self.with_fixed(z))
-        # Without its model the space does not hide them.
-        return log_volume - self.fixed_log_volume if isinstance(self.inner, SupportSpace) else log_volume
+        volumes = self.inner.log_volumes(self.with_fixed(z))
+        for name, array in self._arrays():
+            free = jnp.zeros(array.size, bool).at[self.kept[name]].set(True).reshape(array.shape)
+            # A vector, such as that of a simplex, has one volume.
+            free = free.any(range(volumes[name].ndim, array.ndim))
+            volumes[name] = jnp.where(free, volumes[name], 0.0)
+        return total(volumes)
 
     def detached(self):
         return eqx.tree_at(lambda s: s.inner, self, self.inner.detached())

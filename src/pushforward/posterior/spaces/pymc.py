@@ -78,8 +78,7 @@ class PymcSpace(AbstractSpace):
         return {name: draw[name] for name in self.model.free}
 
     def log_volume(self, z):
-        unconstrained, constrained = self.model.both_densities(*self._values(z))
-        return unconstrained - constrained
+        return jnp.asarray(self.model.log_volume(*self._values(z))[0])  # a number if there is no transform
 
     def labels(self):
         return self.model.labels
@@ -124,6 +123,7 @@ class _Compiled:
         if not isinstance(model, pymc.Model):
             raise TypeError(f"model must be a pymc.Model, but is of type {type(model).__name__}, in Target.from_pymc.")
         from pytensor.graph.replace import graph_replace
+        from pytensor.tensor.basic import as_tensor_variable
 
         if not model.free_RVs:
             raise ValueError("the model has no free random variable, so there is nothing to infer.")
@@ -148,12 +148,13 @@ class _Compiled:
         sized = [v.type.clone(shape=array.shape)() for v, array in zip(values, self.start, strict=True)]
         self._sized = [*zip(values, sized, strict=True)]
         summed = [v for v in (*model.basic_RVs, *model.potentials) if v not in self.minibatched]
-        densities: Any = [model.logp(summed), model.logp(summed, jacobian=False)]
         transforms = {rv: model.rvs_to_transforms[rv] for rv in model.free_RVs}
         draws = {rv: rv.type() for rv in transforms}
         inverse: Any = [t.forward(draws[rv], *rv.owner.inputs) if t else draws[rv] for rv, t in transforms.items()]
-        self.log_density = self._compiled(densities[:1])
-        self.both_densities = self._compiled(densities)
+        volumes: Any = [t.log_jac_det(model.rvs_to_values[rv], *rv.owner.inputs) for rv, t in transforms.items() if t]
+        log_volume: Any = sum((volume.sum() for volume in volumes), as_tensor_variable(0.0))
+        self.log_density = self._compiled([model.logp(summed)])
+        self.log_volume = self._compiled(model.replace_rvs_by_values([log_volume]))
         self.constrain = self._compiled(model.replace_rvs_by_values(drawn))
         inverse = graph_replace(inverse, [*draws.items()], strict=False)
         self.unconstrain = _compiled([*draws.values()], inverse)
