@@ -148,6 +148,7 @@ class Target(eqx.Module):
 
         The parameters are all free variables; deterministic variables are part of the draws. The density is the one
         that PyMC's samplers use, in PyMC's unconstrained coordinates. JAX should be in 64-bit mode, as PyMC is.
+        The data are those that the model has now: `pm.set_data` does not change the target.
 
         The arrays behind `pm.Minibatch` are the rows of large data, as with `log_likelihood`, and its `batch_size` is
         the batch size. Deterministic variables that depend on a minibatch are left out of the draws.

@@ -177,6 +177,25 @@ def test_log_likelihoods_are_those_of_each_observation():
     assert data["log_likelihood"]["y"].dims[-1] == "school" and data["observed_data"]["y"].shape == (8,)
 
 
+def test_data_are_those_at_construction():
+    with pm.Model() as model:
+        x, y = pm.Data("x", np.arange(3.0)), pm.Data("y_data", np.array([0.1, 1.2, 1.9]))
+        b = pm.Normal("b")
+        pm.Normal("y", b * x, 1.0, observed=y)
+        pm.Normal("twice", b, 1.0, observed=2 * y)
+    target = pf.Target.from_pymc(model)
+    before = target(jnp.ones(1))
+    with model:
+        pm.set_data({"x": 10 * np.arange(4.0), "y_data": np.full(4, 50.0)})
+    assert target(jnp.ones(1)) == before
+    observed = target.space.observed()
+    np.testing.assert_allclose(observed["y"], [0.1, 1.2, 1.9])
+    np.testing.assert_allclose(observed["twice"], [0.2, 2.4, 3.8])
+    found = target.space.pointwise_log_likelihood({"b": jnp.array(1.0)})
+    np.testing.assert_allclose(found["y"], stats.norm.logpdf([0.1, 0.2, -0.1]), rtol=1e-10)
+    np.testing.assert_allclose(found["twice"], stats.norm(1).logpdf([0.2, 2.4, 3.8]), rtol=1e-10)
+
+
 def test_without_observations_there_are_no_log_likelihoods():
     with pm.Model() as model:
         pm.Normal("x", 0, 1)

@@ -111,6 +111,8 @@ class PymcSpace(AbstractSpace):
 class _Compiled:
     """The graphs of a model as functions of JAX arrays: one array for each free variable, in the order of `free`.
 
+    All of them have the data that the model has now: `pm.set_data` does not change them.
+
     The densities are those without the observed variables that depend on a minibatch, and the draws those without the
     deterministic variables that do.
     """
@@ -161,8 +163,9 @@ class _Compiled:
         coords = {name: list(values) for name, values in model.coords.items() if values is not None}
         self.labels = Labels(coords, {name: list(dims) for name, dims in model.named_vars_to_dims.items()})
         observed = [rv for rv in model.observed_RVs if rv not in self.minibatched]
-        self.observed_variables = {rv.name: model.rvs_to_values[rv] for rv in observed}
-        self._log_likelihoods = model.logp(observed, sum=False) if observed else []
+        data = _with_constants([model.rvs_to_values[rv] for rv in observed])
+        self.observed_variables = dict(zip([rv.name for rv in observed], data, strict=True))
+        self._log_likelihoods = _with_constants(model.logp(observed, sum=False)) if observed else []
         self.constraints = {rv.name: _constraint(t, rv) for rv, t in transforms.items()}
 
     @functools.cached_property
@@ -183,10 +186,18 @@ class _Compiled:
         return _compiled([v for _, v in self._sized], graph_replace(outputs, self._sized, strict=False))
 
 
+def _with_constants(graphs: Any) -> Any:
+    """The graphs with constants for shared variables such as `pm.Data`, whose values may change later."""
+    from pytensor.compile.sharedvalue import SharedVariable
+    from pytensor.graph.replace import graph_replace
+    from pytensor.tensor.basic import as_tensor_variable
+
+    shared = [v for v in ancestors(graphs) if isinstance(v, SharedVariable)]
+    return graph_replace(graphs, [(v, as_tensor_variable(v.get_value())) for v in shared], strict=False)
+
+
 def _value(variable: Any) -> np.ndarray:
-    """The value of a constant, of a shared variable, or of a function of them."""
-    if hasattr(variable, "get_value"):
-        return np.asarray(variable.get_value())
+    """The value of a constant, or of a function of constants."""
     return np.asarray(variable.data if hasattr(variable, "data") else variable.eval())
 
 
