@@ -41,3 +41,25 @@ def test_a_support_that_does_not_depend_on_the_data():
 
     target = pf.ConditionalTarget.from_numpyro(model, jnp.array([1.0, 2.0])).detached()
     assert target.at(jnp.array([10.0, 100.0])).constrain(jnp.zeros(1))["m"] == 2
+
+
+def test_observed_entries_are_not_part_of_the_fit():
+    mask = jnp.array([True, False, True, True])
+
+    def model(y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(m, 1).expand([4]), obs=y, obs_mask=mask)
+
+    def by_data(y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(m, 1).expand([4]), obs=y, obs_mask=y > 0)
+
+    y = jnp.array([1.0, 0.0, 2.0, 7.0])
+    target = pf.ConditionalTarget.from_numpyro(model, y)
+    assert target.target.coordinate_names() == ["m", "y_unobserved[0]"]
+    u, other = jnp.array([0.3, -0.2]), jnp.array([3.0, 0.0, 4.0, 5.0])
+    assert target.at(other)(u) == pytest.approx(float(pf.Target.from_numpyro(model, other)(u)))
+    detached = target.detached().at(other)
+    np.testing.assert_allclose(detached.constrain(u)["y_unobserved"], target.at(other).constrain(u)["y_unobserved"])
+    with pytest.raises(ValueError, match="entries of the sites y are observed depends on the data"):
+        pf.ConditionalTarget.from_numpyro(by_data, y)

@@ -13,6 +13,7 @@ from pushforward.arguments import checked
 from pushforward.posterior.spaces.arguments import unmasked
 from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
+from pushforward.posterior.spaces.observed import PartlyObserved, check_masks
 from pushforward.posterior.target import Target
 
 
@@ -78,7 +79,8 @@ class ConditionalTarget(eqx.Module):
             **kwargs: the keyword arguments, which are the same for all data sets.
 
         Raises:
-            ValueError: if the model's Python code uses the values of its data, so that JAX cannot trace it.
+            ValueError: if the model's Python code uses the values of its data, so that JAX cannot trace it; or if the
+                `obs_mask` of a site depends on the data.
         """
         args, kwargs = unmasked(model, (as_arrays(data), *args), kwargs)
         space, example = NumpyroSpace.trace(model, args, kwargs)
@@ -87,7 +89,8 @@ class ConditionalTarget(eqx.Module):
                 "the model's Python code uses the values of its data (for example in an `if` or as an array size), so "
                 "JAX cannot trace it for all data sets; use jax.numpy.where, and take sizes from array shapes."
             )
-        return cls(space.for_all_data(example), example, data)
+        check_masks(space, example)
+        return cls(*PartlyObserved.reduce(space.for_all_data(example), example), data)
 
     @property
     def data(self) -> PyTree:
@@ -116,12 +119,8 @@ class ConditionalTarget(eqx.Module):
         Raises:
             ValueError: if a support depends on the data, or on another site.
         """
-        space = eqx.tree_at(
-            lambda s: s.density,
-            self.target.space.detached(),
-            JointAtData(None, self.data),
-            is_leaf=lambda leaf: leaf is None,
-        )
+        space: Any = self.target.space.detached()
+        space = space.with_density(JointAtData(None, self.data))
         return eqx.tree_at(lambda t: t.target.space, self, space)
 
 

@@ -192,8 +192,16 @@ class SupportSpace(AbstractSpace):
     def log_volume(self, z):
         return total(self.log_volumes(z))
 
+    def with_density(self, density: Callable | None) -> "SupportSpace":
+        """The space with another density.
+
+        Args:
+            density: the density, or None.
+        """
+        return eqx.tree_at(lambda s: s.density, self, density, is_leaf=lambda leaf: leaf is None or callable(leaf))
+
     def detached(self):
-        return eqx.tree_at(lambda s: s.density, self, None, is_leaf=lambda leaf: leaf is None or callable(leaf))
+        return self.with_density(None)
 
 
 def total(tree: PyTree) -> Float[Array, ""]:

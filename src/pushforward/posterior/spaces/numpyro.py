@@ -182,11 +182,20 @@ class NumpyroSpace(AbstractSpace):
     def log_volume(self, z):
         return total(self.log_volumes(z))
 
-    def _supports(self, z: dict[str, Array], key: PRNGKeyArray | None = None) -> dict[str, dist.constraints.Constraint]:
-        """The supports of the latent sites, of which some may depend on the values of other sites."""
+    def sites(self, z: dict[str, Array], key: PRNGKeyArray | None = None) -> dict[str, Any]:
+        """The sites of the model.
+
+        Args:
+            z: unconstrained values of the continuous latent sites.
+            key: the key that draws the discrete ones; by default always the same.
+        """
         model = handlers.substitute(self._plain_model(key), data=self.latent(self._constrain(z, key)))
         args, kwargs = self._arguments()
-        sites = handlers.trace(model).get_trace(*args, **kwargs)
+        return handlers.trace(model).get_trace(*args, **kwargs)
+
+    def _supports(self, z: dict[str, Array], key: PRNGKeyArray | None = None) -> dict[str, dist.constraints.Constraint]:
+        """The supports of the latent sites, of which some may depend on the values of other sites."""
+        sites = self.sites(z, key)
         return {name: sites[name]["fn"].support for name in self.names}
 
     def _check_supports(self, z: dict[str, Array]) -> None:

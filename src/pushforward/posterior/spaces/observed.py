@@ -11,8 +11,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, PyTree
 
 from pushforward.posterior.spaces.base import AbstractSpace, SupportSpace, Unconstrained, total
+from pushforward.posterior.spaces.dependence import dependent
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
-from pushforward.posterior.spaces.preparation import traced
 
 
 class PartlyObserved(AbstractSpace):
@@ -42,31 +42,21 @@ class PartlyObserved(AbstractSpace):
         return {name: value for name, value in fields.items() if name != "fixed_log_volume"}
 
     @classmethod
-    def reduce(
-        cls, space: AbstractSpace, example: dict[str, Array], model: Callable, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[AbstractSpace, PyTree]:
+    def reduce(cls, space: AbstractSpace, example: dict[str, Array]) -> tuple[AbstractSpace, PyTree]:
         """The space and the example without the observed entries, which are unchanged if there are none.
 
         Args:
             space: the space of a NumPyro model.
             example: unconstrained values of its latent sites.
-            model: the model.
-            args: the positional arguments of the model.
-            kwargs: the keyword arguments of the model.
         """
-        if not isinstance(space, NumpyroSpace):
-            return space, example
-        if not any(name.endswith("_unobserved") for name in (*example, *space.discrete)):
+        if not isinstance(space, NumpyroSpace) or not _partly_observed(space):
             return space, example
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they came when the space was made
-            sites = traced(model, args, kwargs, seed=0)
+            sites = space.sites(example)
         kept, fixed, log_num_values = {}, {}, jnp.zeros(())
-        for name, site in sites.items():
-            whole = sites.get(name.removesuffix("_unobserved"))
-            mask = _mask(site.get("fn")) if name in (*example, *space.discrete) else None
-            if mask is None or whole is None or whole["type"] != "deterministic":
-                continue
+        for name, mask in _masks(space, sites).items():
+            site = sites[name]
             hidden = ~np.broadcast_to(mask, site["fn"].batch_shape)
             if name in space.discrete:
                 log_num_values += hidden.sum() * np.log(len(site["fn"].enumerate_support(expand=False)))
@@ -134,8 +124,16 @@ class PartlyObserved(AbstractSpace):
             volumes[name] = jnp.where(free, volumes[name], 0.0)
         return total(volumes)
 
+    def with_density(self, density: Callable | None) -> "PartlyObserved":
+        """The space without the model's code, with another density.
+
+        Args:
+            density: the density, or None.
+        """
+        return eqx.tree_at(lambda s: s.inner, self, self.inner.detached().with_density(density))
+
     def detached(self):
-        return eqx.tree_at(lambda s: s.inner, self, self.inner.detached())
+        return self.with_density(None)
 
     def labels(self):
         return self.inner.labels()
@@ -153,10 +151,50 @@ class PartlyObserved(AbstractSpace):
         return self.inner.discrete_draws(draw, key)
 
 
-def _mask(fn: Any) -> np.ndarray | None:
+def check_masks(space: NumpyroSpace, example: dict[str, Array]) -> None:
+    """Check that the same entries are observed in all data sets.
+
+    Args:
+        space: the space of a NumPyro model.
+        example: unconstrained values of its latent sites.
+
+    Raises:
+        ValueError: if the mask of a site depends on the data.
+    """
+    if not _partly_observed(space):
+        return
+
+    def masks(data):
+        moved = space.with_data(data)
+        return _masks(moved, moved.sites(example))
+
+    names = [name.removesuffix("_unobserved") for name in dependent(masks, space.data)]
+    if names:
+        raise ValueError(
+            f"which entries of the sites {', '.join(sorted(names))} are observed depends on the data, by obs_mask or "
+            "handlers.mask, so the parameters would not be the same for all data sets: give a mask that does not."
+        )
+
+
+def _partly_observed(space: NumpyroSpace) -> list[str]:
+    """The latent sites that may belong to partly observed ones, by their names."""
+    return [name for name in (*space.names, *space.discrete) if name.endswith("_unobserved")]
+
+
+def _masks(space: NumpyroSpace, sites: dict[str, Any]) -> dict[str, Array]:
+    """The masks of the latent sites that belong to partly observed ones."""
+    found = {}
+    for name in _partly_observed(space):
+        whole, mask = sites.get(name.removesuffix("_unobserved")), _mask(sites[name]["fn"])
+        if mask is not None and whole is not None and whole["type"] == "deterministic":
+            found[name] = mask
+    return found
+
+
+def _mask(fn: Any) -> Array | None:
     """Where a distribution counts; None if it has no mask."""
     while not isinstance(fn, dist.MaskedDistribution):
         if not hasattr(fn, "base_dist"):
             return None
         fn = fn.base_dist
-    return np.asarray(fn._mask, bool)
+    return jnp.asarray(fn._mask, bool)

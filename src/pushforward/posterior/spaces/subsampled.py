@@ -123,7 +123,7 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         n: s["args"] for n, s in sites.items() if s["type"] == "plate" and s["args"][1] not in (None, s["args"][0])
     }
     if not plates:
-        return PartlyObserved.reduce(*NumpyroSpace.trace(model, args, kwargs), model, args, kwargs)
+        return PartlyObserved.reduce(*NumpyroSpace.trace(model, args, kwargs))
     _check_inside(sites, plates)
     groups = _groups(sites, plates)
     axes = {name: _axes(site, plates) for name, site in latent_sites(sites)[0].items()}
@@ -138,7 +138,7 @@ def trace(model: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[Abstrac
         )
     sizes = tuple((name, size) for name, (size, _) in plates.items())
     replay = Replay(model, sizes, tuple(axes.items()), space.args, space.kwargs, space.held)
-    prior, example = PartlyObserved.reduce(space, example, without, args, kwargs)
+    prior, example = PartlyObserved.reduce(space, example)
     draw = prior.constrain(example)
     # Of different lengths, if there are enough indices, so that exchanged axes are noticed.
     grid = {name: jnp.arange(min(size - 1, 2 + number)) for number, (name, size) in enumerate(sizes)}
