@@ -4,6 +4,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 
 import pushforward as pf
 from pushforward.posterior.spaces.observed import PartlyObserved
@@ -67,6 +68,24 @@ def test_discrete_entries_that_are_not_observed_are_summed_out(event):
     expected += jax.nn.logsumexp(jax.vmap(lambda k: log_joint(k, 1))(values))
     assert target(jnp.array([0.7])) == pytest.approx(float(expected))
     assert target.log_volume(jnp.array([0.7])) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_inside_of_each_other(inside):
+    """Entries that are observed stay so where another mask leaves them out of the density."""
+    y, mask, counted = jnp.array([1.0, 0.0, 2.0, 7.0]), np.arange(4) != 1, np.arange(4) != 3
+
+    def model():
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        fn = dist.Normal(m, 1.0)
+        with numpyro.plate("rows", 4), handlers.mask(mask=True if inside else counted):
+            numpyro.sample("y", fn.mask(counted) if inside else fn, obs=y, obs_mask=mask)
+
+    target = pf.Target.from_numpyro(model)
+    assert target.coordinate_names() == ["m", "y_unobserved[0]"]
+    u = jnp.array([0.3, -0.2])
+    expected = dist.Normal(0, 1).log_prob(0.3) + dist.Normal(0.3, 1).log_prob(jnp.array([1.0, -0.2, 2.0])).sum()
+    assert target(u) == pytest.approx(float(expected))
 
 
 def test_discrete_sites_of_infinite_support_are_named():

@@ -192,9 +192,11 @@ def _masks(space: NumpyroSpace, sites: dict[str, Any]) -> dict[str, Array]:
 
 
 def _mask(fn: Any) -> Array | None:
-    """Where a distribution counts; None if it has no mask."""
-    while not isinstance(fn, dist.MaskedDistribution):
-        if not hasattr(fn, "base_dist"):
-            return None
+    """Where a distribution counts; None if it has no mask. A mask may be inside of another."""
+    mask = None
+    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution):
+        if isinstance(fn, dist.MaskedDistribution):
+            one = jnp.asarray(fn._mask, bool)
+            mask = one if mask is None else mask & one
         fn = fn.base_dist
-    return jnp.asarray(fn._mask, bool)
+    return mask
