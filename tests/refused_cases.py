@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpyro
 import numpyro.distributions as dist
+from numpyro import handlers
 from numpyro.distributions import constraints
+from numpyro.infer.reparam import CircularReparam
 
 import pushforward as pf
 
@@ -82,6 +84,11 @@ def black_box(pm):
     pm.Potential("likelihood", likelihood(pm.Normal("loc")))
 
 
+@handlers.reparam(config={"angle": CircularReparam()})
+def around_the_circle():
+    numpyro.sample("angle", dist.VonMises(2.5, 2.0))
+
+
 def copula():
     shape = numpyro.sample("shape", dist.Gamma(2, 1))
     numpyro.sample("y", dist.GaussianCopulaBeta(shape, jnp.ones(2), jnp.eye(2)), obs=jnp.array([0.3, 0.6]))
@@ -103,6 +110,10 @@ REFUSED = {
     "only discrete": Refused(
         "NumPyro: only discrete latent sites", "there is nothing to fit; enumerate them",
         lambda: pf.Target.from_numpyro(only_discrete), ValueError, "k",
+    ),
+    "circular": Refused(
+        "NumPyro: `CircularReparam`", "leave it out",
+        lambda: pf.Target.from_numpyro(around_the_circle), ValueError, "sites angle have numpyro's CircularReparam",
     ),
     "incomplete beta": Refused(
         "NumPyro: incomplete beta functions of a parameter (concentrations of `GaussianCopulaBeta`, degrees of freedom "

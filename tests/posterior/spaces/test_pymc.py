@@ -14,6 +14,7 @@ from products import few
 from pushforward.posterior.arviz import to_arviz
 from pushforward.posterior.spaces.base import UnavailablePrediction
 from pushforward.posterior.spaces.pymc import erfcx
+from pushforward.posterior.spaces.pymc_preparation import prepared
 from pymc_cases import DISTRIBUTIONS, OTHERS
 
 pm = pytest.importorskip("pymc", reason="PyMC is not installed")
@@ -88,14 +89,6 @@ def test_fit_of_a_model(tmp_path):
     assert pf.load(tmp_path / "posterior").sample(jr.key(1), 3)["mean"].shape == (3, 2)
 
 
-def test_random_densities_are_named():
-    with pm.Model() as simulated:
-        a = pm.Normal("a")
-        pm.Simulator("sim", lambda rng, a, size: rng.normal(a, size=size), a, observed=np.zeros(3))
-    with pytest.raises(ValueError, match=r"sim are a pm\.Simulator"):
-        pf.Target.from_pymc(simulated)
-
-
 def test_potentials_data_and_custom_distributions():
     with pm.Model(coords={"row": range(3)}) as model:
         x = pm.Data("x", np.arange(3.0), dims="row")
@@ -117,18 +110,6 @@ def test_log_volume_where_the_density_is_zero():
     assert target(u) == -np.inf
     slope = jax.grad(lambda v: target.constrain(u.at[1].set(v))["x"])(u[1])
     assert target.log_volume(u) == pytest.approx(float(u[0] + jnp.log(slope)))
-
-
-def test_bad_models():
-    with pm.Model() as discrete:
-        k = pm.Poisson("k", 3.0)
-        pm.Normal("y", k, 1, observed=1.0)
-    with pytest.raises(ValueError, match="k are discrete"):
-        pf.Target.from_pymc(discrete)
-    with pytest.raises(ValueError, match="nothing to infer"):
-        pf.Target.from_pymc(pm.Model())
-    with pytest.raises(TypeError, match=r"pymc\.Model, but is of type int"):
-        pf.Target.from_pymc(3)
 
 
 def test_censored_variables():
@@ -227,7 +208,7 @@ def test_distributions_are_priors_and_likelihoods(name):
         if words is not None:
             with pytest.raises(ValueError, match=words):
                 pf.Target.from_pymc(with_distribution(case, **{"prior": False, "likelihood": False, chosen: True}))
-    model = with_distribution(case, prior=case.refused is None, likelihood=case.unobserved is None)
+    model = prepared(with_distribution(case, prior=case.refused is None, likelihood=case.unobserved is None))
     target = pf.Target.from_pymc(model)
     u = jnp.linspace(-0.4, 0.7, target.dim)
     value, gradient = jax.jit(jax.value_and_grad(target))(u)

@@ -235,13 +235,20 @@ def check_sites(sites: dict, continuous: dict, discrete: dict) -> None:
 
     Raises:
         ImportError: if the model has discrete latent sites and funsor is not installed.
-        ValueError: if there is a discrete site that cannot be summed out, a site of a single value, a subsampled plate,
-            no continuous latent site, or, with discrete sites, a missing plate.
+        ValueError: if there is a discrete site that cannot be summed out, a site of a single value or of NumPyro's
+            `CircularReparam`, a subsampled plate, no continuous latent site, or, with discrete sites, a missing plate.
     """
     check_enumerable(discrete)
     points = [name for name, site in continuous.items() if isinstance(site["fn"], dist.Delta)]
     if points:
         raise ValueError(f"the latent sites {', '.join(points)} are dist.Delta; use numpyro.deterministic for them.")
+    stems = [name.removesuffix("_unwrapped") for name in continuous if name.endswith("_unwrapped")]
+    circular = [stem for stem in stems if f"{stem}_factor" in sites]
+    if circular:
+        raise ValueError(
+            f"the sites {', '.join(circular)} have numpyro's CircularReparam, with which an angle runs around the "
+            "circle again and again, so that the density has no integral: leave it out."
+        )
     subsampled = [
         name
         for name, site in sites.items()

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, Labels, SupportSpace, UnavailablePrediction
 from pushforward.posterior.spaces.large import with_likelihood
 from pushforward.posterior.spaces.minibatch import ancestors, likelihood, minibatched
+from pushforward.posterior.spaces.pymc_preparation import prepared
 from pushforward.posterior.spaces.rows import RowNumbers
 
 
@@ -45,6 +46,7 @@ class PymcSpace(AbstractSpace):
             ValueError: if the model has discrete free variables, no free variable, a random density, a prior that PyMC
                 cannot sample, an operation without a version in JAX, or a minibatch whose rows cannot be found.
         """
+        model = prepared(model)
         compiled = _Compiled(model)
         values = dict(zip(compiled.free, compiled.start, strict=True))
         space, example = cls(compiled), {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
@@ -118,24 +120,9 @@ class _Compiled:
     """
 
     def __init__(self, model: Any):
-        try:
-            import pymc
-        except ImportError as error:
-            raise ImportError("Target.from_pymc needs PyMC: pip install 'pushforward[pymc]'.") from error
-        if not isinstance(model, pymc.Model):
-            raise TypeError(f"model must be a pymc.Model, but is of type {type(model).__name__}, in Target.from_pymc.")
         from pytensor.graph.replace import graph_replace
         from pytensor.tensor.basic import as_tensor_variable
 
-        if not model.free_RVs:
-            raise ValueError("the model has no free random variable, so there is nothing to infer.")
-        discrete = [v.name for v in model.discrete_value_vars]
-        if discrete:
-            raise ValueError(
-                f"the variables {', '.join(discrete)} are discrete, but a flow draws real numbers: marginalize them "
-                "(pymc_extras.marginalize), or observe them."
-            )
-        _check_density(model)
         _register_erfcx()
         self.minibatched = minibatched(model)
         nodes = set(self.minibatched.values())
@@ -145,7 +132,8 @@ class _Compiled:
         self.drawn = tuple(v.name for v in drawn)
         start = model.initial_point()
         values = [model.rvs_to_values[rv] for rv in model.free_RVs]
-        self.start = [start[value.name] for value in values]
+        # PyMC's first value of an angle is its mean, which may lie outside of the interval of angles.
+        self.start = [np.nan_to_num(start[value.name], posinf=0.0, neginf=0.0) for value in values]
         # JAX needs the shapes before it runs.
         sized = [v.type.clone(shape=array.shape)() for v, array in zip(values, self.start, strict=True)]
         self._sized = [*zip(values, sized, strict=True)]
@@ -248,26 +236,6 @@ def erfcx(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     for n in range(12, 0, -1):
         series = 1 - (2 * n - 1) / (2 * big**2) * series
     return jnp.where(large, series / (big * np.sqrt(np.pi)), jnp.exp(small**2) * jax.scipy.special.erfc(small))
-
-
-def _check_density(model: Any) -> None:
-    """Refuse by name models whose likelihood is a simulation, and priors that have no transform to their support."""
-    from pymc.distributions.multivariate import WishartRV
-    from pymc.distributions.simulator import SimulatorRV
-
-    matrices = [rv.name for rv in model.free_RVs if isinstance(rv.owner.op, WishartRV)]
-    if matrices:
-        raise ValueError(
-            f"the variables {', '.join(matrices)} are a pm.Wishart, which has no transform to positive definite "
-            "matrices: use pm.LKJCholeskyCov or pm.WishartBartlett."
-        )
-
-    simulated = [rv.name for rv in model.basic_RVs if isinstance(rv.owner.op, SimulatorRV)]
-    if simulated:
-        raise ValueError(
-            f"the variables {', '.join(simulated)} are a pm.Simulator, whose likelihood is a simulation, no density; "
-            "use pymc.sample_smc, or fit_amortized on simulated data sets."
-        )
 
 
 def _constraint(transform: Any, variable: Any) -> dist.constraints.Constraint | None:
