@@ -178,6 +178,21 @@ def test_log_volume_is_that_of_the_transform(model):
     assert target.log_volume(jnp.array([0.7])) == pytest.approx(0.7, abs=1e-12)
 
 
+def test_factors_are_no_observations():
+    def model(y):
+        x = numpyro.sample("x", dist.Normal(0, 1))
+        with numpyro.plate("rows", 3):
+            numpyro.factor("scalar", -0.5 * x**2)
+            with handlers.mask(mask=jnp.array([True, False, True])):
+                numpyro.factor("masked", -0.5 * (x - y) ** 2)
+            numpyro.sample("y", dist.Normal(x, 1), obs=y)
+
+    space = pf.Target.from_numpyro(model, jnp.arange(3.0)).space
+    draw = {"x": jnp.array(0.5)}
+    for found in (space.observed(), space.pointwise_log_likelihood(draw), space.replicate(draw, jr.key(0))):
+        assert set(found) == {"y"}
+
+
 def test_log_volume_of_supports_that_depend_on_other_sites():
     def model():
         start = numpyro.sample("start", dist.HalfNormal(1.0))

@@ -11,7 +11,15 @@ import pandas as pd
 import pytest
 from numpyro import handlers
 
-from pushforward.posterior.spaces.preparation import ExpandedObservations, ObservedArrays, held_values, prepared, traced
+from pushforward.posterior.spaces.preparation import (
+    ExpandedObservations,
+    ObservedArrays,
+    bare,
+    held_values,
+    is_factor,
+    prepared,
+    traced,
+)
 
 
 @pytest.mark.parametrize("value", [0.5, 2, np.array([0.5, 1.0]), pd.Series([0.5, 1.0]), [0.5, 1.0]])
@@ -56,6 +64,19 @@ def test_distributions_are_expanded_to_observations():
 
     sites = handlers.trace(ExpandedObservations(model)).get_trace()
     assert sites["y"]["fn"].batch_shape == (5, 4)
+
+
+def test_factors_are_found_inside_of_masks_and_plates():
+    def model():
+        numpyro.factor("bare", -1.0)
+        with numpyro.plate("rows", 3), handlers.mask(mask=jnp.array([True, False, True])):
+            numpyro.factor("inside", -1.0)
+            numpyro.sample("y", dist.Normal(0, 1).mask(True), obs=jnp.zeros(3))
+            numpyro.sample("z", dist.Normal(jnp.zeros(2), 1).to_event(1), obs=jnp.zeros((3, 2)))
+
+    sites = handlers.trace(model).get_trace()
+    assert {name for name, site in sites.items() if site["type"] == "sample" and is_factor(site)} == {"bare", "inside"}
+    assert isinstance(bare(sites["z"]["fn"]), dist.Normal)
 
 
 def test_held_values_are_those_of_the_first_trace():

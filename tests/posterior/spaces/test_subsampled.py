@@ -184,6 +184,12 @@ def too_many(x):
         numpyro.sample("x", dist.Normal(mean, 1.0), obs=0.0)
 
 
+def only_a_factor(x):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", 203, subsample_size=4):
+        numpyro.factor("f", -(mean**2))
+
+
 def in_a_loop(x):
     mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
 
@@ -200,6 +206,7 @@ def in_a_loop(x):
     [
         (in_a_loop, "the plate columns is subsampled inside a scan"),
         (two_plates_one_empty, "the subsampled plate second has no observed site"),
+        (only_a_factor, "the subsampled plate rows has no observed site"),
         (without_rows, "the subsampled plate rows has no observed site"),
         (uses_values, "may not use the values of its arguments"),
         (normalizes, "depends on the other rows"),

@@ -30,6 +30,7 @@ from pushforward.posterior.spaces.preparation import (
     Unobserved,
     check_sites,
     held_values,
+    is_factor,
     latent_sites,
     prepared,
     traced,
@@ -274,7 +275,7 @@ class NumpyroSpace(AbstractSpace):
         return {
             name: site["value"]
             for name, site in traced(self._plain_model(), *self._arguments(), seed=0).items()
-            if site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], dist.Unit)
+            if site["type"] == "sample" and site["is_observed"] and not is_factor(site)
         }
 
     def pointwise_log_likelihood(self, draw):

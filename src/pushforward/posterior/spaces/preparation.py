@@ -105,6 +105,26 @@ def _numbers(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def bare(fn: Any) -> Any:
+    """The distribution inside of masks, plates and `to_event`.
+
+    Args:
+        fn: a distribution.
+    """
+    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def is_factor(site: Any) -> bool:
+    """Whether a site is a `numpyro.factor`, which has no observation.
+
+    Args:
+        site: a site.
+    """
+    return isinstance(bare(site["fn"]), dist.Unit)
+
+
 class ExpandedObservations(Messenger):
     """Distributions of observed sites get the shape of the observations, so that there is a prediction for each."""
 
@@ -114,7 +134,7 @@ class ExpandedObservations(Messenger):
         Args:
             msg: the message of a site.
         """
-        if msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["fn"], dist.Unit):
+        if msg["type"] == "sample" and msg["is_observed"] and not is_factor(msg):
             batch = _batch_shape(msg)
             if batch != tuple(msg["fn"].batch_shape):
                 msg["fn"] = msg["fn"].expand(batch)

@@ -18,7 +18,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int, PyTree
 
 from pushforward.posterior.spaces.arguments import unmasked
@@ -26,7 +25,7 @@ from pushforward.posterior.spaces.base import AbstractSpace, Draw
 from pushforward.posterior.spaces.large import checked_draws, rounding, with_likelihood
 from pushforward.posterior.spaces.numpyro import NumpyroSpace
 from pushforward.posterior.spaces.observed import PartlyObserved
-from pushforward.posterior.spaces.preparation import latent_sites, traced
+from pushforward.posterior.spaces.preparation import bare, is_factor, latent_sites, traced
 from pushforward.posterior.spaces.replay import Replay, WithoutRows, plates_of
 from pushforward.posterior.spaces.rows import RowNumbers, shared
 
@@ -204,7 +203,7 @@ def _check_inside(sites: dict, plates: dict[str, Any]) -> None:
     observed = [s for s in inside.values() if s["type"] == "sample" and s["is_observed"]]
     for plate in plates:
         found = [s for s in observed if plate in plates_of(s, plates)]
-        if not any(not isinstance(s["fn"], dist.Unit) or jnp.ndim(s["fn"].log_factor) for s in found):
+        if not any(not is_factor(s) or jnp.ndim(bare(s["fn"]).log_factor) for s in found):
             raise ValueError(f"the subsampled plate {plate} has no observed site with one value for each row.")
 
 
