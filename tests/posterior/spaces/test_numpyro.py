@@ -235,6 +235,9 @@ def test_numpyro_model_that_looks_at_its_data():
     [
         (dist.Poisson(3.0), "x are discrete and cannot be enumerated"),
         (dist.Delta(1.0), "x are dist.Delta"),
+        (dist.Delta(jnp.zeros(3)).to_event(1), "x are dist.Delta"),
+        (dist.Delta(0.0).expand([3]), "x are dist.Delta"),
+        (dist.Delta(jnp.zeros(3)).mask(False), "x are dist.Delta"),
         (dist.ProjectedNormal(jnp.ones(3)), "spherical sample site 'x'"),
     ],
 )

@@ -259,7 +259,7 @@ def check_sites(sites: dict, continuous: dict, discrete: dict) -> None:
             `CircularReparam`, a subsampled plate, no continuous latent site, or, with discrete sites, a missing plate.
     """
     check_enumerable(discrete)
-    points = [name for name, site in continuous.items() if isinstance(site["fn"], dist.Delta)]
+    points = [name for name, site in continuous.items() if isinstance(bare(site["fn"]), dist.Delta)]
     if points:
         raise ValueError(f"the latent sites {', '.join(points)} are dist.Delta; use numpyro.deterministic for them.")
     stems = [name.removesuffix("_unwrapped") for name in continuous if name.endswith("_unwrapped")]
