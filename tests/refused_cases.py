@@ -136,6 +136,11 @@ REFUSED = {
             lambda pm: pm.Simulator("y", lambda rng, m, size: rng.normal(m), pm.Normal("m"), observed=[1.0])
         ), ValueError, "simulation",
     ),
+    "pymc random potential": Refused(
+        "PyMC: a potential or a deterministic variable that draws random numbers", "a variable with a name",
+        lambda: pymc_target(lambda pm: pm.Potential("p", pm.Normal.dist(pm.Normal("m")))),
+        ValueError, "p draw random numbers",
+    ),
     "pymc minibatch": Refused(
         "PyMC: `pm.Minibatch` of an observed variable without `total_size`", "`total_size=len(data)`",
         lambda: pymc_target(

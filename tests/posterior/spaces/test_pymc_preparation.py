@@ -19,6 +19,21 @@ def test_random_densities_are_named():
         pf.Target.from_pymc(simulated)
 
 
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda a: pm.Potential("p", pm.Normal.dist(a, 1)),
+        lambda a: pm.Deterministic("p", a + pm.Normal.dist()),
+        lambda a: pm.Uniform("p", 0, pm.HalfNormal.dist()),
+    ],
+)
+def test_variables_that_draw_random_numbers_are_named(add):
+    with pm.Model() as model:
+        add(pm.Normal("a"))
+    with pytest.raises(ValueError, match="the variables p draw random numbers themselves"):
+        pf.Target.from_pymc(model)
+
+
 def test_bad_models():
     with pm.Model() as discrete:
         k = pm.Poisson("k", 3.0)

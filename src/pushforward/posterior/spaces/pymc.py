@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from pushforward.posterior.spaces.base import AbstractSpace, Draw, Labels, SupportSpace, UnavailablePrediction
 from pushforward.posterior.spaces.large import with_likelihood
 from pushforward.posterior.spaces.minibatch import ancestors, likelihood, minibatched
-from pushforward.posterior.spaces.pymc_preparation import prepared
+from pushforward.posterior.spaces.pymc_preparation import check_not_random, prepared
 from pushforward.posterior.spaces.rows import RowNumbers
 
 
@@ -128,6 +128,7 @@ class _Compiled:
         nodes = set(self.minibatched.values())
         drawn = [v for v in model.deterministics if nodes.isdisjoint(a.owner for a in ancestors([v]))]
         drawn = [*model.free_RVs, *drawn]
+        check_not_random(model, [*model.potentials, *drawn])
         self.free = tuple(rv.name for rv in model.free_RVs)
         self.drawn = tuple(v.name for v in drawn)
         start = model.initial_point()

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from pushforward.posterior.spaces.minibatch import ancestors
+
 
 def prepared(model: Any) -> Any:
     """The model that a target is made of: a copy with angles in an interval if it has any, otherwise the model itself.
@@ -52,6 +54,31 @@ def _check_density(model: Any) -> None:
         raise ValueError(
             f"the variables {', '.join(simulated)} are a pm.Simulator, whose likelihood is a simulation, no density; "
             "use pymc.sample_smc, or fit_amortized on simulated data sets."
+        )
+
+
+def check_not_random(model: Any, variables: list[Any]) -> None:
+    """Check that variables are functions of the free ones.
+
+    Args:
+        model: a PyMC model.
+        variables: its potentials, and the variables of its draws.
+
+    Raises:
+        ValueError: if a variable draws random numbers itself.
+    """
+    from pytensor.tensor.random.type import RandomType
+
+    graphs = model.replace_rvs_by_values(variables)
+    random = [
+        variable.name
+        for variable, graph in zip(variables, graphs, strict=True)
+        if any(isinstance(ancestor.type, RandomType) for ancestor in ancestors([graph]))
+    ]
+    if random:
+        raise ValueError(
+            f"the variables {', '.join(random)} draw random numbers themselves, by the .dist() of a distribution or a "
+            "random generator: make what they draw a variable of the model, with a name."
         )
 
 
