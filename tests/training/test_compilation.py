@@ -5,6 +5,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 
 from pushforward.training import compilation
 
@@ -15,6 +16,12 @@ def test_compile_options_that_xla_does_not_know_are_left_out(monkeypatch):
     compilation._is_known.cache_clear()
     assert compilation.jit_quick_compilation(lambda x: x + 1)(jnp.ones(2)).tolist() == [2.0, 2.0]
     compilation._is_known.cache_clear()
+
+
+def test_split_gives_the_keys_of_jax():
+    for num in (0, 1, 2, 8, 9, 40):
+        keys = compilation.split(jr.key(3), num)
+        assert [k.tolist() for k in map(jr.key_data, keys)] == jr.key_data(jr.split(jr.key(3), num)).tolist()
 
 
 TWO_FACTORIZATIONS = """

@@ -10,6 +10,7 @@ from pushforward.posterior.curvature import LogDensity, hessian, hessian_product
 from pushforward.posterior.rounding import cautious_log_density
 from pushforward.posterior.search.candidates import apply, gaussian_log_weights, truncated_elbo
 from pushforward.posterior.target import finite_or_zero
+from pushforward.training.compilation import jit_quick_compilation
 
 # Up to this dimension the curvature is the exact Hessian, beyond it only the Hessian's diagonal.
 MAX_HESSIAN_DIM = 256
@@ -93,6 +94,8 @@ def newton_paths(target: LogDensity, starts: Float[Array, "paths dim"], key: PRN
     return jax.lax.map(path, starts)
 
 
+# Compiled as a whole; otherwise it compiles five small programs.
+@jit_quick_compilation
 def unit_factor(u: Float[Array, " dim"]) -> Array:
     """The factor of the covariance I in the form that `newton_paths` returns.
 
