@@ -115,6 +115,20 @@ def test_other_options_and_other_code_of_a_density_are_named(tmp_path):
     assert_same(fit(alpha=0.5), expected)
 
 
+@pytest.mark.parametrize("inside", [lambda fn: fn, jax.jit], ids=["plain", "jit"])
+@pytest.mark.parametrize("as_array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_another_table_of_learning_rates_is_named(inside, as_array, tmp_path):
+    def with_table(rate):
+        table = as_array(np.full(40, rate))
+        return optax.sgd(inside(lambda count: jnp.asarray(table)[count]))
+
+    path = tmp_path / "checkpoint"
+    expected = train(path, optimizer=with_table(0.05))
+    with pytest.raises(ValueError, match="differs in: optimizer"):
+        train(path, optimizer=with_table(0.04))
+    assert_same(train(path, optimizer=with_table(0.05)), expected)
+
+
 def test_another_precision_is_named_and_its_checkpoint_untouched(tmp_path):
     path = tmp_path / "checkpoint"
     train(path)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
@@ -63,10 +64,21 @@ def shapes(tree: PyTree) -> str:
 def fingerprint_optimizer(optimizer: optax.GradientTransformation, parameters: PyTree) -> str:
     """A digest of the computation of an update, which contains all options of an optimizer."""
     state = optimizer.init(parameters)
-    text = str(jax.make_jaxpr(optimizer.update)(parameters, state, parameters))
+    update = jax.make_jaxpr(optimizer.update)(parameters, state, parameters)
     # Without the names of variables and in any order, for the reason above; without addresses of functions.
-    lines = sorted(re.sub(r"\b[a-z]{1,2}\b|0x[0-9a-f]+", "", text).splitlines())
-    return _digest(fingerprint(state), *lines)
+    lines = sorted(re.sub(r"\b[a-z]{1,2}\b|0x[0-9a-f]+", "", str(update)).splitlines())
+    # The text has no values of arrays, such as a table of learning rates.
+    return _digest(fingerprint(state), *lines, *sorted(map(fingerprint, _constants(update))))
+
+
+def _constants(computation: ClosedJaxpr | Jaxpr) -> Iterator[jax.Array | np.ndarray]:
+    """The arrays that a computation holds, also those of the computations inside it."""
+    for value in computation.consts if isinstance(computation, ClosedJaxpr) else ():
+        yield value if isinstance(value, jax.Array) else np.asarray(value)
+    for equation in computation.eqns:
+        for part in jax.tree.leaves(equation.params):
+            if isinstance(part, ClosedJaxpr | Jaxpr):
+                yield from _constants(part)
 
 
 def _static_fields(tree: PyTree) -> Iterator[str]:
