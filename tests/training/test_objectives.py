@@ -230,6 +230,21 @@ def test_forward_kl_evaluates_on_all_data_or_on_a_part(few):
     np.testing.assert_allclose(fresh.mean(), full, rtol=0.5)
 
 
+def test_forward_kl_evaluates_on_the_rows_that_have_weight():
+    """Of 1,000 rows three have weight; an estimate from 50 rows draws these alone."""
+    weights = np.zeros(1000)
+    weights[[1, 500, 900]] = 1, 2, 1
+    data = np.random.default_rng(1).normal(size=(1000, 3))
+    objective = pf.ForwardKL(data, weights=weights, num_evaluation_samples=50)
+    losses = np.array([evaluate(objective, scale_flow(), key) for key in jr.split(jr.key(0), 20)])
+    each = -scale_flow().log_prob(jnp.asarray(data[[1, 500, 900]]))
+    expected = each @ jnp.array([0.25, 0.5, 0.25])
+    assert each.min() <= losses.min() < losses.max() <= each.max()
+    assert abs(losses.mean() - expected) < 5 * each.std() / 1000**0.5
+    trained, _ = pf.train(scale_flow(), objective, key=jr.key(1), steps=20, num_evaluations=2)
+    assert not eqx.tree_equal(trained, scale_flow())
+
+
 def test_forward_kl_pairs_each_sample_with_its_condition():
     """x = c + noise, and a flow that moves by c: with conditions in another order the loss is another."""
     network = bj.MLP(1, 2, (), key=jr.key(0))

@@ -105,13 +105,21 @@ class Rows(AbstractBatches):
     def next(self, carry, key, step):
         if self.batch_size is None:
             return carry, (self.values, self.weights)
-        key = jr.fold_in(key, step)
+        return carry, (self.draw(jr.fold_in(key, step), self.batch_size), None)
+
+    def draw(self, key: PRNGKeyArray, size: int) -> PyTree[Array]:
+        """Rows, drawn with replacement, with probabilities proportional to their weights.
+
+        Args:
+            key: the key for the draws.
+            size: the number of rows.
+        """
         if self.cumulative is None:
-            rows = jr.randint(key, (self.batch_size,), 0, len(self))
+            rows = jr.randint(key, (size,), 0, len(self))
         else:
-            bits = jr.bits(key, (self.batch_size,), jnp.uint32)
+            bits = jr.bits(key, (size,), jnp.uint32)
             rows = jnp.minimum(jnp.searchsorted(self.cumulative, bits, side="right"), len(self) - 1)
-        return carry, (jax.tree.map(lambda a: a[rows], self.values), None)
+        return jax.tree.map(lambda a: a[rows], self.values)
 
 
 class Epochs(AbstractBatches):

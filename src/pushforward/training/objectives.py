@@ -253,7 +253,8 @@ class ForwardKL(_FlowObjective):
         condition: their conditions, of shape (n, *cond_shape).
         weights: how much each sample counts, of shape (n,); not negative. By default all count the same.
         batch_size: samples per step, drawn with replacement in proportion to their weights; None for all samples.
-        num_evaluation_samples: the largest number of samples for a fresh estimate.
+        num_evaluation_samples: the largest number of samples for a fresh estimate; if there are more samples, those
+            of an estimate are drawn as those of a step.
 
     Raises:
         ValueError: for shapes that do not agree, values that are not finite, negative weights, or numbers below 1.
@@ -290,11 +291,10 @@ class ForwardKL(_FlowObjective):
         return self._negative_log_likelihood(flow, *batch, log_det_key=key)
 
     def evaluate(self, flow, key):
-        size, rows = len(self.rows), (self.rows.values, self.rows.weights)
-        if size > self.num_evaluation_samples:
-            some = jr.choice(key, size, (self.num_evaluation_samples,), replace=False)
-            rows = jax.tree.map(lambda a: a[some], rows)
-        return self._negative_log_likelihood(flow, *rows)
+        if len(self.rows) <= self.num_evaluation_samples:
+            return self._negative_log_likelihood(flow, self.rows.values, self.rows.weights)
+        # In proportion to the weights: among rows chosen uniformly, few or none may have a positive weight.
+        return self._negative_log_likelihood(flow, self.rows.draw(key, self.num_evaluation_samples), None)
 
     def _negative_log_likelihood(self, flow, values, weights, log_det_key=None):
         log_prob = flow.log_prob(*values, log_det_key=log_det_key)
