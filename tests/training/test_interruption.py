@@ -18,6 +18,16 @@ def test_signals_are_counted_and_the_last_is_raised():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_handler_that_is_not_pythons_stays(monkeypatch):
+    """`getsignal` returns None for a handler that Python did not install, which Python cannot install again."""
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        with deferred_interrupts() as interruption:
+            assert interruption.count == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_other_threads_have_no_handlers():
     counts = []
 

@@ -24,10 +24,11 @@ class Interruption:
 def deferred_interrupts() -> Iterator[Interruption]:
     """Count SIGINT signals inside the block instead of raising KeyboardInterrupt; the fourth one is raised.
 
-    Signal handlers exist in the main thread alone: in other threads, the count stays 0 unless `request` is called.
+    Python handles signals in the main thread alone, and not if it is embedded in a program that handles them itself.
+    Otherwise, the count stays 0 unless `request` is called.
     """
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
+    interruption, before = Interruption(), signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
         yield interruption
         return
 
@@ -36,7 +37,7 @@ def deferred_interrupts() -> Iterator[Interruption]:
         if interruption.count >= INTERRUPTS_BEFORE_EXCEPTION:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield interruption
     finally:
