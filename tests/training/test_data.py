@@ -6,6 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import pushforward as pf
 from pushforward.training import Epochs, NoBatches, Rows
 from pushforward.training.data import evenly_spaced
 
@@ -67,10 +68,38 @@ def test_epochs_go_on_from_any_step(start):
     np.testing.assert_array_equal(np.stack(whole[start:]), np.stack(rest))
 
 
-@pytest.mark.parametrize("batch_size", [0, 13])
-def test_epochs_refuse_other_batch_sizes(batch_size):
-    with pytest.raises(ValueError, match=f"between 1 and the number of rows, 12, but is {batch_size}"):
-        Epochs(jnp.arange(12), batch_size)
+def test_epochs_refuse_batches_of_more_rows_than_there_are():
+    with pytest.raises(ValueError, match="between 1 and the number of rows, 12, but is 13"):
+        Epochs(jnp.arange(12), 13)
+
+
+@pytest.mark.parametrize("source", [Rows, Epochs])
+def test_rows_that_do_not_belong_together_are_refused(source):
+    for values in ((jnp.zeros(10), jnp.zeros(5)), {"x": jnp.zeros((10, 2)), "y": 1.0}):
+        with pytest.raises(ValueError, match="one length along the first axis, but have shapes"):
+            source(values, batch_size=2)
+    with pytest.raises(ValueError, match="batch_size must be a whole number between 1 and .* is 0"):
+        source(jnp.zeros(10), batch_size=0)
+    with pytest.raises(TypeError, match=f"batch_size must be a whole number .* is 10.0, in {source.__name__}"):
+        source(jnp.zeros(10), batch_size=10.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(4), r"shape \(10,\), one for each row, but have \(4,\)"),
+        (np.ones((10, 1)), r"shape \(10,\)"),
+        (np.zeros(10), "at least one must be positive, but the smallest is 0 and the largest 0"),
+        (np.r_[np.nan, np.ones(9)], "finite"),
+        (np.r_[np.inf, np.ones(9)], "finite"),
+        (np.r_[-1.0, np.ones(9)], "not negative, .* the smallest is -1"),
+    ],
+    ids=["short", "column", "zero", "nan", "inf", "negative"],
+)
+def test_other_weights_are_refused(weights, message):
+    for make in (Rows, lambda values, weights: pf.ForwardKL(values, weights=weights)):
+        with pytest.raises(ValueError, match=message):
+            make(jnp.zeros(10), weights)
 
 
 @pytest.mark.parametrize(

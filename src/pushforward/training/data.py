@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, UInt32
 
+from pushforward.arguments import checked
 from pushforward.bijections.arrays import ArrayLike
 
 
@@ -83,6 +84,10 @@ class Rows(AbstractBatches):
             to its weight, and the weights of the batch are None: this is less noisy than to multiply log-likelihoods by
             weights.
         batch_size: rows per step. None for all rows in every batch, together with their weights.
+
+    Raises:
+        ValueError: if the lengths of the arrays differ, or weights have another shape, are not finite, are negative
+            or are all 0.
     """
 
     values: PyTree[Array]
@@ -91,11 +96,13 @@ class Rows(AbstractBatches):
     # The cumulative weights in units of 2^-32 of their sum: single precision is not exact enough for millions of rows.
     cumulative: UInt32[Array, " n"] | None
 
+    @checked()
     def __init__(self, values: PyTree[ArrayLike], weights: ArrayLike | None = None, batch_size: int | None = None):
-        self.values = jax.tree.map(jnp.asarray, values)
+        self.values = _with_one_length(values)
         self.weights = None if weights is None else jnp.asarray(weights)
         self.batch_size, self.cumulative = batch_size, None
         if weights is not None:
+            _check_weights(np.asarray(weights, float), len(self))
             sums = np.cumsum(np.asarray(weights, float))
             self.cumulative = jnp.asarray((sums / sums[-1] * (2**32 - 1)).astype(np.uint32))
 
@@ -132,16 +139,17 @@ class Epochs(AbstractBatches):
         batch_size: rows per step.
 
     Raises:
-        ValueError: if the batch size does not lie between 1 and n.
+        ValueError: if the lengths of the arrays differ, or the batch size does not lie between 1 and n.
     """
 
     values: PyTree[Array]
     batch_size: int = eqx.field(static=True)
 
+    @checked()
     def __init__(self, values: PyTree[ArrayLike], batch_size: int):
-        self.values = jax.tree.map(jnp.asarray, values)
+        self.values = _with_one_length(values)
         self.batch_size = batch_size
-        if not 1 <= batch_size <= len(self):
+        if batch_size > len(self):
             raise ValueError(f"batch_size must lie between 1 and the number of rows, {len(self)}, but is {batch_size}.")
 
     def __len__(self) -> int:
@@ -160,6 +168,25 @@ class Epochs(AbstractBatches):
         order = jax.lax.cond(index == 0, lambda: self.begin(key, step), lambda: carry)
         rows = jax.lax.dynamic_slice_in_dim(order, index * self.batch_size, self.batch_size)
         return order, jax.tree.map(lambda a: a[rows], self.values)
+
+
+def _with_one_length(values: PyTree[ArrayLike]) -> PyTree[Array]:
+    """The arrays, checked: where the rows of one end, JAX would repeat its last row."""
+    arrays = jax.tree.map(jnp.asarray, values)
+    shapes = [array.shape for array in jax.tree.leaves(arrays)]
+    if () in shapes or len({shape[0] for shape in shapes}) != 1:
+        raise ValueError(f"values must be arrays with one length along the first axis, but have shapes {shapes}.")
+    return arrays
+
+
+def _check_weights(weights: np.ndarray, num_rows: int) -> None:
+    if weights.shape != (num_rows,):
+        raise ValueError(f"weights must have shape ({num_rows},), one for each row, but have {weights.shape}.")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(
+            "weights must be finite and not negative, and at least one must be positive, but the smallest is "
+            f"{weights.min():g} and the largest {weights.max():g}."
+        )
 
 
 class Reread(AbstractBatches):

@@ -279,7 +279,7 @@ class ForwardKL(_FlowObjective):
         data = jnp.asarray(data, dtype=float)
         condition = None if condition is None else jnp.asarray(condition, dtype=float)
         weights = None if weights is None else jnp.asarray(weights, dtype=float)
-        _check_samples(data, condition, weights)
+        _check_samples(data, condition)
         self.rows = Rows((data, condition), weights, batch_size)
         self.num_evaluation_samples = num_evaluation_samples
 
@@ -303,20 +303,13 @@ class ForwardKL(_FlowObjective):
         return -jnp.mean(log_prob * (weights / jnp.mean(self.rows.weights)))
 
 
-def _check_samples(data: Array, condition: Array | None, weights: Array | None) -> None:
+def _check_samples(data: Array, condition: Array | None) -> None:
     if data.ndim < 1 or data.shape[0] < 1:
         raise ValueError(f"ForwardKL needs one or more samples along the first axis, got shape {data.shape}.")
     if condition is not None and condition.shape[:1] != data.shape[:1]:
         raise ValueError(
             f"data and condition must have the same number of rows, but have {data.shape[0]} and {condition.shape[0]}."
         )
-    if weights is not None and (weights.shape != data.shape[:1] or bool((weights < 0).any())):
-        raise ValueError(
-            f"weights must have shape ({data.shape[0]},), one for each sample, and must not be negative, but have "
-            f"shape {weights.shape}, and the smallest is {weights.min():g}."
-        )
-    if weights is not None and not bool(jnp.sum(weights) > 0):
-        raise ValueError("at least one weight must be positive, but all are 0 or NaN.")
-    for name, values in (("samples", data), ("conditions", condition), ("weights", weights)):
+    for name, values in (("samples", data), ("conditions", condition)):
         if values is not None and not bool(jnp.isfinite(values).all()):
             raise ValueError(f"the {name} hold values that are NaN or infinite; remove those rows first.")
