@@ -93,7 +93,24 @@ def test_densities(scores, wrong, warnings, level):
 
 
 @pytest.mark.parametrize(
-    ("gap", "active", "level"), [(1.0, 3, "good"), (30.0, 3, "caution"), (np.nan, 3, "caution"), (0, 0, "bad")]
+    ("changes", "level", "word"),
+    [
+        ({}, "good", "consistent"),
+        ({"gap": 0.05, "gap_se": 0.3}, "good", "consistent"),
+        ({"gap": 30.0}, "caution", "loose"),
+        ({"gap": 30.0, "num_samples": 1}, "caution", "loose"),
+        ({"num_samples": 1}, "caution", "unclear"),
+        ({"gap": -1.6, "num_samples": 1}, "caution", "unclear"),
+        ({"gap": -30.0}, "caution", "unclear"),
+        ({"gap_se": 2.0}, "caution", "unclear"),
+        ({"gap": np.nan}, "bad", "not finite"),
+        ({"gap": np.inf}, "bad", "not finite"),
+        ({"active_units": 0}, "bad", "unused"),
+    ],
+    ids=str,
 )
-def test_vaes(gap, active, level):
-    assert verdicts.of_vae(SimpleNamespace(gap=gap, nll=100.0, active_units=active)).level == level
+def test_vaes(changes, level, word):
+    evaluation = SimpleNamespace(**{"gap": 1.0, "gap_se": 0.1, "num_samples": 500, "active_units": 3} | changes)
+    verdict = verdicts.of_vae(evaluation)
+    assert (verdict.level, verdict.word) == (level, word)
+    assert ("nats per image below the ELBO" in str(verdict)) == (evaluation.gap < 0)

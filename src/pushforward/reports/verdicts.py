@@ -240,6 +240,12 @@ def unevaluated_vae(*, in_terminal: bool = False) -> Verdict:
     return Verdict("caution", "not evaluated", "Evaluate this model before you rely on it.", meaning, (), (evaluate,))
 
 
+# In nats per image: posteriors with this mean divergence from the exact ones are near them.
+MAX_VAE_GAP = 2.0
+# With fewer draws per image, importance sampling hardly sees what the posterior misses.
+MIN_IMPORTANCE_DRAWS = 100
+
+
 def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
     """The verdict on a VAE: whether its posterior is close to the exact one, and whether its latent space is used.
 
@@ -247,10 +253,16 @@ def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
         evaluation: an object with the attributes of `pushforward.vae.Evaluation`.
         in_terminal: whether the reader works in the terminal, where the model is in a file.
     """
-    gap = evaluation.gap
+    gap, noise = evaluation.gap, 2 * evaluation.gap_se
+    if not math.isfinite(gap):
+        meaning = "The log-likelihood or the ELBO of test images is NaN or infinite."
+        check = Step("Check that the likelihood can generate the test images, and that training converged.")
+        return Verdict("bad", "not finite", "Do not rely on this model.", meaning, (), (check,))
+    above = "above" if gap >= 0 else "below"
     reasons = (
-        f"The log-likelihood of test images is {gap:.3g} nats per image above the ELBO: the distance of the posteriors "
-        "of latent vectors from the exact ones, as far as importance sampling shows it.",
+        f"By importance sampling with {evaluation.num_samples} draws per image, the log-likelihood of test images is "
+        f"{abs(gap):.3g} ± {noise:.2g} nats per image {above} the ELBO. The exact log-likelihood is above it, by the "
+        "distance of the posteriors of latent vectors from the exact ones.",
         f"{evaluation.active_units} latent coordinates depend on the image.",
     )
     compare = Step("Compare this NLL with that of other models of the same test images: lower is better.")
@@ -261,11 +273,15 @@ def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
         meaning = "The decoder ignores the latent vectors: every image is described by the same distribution."
         warm = Step("Increase the KL term slowly (warmup=50), or keep some of it free (free_bits).")
         return Verdict("bad", "unused", "The latent space is not used.", meaning, reasons, (warm,))
-    if not gap < 0.05 * abs(evaluation.nll):
+    if gap - noise > MAX_VAE_GAP:
         meaning = "The posteriors of latent vectors are far from the exact ones, so the ELBO underrates the model."
         return Verdict(
             "caution", "loose", "Compare models by the NLL, not by the ELBO.", meaning, reasons, (wider, compare)
         )
+    if evaluation.num_samples < MIN_IMPORTANCE_DRAWS or not abs(gap) + noise < MAX_VAE_GAP:
+        meaning = "These draws and images are too few to say how far the posteriors are from the exact ones."
+        more = Step(f"Evaluate with more draws per image, at least {MIN_IMPORTANCE_DRAWS}, or with more test images.")
+        return Verdict("caution", "unclear", "The NLL is not known well enough.", meaning, reasons, (more,))
     meaning = (
         "The posteriors of latent vectors are near the exact ones, and the latent space is used. How well the model "
         "describes images is another question, which its NLL answers: minus the log-likelihood of test images."

@@ -39,6 +39,7 @@ class Evaluation(NamedTuple):
         kl: $\mathrm{KL}(q(u \mid x) \,\|\, p(u))$.
         active_units: the number of latent coordinates whose posterior mean depends on the image.
         bits_per_dim: `nll` in bits per pixel and channel; None if the likelihood is continuous.
+        gap_se: the standard error of `gap`.
 
     References:
         Burda et al., Importance Weighted Autoencoders (2016), section 4.2 (active units).
@@ -54,6 +55,7 @@ class Evaluation(NamedTuple):
     kl: float
     active_units: int
     bits_per_dim: float | None
+    gap_se: float
 
     @property
     def gap(self) -> float:
@@ -109,14 +111,15 @@ def evaluate(
     size = math.prod(vae.shape)
     return Evaluation(
         elbo=float(elbo.mean()),
-        elbo_se=float(elbo.std() / math.sqrt(len(x))),
+        elbo_se=_standard_error(elbo),
         nll=nll,
-        nll_se=float(log_p.std() / math.sqrt(len(x))),
+        nll_se=_standard_error(log_p),
         num_samples=num_samples,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
         active_units=_active_units(*scores[4:]),
         bits_per_dim=nll / (size * math.log(2)) if vae.likelihood.discrete else None,
+        gap_se=_standard_error(log_p - elbo),
     )
 
 
@@ -132,6 +135,10 @@ def _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size):
         return *means, u.mean(0), u.var(0, ddof=1)
 
     return map_in_chunks(of, x, key, batch_size)
+
+
+def _standard_error(values: Float[np.ndarray, " n"]) -> float:
+    return float(values.std() / math.sqrt(len(values)))
 
 
 def _active_units(means: Float[Array, "n dim"], variances: Float[Array, "n dim"]) -> int:
