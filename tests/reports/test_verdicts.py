@@ -106,6 +106,7 @@ def test_densities(scores, wrong, warnings, level):
         ({"gap": np.nan}, "bad", "not finite"),
         ({"gap": np.inf}, "bad", "not finite"),
         ({"active_units": 0}, "bad", "unused"),
+        ({"active_units": None, "gap_se": np.nan}, "caution", "unclear"),
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,11 @@ def evaluation_rows(evaluation: Any) -> list[tuple[str, str, str]]:
     """
     e = evaluation
     rows = [
-        ("ELBO", f"{e.elbo:.3f}", f"{e.elbo_se:.3f}"),
-        (f"NLL, {e.num_samples} draws", f"{e.nll:.3f}", f"{e.nll_se:.3f}"),
+        ("ELBO", f"{e.elbo:.3f}", "" if math.isnan(e.elbo_se) else f"{e.elbo_se:.3f}"),
+        (f"NLL, {e.num_samples} draws", f"{e.nll:.3f}", "" if math.isnan(e.nll_se) else f"{e.nll_se:.3f}"),
         ("reconstruction", f"{e.reconstruction:.3f}", ""),
         ("KL", f"{e.kl:.3f}", ""),
-        ("active latent coordinates", f"{e.active_units}", ""),
+        ("active latent coordinates", "" if e.active_units is None else f"{e.active_units}", ""),
     ]
     return rows if e.bits_per_dim is None else [*rows, ("NLL in bits per dimension", f"{e.bits_per_dim:.3f}", "")]
 

@@ -253,7 +253,7 @@ def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
         evaluation: an object with the attributes of `pushforward.vae.Evaluation`.
         in_terminal: whether the reader works in the terminal, where the model is in a file.
     """
-    gap, noise = evaluation.gap, 2 * evaluation.gap_se
+    gap, noise, active = evaluation.gap, 2 * evaluation.gap_se, evaluation.active_units
     if not math.isfinite(gap):
         meaning = "The log-likelihood or the ELBO of test images is NaN or infinite."
         check = Step("Check that the likelihood can generate the test images, and that training converged.")
@@ -263,16 +263,23 @@ def of_vae(evaluation: Any, *, in_terminal: bool = False) -> Verdict:
         f"By importance sampling with {evaluation.num_samples} draws per image, the log-likelihood of test images is "
         f"{abs(gap):.3g} ± {noise:.2g} nats per image {above} the ELBO. The exact log-likelihood is above it, by the "
         "distance of the posteriors of latent vectors from the exact ones.",
-        f"{evaluation.active_units} latent coordinates depend on the image.",
+        *(() if active is None else (f"{active} latent coordinates depend on the image.",)),
     )
     compare = Step("Compare this NLL with that of other models of the same test images: lower is better.")
     load = 'model = pf.load("model.vae")\n' if in_terminal else ""
     draw = Step("Draw images.", f"{load}model.sample(jax.random.key(0), (16,), expected=True)")
     wider = Step("Use a more flexible posterior, or more layers, if the gap matters.")
-    if not evaluation.active_units:
-        meaning = "The decoder ignores the latent vectors: every image is described by the same distribution."
+    if active is None:
+        meaning = "One image does not show whether latent vectors depend on the image, nor how much the NLL varies."
+        more = Step("Evaluate the model on more test images.")
+        return Verdict("caution", "unclear", "Evaluate this model on more images.", meaning, reasons, (more,))
+    if not active:
+        meaning = (
+            "The posterior does not depend on the image, so latent vectors say nothing about it. Often the decoder "
+            "ignores them, or the encoder has not learned to find those that the decoder needs."
+        )
         warm = Step("Increase the KL term slowly (warmup=50), or keep some of it free (free_bits).")
-        return Verdict("bad", "unused", "The latent space is not used.", meaning, reasons, (warm,))
+        return Verdict("bad", "unused", "Latent vectors do not depend on the image.", meaning, reasons, (warm,))
     if gap - noise > MAX_VAE_GAP:
         meaning = "The posteriors of latent vectors are far from the exact ones, so the ELBO underrates the model."
         return Verdict(

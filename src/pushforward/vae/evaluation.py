@@ -15,12 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 from pushforward.bijections.arrays import ArrayLike
+from pushforward.generators import separate_key
 from pushforward.vae.data import check_images
 
-# A latent coordinate is active if the variance of its posterior mean over images is larger than this.
+# A latent coordinate is active if the variance of its posterior mean over images, divided by the variance of the prior,
+# is larger than this.
 ACTIVE_VARIANCE = 0.01
-# The number of draws per image for the posterior mean.
-MEAN_DRAWS = 64
+# The number of draws per image for the posterior mean, and of draws for the variance of the prior.
+MEAN_DRAWS, PRIOR_DRAWS = 64, 1000
 # The number of entries of the largest array, that of the decoder's outputs: 0.8 GB in single precision.
 MAX_OUTPUTS = 200_000_000
 
@@ -30,14 +32,14 @@ class Evaluation(NamedTuple):
 
     Attributes:
         elbo: the ELBO, a lower bound of $\log p(x)$: minus `reconstruction` minus `kl`.
-        elbo_se: the standard error of `elbo`.
+        elbo_se: the standard error of `elbo`; this and the others are NaN for one image.
         nll: $-\log p(x)$, estimated by importance sampling: in expectation an upper bound, which decreases to
             $-\log p(x)$ as the number of draws grows.
         nll_se: the standard error of `nll`.
         num_samples: the number of draws per image for `nll`.
         reconstruction: $-E_q \log p(x \mid u)$.
         kl: $\mathrm{KL}(q(u \mid x) \,\|\, p(u))$.
-        active_units: the number of latent coordinates whose posterior mean depends on the image.
+        active_units: the number of latent coordinates whose posterior mean depends on the image; None for one image.
         bits_per_dim: `nll` in bits per pixel and channel; None if the likelihood is continuous.
         gap_se: the standard error of `gap`.
 
@@ -53,7 +55,7 @@ class Evaluation(NamedTuple):
     num_samples: int
     reconstruction: float
     kl: float
-    active_units: int
+    active_units: int | None
     bits_per_dim: float | None
     gap_se: float
 
@@ -117,7 +119,7 @@ def evaluate(
         num_samples=num_samples,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
-        active_units=_active_units(*scores[4:]),
+        active_units=_active_units(vae, scores[4], scores[5], separate_key(key)) if len(x) > 1 else None,
         bits_per_dim=nll / (size * math.log(2)) if vae.likelihood.discrete else None,
         gap_se=_standard_error(log_p - elbo),
     )
@@ -138,12 +140,14 @@ def _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size):
 
 
 def _standard_error(values: Float[np.ndarray, " n"]) -> float:
-    return float(values.std() / math.sqrt(len(values)))
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def _active_units(means: Float[Array, "n dim"], variances: Float[Array, "n dim"]) -> int:
+def _active_units(vae: Any, means: Float[Array, "n dim"], variances: Float[Array, "n dim"], key: PRNGKeyArray) -> int:
     """The number of coordinates whose posterior mean varies over images, beyond the noise of MEAN_DRAWS draws."""
-    return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE_VARIANCE).sum())
+    # In units of the prior's variance, because the scale of a latent coordinate is arbitrary.
+    prior_variance = vae.prior.sample(key, (PRIOR_DRAWS,)).var(0)
+    return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE_VARIANCE * prior_variance).sum())
 
 
 def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
