@@ -190,6 +190,15 @@ def test_weighted_bounds_refuse(make, message):
         make()
 
 
+@pytest.mark.parametrize("make", [pf.ReverseKL, pf.ImportanceWeighted, pf.Renyi])
+def test_targets_that_return_arrays_are_refused(make):
+    """Broadcasting would pair the value of each draw with the densities of all others."""
+    objective = make(lambda x: dist.Normal(0.0, 1.0).log_prob(x[:1]))
+    for value in (loss_of, evaluate):
+        with pytest.raises(ValueError, match=r"a scalar for one event, but returns an array of shape \(1,\)"):
+            value(objective, gaussian_flow(), jr.key(0))
+
+
 # Forward KL.
 
 DATA = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 0.5] + [0.0, 1.0, -1.0]

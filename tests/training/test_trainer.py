@@ -108,6 +108,39 @@ def test_a_skipped_step_changes_neither_parameters_nor_optimizer():
     np.testing.assert_allclose(trained.bijection.scalars.loc, loc, rtol=1e-12)
 
 
+class Custom(pf.training.objectives.AbstractObjective):
+    """An objective that returns what it is given, besides a loss that can be trained."""
+
+    factor: jax.Array
+    found: dict
+    fresh: float | jax.Array
+    metrics = ("norm",)
+
+    def loss(self, flow, batch, key, step):
+        return self.factor * jnp.sum(flow.bijection.scalars.loc**2), self.found
+
+    def evaluate(self, flow, key):
+        return self.fresh
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"factor": jnp.ones(2)}, r"Custom.loss must return scalars, but the loss has shape \(2,\)"),
+        ({"fresh": jnp.ones(2)}, r"Custom.evaluate must return scalars, but the loss has shape \(2,\)"),
+        ({"found": {"norm": jnp.ones(2)}}, r"Custom.loss must return scalars, but norm has shape \(2,\)"),
+        ({"found": {}}, r"Custom.metrics names, \['norm'\], but returns \[\]"),
+        ({"found": {"norm": 1.0, "more": 2.0}}, r"names, \['norm'\], but returns \['more', 'norm'\]"),
+    ],
+    ids=["loss", "evaluate", "metric", "missing", "more"],
+)
+def test_what_objectives_return_is_checked(changes, message):
+    right = {"factor": jnp.ones(()), "found": {"norm": 1.0}, "fresh": 0.5}
+    pf.train(simple_flow(), Custom(**right), key=jr.key(0), steps=2)
+    with pytest.raises(ValueError, match=message):
+        pf.train(simple_flow(), Custom(**right | changes), key=jr.key(0), steps=2)
+
+
 def test_a_gradient_that_is_not_finite_is_skipped_too():
     """The root of |loc| has a value at 0, where loc begins, and no slope."""
 

@@ -24,7 +24,7 @@ class AbstractObjective(eqx.Module):
     """A loss to minimize, in nats.
 
     Both methods return a scalar, or a scalar and a dict of further scalars, which the history records. `metrics` names
-    those of `loss`.
+    those of `loss`, which must return all of them, and no others.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ()
@@ -120,13 +120,32 @@ class ReverseKL(_FlowObjective):
         if not self.path_gradient or flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, (self.num_samples,), log_det_key=jr.fold_in(key, 1))
             x, log_q = spread((x, log_q))
-            return jnp.mean(log_q - jax.vmap(self.target)(x))
+            return jnp.mean(log_q - log_target(self.target, x, log_q.ndim))
         x, log_q = sample_and_path_log_prob(flow, key, (self.num_samples,))
-        return jnp.mean(log_q - jax.vmap(self.target)(x))
+        return jnp.mean(log_q - log_target(self.target, x, log_q.ndim))
 
     def evaluate(self, flow, key):
         x, log_q = flow.sample_and_log_prob(key, (self.num_evaluation_samples,))
-        return jnp.mean(log_q - jax.vmap(self.target)(x))
+        return jnp.mean(log_q - log_target(self.target, x, log_q.ndim))
+
+
+def log_target(target: Callable[[Array], Float[Array, ""]], x: Array, batch_ndim: int) -> Array:
+    """The values of a target at draws.
+
+    Args:
+        target: maps one event to its log-density.
+        x: the draws.
+        batch_ndim: the number of axes before those of an event.
+
+    Raises:
+        ValueError: if the target does not return a scalar, which broadcasting would combine with other draws.
+    """
+    for _ in range(batch_ndim):
+        target = jax.vmap(target)
+    values = target(x)
+    if shape := jnp.shape(values)[batch_ndim:]:
+        raise ValueError(f"target must return a scalar for one event, but returns an array of shape {shape}.")
+    return values
 
 
 def check_differentiable(flow: Flow) -> None:
@@ -172,9 +191,9 @@ class _WeightedBound(_FlowObjective):
         shape = (self.num_samples, self.num_bounds)
         if flow.bijection.stochastic:
             x, log_q = flow.sample_and_log_prob(key, shape, log_det_key=jr.fold_in(key, 1))
-            return -jnp.mean(self._bounds(jax.vmap(jax.vmap(self.target))(x) - log_q))
+            return -jnp.mean(self._bounds(log_target(self.target, x, log_q.ndim) - log_q))
         x, log_q = sample_and_path_log_prob(flow, key, shape)
-        log_weights = jax.vmap(jax.vmap(self.target))(x) - log_q
+        log_weights = log_target(self.target, x, log_q.ndim) - log_q
         normalized = jax.nn.softmax((1 - self.alpha) * jax.lax.stop_gradient(log_weights), axis=0)
         # The gradient of the bound, whose score terms are written as path terms; its value is that of the bound.
         surrogate = jnp.sum((self.alpha * normalized + (1 - self.alpha) * normalized**2) * log_weights, axis=0)
@@ -183,7 +202,7 @@ class _WeightedBound(_FlowObjective):
 
     def evaluate(self, flow, key):
         x, log_q = flow.sample_and_log_prob(key, (self.num_samples, self.num_evaluation_bounds))
-        return -jnp.mean(self._bounds(jax.vmap(jax.vmap(self.target))(x) - log_q))
+        return -jnp.mean(self._bounds(log_target(self.target, x, log_q.ndim) - log_q))
 
 
 class ImportanceWeighted(_WeightedBound):

@@ -150,10 +150,15 @@ class Trainer(eqx.Module):
         """
         training_key, evaluation_key = jr.split(state.key)
         batch_key = jr.fold_in(training_key, 2**31 - 1)
-        dtype = state.best_loss.dtype
+        dtype, name = state.best_loss.dtype, type(self.objective).__name__
 
         def value(parameters, batch, key, step):
-            loss, metrics = with_metrics(self.objective.loss(self.model(parameters), batch, key, step))
+            loss, metrics = with_metrics(self.objective.loss(self.model(parameters), batch, key, step), f"{name}.loss")
+            if set(metrics) != set(self.objective.metrics):
+                raise ValueError(
+                    f"{name}.loss must return the metrics that {name}.metrics names, {sorted(self.objective.metrics)}, "
+                    f"but returns {sorted(metrics)}."
+                )
             return loss, metrics
 
         def take_step(step, carry):
@@ -178,7 +183,7 @@ class Trainer(eqx.Module):
         count = sums.pop("count")
         # The same key for every evaluation: two evaluations differ by their parameters, not by their draws.
         candidate = averaged_parameters(parameters, optimizer_state)
-        loss, metrics = with_metrics(self.objective.evaluate(self.model(candidate), evaluation_key))
+        loss, metrics = with_metrics(self.objective.evaluate(self.model(candidate), evaluation_key), f"{name}.evaluate")
         loss = loss.astype(dtype)
         better = loss < state.best_loss
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, state.best)
@@ -196,9 +201,17 @@ class Trainer(eqx.Module):
     advance_quick_compilation = jit_quick_compilation(run, level=1)
 
 
-def with_metrics(value: Any) -> tuple[Array, dict[str, Array]]:
-    """The loss and the metrics of what an objective returned."""
-    return value if isinstance(value, tuple) else (value, {})
+def with_metrics(value: Any, method: str) -> tuple[Array, dict[str, Array]]:
+    """The loss and the metrics of what a method of an objective returned.
+
+    Raises:
+        ValueError: if they are not scalars.
+    """
+    loss, metrics = value if isinstance(value, tuple) else (value, {})
+    for name, number in {"the loss": loss, **metrics}.items():
+        if jnp.shape(number):
+            raise ValueError(f"{method} must return scalars, but {name} has shape {jnp.shape(number)}.")
+    return jnp.asarray(loss), jax.tree.map(jnp.asarray, metrics)
 
 
 def partition(model: Any) -> tuple[PyTree, PyTree]:
