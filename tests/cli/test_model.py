@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
+import jax
 import numpy as np
 import numpyro
 import pytest
 
 from cli_cases import said
 from pushforward.cli import main
-from pushforward.cli.model import check_arguments, load_data, load_model
+from pushforward.cli.model import check_arguments, check_precision, load_data, load_model
 from pushforward.cli.terminal import Parser, UserError
 
 MODEL = """
@@ -94,3 +95,25 @@ def test_columns_that_match_no_argument(models, capsys):
     message = said(capsys)
     assert "wide.csv has the columns age, mass, which the model" in message and "takes group, y." in message
     assert "--columns chooses" in message and not (models / "out").exists()
+
+
+def test_values_that_do_not_fit_into_the_precision_are_named():
+    data = {"y": np.array([[1, 2], [3_000_000_000, 4]]), "z": {"x": np.array([1.0, 3e39])}, "n": 3, "how": "text"}
+    with jax.enable_x64(True):
+        check_precision(data)
+    with jax.enable_x64(False):
+        check_precision({"n": 3, "how": "text", "x": np.array([0.1, 1e-50]), "b": np.array([True])})
+        with pytest.raises(UserError, match=r"y\[1\]\[0\] is 3000000000, which does not fit into int32; .* --float32"):
+            check_precision(data)
+        with pytest.raises(UserError, match=r"z.x\[1\] is 3e\+39, which does not fit into float32"):
+            check_precision({"z": data["z"]})
+        with pytest.raises(UserError, match="m is 3000000000, "):
+            check_precision({"m": 3_000_000_000})
+
+
+@pytest.mark.parametrize("command", [["fit"], ["diagnose", "posterior.flow"]], ids=lambda command: command[0])
+def test_commands_refuse_them(command, models, capsys):
+    (models / "large.json").write_text('{"y": [3000000000, 5], "group": [0, 1], "num_groups": 2}')
+    with jax.enable_x64(False):
+        assert main([*command, "models.py:groups", "--data", "large.json", "--float32", "--out", "out"]) == 2
+    assert "y[0] is 3000000000, which does not fit into int32" in said(capsys)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from pushforward.cli.folders import check_folder
-from pushforward.cli.model import DATA, add_arguments, check_arguments, load_data, load_model
+from pushforward.cli.model import DATA, add_arguments, check_arguments, check_precision, load_data, load_model
 from pushforward.cli.posterior import diagnostics_summary, print_diagnostics
 from pushforward.cli.results import Results
 from pushforward.cli.saved import add_saved, load_saved
@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             raise UserError(f"--out {options.out} is the folder of {options.saved}, which would be replaced.")
     data = load_data(options)
     set_precision(options)
+    check_precision(data)
     saved = load_saved(options)
     model = load_model(options.model)
     check_arguments(model, data, options)

@@ -113,6 +113,34 @@ def _as_arrays(path: Path, name: str, value: Any) -> Any:
     return array if isinstance(value, list | np.ndarray) else value
 
 
+def check_precision(data: dict[str, Any], name: str = "") -> None:
+    """Raise unless the values fit into the precision that is set, in which JAX would wrap them or make them infinite.
+
+    Args:
+        data: the arguments by name.
+        name: the name of the object that holds them.
+
+    Raises:
+        UserError: if a value does not fit; it says which.
+    """
+    from jax.dtypes import canonicalize_dtype  # takes a while to import
+
+    for key, value in data.items():
+        if isinstance(value, dict):
+            check_precision(value, f"{name}{key}.")
+        elif not isinstance(value, str):
+            array = np.asarray(value)
+            with np.errstate(over="ignore", invalid="ignore"):
+                kept = array.astype(canonicalize_dtype(array.dtype))
+            lost = np.argwhere(~np.isfinite(kept) if array.dtype.kind == "f" else kept != array)
+            if len(lost):
+                place = "".join(f"[{index}]" for index in lost[0])
+                raise UserError(
+                    f"{name}{key}{place} is {array[tuple(lost[0])]}, which does not fit into {kept.dtype}; leave out "
+                    "--float32."
+                )
+
+
 def load_model(spec: str) -> Callable:
     """The model that a text names.
 

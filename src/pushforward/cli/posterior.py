@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pushforward.cli.devices import add_devices, connect, mesh, writes
 from pushforward.cli.folders import check_folder
-from pushforward.cli.model import DATA, add_arguments, check_arguments, load_data, load_model
+from pushforward.cli.model import DATA, add_arguments, check_arguments, check_precision, load_data, load_model
 from pushforward.cli.results import Results
 from pushforward.cli.terminal import (
     UserError,
@@ -110,6 +110,7 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
             raise UserError(f"--{name} must be a positive number of {unit}, but is {value}.")
     data = load_data(options)
     set_precision(options)
+    check_precision(data)
     connect(options, console)
     model = load_model(options.model)
     check_arguments(model, data, options)
