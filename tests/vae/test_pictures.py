@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from pushforward import vae as pv
 from pushforward.reports.vae import image_grid
@@ -53,3 +54,15 @@ def test_summary_figure_and_page(tmp_path):
     assert f"<td>NLL, 20 draws<td>{evaluation.nll:.3f}" in page
     assert "<td>test images<td>6" in page
     assert page.count("data:image/png") == 4
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 2, 2)], ids=str)
+def test_images_of_other_shapes_have_no_pictures(shape, tmp_path):
+    vae = pv.build(shape, key=KEY, dim=2, posterior="gaussian", prior="normal", widths=(4,))
+    x = np.zeros((3, *shape))
+    assert pv.pictures.all_pictures(vae, x, KEY) == {}
+    with pytest.raises(ValueError, match="no pictures of images with one axis"):
+        vae.plot(x, key=KEY)
+    assert vae.report(tmp_path / "page.html", x, key=KEY, num_samples=2).num_samples == 2
+    page = (tmp_path / "page.html").read_text()
+    assert "There are no pictures of images with one axis" in page and "data:image/png" not in page

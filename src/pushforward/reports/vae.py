@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.bijections.arrays import ArrayLike
-from pushforward.reports.blocks import Image, Section, Table
+from pushforward.reports.blocks import Image, Section, Table, Text
 from pushforward.reports.figures import new_figure
 from pushforward.reports.page import page
 from pushforward.reports.posterior import settings, training
@@ -37,6 +37,7 @@ PICTURES = {
     "traversals": "In each row one latent coordinate of an image changes; rows without change are unused coordinates.",
     "interpolations": "In each row, one test image changes into another.",
 }
+NO_PICTURES = "There are no pictures of images with one axis or more than three."
 LEARNING = "The ELBO of the validation images after each epoch. The model with the highest one is kept."
 MIN_PIXELS = 800  # along the longer side of an image file
 
@@ -66,7 +67,12 @@ def plot_image_grids(pictures: Mapping[str, ArrayLike]) -> Any:
 
     Args:
         pictures: the rows and columns of images of each grid, by the name of the grid.
+
+    Raises:
+        ValueError: if there are none.
     """
+    if not pictures:
+        raise ValueError(NO_PICTURES)
     figure = new_figure(figsize=(10, 8))
     for axes, (name, images) in zip(figure.subplots(2, -(-len(pictures) // 2)).flat, pictures.items(), strict=False):
         axes.imshow(image_grid(images), cmap="gray", vmin=0, vmax=1)
@@ -137,7 +143,7 @@ def vae_page(
         verdict = of_vae(evaluation, in_terminal=in_terminal)
     sections = [
         *scores,
-        Section("Pictures", images),
+        Section("Pictures", images or [Text(NO_PICTURES)]),
         *(() if history is None else (training(history, "ELBO of validation images (nats)", text=LEARNING),)),
         settings(facts, command),
     ]

@@ -290,7 +290,7 @@ class VAE(Picklable):
         """A Matplotlib figure of reconstructions, samples, traversals and interpolations.
 
         Args:
-            images: test images, of shape (n, *shape).
+            images: test images, of shape (n, *shape); those with one axis or more than three cannot be shown.
             key: the key for the draws.
         """
         return plot_image_grids(all_pictures(self, self._images(images), key))

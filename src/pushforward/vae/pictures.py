@@ -22,9 +22,12 @@ def all_pictures(
     Args:
         vae: the model.
         x: images; the first ones are shown. There are no interpolations of one image, and without images only samples.
+            Images with one axis or more than three have no pictures.
         key: the key for the draws.
         columns: the largest number of images in a row.
     """
+    if len(vae.shape) not in (2, 3):
+        return {}
     found = {"samples": samples(vae, key, columns=columns)}
     if x is not None:
         x = jnp.asarray(x)[:columns]
