@@ -3,8 +3,9 @@
 import io
 
 import numpy as np
+import pytest
 
-from pushforward.reports import calibration, density, figures
+from pushforward.reports import calibration, charts, density, figures
 from pushforward.training.history import Evaluation, History
 
 RNG = np.random.default_rng(0)
@@ -21,6 +22,15 @@ def test_learning_curves_with_gaps():
         figure.savefig(io.BytesIO(), format="png")
     best = figures.plot_learning(history([(1, np.nan), (2, 3.0), (4, 2.0)]), "nats").axes[0].lines[1]
     assert best.get_xdata()[0] == 4
+
+
+@pytest.mark.parametrize("log_evidence", [-120.0, -99.0, np.nan])
+def test_the_end_of_a_learning_curve_and_the_log_evidence_are_inside_the_axis(log_evidence):
+    curve = history([*enumerate((105.0, 101.0, 100.5, 100.2, 100.0))])
+    figure = figures.plot_learning(curve, "nats", log_evidence).axes[0].get_ylim()
+    assert figure == tuple(charts.training(curve, "nats", log_evidence)["y"]["range"])
+    low, high = figure
+    assert low < min(-100.0, np.nan_to_num(log_evidence, nan=-100.0)) and high > max(-100.0, log_evidence, -100.0)
 
 
 def test_names_with_brackets_and_dollars():

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pushforward.reports.calibration import MAX_SHOWN, band_width
-from pushforward.reports.figures import Columns, typical_range
+from pushforward.reports.figures import Columns, learning_range, typical_range
 from pushforward.training.history import History
 
 # Histograms of few values have fewer bins: as many as three times the cube root of their number.
@@ -95,16 +95,13 @@ def training(history: History, label: str, log_evidence: float = math.nan) -> di
                 "x": [record.step for record in mine], "y": [-float(record.loss) for record in mine],
             }
         )  # fmt: skip
-    best = max((-float(record.loss) for record in records), default=0.0)
     if math.isfinite(log_evidence) and records:
         ends = [records[0].step, max(records[-1].step, records[0].step + 1)]
         line = {"type": "scatter", "mode": "lines", "name": "log evidence", "color": 3, "x": ends}
         traces.append(line | {"y": [log_evidence] * 2, "line": {"dash": "dash"}})
-        best = max(best, log_evidence)
-    # The first points may be far below: the interesting part is the end.
-    low = float(np.quantile([-record.loss for record in records], 0.1)) if records else -1.0
-    margin = max(0.1 * (best - low), 1e-3)
-    y = {"title": {"text": label}, "range": [low - margin, best + margin]}
+    y: dict[str, Any] = {"title": {"text": label}}
+    if records:
+        y["range"] = list(learning_range([-float(record.loss) for record in records], log_evidence))
     return {"traces": traces, "x": {"title": {"text": "steps of training"}, "rangemode": "tozero"}, "y": y}
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,20 @@ def plot_pairs(draws: Columns, data: Columns | None = None) -> Any:
     return figure
 
 
+def learning_range(values: Sequence[float], log_evidence: float) -> tuple[float, float]:
+    """The range of a learning curve, with a margin and with the log evidence inside.
+
+    Args:
+        values: minus the losses, one or more.
+        log_evidence: the log evidence; NaN or infinite if it is unknown.
+    """
+    # The first points may be far below: the interesting part is the end.
+    ends = [float(np.quantile(values, 0.1)), float(max(values))]
+    ends += [log_evidence] if math.isfinite(log_evidence) else []
+    margin = max(0.1 * (max(ends) - min(ends)), 1e-3)
+    return min(ends) - margin, max(ends) + margin
+
+
 def plot_learning(history: History, label: str, log_evidence: float = math.nan) -> Any:
     """Minus the loss at each evaluation against the steps of training, with the log evidence or the best step.
 
@@ -99,10 +113,7 @@ def plot_learning(history: History, label: str, log_evidence: float = math.nan) 
         best = min(records, key=lambda record: record.loss)
         if not known:
             axes.axvline(best.step, color="black", linewidth=0.8, linestyle="--", label="best")
-        # The first points may be far below: the interesting part is the end.
-        low, high = np.quantile([-record.loss for record in records], 0.1), log_evidence if known else -best.loss
-        margin = max(0.1 * (high - low), 1e-3)
-        axes.set_ylim(low - margin, high + margin)
+        axes.set_ylim(*learning_range([-record.loss for record in records], log_evidence))
     axes.set(xlabel="steps", ylabel=label)
     if axes.lines:
         axes.legend()
