@@ -49,8 +49,11 @@ def test_densities_and_flows(folder, capsys):
         assert main(["report", f"{name}.flow", "--out", f"{name}.html"]) == 0
         page = (folder / f"{name}.html").read_text()
         assert "Verdict: not evaluated" in page and f"<td>{shown}" in page and "<td>mean" not in page
-    assert main(["report", "density.flow", "--data", "data.csv"]) == 0
+    said(capsys)
+    assert main(["report", "density.flow", "--data", "data.csv", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
     page = (folder / "density.html").read_text()
+    assert f"Verdict: {result['summary']['verdict']}" in page
     assert "Log-likelihood of 300 test rows" in page and "Verdict: not evaluated" not in page
     given = pf.flows.realnvp(2, key=jr.key(0), num_layers=1, hidden=(4,), cond_dim=1)
     given.save("given.flow")
@@ -65,17 +68,23 @@ def test_densities_and_flows(folder, capsys):
 def test_vaes(folder, capsys):
     small().save("model.vae")
     np.savez("images.npz", train=images(4), test=images(6))
-    np.savez("other.npz", train=np.zeros((4, 2, 2)))
+    np.save("other.npy", np.zeros((4, 2, 2)))
     assert main(["report", "model.vae"]) == 0
     page = (folder / "model.html").read_text()
     assert "Verdict: not evaluated" in page and page.count("data:image/png") == 1
-    assert main(["report", "model.vae", "--data", "images.npz"]) == 0
+    said(capsys)
+    assert main(["report", "model.vae", "--data", "images.npz", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert f"Verdict: {result['summary']['verdict']}" in (folder / "model.html").read_text()
     assert "<td>test images<td>6" in (folder / "model.html").read_text()
     # Gray pixels are drawn as black and white, as for training.
-    np.savez("gray.npz", train=0.3 + 0.4 * images(6))
-    assert main(["report", "model.vae", "--data", "gray.npz"]) == 0
+    np.save("gray.npy", 0.3 + 0.4 * images(6))
+    assert main(["report", "model.vae", "--data", "gray.npy"]) == 0
+    np.savez("train.npz", train=images(6))
     said(capsys)
-    assert main(["report", "model.vae", "--data", "other.npz"]) == 2
+    assert main(["report", "model.vae", "--data", "train.npz"]) == 2
+    assert 'has an array "train", but no array "test"' in said(capsys)
+    assert main(["report", "model.vae", "--data", "other.npy"]) == 2
     assert f"images have shape (2, 2), but those of the model have {SHAPE}" in said(capsys)
 
 

@@ -35,7 +35,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
         assert "NLL" in captured.out
         assert main([*command, "--epochs", "4"]) == 0
     assert "4 epochs" in capsys.readouterr().out
-    names = {"model.vae", "checkpoint.vae", "summary.json", "report.html", "reconstructions.png", "samples.png"}
+    names = {"model.vae", "summary.json", "report.html", "reconstructions.png", "samples.png"}
     assert {path.name for path in out.iterdir()} == names | {"traversals.png", "interpolations.png"}
     assert json.loads((out / "summary.json").read_text())["test images"] == 5
     assert pf.load(out / "model.vae").shape == SHAPE

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from pushforward.vae.data import check_images, load_images, without_bytes
+from pushforward.vae.data import check_images, load_images, with_test_images, without_bytes
 from vae_cases import images
 
 
@@ -32,3 +32,10 @@ def test_pictures_are_refused_with_advice(name, match, tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG")
     with pytest.raises(ValueError, match=match):
         load_images(tmp_path / name)
+
+
+def test_the_smallest_number_of_images_that_leaves_test_images():
+    found = with_test_images({"train": images(6)}, 0.1, 0)
+    assert len(found["train"]) == 5 and len(found["test"]) == 1
+    with pytest.raises(ValueError, match="5 images, but at least 6 are needed"):
+        with_test_images({"train": images(5)}, 0.1, 0)

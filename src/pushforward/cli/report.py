@@ -1,6 +1,7 @@
 """`pushforward report`: the page of anything that was saved."""
 
 import argparse
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ Write the page of a saved result: a posterior, chains, an amortized posterior, a
 
 The page begins with the verdict in words, and needs no network. Files of densities and VAEs hold no rows or images, so
 these are evaluated on those of --data: a table with the columns of the density, or an .npz file of images, as for
-`pushforward vae`.
+`pushforward vae`, of which only the array "test" is used, or a file of one array.
 """
 
 
@@ -62,12 +63,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     results = Results(str(options.saved), page.parent)
     options.results.append(results)
     try:
-        write = _writer(saved, options)
+        write, verdict = _writer(saved, options)
     except UserError:
         raise
     except Exception as error:
         raise user_error(error, str(options.data or options.saved), "the report") from error
-    results.summary = {"kind": type(saved).__name__, "verdict": _verdict(saved)}
+    results.summary = {"kind": type(saved).__name__, "verdict": verdict}
     results.write(page.name, write)
     if results.written:
         console.print(f"wrote {page}", soft_wrap=True)
@@ -81,35 +82,35 @@ def _page(out: Path | None, saved: Path) -> Path:
     return out if is_page else out / "report.html"
 
 
-def _verdict(saved: Any) -> str | None:
-    return getattr(getattr(saved, "diagnostics", saved), "verdict", None)
-
-
-def _writer(saved: Any, options: argparse.Namespace) -> Any:
-    """The function that writes the page; what `--data` is needed for is computed before."""
+def _writer(saved: Any, options: argparse.Namespace) -> tuple[Any, str | None]:
+    """The function that writes the page, and the page's verdict; what `--data` is needed for is computed before."""
     import jax.random as jr
 
     from pushforward.density import Density
     from pushforward.flow import Flow
     from pushforward.posterior import AmortizedPosterior, Chains, Posterior
+    from pushforward.reports.verdicts import of_density, of_vae, unevaluated_density, unevaluated_vae
     from pushforward.vae import VAE
 
     title, key = options.saved.name, jr.key(options.seed)
     saved = Density.of(saved) if isinstance(saved, Flow) else saved
     if isinstance(saved, Density):
         evaluation = None if options.data is None else _evaluation(saved, options, key)
-        return lambda path: saved.report(path, evaluation, title=title)
+        verdict = unevaluated_density() if evaluation is None else of_density(evaluation, ())
+        return lambda path: saved.report(path, evaluation, title=title), verdict.word
     if isinstance(saved, VAE):
         images = None if options.data is None else _images(options.data, saved, options.seed)
         evaluation = None if images is None else _vae_evaluation(saved, images, key)
+        verdict = unevaluated_vae() if evaluation is None else of_vae(evaluation)
         return lambda path: saved.report(
             path, images, key=key, evaluation=evaluation, title=title, command=options.command_line
-        )
+        ), verdict.word
     if not isinstance(saved, Posterior | Chains | AmortizedPosterior):
         raise ValueError(f"{options.saved} holds a {type(saved).__name__}, which has no report.")
     if options.data is not None:
         raise ValueError("a posterior has its diagnostics in its file; remove --data.")
-    return lambda path: saved.report(path, title=title)
+    verdict = getattr(getattr(saved, "diagnostics", saved), "verdict", None)
+    return lambda path: saved.report(path, title=title), verdict
 
 
 def _evaluation(density: Any, options: argparse.Namespace, key: Any) -> Any:
@@ -123,13 +124,25 @@ def _evaluation(density: Any, options: argparse.Namespace, key: Any) -> Any:
 
 
 def _images(path: Path, model: Any, seed: int) -> Any:
-    """The test images of a file, or all that it has; binarized for a Bernoulli likelihood, as for training."""
+    """The test images of a file; binarized for a Bernoulli likelihood, as for training."""
     from pushforward.vae import Bernoulli
     from pushforward.vae.data import binarized, load_images
 
     found = load_images(path)
+    if "test" not in found and _names_training_images(path):
+        raise ValueError(
+            'it has an array "train", but no array "test": training images do not show how good a model is. Give the '
+            "test images under this name, or alone in a file."
+        )
     images = found.get("test", found["train"])
     return binarized(images, seed) if isinstance(model.likelihood, Bernoulli) else images
+
+
+def _names_training_images(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return "train.npy" in file.namelist()
 
 
 def _vae_evaluation(model: Any, images: Any, key: Any) -> Any:

@@ -25,10 +25,10 @@ FILE.npz contains images with pixels in [0, 1] or of 8 bits: an array "train", a
 shape is (n, height, width), or that with an axis of 1, 3 or 4 channels before or after height and width, which is
 detected. FILE.npy contains one such array. Without a file, the images are scikit-learn's handwritten digits.
 
-DIR will contain model.vae (for pushforward.load), checkpoint.vae, summary.json, report.html, and reconstructions.png,
-samples.png, traversals.png and interpolations.png. If training is killed or interrupted, the same command continues it
-from the checkpoint. Ctrl-C ends the training; the best model so far is then saved and evaluated, and the exit code is
-130.
+DIR will contain model.vae (for pushforward.load), summary.json, report.html, and reconstructions.png, samples.png,
+traversals.png and interpolations.png. While the command runs, DIR also holds checkpoint.vae: if it is killed or
+interrupted, the same command continues from there. Ctrl-C ends the training; the best model so far is then saved and
+evaluated, and the exit code is 130.
 """
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 MODEL, CHECKPOINT = "model.vae", "checkpoint.vae"
@@ -173,5 +173,7 @@ def _train_and_evaluate(options: argparse.Namespace, console: Console) -> int:
     pictures = results.attempt("there are no pictures", lambda: all_pictures(model, test, picture_key))
     for name, grid in (pictures or {}).items():
         results.write(f"{name}.png", functools.partial(write_image_grid, grid))
+    if not results.exit_code:
+        (options.out / CHECKPOINT).unlink(missing_ok=True)
     console.print(f"{epochs} epochs; wrote {', '.join(results.written)} to {options.out}", soft_wrap=True)
     return results.exit_code

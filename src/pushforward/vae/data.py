@@ -146,7 +146,7 @@ def with_test_images(images: dict[str, np.ndarray], fraction: float, seed: int) 
     train = images["train"]
     count = round(fraction * len(train))
     if count < 1:
-        raise ValueError(f"there are {len(train)} images, but at least {round(1 / fraction)} are needed.")
+        raise ValueError(f"there are {len(train)} images, but at least {int(0.5 / fraction) + 1} are needed.")
     rows = np.random.default_rng(seed).permutation(len(train))
     return images | {"train": train[rows[count:]], "test": train[rows[:count]]}
 
