@@ -50,3 +50,19 @@ def test_memory_is_bounded(monkeypatch):
     assert evaluation.max_chunk_size(500, 4, small()) == 500
     monkeypatch.setattr(evaluation, "MAX_OUTPUTS", 7 * 4 * 12 + 1)
     assert [evaluation.max_chunk_size(500, outputs_per_item, small()) for outputs_per_item in (4, 1000)] == [7, 1]
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "error", "message"),
+    [
+        (pv.kl_split, {"num_images": 0}, ValueError, "num_images must be a whole number between 1 and"),
+        (pv.kl_split, {"num_images": 2.5}, TypeError, "num_images must be a whole number"),
+        (pv.evaluate, {"batch_size": -1}, ValueError, "batch_size must be a whole number between 1 and"),
+        (pv.evaluate, {"key": 0}, TypeError, "key must be a random key"),
+        (pv.evaluate, {"vae": 3}, TypeError, "vae must be a VAE, but is 3, in evaluate"),
+    ],
+    ids=str,
+)
+def test_arguments_of_evaluations(score, options, error, message):
+    with pytest.raises(error, match=message):
+        score(**{"vae": small(), "x": images(), "key": KEY} | options)

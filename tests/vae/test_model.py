@@ -90,3 +90,29 @@ def test_models_of_version_0_1_0_load():
         for vae, elbo in saved:
             assert isinstance(vae, pf.VAE)
             np.testing.assert_allclose(eqx.filter_jit(vae.elbo)(x, jr.key(1)), elbo, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pv.build(SHAPE, key=KEY, dim="2"), "dim must be a whole number .* is '2', in build"),
+        (lambda: pv.build(SHAPE, key=0), "key must be a random key"),
+        (lambda: pv.build(SHAPE, key=KEY, likelihood=pv.Bernoulli), "the class Bernoulli instead of an instance"),
+        (lambda: pv.posterior("planar", 2, 3, key=KEY, num_layers=-1), "num_layers must be a whole number"),
+        (lambda: pv.posterior("sylvester-orthogonal", 4, 3, key=KEY, num_units=0), "num_units must be a whole number"),
+        (lambda: pv.prior("mixture", 2, key=KEY, num_components=0), "num_components must be a whole number"),
+        (lambda: pv.conv_pair((8, 8), 2, 1, key=KEY, channels=()), "channels must have one entry or more"),
+        (lambda: pv.dense_pair((8, 8), 2, 1, key=KEY, hidden=(4, 0)), r"hidden\[1\] must be a whole number"),
+        (lambda: pv.Gaussian(float("nan")), "scale must be a number above 0 that is finite"),
+        (lambda: pv.Categorical(2.5), "levels must be a whole number"),
+        (lambda: pv.NegativeBound(images(), free_bits=float("nan")), "free_bits must be a number"),
+        (
+            lambda: pf.fit_vae(images(), key=KEY, vae=small(), objective=pv.NegativeBound(images())),
+            "makes the objective",
+        ),
+    ],
+    ids=range(12),
+)
+def test_arguments_of_the_parts(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()

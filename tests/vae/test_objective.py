@@ -128,7 +128,7 @@ def test_bounds():
     np.testing.assert_allclose(weighted, -np.mean(scipy.special.logsumexp(terms.log_weight, 0) - np.log(7)))
     with pytest.raises(ValueError, match="num_samples=7"):
         pv.NegativeBound(x, num_samples=7, path_gradient=True)
-    with pytest.raises(ValueError, match=r"batch_size.*0, 1, 4"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number .* is 0, in NegativeBound"):
         pv.NegativeBound(x, batch_size=0)
 
 

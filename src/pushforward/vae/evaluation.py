@@ -14,6 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
+from pushforward.arguments import checked, in_words
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.generators import separate_key
 from pushforward.vae.data import check_images
@@ -80,6 +81,7 @@ class KLSplit(NamedTuple):
     marginal_kl: float
 
 
+@checked(x=None)
 def evaluate(
     vae: Any,
     x: ArrayLike,
@@ -104,7 +106,7 @@ def evaluate(
     Raises:
         ValueError: for images of another shape, or images that the likelihood cannot have generated.
     """
-    x = _checked(vae, x)
+    x = _checked(vae, x, "evaluate")
     batch_size = max_chunk_size(batch_size, elbo_samples, vae)
     chunk = max_chunk_size(chunk, min(batch_size, len(x)), vae)
     scores = _scores(vae, x, key, num_samples, elbo_samples, chunk, batch_size)
@@ -150,6 +152,7 @@ def _active_units(vae: Any, means: Float[Array, "n dim"], variances: Float[Array
     return int((means.var(0) - variances.mean(0) / MEAN_DRAWS > ACTIVE_VARIANCE * prior_variance).sum())
 
 
+@checked(x=None)
 def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256) -> KLSplit:
     """Split the KL term into a mutual information and the KL divergence of the aggregate posterior from the prior.
 
@@ -165,7 +168,7 @@ def kl_split(vae: Any, x: ArrayLike, *, key: PRNGKeyArray, num_images: int = 256
     Raises:
         ValueError: for images of another shape, or images that the likelihood cannot have generated.
     """
-    x = _checked(vae, x)
+    x = _checked(vae, x, "kl_split")
     pick_key, draw_key = jr.split(key)
     rows = jr.permutation(pick_key, len(x))[:num_images]
     information, marginal = _split(vae, x[rows], draw_key)
@@ -183,7 +186,9 @@ def _split(vae, x, key):
     return (log_q - log_marginal).mean(), (log_marginal - log_prior).mean()
 
 
-def _checked(vae: Any, x: ArrayLike) -> Float[Array, "n *shape"]:
+def _checked(vae: Any, x: ArrayLike, owner: str) -> Float[Array, "n *shape"]:
+    if not hasattr(vae, "likelihood"):
+        raise TypeError(f"vae must be a VAE, but is {in_words(vae)}, in {owner}.")
     x = check_images(x)
     if x.shape[1:] != vae.shape:
         raise ValueError(f"images must have shape (n, {', '.join(map(str, vae.shape))}), but have {x.shape}.")

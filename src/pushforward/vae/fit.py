@@ -126,6 +126,8 @@ def fit_vae(
         if not binarize:
             for part in values.chunks() if isinstance(values, StoredImages) else [values]:
                 vae.likelihood.check(part)
+    if isinstance(objective, NegativeBound):
+        raise TypeError("objective must be a function that makes the objective, but is an instance, in fit_vae.")
     bound = objective(x, validation_images, batch_size=batch_size, binarize=binarize, warmup=warmup)
     check_mesh(mesh, {"images of a step": bound.batches.batch_size})
     learning_rate = learning_rate if callable(learning_rate) else float(learning_rate)
@@ -182,7 +184,7 @@ def _split(
     x: np.ndarray | StoredImages, validation: float | ArrayLike | str | os.PathLike, key: PRNGKeyArray
 ) -> tuple[np.ndarray | StoredImages, np.ndarray | StoredImages]:
     """Training images and validation images."""
-    if not isinstance(validation, (int, float)):
+    if not isinstance(validation, (int, float, np.floating)):
         return x, _images(validation)
     if not 0 < validation < 1 or len(x) < 2:
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
+from pushforward.arguments import MAX_COUNT, POSITIVE, Range, check_fields
 from pushforward.bijections.positive import positive
 
 
@@ -132,8 +133,7 @@ class Categorical(AbstractLikelihood):
     discrete: ClassVar[bool] = True
 
     def __check_init__(self):
-        if self.levels < 2:
-            raise ValueError(f"a Categorical likelihood needs at least two levels, but got levels={self.levels}.")
+        check_fields(self, levels=Range(2, MAX_COUNT))
 
     @property
     def num_outputs(self) -> int:
@@ -175,8 +175,7 @@ class Gaussian(AbstractLikelihood):
     discrete: ClassVar[bool] = False
 
     def __check_init__(self):
-        if (self.scale is not None and self.scale <= 0) or self.min_scale <= 0:
-            raise ValueError(f"scales must be positive, but got scale={self.scale}, min_scale={self.min_scale}.")
+        check_fields(self, scale=POSITIVE, min_scale=POSITIVE)
 
     @staticmethod
     def upgraded_fields(fields: dict[str, Any]) -> dict[str, Any]:

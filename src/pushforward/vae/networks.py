@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pushforward.arguments import checked
 from pushforward.vae.convolution import convolve
 from pushforward.vae.layout import Channels, find_channels
 
@@ -129,6 +130,7 @@ class ChannelsLast(eqx.Module):
         return jnp.moveaxis(self.network(x), -3, -1) if self.decodes else self.network(jnp.moveaxis(x, -1, -3))
 
 
+@checked()
 def dense_pair(
     shape: tuple[int, ...],
     dim: int,
@@ -148,12 +150,12 @@ def dense_pair(
         hidden: the widths of the encoder's hidden layers; the decoder has them in reverse order.
         features: the number of the encoder's outputs, on which the posterior is conditioned.
     """
-    _check(shape, dim, num_outputs, features, hidden)
     one, two = jr.split(key)
     encoder = Dense(shape, (features,), hidden, key=one, activate_last=True)
     return encoder, Dense((dim,), (num_outputs, *shape), (features, *hidden[::-1]), key=two)
 
 
+@checked()
 def conv_pair(
     shape: tuple[int, ...],
     dim: int,
@@ -177,13 +179,14 @@ def conv_pair(
             shape, "first" if that is not clear.
 
     Raises:
-        ValueError: if a size is below 1, or the shape has another number of axes.
+        ValueError: if a size is below 1, there are no layers, or the shape has another number of axes.
 
     References:
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference (2018), appendix.
         https://arxiv.org/abs/1803.05649
     """
-    _check(shape, dim, num_outputs, features, channels)
+    if not channels:
+        raise ValueError("channels must have one entry or more, one for each layer, in conv_pair.")
     if len(shape) not in (2, 3):
         raise ValueError(
             "convolutions need images of shape (height, width), (channels, height, width) or (height, width, "
@@ -223,11 +226,3 @@ def conv_pair(
         (num_outputs, *shape),
     )
     return (ChannelsLast(encoder, False), ChannelsLast(decoder, True)) if last else (encoder, decoder)
-
-
-def _check(shape, dim, num_outputs, features, widths) -> None:
-    if min(*shape, dim, num_outputs, features, *widths) < 1:
-        raise ValueError(
-            f"all sizes must be at least 1, but got shape={tuple(shape)}, dim={dim}, num_outputs={num_outputs}, "
-            f"features={features} and widths {tuple(widths)}."
-        )

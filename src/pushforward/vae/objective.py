@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
+from pushforward.arguments import FROM_ZERO, NOT_NEGATIVE, checked
 from pushforward.bijections.arrays import ArrayLike
 from pushforward.generators import separate_key
 from pushforward.training.data import Epochs
@@ -63,6 +64,7 @@ class NegativeBound(AbstractObjective):
     num_evaluation_samples: int = eqx.field(static=True)
     metrics: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "beta")
 
+    @checked(images=None, validation=None, warmup=FROM_ZERO, free_bits=NOT_NEGATIVE)
     def __init__(
         self,
         images: ArrayLike | StoredImages,
@@ -76,12 +78,6 @@ class NegativeBound(AbstractObjective):
         path_gradient: bool = False,
         num_evaluation_samples: int = 4,
     ):
-        if min(batch_size, num_samples, num_evaluation_samples) < 1 or warmup < 0 or free_bits < 0:
-            raise ValueError(
-                "a bound needs batch_size, num_samples and num_evaluation_samples of at least 1, and warmup and "
-                f"free_bits of at least 0, but got {batch_size}, {num_samples}, {num_evaluation_samples}, {warmup} and "
-                f"{free_bits}."
-            )
         if num_samples > 1 and (free_bits or path_gradient):
             raise ValueError(f"free bits and path gradients need num_samples=1, but got num_samples={num_samples}.")
         self.images = _placed(images)

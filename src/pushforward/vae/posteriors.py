@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from pushforward import flows
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections import Affine, Chain, Elementwise, Permutation, TriangularSylvester
 from pushforward.flow import Flow
 from pushforward.flows.stack import conditional, stack, standard_normal
@@ -23,6 +24,7 @@ CONDITIONED = ("iaf", "realnvp", "nsf")
 POSTERIORS = ("gaussian", *AMORTIZED, *CONDITIONED)
 
 
+@checked(num_layers=FROM_ZERO)
 def posterior(
     family: str,
     dim: int,
@@ -61,12 +63,11 @@ def posterior(
     """
     if family not in POSTERIORS:
         raise ValueError(f"the posterior must be one of {', '.join(POSTERIORS)}, but is {family!r}.")
-    if num_layers < 0:
-        raise ValueError(f"a posterior needs num_layers >= 0, but got num_layers={num_layers}.")
     gaussian = conditional(Elementwise(Affine(), dim), cond_dim, (), key)
     if family == "gaussian" or num_layers == 0:
         return Flow(standard_normal(dim), Chain([gaussian]))
-    units, reflections = num_units or max(1, dim // 2), num_reflections or max(1, dim // 4)
+    units = max(1, dim // 2) if num_units is None else num_units
+    reflections = max(1, dim // 4) if num_reflections is None else num_reflections
     flow = _layers(family, dim, cond_dim, key, num_layers, hidden, units, reflections)
     return Flow(flow.base, Chain([gaussian, flow.bijection]))
 

@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 from jaxtyping import PRNGKeyArray
 
 from pushforward import flows
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.bijections import Identity
 from pushforward.flow import Flow, Learnable
 from pushforward.flows.stack import standard_normal
@@ -15,6 +16,7 @@ from pushforward.flows.stack import standard_normal
 PRIORS = ("normal", "mixture", "realnvp", "maf", "nsf")
 
 
+@checked(num_layers=FROM_ZERO)
 def prior(
     family: str,
     dim: int,
@@ -47,8 +49,6 @@ def prior(
     if family == "normal":
         return Flow(standard_normal(dim), Identity((dim,)))
     if family == "mixture":
-        if num_components < 1:
-            raise ValueError(f"a mixture prior needs num_components >= 1, but got num_components={num_components}.")
         components = dist.Normal(jr.normal(key, (num_components, dim)), 1.0).to_event(1)
         mixture = dist.MixtureSameFamily(dist.Categorical(logits=jnp.zeros(num_components)), components)
         return Flow(Learnable(mixture), Identity((dim,)))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
+from pushforward.arguments import FROM_ZERO, checked
 from pushforward.vae.layout import Channels, find_channels
 from pushforward.vae.likelihoods import AbstractLikelihood, Bernoulli
 from pushforward.vae.model import VAE
@@ -18,6 +19,7 @@ from pushforward.vae.priors import prior as make_prior
 NETWORKS = ("dense", "conv")
 
 
+@checked(num_layers=FROM_ZERO, prior_layers=FROM_ZERO)
 def build(
     shape: tuple[int, ...],
     *,
