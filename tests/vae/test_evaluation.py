@@ -61,7 +61,6 @@ def test_memory_is_bounded(monkeypatch):
         (pv.evaluate, {"key": 0}, TypeError, "key must be a random key"),
         (pv.evaluate, {"vae": 3}, TypeError, "vae must be a VAE, but is 3, in evaluate"),
     ],
-    ids=str,
 )
 def test_arguments_of_evaluations(score, options, error, message):
     with pytest.raises(error, match=message):

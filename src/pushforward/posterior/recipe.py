@@ -36,6 +36,7 @@ from pushforward.bijections import AbstractBijection, Chain, Frozen, Triangular
 from pushforward.flow import Flow
 from pushforward.flows import default
 from pushforward.flows.stack import standard_normal
+from pushforward.generators import separate_key
 from pushforward.posterior.composed import (
     composed,
     composed_affine,
@@ -148,7 +149,7 @@ class Recipe(StageFit):
         trained = self.stage(larger, whitened, FLOW, keys.training)
         if self.target.dim >= default.MODERATE_DIM and isinstance(affine, Triangular):
             marginals = marginals_in_axes_of(affine)
-            trained = self.with_marginals(whitened, trained, marginals, jr.fold_in(keys.flow, 1))
+            trained = self.with_marginals(whitened, trained, marginals, separate_key(keys.flow))
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
 
@@ -188,7 +189,7 @@ class Recipe(StageFit):
         # In fewer dimensions all coordinates can be treated alike.
         if dim < default.MODERATE_DIM or self.run.ended:
             return None
-        influence_key, check_key, confirm_key, couplings_key, train_key = split(keys.structure, 5)
+        influence_key, check_key, confirm_key, couplings_key, train_key, marginals_key = split(keys.structure, 6)
         neighbors_key, rotation_key = (jr.fold_in(influence_key, i) for i in range(2))
         order, num_global = of_first(find_global(target, affine, influence_key, first_ratio), self.run.mesh)
         if num_global == 0 and dim <= FEW_DIMS:
@@ -202,7 +203,7 @@ class Recipe(StageFit):
         rotation = of_first(rotation, self.run.mesh)
         flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], rotation, key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
-        trained = self.with_marginals(whitened, trained, marginal_splines(dim), jr.fold_in(train_key, 0))
+        trained = self.with_marginals(whitened, trained, marginal_splines(dim), marginals_key)
         if not self.can_have_layers(trained):
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)
@@ -264,6 +265,7 @@ class Recipe(StageFit):
         self, target: Whitened, trained: Trained[Flow], marginals: AbstractBijection, key: PRNGKeyArray
     ) -> Trained[Flow]:
         """The flow, followed by `marginals`, splines of each coordinate, if it is too far from the posterior.
+
         Skewed or peaked marginal distributions of a hundred coordinates are out of reach of couplings, which see all
         coordinates at once; these splines see one each, and leave the copula to the flow.
         """

@@ -34,6 +34,21 @@ def test_compiled_functions_and_scans_are_looked_into():
     assert sources == [{1, 2}, {1, 2}, {1}, {0, 1, 2}, set(), {2}, {0}, {1}]
 
 
+def test_loops_and_conditions_are_looked_into():
+    def fn(inputs):
+        a, b, c, d = inputs
+        # The second part of the carry reaches the first after two steps; the third decides when the loop ends.
+        loop = jax.lax.while_loop(lambda s: s[2] < 9, lambda s: (s[1], b, s[2] + 1, s[3]), (a, 0.0, c, d))
+        counted = jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * b), (0, 1.0))
+        choice = jax.lax.cond(c > 0, lambda a, b: (a, 1.0, 1), lambda a, b: (a * b, 1.0, 2), a, b)
+        fixed = jax.lax.cond(True, lambda a, b: (a, b), lambda a, b: (a, 2 * b), a, b)
+        return {"choice": choice, "counted": counted, "fixed": fixed, "loop": loop}
+
+    _, sources = dependence(fn, (1.0, 2.0, 3.0, 4.0))
+    choice, counted, fixed, loop = [{0, 1, 2}, {2}, {2}], [set(), {1}], [{0}, {1}], [{0, 1, 2}, {1, 2}, {2}, {3}]
+    assert sources == [*choice, *counted, *fixed, *loop]
+
+
 def test_names_of_what_depends_on_an_argument():
     result = {"a": lambda x: (1.0, x), "b": lambda x: jnp.zeros_like(x), "c": lambda x: [2 * x, "text"]}
     assert dependent(lambda x: {name: fn(x) for name, fn in result.items()}, 1.0) == {"a", "c"}

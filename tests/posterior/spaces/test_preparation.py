@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpyro import handlers
 
+import pushforward as pf
 from pushforward.posterior.spaces.preparation import (
     ExpandedObservations,
     ObservedArrays,
@@ -137,3 +138,11 @@ def test_errors_that_may_come_from_values_are_tried_again(error):
     found = []
     assert abs(traced(model, (), {}, seed=1)["x"]["value"]) <= 0.3
     assert len(found) > 1
+
+
+def test_names_alone_are_no_circular_reparam():
+    def model():
+        phase = numpyro.sample("phase_unwrapped", dist.Normal(0, 1))
+        numpyro.factor("phase_factor", -0.1 * phase**2)
+
+    assert pf.Target.from_numpyro(model).dim == 1

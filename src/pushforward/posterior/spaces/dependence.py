@@ -15,8 +15,8 @@ def dependence(fn: Callable[..., PyTree], *arguments: Any) -> tuple[PyTree, list
     """The outputs' shapes, and for each output leaf the indices of the input leaves that it may depend on.
 
     It follows the operations of the traced function, not values: no derivative or value that happens to be zero hides a
-    dependence. It looks into compiled functions and scans. Other operations that contain operations, such as a while
-    loop, count as if all outputs depend on all inputs.
+    dependence. It looks into compiled functions, scans, loops and conditions. Other operations that contain operations
+    count as if all outputs depend on all inputs.
 
     Args:
         fn: a function of pytrees of arrays.
@@ -51,6 +51,11 @@ def _sources(jaxpr: Jaxpr, inputs: list[Sources]) -> list[Sources]:
             outputs = _sources(equation.params["jaxpr"].jaxpr, found)
         elif equation.primitive.name == "scan":
             outputs = _sources_of_scan(equation.params, found)
+        elif equation.primitive.name == "while":
+            outputs = _sources_of_loop(equation.params, found)
+        elif equation.primitive.name == "cond":
+            branches = [_sources(branch.jaxpr, found[1:]) for branch in equation.params["branches"]]
+            outputs = [found[0].union(*output) for output in zip(*branches, strict=True)]
         else:
             outputs = [frozenset().union(*found)] * len(equation.outvars)
         sources.update(zip(equation.outvars, outputs, strict=True))
@@ -66,3 +71,16 @@ def _sources_of_scan(params: dict[str, Any], inputs: list[Sources]) -> list[Sour
         if carry == inputs[first:last]:
             return outputs
         inputs = [*inputs[:first], *carry, *inputs[last:]]
+
+
+def _sources_of_loop(params: dict[str, Any], inputs: list[Sources]) -> list[Sources]:
+    """Iterations are followed until the carry depends on nothing new; all of it depends on when the loop ends."""
+    first, last = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    of_condition, of_body, carry = inputs[:first], inputs[first:last], inputs[last:]
+    while True:
+        [end] = _sources(params["cond_jaxpr"].jaxpr, [*of_condition, *carry])
+        after = _sources(params["body_jaxpr"].jaxpr, [*of_body, *carry])
+        new = [one | other | end for one, other in zip(carry, after, strict=True)]
+        if new == carry:
+            return carry
+        carry = new

@@ -262,7 +262,12 @@ def check_sites(sites: dict, continuous: dict, discrete: dict) -> None:
     points = [name for name, site in continuous.items() if isinstance(bare(site["fn"]), dist.Delta)]
     if points:
         raise ValueError(f"the latent sites {', '.join(points)} are dist.Delta; use numpyro.deterministic for them.")
-    stems = [name.removesuffix("_unwrapped") for name in continuous if name.endswith("_unwrapped")]
+    # The sites that numpyro's CircularReparam makes, of which one is an improper angle.
+    stems = [
+        name.removesuffix("_unwrapped")
+        for name, site in continuous.items()
+        if name.endswith("_unwrapped") and isinstance(bare(site["fn"]), dist.ImproperUniform)
+    ]
     circular = [stem for stem in stems if f"{stem}_factor" in sites]
     if circular:
         raise ValueError(
