@@ -1,6 +1,7 @@
 """The stages of a fit, one at a time."""
 
 import dataclasses
+import functools
 import math
 
 import jax.numpy as jnp
@@ -96,7 +97,7 @@ def test_splines_of_coordinates_follow_what_is_far_from_the_posterior():
     gaussian = Trained(pf.flows.linear(dim, key=jr.key(0)), math.nan, 0, "plateau")
     with Run("posterior", 1, Checkpoint(None, dict, jr.key(0))) as run:
         recipe = Recipe(target, run, 64_000)
-        marginals = marginals_in_axes_of(factor)
+        marginals = functools.partial(marginals_in_axes_of, factor)
         fitted = recipe.with_marginals(whitened, gaussian, marginals, jr.key(1)).model
         near = pf.Target(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(dim))
         same = recipe.with_marginals(Whitened(near, pf.bijections.Triangular(dim)), gaussian, marginals, jr.key(1))

@@ -119,9 +119,15 @@ def along(vector: Any, u: Array) -> Any:
     return vector.reshape(vector.shape + (1,) * (u.ndim - vector.ndim))
 
 
-def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array) -> Any:
-    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, the last axes of the parameters."""
+def map_scalars(fn: Callable, scalars: PyTree, *arrays: Array, shared: int = 0) -> Any:
+    """Map `fn(scalar bijection, number, ...)` over all axes of the arrays, the last axes of the parameters.
+
+    The parameters do not have the last `shared` axes of the arrays, so what depends on parameters alone, such as the
+    knots of a spline, is computed once for all entries along these.
+    """
     axes = jax.tree.map(lambda moving: -1 if moving else None, trainable(scalars))
-    for _ in range(arrays[0].ndim):
-        fn = jax.vmap(fn, in_axes=(axes,) + (-1,) * len(arrays), out_axes=-1)
+    for axis in range(arrays[0].ndim):
+        inner = axis < shared
+        place = -1 if inner else -1 - shared
+        fn = jax.vmap(fn, in_axes=(None if inner else axes, *[place] * len(arrays)), out_axes=place)
     return fn(scalars, *arrays)

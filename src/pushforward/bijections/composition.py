@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from pushforward.bijections.arrays import ArrayLike, num_parameters, shift_arrays, trainable
+from pushforward.bijections.arrays import ArrayLike, map_scalars, num_parameters, shift_arrays
 from pushforward.bijections.base import AbstractBijection, no_log_det, push_score_scalar
 from pushforward.bijections.checks import check_bijections, check_sizes, check_transformer
 from pushforward.bijections.intervals import bounds, same_interval
@@ -253,13 +253,7 @@ class Elementwise(AbstractBijection):
         return self.scalars.codomain
 
     def _each(self, method: Callable, *args: Array):
-        # The events of a batch share the arrays of a coordinate, so what depends on these alone, such as the knots of a
-        # spline, is computed once.
-        fn = method
-        for _ in args[0].shape[1:]:
-            fn = jax.vmap(fn, in_axes=(None, *[-1] * len(args)), out_axes=-1)
-        axes = jax.tree.map(lambda moving: -1 if moving else None, trainable(self.scalars))
-        return jax.vmap(fn, in_axes=(axes, *[0] * len(args)))(self.scalars, *args)
+        return map_scalars(method, self.scalars, *args, shared=args[0].ndim - 1)
 
     def _forward(self, u, condition, key):
         x, log_det = self._each(lambda b, u: b._forward(u, None, None), u)

@@ -15,9 +15,9 @@ Each part guards against a known failure of flow variational inference:
    and correlations on global coordinates (`rotation`). Far from the posterior, splines of each coordinate are added,
    then couplings, then couplings of splines.
 4. Otherwise a flow over it, which begins as the identity, is trained. From 32 dimensions on, splines of each coordinate
-   follow if it is far from the posterior. If the result is neither good nor near the
-   posterior, and its weights have a heavy tail, another flow is trained over a base with learned tails. If the best
-   flow is still far from the posterior, it is followed by couplings of splines, which are trained too.
+   follow if it is far from the posterior. If the result is neither good nor near the posterior, and its weights have a
+   heavy tail, another flow is trained over a base with learned tails. If the best flow is still far from the
+   posterior, it is followed by couplings of splines, which are trained too.
 5. Every stage uses path gradients, whose noise vanishes as the fit becomes exact, and Adam in rounds, in each of which
    the learning rate decays to zero. Another round, of three times the steps, follows only if the last one has raised
    the ELBO and the fit is not good enough (`enough`), and in many dimensions only if it may change the verdict.
@@ -26,6 +26,7 @@ Each part guards against a known failure of flow variational inference:
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.random as jr
@@ -46,12 +47,7 @@ from pushforward.posterior.composed import (
     with_base,
     without_permutation,
 )
-from pushforward.posterior.enough import (
-    FEW_DIMS,
-    HEAVY_KHAT,
-    NEAR_GOOD_GAP,
-    is_exact,
-)
+from pushforward.posterior.enough import FEW_DIMS, HEAVY_KHAT, NEAR_GOOD_GAP, is_exact
 from pushforward.posterior.globals_first import globals_first
 from pushforward.posterior.quadratic import identity, is_promising, quadratic_fit
 from pushforward.posterior.search.candidates import Candidate, GaussianMap
@@ -148,7 +144,7 @@ class Recipe(StageFit):
         larger = with_base(gaussian.model.base, default_flow(self.target.dim, key=keys.flow))
         trained = self.stage(larger, whitened, FLOW, keys.training)
         if self.target.dim >= default.MODERATE_DIM and isinstance(affine, Triangular):
-            marginals = marginals_in_axes_of(affine)
+            marginals = functools.partial(marginals_in_axes_of, affine)
             trained = self.with_marginals(whitened, trained, marginals, separate_key(keys.flow))
         trained = self.with_better_base(whitened, trained, keys.base)
         return whitened, self.with_splines(whitened, trained, keys.splines)
@@ -203,7 +199,7 @@ class Recipe(StageFit):
         rotation = of_first(rotation, self.run.mesh)
         flow = hierarchical_flow(inner, num_global, None if pairs is None else pairs[:3], rotation, key=keys.flow)
         trained = self.stage(flow, whitened, HIERARCHICAL, keys.training)
-        trained = self.with_marginals(whitened, trained, marginal_splines(dim), marginals_key)
+        trained = self.with_marginals(whitened, trained, functools.partial(marginal_splines, dim), marginals_key)
         if not self.can_have_layers(trained):
             return whitened, trained
         before = self.diagnostics(whitened, trained.model, check_key)
@@ -262,20 +258,20 @@ class Recipe(StageFit):
         return affine, Trained(Flow(base, identity), math.nan, 0, reason)
 
     def with_marginals(
-        self, target: Whitened, trained: Trained[Flow], marginals: AbstractBijection, key: PRNGKeyArray
+        self, target: Whitened, trained: Trained[Flow], marginals: Callable[[], AbstractBijection], key: PRNGKeyArray
     ) -> Trained[Flow]:
-        """The flow, followed by `marginals`, splines of each coordinate, if it is too far from the posterior.
+        """The flow, if it is too far from the posterior followed by what `marginals` makes: splines of each coordinate.
 
         Skewed or peaked marginal distributions of a hundred coordinates are out of reach of couplings, which see all
         coordinates at once; these splines see one each, and leave the copula to the flow.
         """
         check_key, confirm_key, train_key = split(key, 3)
-        if self.run.ended or trained.reason == "steps":
+        if not self.can_go_on(trained):
             return trained
         before = self.diagnostics(target, trained.model, check_key)
         if not self.needs_layers(before, target, trained.model, confirm_key):
             return trained
-        more = Flow(trained.model.base, Chain([trained.model.bijection, marginals]))
+        more = Flow(trained.model.base, Chain([trained.model.bijection, marginals()]))
         return self.stage(more, target, MARGINALS, train_key)
 
     def with_better_base(self, target: Whitened, trained: Trained[Flow], key: PRNGKeyArray) -> Trained[Flow]:
@@ -290,7 +286,7 @@ class Recipe(StageFit):
         before = self.diagnostics(target, trained.model, check_key)
         new = dataclasses.replace(trained, model=reweight_modes(target, trained.model, change_key))
         one_mode = not isinstance(trained.model.base, dist.MixtureSameFamily)
-        possible = one_mode and trained.reason != "steps" and not self.run.ended
+        possible = one_mode and self.can_go_on(trained)
         if possible and self.is_confirmed(_has_heavy_tail, before, target, trained.model, tail_key):
             new = self.with_heavy_tails(target, change_key)
         if new.model is trained.model:
@@ -303,7 +299,7 @@ class Recipe(StageFit):
         base_key, check_key, flow_key, train_key = split(key, 4)
         dim = self.target.dim
         part = self.stage(Flow(student_t(dim), affine_map(dim)), target, TAILS, base_key)
-        if self.run.ended or part.reason == "steps" or is_exact(self.diagnostics(target, part.model, check_key)):
+        if not self.can_go_on(part) or is_exact(self.diagnostics(target, part.model, check_key)):
             return part
         return self.stage(composed(part.model, default_flow(dim, key=flow_key)), target, FLOW, train_key)
 

@@ -8,13 +8,7 @@ from jaxtyping import PRNGKeyArray
 from pushforward.flow import Flow
 from pushforward.flows import default
 from pushforward.posterior.composed import unwhitened
-from pushforward.posterior.enough import (
-    FEW_DIMS,
-    NEAR_GOOD_GAP,
-    gap_of_most,
-    good_gap,
-    is_another_round_too_much,
-)
+from pushforward.posterior.enough import FEW_DIMS, NEAR_GOOD_GAP, gap_of_most, good_gap, is_another_round_too_much
 from pushforward.posterior.estimate import Estimate
 from pushforward.posterior.objective import PosteriorKL
 from pushforward.posterior.stages import Stage, adam, chunk
@@ -79,9 +73,13 @@ class StageFit(NamedTuple):
         found = self.full_diagnostics(target, flow, key)
         return found.verdict == "good" and found.gap < limit
 
+    def can_go_on(self, trained: Trained[Flow]) -> bool:
+        """Whether a flow can be trained further: neither the run nor its budget has ended."""
+        return not self.run.ended and trained.reason != "steps"
+
     def can_have_layers(self, trained: Trained[Flow]) -> bool:
-        """Whether further layers could follow a flow, or be put before it."""
-        return not self.run.ended and trained.reason != "steps" and self.target.dim <= MAX_COUPLING_DIM
+        """Whether further couplings could follow a flow, or be put before it."""
+        return self.can_go_on(trained) and self.target.dim <= MAX_COUPLING_DIM
 
     def needs_layers(self, before: Diagnostics, target: Whitened, flow: Flow, key: PRNGKeyArray) -> bool:
         """Whether a flow is so far from the posterior that it needs further layers.

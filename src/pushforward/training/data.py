@@ -102,8 +102,9 @@ class Rows(AbstractBatches):
         self.weights = None if weights is None else jnp.asarray(weights)
         self.batch_size, self.cumulative = batch_size, None
         if weights is not None:
-            _check_weights(np.asarray(weights, float), len(self))
-            sums = np.cumsum(np.asarray(weights, float))
+            exact = np.asarray(weights, float)
+            _check_weights(exact, len(self))
+            sums = np.cumsum(exact)
             self.cumulative = jnp.asarray((sums / sums[-1] * (2**32 - 1)).astype(np.uint32))
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Couplings: some coordinates condition the transformer of the others."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -185,10 +185,17 @@ def with_float32_networks(model: T) -> T:
     def lower(node):
         if not isinstance(node, Coupling) or not isinstance(node.network, MLP | LocalMLPs):
             return node
-        return eqx.tree_at(lambda coupling: coupling.network, node, jax.tree.map(_float32, node.network))
+        return eqx.tree_at(lambda coupling: coupling.network, node, replace_fn=_InFloat32)
 
     return jax.tree.map(lower, model, is_leaf=lambda node: isinstance(node, Coupling))
 
 
-def _float32(leaf: Any) -> Any:
-    return leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf
+class _InFloat32(eqx.Module):
+    """A network that is computed in float32, from inputs and to outputs of another precision."""
+
+    network: Callable[[Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        both = self.network, x
+        network, low = jax.tree.map(lambda a: a.astype(jnp.float32) if eqx.is_inexact_array(a) else a, both)
+        return network(low).astype(x.dtype)

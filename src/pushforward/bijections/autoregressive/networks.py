@@ -55,20 +55,16 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
         """The outputs, or only the given rows of the outputs, at no cost for the others.
 
-        They are computed in the precision of the weights, also if that of the inputs is higher.
-
         Args:
             x: the inputs, with batch axes last.
             rows: the indices of outputs, by default all.
         """
-        dtype, x = x.dtype, _in_dtype_of(self.weights, x)
         masks = (None,) * len(self.weights) if self.masks is None else self.masks
         *hidden, last = zip(self.weights, masks, self.biases, strict=True)
         for layer in hidden:
             x = self.activation(_affine(layer, x))
         weight, mask, bias = last
-        outputs = _affine((weight[rows], None if mask is None else mask[rows], bias[rows]), x)
-        return outputs.astype(jnp.promote_types(dtype, outputs.dtype))
+        return _affine((weight[rows], None if mask is None else mask[rows], bias[rows]), x)
 
 
 class SkipMLP(MLP):
@@ -90,7 +86,7 @@ class SkipMLP(MLP):
         self.direct = jnp.zeros((out_size, in_size))
 
     def __call__(self, x: Float[Array, " in *batch"], rows: Array | slice = slice(None)) -> Float[Array, " out *batch"]:
-        return super().__call__(x, rows) + self.direct[rows].astype(x.dtype) @ x
+        return super().__call__(x, rows) + self.direct[rows] @ x
 
 
 class LocalMLPs(eqx.Module):
@@ -130,19 +126,12 @@ class LocalMLPs(eqx.Module):
             products = jnp.einsum("noi,ni...->no...", weights, x)
             return products + along(biases, products)
 
-        dtype, x = x.dtype, _in_dtype_of(self.weights, x)
         seen = outputs = x[self.parents]
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for layer in hidden:
             outputs = jax.nn.silu(affine(*layer, outputs))
         outputs = affine(*last, outputs) + jnp.einsum("noi,ni...->no...", self.direct, seen)
-        outputs = jnp.swapaxes(outputs, 0, 1).reshape(-1, *x.shape[1:])
-        return outputs.astype(jnp.promote_types(dtype, outputs.dtype))
-
-
-def _in_dtype_of(weights: Sequence[Array], x: Array) -> Array:
-    """The inputs in the precision of the weights, if it is lower."""
-    return x.astype(min(x.dtype, weights[0].dtype, key=lambda dtype: dtype.itemsize))
+        return jnp.swapaxes(outputs, 0, 1).reshape(-1, *x.shape[1:])
 
 
 def _initial_layers(sizes: Sequence[int], key: PRNGKeyArray, *networks: int) -> tuple[tuple, tuple]:
