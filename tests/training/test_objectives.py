@@ -268,6 +268,19 @@ def test_forward_kl_pairs_each_sample_with_its_condition():
         np.testing.assert_allclose(evaluate(objective, flow, jr.key(0)), expected, rtol=1e-8)
 
 
+def test_forward_kl_takes_batches_of_epochs():
+    data, epochs = jnp.asarray(DATA), pf.training.Epochs(((DATA, None), None), 40)
+    batch = epochs.next(epochs.begin(jr.key(0), jnp.array(0)), jr.key(0), jnp.array(0))[1]
+    loss = pf.ForwardKL(data).loss(scale_flow(), batch, jr.key(0), jnp.array(0))
+    np.testing.assert_allclose(loss, -scale_flow().log_prob(data).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("values", [DATA, (DATA, None)])
+def test_forward_kl_refuses_batches_of_another_form(values):
+    with pytest.raises(TypeError, match=r"must have the form \(\(data, condition\), weights\)"):
+        pf.train(scale_flow(), pf.ForwardKL(DATA), key=jr.key(0), steps=2, batches=pf.training.Epochs(values, 10))
+
+
 def test_forward_kl_errors():
     with pytest.raises(ValueError, match=r"one or more samples along the first axis, got shape \(0, 3\)"):
         pf.ForwardKL(np.zeros((0, 3)))

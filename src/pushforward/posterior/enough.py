@@ -13,8 +13,8 @@ from pushforward.posterior.verdict.diagnostics import GOOD_GAP, TRUSTED_ESS_FRAC
 FEW_DIMS = 64
 # A fit within these limits counts as exact, and is not trained further.
 EXACT_GAP, EXACT_ESS_FRACTION = 0.003, 0.99
-# A first round that ends in a good fit within this limit is the last one. Each further round takes three times the
-# steps, so three times the gap is enough.
+# A first round that ends in a good fit within this limit is the last one. Each further round takes two or three times
+# the steps, so three times the gap is enough.
 ENOUGH_GAP = 0.0025
 # If KL(q || p) is below this (in nats), heavy tails of the weights are corrected by resampling. A funnel also gives a
 # few large weights, and a Student's t base does not remove them.

@@ -22,6 +22,8 @@ from pushforward.training.trainer import Trained
 
 # How many times as many draws must confirm that a flow is good, or needs another base or more layers.
 CONFIRMATION, CONFIRMATION_IN_MANY = 8, 2
+# A few large weights among few draws can make the divergence appear this number of times as large as it is.
+FEW_DRAWS_ERROR = 2
 # Where steps take long, weights with this effective fraction are enough. In more than MAX_COUPLING_DIM dimensions the
 # couplings' networks are as wide as the posterior, and training gains too little.
 CORRECTED_ESS_FRACTION = 0.3
@@ -68,10 +70,11 @@ class StageFit(NamedTuple):
         """Whether a flow, and each coordinate of its draws, is so near the posterior that another round is too much."""
         dim, limit = self.target.dim, good_gap(self.target.dim, index)
         found = self.diagnostics(target, flow, key)
+        if found.gap < FEW_DRAWS_ERROR * limit:
+            found = self.full_diagnostics(target, flow, key)
         if found.gap >= limit:
             return is_another_round_too_much(found, dim, index, gain)
-        found = self.full_diagnostics(target, flow, key)
-        return found.verdict == "good" and found.gap < limit
+        return found.verdict == "good"
 
     def can_go_on(self, trained: Trained[Flow]) -> bool:
         """Whether a flow can be trained further: neither the run nor its budget has ended."""

@@ -19,6 +19,9 @@ CHUNK = 250
 MIN_GAIN, MIN_GAUSSIAN_GAIN = 0.002, 0.1
 # A round of more steps follows only after a larger gain (nats), in the same proportion.
 MANY_STEPS, LONG_GAIN = 10_000, 0.1
+# With Nesterov's momentum of 0.95, a thousand steps of 64 draws reach two thirds of the divergence that they reach with
+# Adam's of 0.9; at 0.97, large gradients at the start of hierarchical flows make them slower.
+MOMENTUM = 0.95
 # Beyond this dimension the rates fall with its square root: in 35 dimensions half the rate is better, in 10 worse.
 FULL_RATE_DIM = 10
 
@@ -79,7 +82,7 @@ class Stage(NamedTuple):
 GAUSSIAN = Stage("gaussian", 2e-2, (500, 1500), MIN_GAUSSIAN_GAIN, share=0.25)
 # After natural-gradient steps.
 POLISH = GAUSSIAN._replace(rate=5e-3)
-FLOW = Stage("flow", 1e-2, (1000, 3000, 9000), MIN_GAIN, share=1.0)
+FLOW = Stage("flow", 1e-2, (1000, 3000, 6000), MIN_GAIN, share=1.0)
 # Of a user's flow nothing is known, so more cautiously.
 GIVEN = FLOW._replace(rate=5e-3)
 HIERARCHICAL = FLOW._replace(name="hierarchical", rate=2e-2, steps=(500, 1500, 4500, 13500))
@@ -94,5 +97,12 @@ SPLINES = FLOW._replace(name="splines", rate=3e-3, steps=(3000, 9000))
 
 @functools.cache
 def adam() -> optax.GradientTransformation:
-    """One optimizer for all fits, so that targets of one structure compile once; its rates are part of its state."""
-    return averaged(optax.chain(clip_by_running_norm(10.0), optax.scale_by_adam(b1=0.9, b2=0.99), cosine_decay()))
+    """Adam with Nesterov's momentum: one object for all fits, so that targets of one structure compile once.
+
+    Its rates are part of its state.
+
+    References:
+        Dozat, Incorporating Nesterov Momentum into Adam (2016). https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+    """
+    nesterov = optax.scale_by_adam(b1=MOMENTUM, b2=0.99, nesterov=True)
+    return averaged(optax.chain(clip_by_running_norm(10.0), nesterov, cosine_decay()))

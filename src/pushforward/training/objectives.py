@@ -307,7 +307,13 @@ class ForwardKL(_FlowObjective):
         return self.rows
 
     def loss(self, flow, batch, key, step):
-        return self._negative_log_likelihood(flow, *batch, log_det_key=key)
+        match batch:
+            case ((_, _) as values, weights):
+                return self._negative_log_likelihood(flow, values, weights, log_det_key=key)
+        raise TypeError(
+            "the batches of ForwardKL must have the form ((data, condition), weights), where condition and weights "
+            f"may be None, as those of Epochs(((data, None), None), batch_size), but one is {in_words(batch)}."
+        )
 
     def evaluate(self, flow, key):
         if len(self.rows) <= self.num_evaluation_samples:
